@@ -1,0 +1,55 @@
+//! The request log: one line a request, in the order in which the answers were complete.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use crate::http::format_date;
+
+/// A request that is being answered.
+#[derive(Debug)]
+pub struct Entry {
+    peer: Option<SocketAddr>,
+    method: String,
+    target: String,
+    began: Instant,
+    sent_before: u64,
+    /// The status code of the answer; 0 before there is one, and when there never was one.
+    pub status: u16,
+}
+
+impl Entry {
+    /// A request that has just arrived on a connection that has sent `sent_before` bytes so far.
+    pub fn new(peer: Option<SocketAddr>, method: &str, target: &str, began: Instant, sent_before: u64) -> Self {
+        Entry { peer, method: method.into(), target: target.into(), began, sent_before, status: 0 }
+    }
+}
+
+/// Where the lines go.
+pub struct AccessLog {
+    sink: Box<dyn Write>,
+}
+
+impl AccessLog {
+    /// A log that writes to `sink`.
+    pub fn new(sink: impl Write + 'static) -> Self {
+        AccessLog { sink: Box::new(sink) }
+    }
+
+    /// Writes the line of a request whose answer is complete, on a connection that has sent
+    /// `sent` bytes so far. A status of `-` means that the peer hung up unanswered.
+    pub fn write(&mut self, entry: &Entry, now: Instant, sent: u64) {
+        let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let peer = entry.peer.map_or("-".to_owned(), |peer| peer.to_string());
+        let status = if entry.status == 0 { "-".to_owned() } else { entry.status.to_string() };
+        let milliseconds = now.duration_since(entry.began).as_secs_f64() * 1000.0;
+        let (method, target, bytes) = (&entry.method, &entry.target, sent - entry.sent_before);
+        // A log that cannot be written is no reason to stop serving.
+        let _ = writeln!(
+            self.sink,
+            "{} {peer} {method} {target} {status} {bytes} B {milliseconds:.1} ms",
+            format_date(seconds)
+        );
+        let _ = self.sink.flush();
+    }
+}

@@ -1,0 +1,66 @@
+//! What the codecs speak in: the answer of a parser ([`Parse`]) and bytes that many
+//! connections can share ([`Shared`]). Knows nothing of any protocol.
+
+use std::fmt;
+use std::ops::{Deref, Range};
+use std::rc::Rc;
+
+/// What a parser found at the front of its input. An error is a third outcome, the `Err` of
+/// `Result<Parse<T>, _>`: "not all here yet" and "wrong" are never the same value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Parse<T> {
+    /// A whole value, and how many bytes of the input it took.
+    Complete {
+        /// What was parsed.
+        value: T,
+        /// How many bytes of the input belong to it; the rest belongs to whatever comes next.
+        used: usize,
+    },
+    /// Valid so far, but not all here. Never an error, and never the end of the input.
+    Partial,
+}
+
+/// Bytes encoded once and queued on any number of connections: a clone copies a pointer.
+///
+/// A chunk of a chunked answer remembers which of its bytes are the chunk-data, because an
+/// HTTP/1.0 client has to be sent these bytes without the chunk around them
+/// (RFC 9112, section 6.1: no `Transfer-Encoding` to a 1.0 client).
+#[derive(Clone)]
+pub struct Shared {
+    bytes: Rc<[u8]>,
+    unframed: Range<u32>,
+}
+
+impl Shared {
+    /// Shares `bytes`, of which the range `unframed` is the content without its transfer coding.
+    pub(crate) fn framed(bytes: Vec<u8>, unframed: Range<usize>) -> Self {
+        let unframed = unframed.start as u32..unframed.end as u32;
+        Shared { bytes: bytes.into(), unframed }
+    }
+
+    /// The same content without its transfer coding: for a client that knows none.
+    pub fn unframed(&self) -> &[u8] {
+        &self.bytes[self.unframed.start as usize..self.unframed.end as usize]
+    }
+}
+
+impl From<Vec<u8>> for Shared {
+    fn from(bytes: Vec<u8>) -> Self {
+        let all = 0..bytes.len();
+        Shared::framed(bytes, all)
+    }
+}
+
+impl Deref for Shared {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Shared({:?})", String::from_utf8_lossy(&self.bytes))
+    }
+}

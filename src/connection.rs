@@ -1,0 +1,698 @@
+//! One peer: its state, the input that cannot be decoded yet, its outgoing queue and its
+//! deadline. It decides everything about a connection and does nothing to a socket: bytes
+//! come in as arguments, `now` is an argument, and what is to be written waits in the outbox.
+//!
+//! ```text
+//!           first byte        complete          respond, persistent
+//!   Idle ---------------> Head ---> Content ---> Held ---------------> Idle
+//!    |                     |          |           |  \
+//!    | silent too long     | too slow, too big,   |   begin: Streaming, then end ------> Idle
+//!    |                     | malformed            |   begin with 101: WebSocket
+//!    v                     v                      v                       | close
+//!   Draining <----------------------- respond, not persistent         CloseSent
+//!    | all written: shut down writing                                    |
+//!    v                                                                   v peer's Close
+//!   Lingering: read and drop, so that the peer can read our answer    Draining
+//!    | the peer has closed too, or the deadline
+//!    v
+//!   Closed
+//! ```
+
+use std::mem;
+use std::time::Instant;
+
+use crate::bytes::{Parse, Shared};
+use crate::http::{
+    ChunkError, ChunkedDecoder, Content, Delimiter, Framing, Head, LAST_CHUNK, Method, Request, RequestError, Response,
+    Version, parse_head,
+};
+use crate::limits::Limits;
+use crate::outbox::Outbox;
+use crate::websocket::{self, Message, Opcode, ProtocolError, Received, Receiver, Role};
+
+/// What a connection needs to know of the world in order to take its next step.
+#[derive(Debug, Clone, Copy)]
+pub struct Context<'a> {
+    /// The bounds.
+    pub limits: &'a Limits,
+    /// The time.
+    pub now: Instant,
+    /// The value of the Date field.
+    pub date: &'a str,
+    /// The server is going away: no connection persists.
+    pub draining: bool,
+}
+
+/// What a connection tells its owner.
+#[derive(Debug)]
+pub enum Input {
+    /// A whole request. Nothing more is decoded until it is answered.
+    Request(Request),
+    /// A whole message of an open WebSocket.
+    Message(Message),
+    /// A request that was wrong; it has been answered.
+    Refused(RequestError),
+    /// What the application holds, an unanswered request, a stream or a WebSocket, is over.
+    Closed,
+}
+
+/// What the answer to a request depends on.
+#[derive(Debug, Clone, Copy)]
+struct Exchange {
+    version: Version,
+    persistent: bool,
+    /// The request was HEAD: fields are sent, content is not (RFC 9110, section 9.3.2).
+    head_only: bool,
+}
+
+impl Exchange {
+    fn of(head: &Head) -> Self {
+        Exchange { version: head.version, persistent: head.persistent, head_only: head.method == Method::Head }
+    }
+
+    /// The value of the Connection field, if there must be one (RFC 9112, section 9.3).
+    fn connection(self, persists: bool) -> Option<&'static str> {
+        match (persists, self.version) {
+            (false, _) => Some("close"),
+            (true, Version::Http10) => Some("keep-alive"),
+            (true, Version::Http11) => None,
+        }
+    }
+}
+
+/// A request whose head is in and whose content is arriving.
+#[derive(Debug)]
+struct Arriving {
+    head: Head,
+    head_length: usize,
+    /// The head's bytes, and behind them the content, decoded.
+    buffer: Vec<u8>,
+    coding: Coding,
+}
+
+#[derive(Debug)]
+enum Coding {
+    Length(usize),
+    Chunked(ChunkedDecoder),
+}
+
+#[derive(Debug)]
+struct WebSocket {
+    receiver: Receiver,
+    /// Something came since the last ping.
+    heard: bool,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Between two requests.
+    Idle,
+    /// In the middle of a request head.
+    Head,
+    /// In the middle of a request's content.
+    Content(Box<Arriving>),
+    /// The application holds a request; decoding pauses.
+    Held(Exchange),
+    /// The application is sending a stream; decoding pauses.
+    Streaming(Exchange),
+    /// Open.
+    WebSocket(Box<WebSocket>),
+    /// We have sent a Close frame and wait for the peer's.
+    CloseSent(Box<WebSocket>),
+    /// What is in the outbox is still to be written, and then writing is shut down.
+    Draining,
+    /// Writing is shut down. Input is read and dropped, because a socket closed with unread input
+    /// sends a reset, and a reset destroys what the peer has not read yet (RFC 9112, section 9.6).
+    Lingering,
+    /// Over.
+    Closed,
+}
+
+/// Bytes that arrived and could not be decoded yet. Owns memory only while there are any.
+#[derive(Debug, Default)]
+struct Backlog {
+    bytes: Vec<u8>,
+    consumed: usize,
+}
+
+impl Backlog {
+    fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    fn rest(&self) -> &[u8] {
+        &self.bytes[self.consumed..]
+    }
+
+    fn append(&mut self, fresh: &[u8]) {
+        self.bytes.drain(..mem::take(&mut self.consumed));
+        self.bytes.extend_from_slice(fresh);
+    }
+
+    fn consume(&mut self, used: usize) {
+        self.consumed += used;
+        if self.consumed == self.bytes.len() {
+            *self = Backlog::default();
+        }
+    }
+}
+
+/// What decoding came to.
+enum Step {
+    /// So many bytes were decoded, and there may be more to decode.
+    Decoded(usize),
+    /// So many bytes were decoded, and they completed this.
+    Complete(usize, Input),
+    /// So many bytes were decoded, and the rest needs more behind it.
+    Starved(usize),
+}
+
+/// How many bytes a connection has moved since it was accepted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Bytes that arrived.
+    pub received: u64,
+    /// Bytes that were queued for writing.
+    pub sent: u64,
+}
+
+/// One connection.
+#[derive(Debug)]
+pub struct Connection {
+    state: State,
+    backlog: Backlog,
+    outbox: Outbox,
+    deadline: Option<Instant>,
+    received: u64,
+    written: u64,
+}
+
+impl Connection {
+    /// A connection that was just accepted.
+    pub fn new(context: &Context<'_>) -> Self {
+        Connection {
+            state: State::Idle,
+            backlog: Backlog::default(),
+            outbox: Outbox::default(),
+            deadline: Some(context.now + context.limits.idle_time),
+            received: 0,
+            written: 0,
+        }
+    }
+
+    /// A connection that is refused before it said anything: it gets `response`, and is closed.
+    pub fn refused(response: &Response, context: &Context<'_>) -> Self {
+        let mut connection = Connection::new(context);
+        connection.answer_and_close(response, context);
+        connection
+    }
+
+    /// When [`on_deadline`](Self::on_deadline) wants to be called.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    /// What waits to be written.
+    pub fn outbox(&self) -> &Outbox {
+        &self.outbox
+    }
+
+    /// What is to be written. Call [`wrote`](Self::wrote) after each write.
+    pub fn outbox_mut(&mut self) -> &mut Outbox {
+        &mut self.outbox
+    }
+
+    /// Bytes so far.
+    pub fn traffic(&self) -> Traffic {
+        Traffic { received: self.received, sent: self.written + self.outbox.len() as u64 }
+    }
+
+    /// Whether the socket can be closed.
+    pub fn is_closed(&self) -> bool {
+        matches!(self.state, State::Closed)
+    }
+
+    /// Whether there is no request, stream or WebSocket on it, in whatever state.
+    pub fn is_idle(&self) -> bool {
+        matches!(self.state, State::Idle)
+    }
+
+    /// Whether the application holds something on it: an unanswered request, a stream, a WebSocket.
+    pub fn is_held(&self) -> bool {
+        matches!(self.state, State::Held(_) | State::Streaming(_) | State::WebSocket(_))
+    }
+
+    /// Whether a request or a stream of the application's keeps decoding from going on.
+    pub fn is_answering(&self) -> bool {
+        matches!(self.state, State::Held(_) | State::Streaming(_))
+    }
+
+    /// Whether decoding pauses: until the application has answered, or until the peer has read
+    /// some of what waits for it.
+    pub fn is_paused(&self, limits: &Limits) -> bool {
+        self.is_answering() || (self.outbox.cost() > limits.outbox / 2 && !self.is_over())
+    }
+
+    /// Whether bytes should be read from the socket. While decoding pauses they stay in the
+    /// kernel, whose window then closes: backpressure, not memory. The first of them are read
+    /// all the same, because a hang-up can be seen only behind them.
+    pub fn wants_input(&self, limits: &Limits) -> bool {
+        !self.is_closed() && (self.backlog.is_empty() || !self.is_paused(limits))
+    }
+
+    /// Whether there are bytes here that could be decoded now.
+    pub fn can_decode(&self, limits: &Limits) -> bool {
+        !self.backlog.is_empty() && !self.is_paused(limits)
+    }
+
+    /// Whether there is something to write, or writing is to be shut down.
+    pub fn wants_output(&self) -> bool {
+        !self.outbox.is_empty() || matches!(self.state, State::Draining)
+    }
+
+    fn is_over(&self) -> bool {
+        matches!(self.state, State::Draining | State::Lingering | State::Closed)
+    }
+
+    /// Notes that `count` bytes were read from the socket, before they are decoded.
+    pub fn count_received(&mut self, count: usize) {
+        self.received += count as u64;
+        if let State::WebSocket(socket) | State::CloseSent(socket) = &mut self.state {
+            socket.heard = true;
+        }
+    }
+
+    /// Decodes from the backlog and then from the front of `fresh`, until there is something to
+    /// tell. On `None`, all of `fresh` has been decoded, dropped, or kept for later.
+    pub fn receive(&mut self, fresh: &mut &[u8], context: &Context<'_>) -> Option<Input> {
+        loop {
+            if self.is_over() {
+                self.backlog = Backlog::default();
+                *fresh = &[];
+                return None;
+            }
+            if self.is_paused(context.limits) {
+                self.keep(fresh);
+                return None;
+            }
+            if !self.backlog.is_empty() {
+                let ends_no_line = !fresh.is_empty() && !fresh.contains(&b'\n');
+                self.keep(fresh);
+                if ends_no_line && self.waits_for_line_end(context.limits) {
+                    return None;
+                }
+            }
+            let backlog = mem::take(&mut self.backlog);
+            let input = if backlog.is_empty() { *fresh } else { backlog.rest() };
+            let step = self.decode(input, context);
+            let (Step::Decoded(used) | Step::Complete(used, _) | Step::Starved(used)) = step;
+            if backlog.is_empty() {
+                *fresh = &fresh[used..];
+            } else {
+                self.backlog = backlog;
+                self.backlog.consume(used);
+            }
+            match step {
+                Step::Decoded(_) => {}
+                Step::Complete(_, input) => return Some(input),
+                Step::Starved(_) => {
+                    self.keep(fresh);
+                    return None;
+                }
+            }
+        }
+    }
+
+    /// A head is parsed from its beginning each time, so it is parsed only when another line of
+    /// it has ended. There are at most a hundred lines: a head that comes byte by byte is not
+    /// parsed sixteen thousand times.
+    fn waits_for_line_end(&self, limits: &Limits) -> bool {
+        matches!(self.state, State::Head) && self.backlog.rest().len() <= limits.head
+    }
+
+    fn keep(&mut self, fresh: &mut &[u8]) {
+        if !fresh.is_empty() {
+            self.backlog.append(mem::take(fresh));
+        }
+    }
+
+    fn decode(&mut self, input: &[u8], context: &Context<'_>) -> Step {
+        match &mut self.state {
+            State::Idle => {
+                // RFC 9112, section 2.2: empty lines before a request are ignored.
+                let blank = input.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+                if blank == input.len() {
+                    return Step::Starved(blank);
+                }
+                self.state = State::Head;
+                self.deadline = Some(context.now + context.limits.head_time);
+                Step::Decoded(blank)
+            }
+            State::Head => self.decode_head(input, context),
+            State::Content(_) => self.decode_content(input, context),
+            State::WebSocket(_) | State::CloseSent(_) => self.decode_frames(input, context),
+            State::Held(_) | State::Streaming(_) | State::Draining | State::Lingering | State::Closed => {
+                Step::Starved(0)
+            }
+        }
+    }
+
+    fn decode_head(&mut self, input: &[u8], context: &Context<'_>) -> Step {
+        let limits = context.limits;
+        let (head, used) = match parse_head(input, limits.head, limits.target) {
+            Ok(Parse::Partial) => return Step::Starved(0),
+            Ok(Parse::Complete { value, used }) => (value, used),
+            Err(error) => return Step::Complete(0, self.refuse(error, context)),
+        };
+        let coding = match head.framing {
+            Framing::Empty => return Step::Complete(used, self.hold(Request::new(head, input[..used].to_vec(), used))),
+            Framing::Length(length) if length > limits.content as u64 => {
+                return Step::Complete(0, self.refuse(RequestError::ContentTooLong(limits.content), context));
+            }
+            Framing::Length(length) => Coding::Length(length as usize),
+            Framing::Chunked => Coding::Chunked(ChunkedDecoder::default()),
+        };
+        // RFC 9110, section 10.1.1: no need to say it to a client that did not wait for it.
+        if head.expects_continue && input.len() == used {
+            self.outbox.push_own(|out| out.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n"));
+        }
+        let arriving = Arriving { head, head_length: used, buffer: input[..used].to_vec(), coding };
+        self.state = State::Content(Box::new(arriving));
+        self.deadline = Some(context.now + limits.content_time);
+        Step::Decoded(used)
+    }
+
+    fn decode_content(&mut self, input: &[u8], context: &Context<'_>) -> Step {
+        let State::Content(arriving) = &mut self.state else { return Step::Starved(0) };
+        let (used, done) = match &mut arriving.coding {
+            Coding::Length(left) => {
+                let used = input.len().min(*left);
+                arriving.buffer.extend_from_slice(&input[..used]);
+                *left -= used;
+                (used, *left == 0)
+            }
+            Coding::Chunked(decoder) => {
+                let longest = arriving.head_length + context.limits.content;
+                match decoder.decode(input, &mut arriving.buffer, longest) {
+                    Ok(used) => (used, decoder.is_done()),
+                    Err(ChunkError::TooLong) => {
+                        let error = RequestError::ContentTooLong(context.limits.content);
+                        return Step::Complete(0, self.refuse(error, context));
+                    }
+                    Err(error) => return Step::Complete(0, self.refuse(RequestError::Chunk(error), context)),
+                }
+            }
+        };
+        match mem::replace(&mut self.state, State::Idle) {
+            State::Content(arriving) if done => {
+                let Arriving { head, head_length, buffer, .. } = *arriving;
+                Step::Complete(used, self.hold(Request::new(head, buffer, head_length)))
+            }
+            unfinished => {
+                self.state = unfinished;
+                Step::Starved(used)
+            }
+        }
+    }
+
+    fn hold(&mut self, request: Request) -> Input {
+        self.state = State::Held(Exchange::of(request.head()));
+        self.deadline = None;
+        Input::Request(request)
+    }
+
+    fn decode_frames(&mut self, input: &[u8], context: &Context<'_>) -> Step {
+        let (State::WebSocket(socket) | State::CloseSent(socket)) = &mut self.state else { return Step::Starved(0) };
+        let (used, received) = match socket.receiver.receive(input, context.limits.message) {
+            Ok((used, Some(received))) => (used, received),
+            Ok((used, None)) => return Step::Starved(used),
+            Err(error) => return self.fail_websocket(error, context),
+        };
+        let open = matches!(self.state, State::WebSocket(_));
+        match received {
+            Received::Message(message) if open => Step::Complete(used, Input::Message(message)),
+            Received::Ping(payload) if open => {
+                self.outbox.push_own(|out| websocket::encode(out, Opcode::Pong, &payload, None));
+                Step::Decoded(used)
+            }
+            Received::Close(close) => {
+                self.drain(context);
+                if !open {
+                    return Step::Decoded(used);
+                }
+                // RFC 6455, section 5.5.1: a Close is answered by one, with the status code received.
+                let payload = close.code.map_or_else(Vec::new, |code| websocket::close(code, ""));
+                self.outbox.push_own(|out| websocket::encode(out, Opcode::Close, &payload, None));
+                Step::Complete(used, Input::Closed)
+            }
+            // After our Close nothing is answered any more; a Pong was counted when it came.
+            Received::Message(_) | Received::Ping(_) | Received::Pong(_) => Step::Decoded(used),
+        }
+    }
+
+    /// RFC 6455, section 7.1.7: "fail the WebSocket connection".
+    fn fail_websocket(&mut self, error: ProtocolError, context: &Context<'_>) -> Step {
+        let open = matches!(self.state, State::WebSocket(_));
+        self.drain(context);
+        if !open {
+            return Step::Decoded(0);
+        }
+        self.push_close(error.close_code(), &error.to_string());
+        Step::Complete(0, Input::Closed)
+    }
+
+    fn push_close(&mut self, code: u16, reason: &str) {
+        let payload = websocket::close(code, reason);
+        self.outbox.push_own(|out| websocket::encode(out, Opcode::Close, &payload, None));
+    }
+
+    fn refuse(&mut self, error: RequestError, context: &Context<'_>) -> Input {
+        self.answer_and_close(&Response::error(error.status(), &error.to_string()), context);
+        Input::Refused(error)
+    }
+
+    fn answer_and_close(&mut self, response: &Response, context: &Context<'_>) {
+        self.push_response(response, response.delimiter(), Some("close"), false, context);
+        self.drain(context);
+    }
+
+    fn drain(&mut self, context: &Context<'_>) {
+        self.state = State::Draining;
+        self.deadline = Some(context.now + context.limits.closing_time);
+    }
+
+    fn push_response(
+        &mut self,
+        response: &Response,
+        delimiter: Delimiter,
+        connection: Option<&str>,
+        head_only: bool,
+        context: &Context<'_>,
+    ) {
+        self.outbox.push_own(|out| {
+            response.encode_head(out, context.date, delimiter, connection);
+            if let (Content::Own(content), false) = (response.content(), head_only) {
+                out.extend_from_slice(content);
+            }
+        });
+        if let (Content::Shared(content), false) = (response.content(), head_only) {
+            self.outbox.push(content);
+        }
+    }
+
+    /// Answers the request that the application holds. Does nothing when there is none.
+    pub fn respond(&mut self, response: &Response, context: &Context<'_>) {
+        let State::Held(exchange) = self.state else { return };
+        let persists = exchange.persistent && !context.draining;
+        let connection = exchange.connection(persists);
+        self.push_response(response, response.delimiter(), connection, exchange.head_only, context);
+        self.finish(persists, context);
+    }
+
+    /// The answer is complete: on to the next request, or to the end.
+    fn finish(&mut self, persists: bool, context: &Context<'_>) {
+        if persists {
+            self.state = State::Idle;
+            self.deadline = Some(context.now + context.limits.idle_time);
+        } else {
+            self.drain(context);
+        }
+    }
+
+    /// Answers the held request with a head, behind which follows a stream: of chunks, or, after
+    /// a status of 101, of WebSocket frames. Does nothing when no request is held.
+    pub fn begin(&mut self, head: &Response, context: &Context<'_>) {
+        let State::Held(exchange) = self.state else { return };
+        if head.status() == 101 {
+            self.push_response(head, Delimiter::NoContent, None, false, context);
+            let receiver = Receiver::new(Role::Client);
+            self.state = State::WebSocket(Box::new(WebSocket { receiver, heard: true }));
+            self.deadline = Some(context.now + context.limits.ping_interval);
+            return;
+        }
+        let (delimiter, persists) = match exchange.version {
+            Version::Http11 => (Delimiter::LastChunk, exchange.persistent),
+            Version::Http10 => (Delimiter::Close, false),
+        };
+        self.push_response(head, delimiter, exchange.connection(persists), true, context);
+        if exchange.head_only {
+            self.finish(persists && !context.draining, context);
+        } else {
+            self.state = State::Streaming(Exchange { persistent: persists, ..exchange });
+        }
+    }
+
+    /// Queues encoded bytes on a stream or a WebSocket: a chunk, or a frame. Does nothing in any
+    /// other state. Returns [`Input::Closed`] when the peer has let its outbox fill up: it is a
+    /// slow consumer, and the stream ends here.
+    pub fn send(&mut self, bytes: &Shared, context: &Context<'_>) -> Option<Input> {
+        match self.state {
+            State::WebSocket(_) | State::Streaming(_) if self.is_full(bytes.len(), context.limits) => {
+                Some(self.cut_slow_consumer(context))
+            }
+            // RFC 9112, section 6.1: a 1.0 client is never sent a transfer coding.
+            State::Streaming(Exchange { version: Version::Http10, .. }) => {
+                self.outbox.push_own(|out| out.extend_from_slice(bytes.unframed()));
+                None
+            }
+            State::WebSocket(_) | State::Streaming(_) => {
+                self.outbox.push(bytes);
+                None
+            }
+            _ => None,
+        }
+    }
+
+    /// Queues a message for this peer alone, framed right into its outbox; otherwise as [`send`](Self::send).
+    pub fn send_message(&mut self, message: &Message, context: &Context<'_>) -> Option<Input> {
+        let payload = message.as_bytes();
+        match self.state {
+            State::WebSocket(_) if self.is_full(payload.len(), context.limits) => Some(self.cut_slow_consumer(context)),
+            State::WebSocket(_) => {
+                self.outbox.push_own(|out| websocket::encode(out, message.opcode(), payload, None));
+                None
+            }
+            _ => None,
+        }
+    }
+
+    fn is_full(&self, more: usize, limits: &Limits) -> bool {
+        !self.outbox.is_empty() && self.outbox.cost() + more > limits.outbox
+    }
+
+    fn cut_slow_consumer(&mut self, context: &Context<'_>) -> Input {
+        match self.state {
+            State::WebSocket(_) => self.push_close(1013, "too slow: more is waiting than may wait"),
+            State::Streaming(exchange) => self.push_last_chunk(exchange),
+            _ => {}
+        }
+        self.drain(context);
+        Input::Closed
+    }
+
+    fn push_last_chunk(&mut self, exchange: Exchange) {
+        if exchange.version == Version::Http11 {
+            self.outbox.push_own(|out| out.extend_from_slice(LAST_CHUNK));
+        }
+    }
+
+    /// Ends a stream with the last-chunk, or a WebSocket with a closing handshake and status
+    /// code 1000. Does nothing in any other state.
+    pub fn end(&mut self, context: &Context<'_>) {
+        match self.state {
+            State::Streaming(exchange) => {
+                self.push_last_chunk(exchange);
+                self.finish(exchange.persistent && !context.draining, context);
+            }
+            State::WebSocket(_) => self.close(1000, "", context),
+            _ => {}
+        }
+    }
+
+    /// Begins the closing handshake of a WebSocket. Messages that still arrive are dropped.
+    pub fn close(&mut self, code: u16, reason: &str, context: &Context<'_>) {
+        match mem::replace(&mut self.state, State::Idle) {
+            State::WebSocket(socket) => {
+                self.push_close(code, reason);
+                self.state = State::CloseSent(socket);
+                self.deadline = Some(context.now + context.limits.closing_time);
+            }
+            other => self.state = other,
+        }
+    }
+
+    /// The server is going away: closes a connection on which nothing is held or answered.
+    pub fn go_away(&mut self, context: &Context<'_>) {
+        if matches!(self.state, State::Idle | State::Head | State::Content(_)) {
+            self.drain(context);
+        }
+    }
+
+    /// Notes that `count` bytes of the outbox were written. Returns whether writing is to be shut
+    /// down now: the peer shall see the end, and may still be read.
+    #[must_use]
+    pub fn wrote(&mut self, count: usize, context: &Context<'_>) -> bool {
+        self.written += count as u64;
+        let limits = context.limits;
+        match &mut self.state {
+            State::Idle if count > 0 => self.deadline = Some(context.now + limits.idle_time),
+            // While nothing is read because of what waits, reading is the only sign of life.
+            State::WebSocket(socket) if count > 0 && self.outbox.cost() > limits.outbox / 4 => socket.heard = true,
+            State::Draining if self.outbox.is_empty() => {
+                self.state = State::Lingering;
+                self.deadline = Some(context.now + limits.closing_time);
+                return true;
+            }
+            State::Draining if count > 0 => self.deadline = Some(context.now + limits.closing_time),
+            _ => {}
+        }
+        false
+    }
+
+    /// The peer has shut down its side and everything before that has been decoded. A peer that
+    /// does so while it waits for an answer or a stream has hung up: there is no other sign of it.
+    pub fn end_of_input(&mut self, context: &Context<'_>) -> Option<Input> {
+        match self.state {
+            State::Head | State::Content(_) => Some(self.refuse(RequestError::EndedEarly, context)),
+            State::Idle => {
+                self.drain(context);
+                None
+            }
+            State::Draining => None,
+            _ => self.lose(),
+        }
+    }
+
+    /// The connection is broken. Tells so if the application holds something on it.
+    pub fn lose(&mut self) -> Option<Input> {
+        let held = self.is_held();
+        self.state = State::Closed;
+        self.deadline = None;
+        self.outbox.clear();
+        self.backlog = Backlog::default();
+        held.then_some(Input::Closed)
+    }
+
+    /// The deadline has passed.
+    pub fn on_deadline(&mut self, context: &Context<'_>) -> Option<Input> {
+        match &mut self.state {
+            State::Idle if self.outbox.is_empty() => {
+                self.drain(context);
+                None
+            }
+            State::Head => Some(self.refuse(RequestError::HeadTimeout, context)),
+            State::Content(_) => Some(self.refuse(RequestError::ContentTimeout, context)),
+            State::WebSocket(socket) if socket.heard => {
+                socket.heard = false;
+                self.outbox.push_own(|out| websocket::encode(out, Opcode::Ping, b"", None));
+                self.deadline = Some(context.now + context.limits.ping_interval);
+                None
+            }
+            State::Held(_) | State::Streaming(_) => {
+                self.deadline = None;
+                None
+            }
+            _ => self.lose(),
+        }
+    }
+}

@@ -1,0 +1,784 @@
+//! The event loop: every system call on a socket is here, and nothing else is. It moves bytes
+//! between sockets and [`Connection`]s, keeps their deadlines, and hands one [`Event`] after the
+//! other to the program that pulls them. The only file that imports mio.
+//!
+//! One turn of the loop: sleep until a socket is ready or a timer is due; give each connection that is
+//! ready one turn, in which at most one buffer is read and decoded; flush what the program
+//! has queued; sleep again. Nothing is written inside [`send`](EventLoop::send), so a burst to one
+//! peer is one `writev`, and 16 pipelined messages cost one read and one write.
+
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, ToSocketAddrs};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use mio::net::{TcpListener, TcpStream, UnixStream};
+use mio::{Events, Interest, Poll, Token, Waker};
+
+use crate::access_log::{AccessLog, Entry};
+use crate::bytes::Shared;
+use crate::connection::{Connection, Context, Input, Traffic};
+use crate::http::{Request, Response, format_date};
+use crate::limits::Limits;
+use crate::signals;
+use crate::slab::{Key, Slab};
+use crate::timers::Timers;
+use crate::websocket::Message;
+
+const LISTENER: Token = Token(usize::MAX);
+const WAKER: Token = Token(usize::MAX - 1);
+const SIGNALS: Token = Token(usize::MAX - 2);
+
+/// How much one connection may take of one turn: one read of this many bytes.
+const READ_BUFFER: usize = 64 * 1024;
+
+/// How many connections are accepted, and how many writes one connection gets, in one turn.
+const ACCEPTS_PER_TURN: usize = 256;
+const WRITES_PER_TURN: usize = 16;
+
+/// How long accepting pauses when the system has no file descriptor or memory left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How many connections beyond the limit are told so at a time; those beyond are closed unheard.
+const REFUSALS: usize = 16;
+
+/// Names a connection. When the connection is gone, so is the name: an operation on it does
+/// nothing, and never reaches another connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnId(Key);
+
+/// Names a timer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct TimerId(Key);
+
+/// What a program is told.
+#[derive(Debug)]
+pub enum Event {
+    /// A whole request. It is the program's until it [responds](EventLoop::respond), or
+    /// [begins](EventLoop::begin) a stream and [ends](EventLoop::end) it. It may take its time: to
+    /// hold a request is to keep its `ConnId`.
+    Request(ConnId, Request),
+    /// A whole message on an open WebSocket.
+    Message(ConnId, Message),
+    /// A timer is due. It is set no more.
+    Timer(TimerId),
+    /// What the program held on this connection, an unanswered request, a stream or a WebSocket, is
+    /// over, by no act of the program's.
+    Closed(ConnId),
+    /// SIGINT, SIGTERM or [`Remote::shut_down`]: no connection is accepted any more. Told once;
+    /// answer what is held, and call [`drain`](EventLoop::drain).
+    Shutdown,
+}
+
+/// Why a timer was set.
+#[derive(Debug)]
+enum Due {
+    Connection(ConnId),
+    Program,
+    AcceptAgain,
+}
+
+/// Whether the listener has connections for us.
+#[derive(Debug, PartialEq, Eq)]
+enum Accepting {
+    /// There may be some: accept until `WouldBlock`.
+    Ready,
+    /// There is none until mio says so.
+    Waiting,
+    /// The system has no room for one: wait for a timer.
+    Paused,
+    /// Over.
+    Stopped,
+}
+
+/// What is known of the end of a peer's input.
+#[derive(Debug, PartialEq, Eq)]
+enum End {
+    /// Not there.
+    Open,
+    /// Behind bytes that have not been read yet: the system says that the peer has shut down.
+    Announced,
+    /// Read.
+    Reached,
+    /// Read, and told to the connection.
+    Told,
+}
+
+/// A connection, its socket, and what is known about the socket's readiness. mio is
+/// edge-triggered: it says "ready" once, and we remember it until a call says `WouldBlock`.
+struct Peer {
+    connection: Connection,
+    stream: TcpStream,
+    readable: bool,
+    writable: bool,
+    end: End,
+    /// It waits in `turns`.
+    has_turn: bool,
+    /// It waits in `unflushed`.
+    is_unflushed: bool,
+    /// The timer that is set for it, and for when. It may be earlier than the deadline, never
+    /// later: when it comes up early it is set anew. So a deadline that moves costs nothing.
+    timer: Option<(Key, Instant)>,
+    entry: Option<Box<Entry>>,
+}
+
+/// The connection whose turn it is, and its part of the read buffer that is not decoded yet.
+struct Turn {
+    id: ConnId,
+    start: usize,
+    end: usize,
+}
+
+/// What connections need to know.
+struct World {
+    limits: Limits,
+    now: Instant,
+    date_seconds: u64,
+    date: String,
+    draining: bool,
+}
+
+impl World {
+    fn context(&self) -> Context<'_> {
+        Context { limits: &self.limits, now: self.now, date: &self.date, draining: self.draining }
+    }
+}
+
+struct RemoteState {
+    waker: Waker,
+    shut_down: AtomicBool,
+    /// By how many nanoseconds the loop's clock is ahead of the system's.
+    ahead: AtomicU64,
+}
+
+/// A handle to a loop that runs in another thread.
+#[derive(Clone)]
+pub struct Remote(Arc<RemoteState>);
+
+impl Remote {
+    /// Has the loop report [`Event::Shutdown`].
+    pub fn shut_down(&self) {
+        self.0.shut_down.store(true, Ordering::Release);
+        self.wake();
+    }
+
+    /// Sets the loop's clock forward, and has it look at its timers: with this, a test of a
+    /// timeout of a minute takes no minute.
+    pub fn advance_clock(&self, by: Duration) {
+        self.0.ahead.fetch_add(by.as_nanos() as u64, Ordering::AcqRel);
+        self.wake();
+    }
+
+    fn wake(&self) {
+        // It fails only when the loop is gone.
+        let _ = self.0.waker.wake();
+    }
+}
+
+/// A server's sockets, timers and connections, in one thread.
+pub struct EventLoop {
+    poll: Poll,
+    events: Events,
+    listener: Option<TcpListener>,
+    address: SocketAddr,
+    accepting: Accepting,
+    signals: Option<UnixStream>,
+    remote: Remote,
+    shutdown_told: bool,
+    world: World,
+    peers: Slab<Peer>,
+    timers: Timers<Due>,
+    /// Lent to one connection after the other for its turn. A connection owns a buffer only while
+    /// it has a part of something.
+    buffer: Box<[u8]>,
+    turn: Option<Turn>,
+    turns: VecDeque<ConnId>,
+    /// How many of `turns` are left before the loop flushes and looks for news.
+    left_in_round: usize,
+    unflushed: Vec<ConnId>,
+    pending: VecDeque<Event>,
+    /// Closed connections, kept until their `Closed` has been told.
+    closed: Vec<ConnId>,
+    log: Option<AccessLog>,
+}
+
+impl EventLoop {
+    /// Listens on `address`; port 0 lets the system choose one.
+    ///
+    /// # Errors
+    /// `AddrInUse` when the port is taken, and whatever else the system says.
+    pub fn bind(address: impl ToSocketAddrs, limits: Limits) -> io::Result<Self> {
+        let mut listener = None;
+        let mut refused = io::Error::new(ErrorKind::InvalidInput, "no address to listen on");
+        for address in address.to_socket_addrs()? {
+            match TcpListener::bind(address) {
+                Ok(bound) => listener = Some(bound),
+                Err(error) => refused = error,
+            }
+            if listener.is_some() {
+                break;
+            }
+        }
+        let mut listener = listener.ok_or(refused)?;
+        let poll = Poll::new()?;
+        poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
+        let waker = Waker::new(poll.registry(), WAKER)?;
+        let state = RemoteState { waker, shut_down: AtomicBool::new(false), ahead: AtomicU64::new(0) };
+        Ok(EventLoop {
+            poll,
+            events: Events::with_capacity(1024),
+            address: listener.local_addr()?,
+            listener: Some(listener),
+            accepting: Accepting::Waiting,
+            signals: None,
+            remote: Remote(Arc::new(state)),
+            shutdown_told: false,
+            world: World { limits, now: Instant::now(), date_seconds: 0, date: format_date(0), draining: false },
+            peers: Slab::default(),
+            timers: Timers::default(),
+            buffer: vec![0; READ_BUFFER].into(),
+            turn: None,
+            turns: VecDeque::new(),
+            left_in_round: 0,
+            unflushed: Vec::new(),
+            pending: VecDeque::new(),
+            closed: Vec::new(),
+            log: None,
+        })
+    }
+
+    /// The address that the loop listens on.
+    pub fn local_address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// How many connections are open, in whatever state.
+    pub fn connections(&self) -> usize {
+        self.peers.len()
+    }
+
+    /// The time of the current turn of the loop, by the clock that its timers use.
+    pub fn now(&self) -> Instant {
+        self.world.now
+    }
+
+    /// A handle for other threads.
+    pub fn remote(&self) -> Remote {
+        self.remote.clone()
+    }
+
+    /// Has SIGINT and SIGTERM reported as [`Event::Shutdown`]. One loop of a process can have them.
+    ///
+    /// # Errors
+    /// What the system says when it refuses a handler.
+    pub fn watch_signals(&mut self) -> io::Result<()> {
+        let mut socket = UnixStream::from_std(signals::watch()?);
+        self.poll.registry().register(&mut socket, SIGNALS, Interest::READABLE)?;
+        self.signals = Some(socket);
+        Ok(())
+    }
+
+    /// Writes a line for each request to `sink`: time, peer, method, target, status, bytes sent,
+    /// duration. The line of a stream or a WebSocket is written when it is over.
+    pub fn log_requests(&mut self, sink: impl Write + 'static) {
+        self.log = Some(AccessLog::new(sink));
+    }
+
+    /// Waits for the next event. The only driver: between two calls, nothing is read or written.
+    ///
+    /// # Errors
+    /// Only when the system's poll itself fails. What peers do is never an error here.
+    pub fn next_event(&mut self) -> io::Result<Event> {
+        loop {
+            if let Some(event) = self.pending.pop_front() {
+                return Ok(event);
+            }
+            self.reap();
+            if self.turn.is_some() {
+                if let Some(event) = self.decode() {
+                    return Ok(event);
+                }
+            } else if self.left_in_round > 0
+                && let Some(id) = self.turns.pop_front()
+            {
+                self.left_in_round -= 1;
+                self.begin_turn(id);
+            } else {
+                self.accept();
+                self.flush();
+                if self.pending.is_empty() {
+                    self.sleep()?;
+                }
+                self.left_in_round = self.turns.len();
+            }
+        }
+    }
+
+    /// Answers a request completely. Does nothing when no request is held there.
+    pub fn respond(&mut self, to: ConnId, response: Response) {
+        let Some(peer) = self.peers.get_mut(to.0) else { return };
+        if !peer.connection.is_answering() {
+            return;
+        }
+        peer.connection.respond(&response, &self.world.context());
+        if let Some(entry) = &mut peer.entry {
+            entry.status = response.status();
+        }
+        self.log_end(to);
+        self.settle(to);
+    }
+
+    /// Answers a request with a head whose content follows by [`send`](Self::send): chunks, which an
+    /// HTTP/1.0 client is sent without their framing. A head with status 101 makes the connection a WebSocket. Does
+    /// nothing when no request is held there.
+    pub fn begin(&mut self, to: ConnId, head: Response) {
+        let Some(peer) = self.peers.get_mut(to.0) else { return };
+        peer.connection.begin(&head, &self.world.context());
+        if let Some(entry) = &mut peer.entry {
+            entry.status = head.status();
+        }
+        if !peer.connection.is_held() {
+            self.log_end(to);
+        }
+        self.settle(to);
+    }
+
+    /// Queues encoded bytes on a stream or a WebSocket. The bytes are shared, not copied. If they
+    /// do not fit into the peer's outbox, the stream ends here and [`Event::Closed`] says so.
+    pub fn send(&mut self, to: ConnId, bytes: &Shared) {
+        let Some(peer) = self.peers.get_mut(to.0) else { return };
+        let input = peer.connection.send(bytes, &self.world.context());
+        self.after(to, input);
+    }
+
+    /// Queues one message on one WebSocket, framed right into its outbox. What goes to many is
+    /// framed once and [sent](Self::send).
+    pub fn send_message(&mut self, to: ConnId, message: &Message) {
+        let Some(peer) = self.peers.get_mut(to.0) else { return };
+        let input = peer.connection.send_message(message, &self.world.context());
+        self.after(to, input);
+    }
+
+    /// Ends a stream with its last-chunk, or a WebSocket with a closing handshake and status code
+    /// 1000. The program has let go of it: no event will come of it any more.
+    pub fn end(&mut self, to: ConnId) {
+        let Some(peer) = self.peers.get_mut(to.0) else { return };
+        peer.connection.end(&self.world.context());
+        self.log_end(to);
+        self.settle(to);
+    }
+
+    /// Ends a WebSocket with a closing handshake, this status code, and this reason (at most 123 bytes).
+    /// The program has let go of it, as after [`end`](Self::end).
+    pub fn close(&mut self, to: ConnId, code: u16, reason: &str) {
+        let Some(peer) = self.peers.get_mut(to.0) else { return };
+        peer.connection.close(code, reason, &self.world.context());
+        self.log_end(to);
+        self.settle(to);
+    }
+
+    /// How many bytes a connection has moved since it was accepted. Still answered while its
+    /// [`Event::Closed`] is being handled.
+    pub fn traffic(&self, of: ConnId) -> Traffic {
+        self.peers.get(of.0).map(|peer| peer.connection.traffic()).unwrap_or_default()
+    }
+
+    /// Sets a timer.
+    pub fn set_timer(&mut self, after: Duration) -> TimerId {
+        TimerId(self.timers.set(self.world.now + after, Due::Program))
+    }
+
+    /// Cancels a timer that has not been reported. One that has is not there any more: nothing happens.
+    pub fn cancel_timer(&mut self, id: TimerId) {
+        self.timers.cancel(id.0);
+        self.pending.retain(|event| !matches!(event, Event::Timer(due) if *due == id));
+    }
+
+    /// Ends in an orderly way: accepts no more, closes what is idle, lets answers, last chunks and
+    /// closing handshakes reach their peers, and returns when no connection is left, or after
+    /// [`Limits::drain_time`]. Call it when everything that is held has been answered or ended.
+    ///
+    /// # Errors
+    /// As [`next_event`](Self::next_event).
+    pub fn drain(&mut self) -> io::Result<()> {
+        self.stop_accepting();
+        self.world.draining = true;
+        for key in self.peers.keys().collect::<Vec<_>>() {
+            if let Some(peer) = self.peers.get_mut(key) {
+                peer.connection.go_away(&self.world.context());
+                self.settle(ConnId(key));
+            }
+        }
+        let deadline = self.set_timer(self.world.limits.drain_time);
+        while !self.peers.is_empty() {
+            match self.next_event()? {
+                Event::Timer(due) if due == deadline => break,
+                Event::Request(conn, _) => self.respond(conn, Response::error(503, "the server is going away")),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn stop_accepting(&mut self) {
+        self.accepting = Accepting::Stopped;
+        self.listener = None;
+    }
+
+    // Sleeping.
+
+    /// Waits until a socket is ready or a timer is due, and notes who is.
+    fn sleep(&mut self) -> io::Result<()> {
+        let busy = !self.turns.is_empty() || !self.unflushed.is_empty() || self.accepting == Accepting::Ready;
+        let timeout = if busy { Some(Duration::ZERO) } else { self.until_next_deadline() };
+        if let Err(error) = self.poll.poll(&mut self.events, timeout) {
+            // A signal came. It is in the socket by now.
+            if error.kind() != ErrorKind::Interrupted {
+                return Err(error);
+            }
+            self.events.clear();
+        }
+        self.tell_time();
+        self.note_readiness();
+        self.expire_timers();
+        Ok(())
+    }
+
+    fn until_next_deadline(&mut self) -> Option<Duration> {
+        let now = self.clock();
+        self.timers.next_deadline().map(|at| at.saturating_duration_since(now))
+    }
+
+    fn clock(&self) -> Instant {
+        Instant::now() + Duration::from_nanos(self.remote.0.ahead.load(Ordering::Acquire))
+    }
+
+    fn tell_time(&mut self) {
+        self.world.now = self.clock();
+        let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        if self.world.date_seconds != seconds {
+            self.world.date_seconds = seconds;
+            self.world.date = format_date(seconds);
+        }
+    }
+
+    /// Events may be spurious: they set flags, and it is the read or the write that finds out.
+    fn note_readiness(&mut self) {
+        for event in &self.events {
+            match event.token() {
+                LISTENER if self.accepting == Accepting::Waiting => self.accepting = Accepting::Ready,
+                LISTENER | WAKER => {}
+                SIGNALS => {
+                    let mut byte = [0];
+                    if let Some(signals) = &mut self.signals
+                        && signals.read(&mut byte).is_ok_and(|count| count > 0)
+                    {
+                        self.remote.0.shut_down.store(true, Ordering::Release);
+                    }
+                }
+                Token(slot) => {
+                    let Some(key) = self.peers.key_of(slot) else { continue };
+                    let Some(peer) = self.peers.get_mut(key) else { continue };
+                    if event.is_writable() || event.is_write_closed() || event.is_error() {
+                        peer.writable = true;
+                        if !peer.connection.outbox().is_empty() && !peer.is_unflushed {
+                            peer.is_unflushed = true;
+                            self.unflushed.push(ConnId(key));
+                        }
+                    }
+                    if event.is_read_closed() && peer.end == End::Open {
+                        peer.end = End::Announced;
+                    }
+                    if event.is_readable() || event.is_read_closed() || event.is_error() {
+                        peer.readable = true;
+                        if !peer.has_turn {
+                            peer.has_turn = true;
+                            self.turns.push_back(ConnId(key));
+                        }
+                    }
+                }
+            }
+        }
+        if self.remote.0.shut_down.load(Ordering::Acquire) && !self.shutdown_told {
+            self.shutdown_told = true;
+            self.stop_accepting();
+            self.pending.push_back(Event::Shutdown);
+        }
+    }
+
+    fn expire_timers(&mut self) {
+        while let Some((key, due)) = self.timers.pop_due(self.world.now) {
+            match due {
+                Due::Program => self.pending.push_back(Event::Timer(TimerId(key))),
+                Due::AcceptAgain if self.accepting == Accepting::Paused => self.accepting = Accepting::Ready,
+                Due::AcceptAgain => {}
+                Due::Connection(id) => {
+                    let Some(peer) = self.peers.get_mut(id.0) else { continue };
+                    peer.timer = None;
+                    let is_due = peer.connection.deadline().is_some_and(|at| at <= self.world.now);
+                    let input = if is_due { peer.connection.on_deadline(&self.world.context()) } else { None };
+                    self.after(id, input);
+                }
+            }
+        }
+    }
+
+    // Accepting.
+
+    fn accept(&mut self) {
+        for _ in 0..ACCEPTS_PER_TURN {
+            let (Accepting::Ready, Some(listener)) = (&self.accepting, &self.listener) else { return };
+            match listener.accept() {
+                Ok((stream, _)) => self.admit(stream),
+                Err(error) => match error.kind() {
+                    ErrorKind::WouldBlock => self.accepting = Accepting::Waiting,
+                    // This connection is gone already; the next one may be fine.
+                    ErrorKind::Interrupted | ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset => {}
+                    // EMFILE, ENFILE, ENOBUFS, ENOMEM, or something new: an accept loop never dies. The
+                    // connections wait in the kernel until there is room.
+                    _ => {
+                        self.accepting = Accepting::Paused;
+                        self.timers.set(self.world.now + ACCEPT_PAUSE, Due::AcceptAgain);
+                    }
+                },
+            }
+        }
+    }
+
+    fn admit(&mut self, stream: TcpStream) {
+        let limit = self.world.limits.connections;
+        if self.peers.len() >= limit.saturating_add(REFUSALS) {
+            return; // dropped, and thereby closed
+        }
+        // Without this, the second small write in a row waits for the peer's acknowledgement of the first.
+        let _ = stream.set_nodelay(true);
+        let context = self.world.context();
+        let connection = if self.peers.len() < limit {
+            Connection::new(&context)
+        } else {
+            let sentence = format!("the server has {limit} connections open and takes no more: try again later");
+            Connection::refused(&Response::error(503, &sentence).with_field("Retry-After", "1"), &context)
+        };
+        let key = self.peers.insert(Peer {
+            connection,
+            stream,
+            readable: false,
+            writable: true,
+            end: End::Open,
+            has_turn: false,
+            is_unflushed: false,
+            timer: None,
+            entry: None,
+        });
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        let registry = self.poll.registry();
+        match registry.register(&mut peer.stream, Token(key.slot()), Interest::READABLE | Interest::WRITABLE) {
+            Ok(()) => self.settle(ConnId(key)),
+            Err(_) => drop(self.peers.remove(key)),
+        }
+    }
+
+    // Reading.
+
+    /// Reads once. A read that does not fill the buffer has emptied the socket: the next byte
+    /// will be a new edge, so there is no second read that would only say `WouldBlock`. Not so
+    /// when the end is announced: it has had its edge, and must be read.
+    fn begin_turn(&mut self, id: ConnId) {
+        let Some(peer) = self.peers.get_mut(id.0) else { return };
+        peer.has_turn = false;
+        let mut count = 0;
+        if peer.readable && peer.connection.wants_input(&self.world.limits) {
+            match peer.stream.read(&mut self.buffer) {
+                Ok(0) => {
+                    peer.readable = false;
+                    peer.end = End::Reached;
+                }
+                Ok(read) => {
+                    count = read;
+                    peer.readable = read == self.buffer.len() || peer.end == End::Announced;
+                    peer.connection.count_received(read);
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => peer.readable = false,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => {
+                    let input = peer.connection.lose();
+                    return self.after(id, input);
+                }
+            }
+        }
+        self.turn = Some(Turn { id, start: 0, end: count });
+    }
+
+    /// Decodes the next thing that the connection whose turn it is has to tell; its turn is over
+    /// when there is none.
+    fn decode(&mut self) -> Option<Event> {
+        let turn = self.turn.as_mut()?;
+        let id = turn.id;
+        let Some(peer) = self.peers.get_mut(id.0) else {
+            self.turn = None;
+            return None;
+        };
+        let mut fresh = &self.buffer[turn.start..turn.end];
+        let mut input = peer.connection.receive(&mut fresh, &self.world.context());
+        turn.start = turn.end - fresh.len();
+        if input.is_none() {
+            self.turn = None;
+            input = self.tell_end(id);
+            self.settle(id);
+        }
+        input.and_then(|input| self.tell(id, input))
+    }
+
+    /// Tells the connection that its peer has shut down, when everything before that is decoded.
+    /// A peer that has announced it while the program holds its request or stream has hung up.
+    fn tell_end(&mut self, id: ConnId) -> Option<Input> {
+        let peer = self.peers.get_mut(id.0)?;
+        let connection = &mut peer.connection;
+        let is_there = match peer.end {
+            End::Open | End::Told => false,
+            End::Announced => connection.is_answering(),
+            End::Reached => connection.is_answering() || !connection.is_paused(&self.world.limits),
+        };
+        if !is_there {
+            return None;
+        }
+        peer.end = End::Told;
+        connection.end_of_input(&self.world.context())
+    }
+
+    fn tell(&mut self, id: ConnId, input: Input) -> Option<Event> {
+        match input {
+            Input::Request(request) => {
+                self.log_begin(id, request.method().as_str(), request.target());
+                Some(Event::Request(id, request))
+            }
+            Input::Message(message) => Some(Event::Message(id, message)),
+            Input::Refused(error) => {
+                self.log_begin(id, "-", "-");
+                if let Some(entry) = self.peers.get_mut(id.0).and_then(|peer| peer.entry.as_mut()) {
+                    entry.status = error.status();
+                }
+                self.log_end(id);
+                None
+            }
+            Input::Closed => {
+                self.log_end(id);
+                Some(Event::Closed(id))
+            }
+        }
+    }
+
+    // Writing.
+
+    /// Writes what has been queued since the last turn.
+    fn flush(&mut self) {
+        for id in std::mem::take(&mut self.unflushed) {
+            if let Some(peer) = self.peers.get_mut(id.0) {
+                peer.is_unflushed = false;
+                let input = write_outbox(peer, &self.world.context());
+                self.after(id, input);
+            }
+        }
+    }
+
+    // Keeping the books.
+
+    /// What is to be done after a connection was touched by something other than its own turn.
+    fn after(&mut self, id: ConnId, input: Option<Input>) {
+        if let Some(event) = input.and_then(|input| self.tell(id, input)) {
+            self.pending.push_back(event);
+        }
+        self.settle(id);
+    }
+
+    /// Queues a connection for what it needs next: another turn, a write, a timer, its end.
+    fn settle(&mut self, id: ConnId) {
+        let Some(peer) = self.peers.get_mut(id.0) else { return };
+        let (connection, limits) = (&peer.connection, &self.world.limits);
+        if connection.is_closed() {
+            self.closed.push(id);
+            return;
+        }
+        let end_is_due = peer.end == End::Reached && !connection.is_paused(limits);
+        let has_input = (peer.readable && connection.wants_input(limits)) || connection.can_decode(limits);
+        let in_turn = self.turn.as_ref().is_some_and(|turn| turn.id == id);
+        if (has_input || end_is_due) && !peer.has_turn && !in_turn {
+            peer.has_turn = true;
+            self.turns.push_back(id);
+        }
+        if connection.wants_output() && peer.writable && !peer.is_unflushed {
+            peer.is_unflushed = true;
+            self.unflushed.push(id);
+        }
+        if let Some(deadline) = connection.deadline()
+            && peer.timer.is_none_or(|(_, at)| deadline < at)
+        {
+            if let Some((earlier, _)) = peer.timer.take() {
+                self.timers.cancel(earlier);
+            }
+            peer.timer = Some((self.timers.set(deadline, Due::Connection(id)), deadline));
+        }
+    }
+
+    /// Closes the sockets of closed connections.
+    fn reap(&mut self) {
+        for id in self.closed.drain(..) {
+            if let Some(peer) = self.peers.remove(id.0)
+                && let Some((timer, _)) = peer.timer
+            {
+                self.timers.cancel(timer);
+            }
+        }
+    }
+
+    fn log_begin(&mut self, id: ConnId, method: &str, target: &str) {
+        if self.log.is_some()
+            && let Some(peer) = self.peers.get_mut(id.0)
+        {
+            let sent = peer.connection.traffic().sent;
+            let address = peer.stream.peer_addr().ok();
+            peer.entry = Some(Box::new(Entry::new(address, method, target, self.world.now, sent)));
+        }
+    }
+
+    fn log_end(&mut self, id: ConnId) {
+        let Some(peer) = self.peers.get_mut(id.0) else { return };
+        if let (Some(entry), Some(log)) = (peer.entry.take(), &mut self.log) {
+            log.write(&entry, self.world.now, peer.connection.traffic().sent);
+        }
+    }
+}
+
+/// Writes a connection's outbox until it is empty or the socket takes no more, and shuts writing
+/// down when the connection says so.
+fn write_outbox(peer: &mut Peer, context: &Context<'_>) -> Option<Input> {
+    for _ in 0..WRITES_PER_TURN {
+        if peer.connection.outbox().is_empty() {
+            break;
+        }
+        match peer.connection.outbox_mut().write_to(&mut peer.stream) {
+            Ok(count) => {
+                if peer.connection.wrote(count, context) {
+                    return shut_down_writing(peer);
+                }
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                peer.writable = false;
+                return None;
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(_) => return peer.connection.lose(),
+        }
+    }
+    // A connection that drains may have had nothing to write.
+    if peer.connection.wrote(0, context) { shut_down_writing(peer) } else { None }
+}
+
+fn shut_down_writing(peer: &mut Peer) -> Option<Input> {
+    let shut = peer.stream.shutdown(Shutdown::Write);
+    // The peer had its end before we had ours: nothing is left to wait for.
+    let both_ended = matches!(peer.end, End::Reached | End::Told);
+    if shut.is_err() || both_ended { peer.connection.lose() } else { None }
+}

@@ -1,0 +1,281 @@
+//! The chunked transfer coding, both ways (RFC 9112, section 7.1).
+
+use std::fmt;
+
+use crate::bytes::Shared;
+
+/// What ends a chunked message: the last-chunk and an empty trailer section.
+pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+
+/// The longest chunk-size line, extensions included, and the longest trailer field line, in bytes.
+const MAX_LINE: usize = 1024;
+
+/// The longest trailer section in bytes.
+const MAX_TRAILERS: usize = 8 * 1024;
+
+/// How many bytes of framing a message may spend on top of what its content excuses: without
+/// this bound, one-byte chunks with long extensions keep a server reading for nothing.
+const FRAMING_ALLOWANCE: usize = 16 * 1024;
+
+/// Encodes `data` as one chunk: its size in hex, CRLF, the data, CRLF.
+///
+/// `data` must not be empty, because a chunk of size 0 is the last-chunk and ends the message;
+/// an empty `data` gives no bytes.
+///
+/// ```
+/// assert_eq!(&overwire::http::chunk(b"hello, world")[..], b"c\r\nhello, world\r\n");
+/// ```
+pub fn chunk(data: &[u8]) -> Shared {
+    if data.is_empty() {
+        return Shared::from(Vec::new());
+    }
+    let mut bytes = Vec::with_capacity(data.len() + 12);
+    bytes.extend_from_slice(format!("{:x}\r\n", data.len()).as_bytes());
+    let start = bytes.len();
+    bytes.extend_from_slice(data);
+    bytes.extend_from_slice(b"\r\n");
+    Shared::framed(bytes, start..start + data.len())
+}
+
+/// Why a chunked content could not be decoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChunkError {
+    /// The chunk-size is not hex digits, or has more than 15 of them.
+    Size,
+    /// A chunk-size line or a trailer field line is longer than 1,024 bytes.
+    LineTooLong,
+    /// The bytes behind the chunk-data are not CRLF.
+    DataNotEnded,
+    /// The trailer section is malformed or longer than 8 KiB.
+    Trailer,
+    /// Far more bytes were spent on chunk framing than on content.
+    TooMuchFraming,
+    /// The content is longer than the limit.
+    TooLong,
+}
+
+impl fmt::Display for ChunkError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            ChunkError::Size => "the chunk-size is not 1 to 15 hex digits",
+            ChunkError::LineTooLong => "a line of the chunked coding is longer than 1024 bytes",
+            ChunkError::DataNotEnded => "the chunk-data is not followed by CRLF",
+            ChunkError::Trailer => "the trailer section is malformed or longer than 8192 bytes",
+            ChunkError::TooMuchFraming => "the chunks are too small for the framing around them",
+            ChunkError::TooLong => "the content is longer than the limit",
+        })
+    }
+}
+
+impl std::error::Error for ChunkError {}
+
+#[derive(Debug, Clone, Copy)]
+enum Expect {
+    /// A chunk-size line.
+    Size,
+    /// So many more bytes of chunk-data.
+    Data(u64),
+    /// The CRLF behind the chunk-data.
+    DataEnd,
+    /// A trailer field line, or the empty line that ends the message.
+    Trailer,
+    /// Nothing: the message is over.
+    Nothing,
+}
+
+/// Decodes a chunked content from bytes as they arrive, in pieces of any size.
+#[derive(Debug)]
+pub struct ChunkedDecoder {
+    expect: Expect,
+    framing: usize,
+    trailers: usize,
+}
+
+impl Default for ChunkedDecoder {
+    fn default() -> Self {
+        ChunkedDecoder { expect: Expect::Size, framing: 0, trailers: 0 }
+    }
+}
+
+impl ChunkedDecoder {
+    /// Whether the last-chunk and the trailer section have been decoded.
+    pub fn is_done(&self) -> bool {
+        matches!(self.expect, Expect::Nothing)
+    }
+
+    /// Decodes what it can of `input`, appends the chunk-data to `content`, and returns how many
+    /// bytes of `input` it took. What it leaves is the beginning of a line that is not all here,
+    /// to be passed again with more behind it, or, once [`is_done`](Self::is_done), what follows
+    /// the message. Trailer fields are checked and dropped.
+    ///
+    /// # Errors
+    /// [`ChunkError::TooLong`] when a chunk-size says that `content` would become longer than
+    /// `limit` bytes, before the data is taken; the other errors where the framing is wrong.
+    pub fn decode(&mut self, input: &[u8], content: &mut Vec<u8>, limit: usize) -> Result<usize, ChunkError> {
+        let mut used = 0;
+        while let Some(taken) = self.step(&input[used..], content, limit)? {
+            used += taken;
+        }
+        Ok(used)
+    }
+
+    /// One element of the coding; `None` when there is not enough input for it.
+    fn step(&mut self, input: &[u8], content: &mut Vec<u8>, limit: usize) -> Result<Option<usize>, ChunkError> {
+        match self.expect {
+            Expect::Size => self.size_line(input, limit.saturating_sub(content.len())),
+            Expect::Data(left) => {
+                let taken = input.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+                content.extend_from_slice(&input[..taken]);
+                let left = left - taken as u64;
+                self.expect = if left == 0 { Expect::DataEnd } else { Expect::Data(left) };
+                Ok((taken > 0).then_some(taken))
+            }
+            Expect::DataEnd => match input {
+                [b'\r', b'\n', ..] => {
+                    self.expect = Expect::Size;
+                    Ok(Some(2))
+                }
+                [] | [b'\r'] => Ok(None),
+                _ => Err(ChunkError::DataNotEnded),
+            },
+            Expect::Trailer => self.trailer_line(input),
+            Expect::Nothing => Ok(None),
+        }
+    }
+
+    /// `chunk-size [ chunk-ext ] CRLF`. Digits are hex digits only: `+5`, `0x5` and `5_0` are
+    /// errors, which is why this is httparse's parser and not the standard library's.
+    fn size_line(&mut self, input: &[u8], room: usize) -> Result<Option<usize>, ChunkError> {
+        let line = &input[..input.len().min(MAX_LINE)];
+        let (used, size) = match httparse::parse_chunk_size(line) {
+            Ok(httparse::Status::Complete(parsed)) => parsed,
+            Ok(httparse::Status::Partial) if line.len() == MAX_LINE => return Err(ChunkError::LineTooLong),
+            Ok(httparse::Status::Partial) => return Ok(None),
+            Err(_) => return Err(ChunkError::Size),
+        };
+        // httparse takes a line without a digit for a size of 0.
+        if !input[0].is_ascii_hexdigit() {
+            return Err(ChunkError::Size);
+        }
+        self.framing += used + 2;
+        let allowance = FRAMING_ALLOWANCE as u64 + 2 * size;
+        if self.framing as u64 > allowance {
+            return Err(ChunkError::TooMuchFraming);
+        }
+        // Data excuses framing: about two bytes of framing for each byte of content.
+        self.framing = self.framing.saturating_sub(usize::try_from(2 * size).unwrap_or(usize::MAX));
+        if size > room as u64 {
+            return Err(ChunkError::TooLong);
+        }
+        self.expect = if size == 0 { Expect::Trailer } else { Expect::Data(size) };
+        Ok(Some(used))
+    }
+
+    /// One line of the trailer section; the empty line ends the message.
+    fn trailer_line(&mut self, input: &[u8]) -> Result<Option<usize>, ChunkError> {
+        let line = &input[..input.len().min(MAX_LINE)];
+        let Some(end) = line.iter().position(|&byte| byte == b'\n') else {
+            return if line.len() == MAX_LINE { Err(ChunkError::LineTooLong) } else { Ok(None) };
+        };
+        let field = line[..end].strip_suffix(b"\r").ok_or(ChunkError::Trailer)?;
+        self.trailers += end + 1;
+        if self.trailers > MAX_TRAILERS {
+            return Err(ChunkError::Trailer);
+        }
+        if field.is_empty() {
+            self.expect = Expect::Nothing;
+        } else {
+            check_trailer(&line[..=end])?;
+        }
+        Ok(Some(end + 1))
+    }
+}
+
+/// A trailer field line has the syntax of any field line, so the same parser judges it.
+fn check_trailer(line: &[u8]) -> Result<(), ChunkError> {
+    let mut fields = [httparse::EMPTY_HEADER; 1];
+    let whole = [line, b"\r\n"].concat();
+    match httparse::parse_headers(&whole, &mut fields) {
+        Ok(httparse::Status::Complete((_, [_]))) => Ok(()),
+        _ => Err(ChunkError::Trailer),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Decodes `input` whole and then byte by byte; both must agree. Returns the content and
+    /// what was left over.
+    fn decode(input: &[u8]) -> Result<(Vec<u8>, Vec<u8>, bool), ChunkError> {
+        let whole = decode_in_pieces(input, input.len().max(1));
+        for size in [1, 2, 3, 7] {
+            assert_eq!(decode_in_pieces(input, size), whole, "in pieces of {size}");
+        }
+        whole
+    }
+
+    fn decode_in_pieces(input: &[u8], size: usize) -> Result<(Vec<u8>, Vec<u8>, bool), ChunkError> {
+        let (mut decoder, mut content, mut pending) = (ChunkedDecoder::default(), Vec::new(), Vec::new());
+        for piece in input.chunks(size) {
+            pending.extend_from_slice(piece);
+            let used = decoder.decode(&pending, &mut content, 100)?;
+            pending.drain(..used);
+        }
+        Ok((content, pending, decoder.is_done()))
+    }
+
+    #[test]
+    fn chunks_are_joined_and_the_rest_is_left() {
+        let (content, rest, done) = decode(b"5\r\nhello\r\n7;ext=\"x\"\r\n, world\r\n0\r\n\r\nGET").unwrap();
+        assert_eq!((&content[..], &rest[..], done), (&b"hello, world"[..], &b"GET"[..], true));
+    }
+
+    #[test]
+    fn trailers_are_checked_and_dropped() {
+        let (content, rest, done) = decode(b"0\r\nChecksum: abc\r\nB: c\r\n\r\n").unwrap();
+        assert_eq!((content.len(), rest.len(), done), (0, 0, true));
+        assert_eq!(decode(b"0\r\nBad Name: x\r\n\r\n"), Err(ChunkError::Trailer));
+        assert_eq!(decode(b"0\r\n folded\r\n\r\n"), Err(ChunkError::Trailer));
+    }
+
+    #[test]
+    fn a_size_is_hex_digits_and_nothing_else() {
+        for size in ["+5", "-5", "0x5", "5_0", " 5", "g", "", "fffffffffffffffff"] {
+            let input = format!("{size}\r\nhello\r\n0\r\n\r\n");
+            assert_eq!(decode(input.as_bytes()), Err(ChunkError::Size), "{size:?}");
+        }
+    }
+
+    #[test]
+    fn data_that_is_longer_than_its_size_is_an_error() {
+        assert_eq!(decode(b"3\r\nhello\r\n"), Err(ChunkError::DataNotEnded));
+        assert_eq!(decode(b"5\r\nhello\n0\r\n\r\n"), Err(ChunkError::DataNotEnded));
+    }
+
+    #[test]
+    fn the_limit_is_judged_from_the_size() {
+        assert_eq!(decode(b"65\r\n"), Err(ChunkError::TooLong));
+        assert_eq!(decode(b"fffffffffffffff\r\n"), Err(ChunkError::TooLong));
+        let two = format!("40\r\n{0}\r\n40\r\n{0}\r\n", "x".repeat(64));
+        assert_eq!(decode(two.as_bytes()), Err(ChunkError::TooLong));
+    }
+
+    #[test]
+    fn endless_framing_is_an_error() {
+        let extension = format!("1;{}\r\nx\r\n", "e".repeat(900));
+        assert_eq!(decode(extension.repeat(30).as_bytes()), Err(ChunkError::TooMuchFraming));
+        assert_eq!(decode("1".repeat(15).as_bytes()).unwrap().1.len(), 15);
+        assert_eq!(decode(format!("1;{}", "e".repeat(2000)).as_bytes()), Err(ChunkError::LineTooLong));
+        assert_eq!(decode(format!("0\r\n{}", "A: b\r\n".repeat(2000)).as_bytes()), Err(ChunkError::Trailer));
+    }
+
+    #[test]
+    fn an_encoded_chunk_decodes_to_itself() {
+        let mut bytes = chunk(b"hello").to_vec();
+        bytes.extend_from_slice(LAST_CHUNK);
+        assert_eq!(decode(&bytes).unwrap().0, b"hello");
+        assert_eq!(chunk(b"hello").unframed(), b"hello");
+        assert!(chunk(b"").is_empty());
+    }
+}

@@ -1,0 +1,693 @@
+//! Requests: the head is parsed by httparse and then held to the rules that httparse leaves to
+//! its caller (RFC 9112, sections 2 to 6; RFC 9110, sections 7.2 and 9.1).
+
+use std::borrow::Cow;
+use std::fmt;
+use std::mem::MaybeUninit;
+
+use super::chunked::ChunkError;
+use super::list;
+use super::target::{decode_component, query_pairs};
+use crate::bytes::Parse;
+
+/// How many field lines a request head may have.
+pub const MAX_FIELDS: usize = 100;
+
+/// A request method (RFC 9110, section 9; PATCH: RFC 5789). CONNECT is left out: this is no proxy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Method {
+    Get,
+    Head,
+    Post,
+    Put,
+    Delete,
+    Options,
+    Trace,
+    Patch,
+}
+
+impl Method {
+    const ALL: [Method; 8] = [
+        Method::Get,
+        Method::Head,
+        Method::Post,
+        Method::Put,
+        Method::Delete,
+        Method::Options,
+        Method::Trace,
+        Method::Patch,
+    ];
+
+    /// The method's token. Methods are case-sensitive (RFC 9110, section 9.1).
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Method::Get => "GET",
+            Method::Head => "HEAD",
+            Method::Post => "POST",
+            Method::Put => "PUT",
+            Method::Delete => "DELETE",
+            Method::Options => "OPTIONS",
+            Method::Trace => "TRACE",
+            Method::Patch => "PATCH",
+        }
+    }
+
+    fn from_token(token: &str) -> Option<Method> {
+        Method::ALL.into_iter().find(|method| method.as_str() == token)
+    }
+}
+
+impl fmt::Display for Method {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The HTTP versions that this library speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd)]
+pub enum Version {
+    /// HTTP/1.0: one request a connection unless it asks for more; no chunks.
+    Http10,
+    /// HTTP/1.1
+    Http11,
+}
+
+/// How the end of a request's content is told (RFC 9112, section 6.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Framing {
+    /// There is no content.
+    Empty,
+    /// `Content-Length`: so many bytes.
+    Length(u64),
+    /// `Transfer-Encoding: chunked`
+    Chunked,
+}
+
+/// What is wrong with a request: the status to answer with, a sentence that says what was wrong
+/// and what was expected, and the section that says so. All of them end the connection, because
+/// after them nobody knows where the next request begins, or whether the peer is still there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum RequestError {
+    RequestLine,
+    Target,
+    TargetTooLong(usize),
+    UnknownMethod,
+    MalformedVersion,
+    UnsupportedVersion,
+    FieldName,
+    FieldValue,
+    LineEnd,
+    HeadTooLong(usize),
+    TooManyFields,
+    NoHost,
+    ManyHosts,
+    BadHost,
+    ContentLength,
+    LengthAndEncoding,
+    TransferEncoding,
+    EncodingInHttp10,
+    Expectation,
+    ContentTooLong(usize),
+    Chunk(ChunkError),
+    HeadTimeout,
+    ContentTimeout,
+    EndedEarly,
+}
+
+impl RequestError {
+    /// The status code of the answer.
+    pub fn status(self) -> u16 {
+        use RequestError::*;
+        match self {
+            RequestLine | Target | MalformedVersion | FieldName | FieldValue | LineEnd | NoHost | ManyHosts
+            | BadHost | ContentLength | LengthAndEncoding | TransferEncoding | EncodingInHttp10 | EndedEarly => 400,
+            Chunk(ChunkError::TooLong) | ContentTooLong(_) => 413,
+            Chunk(_) => 400,
+            HeadTimeout | ContentTimeout => 408,
+            TargetTooLong(_) => 414,
+            Expectation => 417,
+            HeadTooLong(_) | TooManyFields => 431,
+            UnknownMethod => 501,
+            UnsupportedVersion => 505,
+        }
+    }
+
+    /// The section that the request violates, or that defines the answer.
+    pub fn section(self) -> &'static str {
+        use RequestError::*;
+        match self {
+            RequestLine => "RFC 9112, section 3",
+            Target => "RFC 9112, section 3.2",
+            TargetTooLong(_) => "RFC 9110, section 15.5.15",
+            UnknownMethod => "RFC 9110, section 9.1",
+            MalformedVersion => "RFC 9112, section 2.3",
+            UnsupportedVersion => "RFC 9110, section 15.6.6",
+            FieldName => "RFC 9112, section 5.1",
+            FieldValue => "RFC 9110, section 5.5",
+            LineEnd => "RFC 9112, section 2.2",
+            HeadTooLong(_) | TooManyFields => "RFC 6585, section 5",
+            NoHost | ManyHosts | BadHost => "RFC 9112, section 3.2",
+            ContentLength => "RFC 9110, section 8.6",
+            LengthAndEncoding | TransferEncoding | EncodingInHttp10 => "RFC 9112, section 6.1",
+            Expectation => "RFC 9110, section 10.1.1",
+            ContentTooLong(_) | Chunk(ChunkError::TooLong) => "RFC 9110, section 15.5.14",
+            Chunk(_) => "RFC 9112, section 7.1",
+            HeadTimeout | ContentTimeout => "RFC 9110, section 15.5.9",
+            EndedEarly => "RFC 9112, section 8",
+        }
+    }
+}
+
+impl fmt::Display for RequestError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use RequestError::*;
+        let sentence = match self {
+            RequestLine => "the request line is malformed: expected `METHOD target HTTP/1.1`",
+            Target => {
+                "the request target is malformed: expected a path that begins with `/`, an http URI, or `*` with OPTIONS, percent-encoded UTF-8"
+            }
+            TargetTooLong(limit) => return write!(f, "the request target is longer than {limit} bytes"),
+            UnknownMethod => {
+                "the method is unknown: expected GET, HEAD, POST, PUT, DELETE, OPTIONS, TRACE or PATCH, in capitals"
+            }
+            MalformedVersion => "the version is malformed: expected `HTTP/1.1` or `HTTP/1.0`",
+            UnsupportedVersion => "the version is not supported: expected HTTP/1.1 or HTTP/1.0",
+            FieldName => {
+                "a field name is malformed: expected a token directly followed by a colon, and no folded lines"
+            }
+            FieldValue => "a field value is malformed: expected visible characters, spaces and tabs",
+            LineEnd => "a line end is malformed: expected CR LF",
+            HeadTooLong(limit) => return write!(f, "the request head is longer than {limit} bytes"),
+            TooManyFields => return write!(f, "the request head has more than {MAX_FIELDS} field lines"),
+            NoHost => "there is no Host field: HTTP/1.1 requires one",
+            ManyHosts => "there is more than one Host field: expected exactly one",
+            BadHost => "the Host field is malformed: expected a host, optionally a colon and a port",
+            ContentLength => "Content-Length is malformed: expected one decimal number",
+            LengthAndEncoding => "both Content-Length and Transfer-Encoding are there: expected one of them",
+            TransferEncoding => "the Transfer-Encoding is not known: expected exactly `chunked`",
+            EncodingInHttp10 => "there is a Transfer-Encoding in an HTTP/1.0 request: expected Content-Length",
+            Expectation => "the expectation is not known: expected `100-continue`",
+            ContentTooLong(limit) => return write!(f, "the content is longer than {limit} bytes"),
+            Chunk(error) => return error.fmt(f),
+            HeadTimeout => "the request head did not arrive in time",
+            ContentTimeout => "the content did not arrive in time",
+            EndedEarly => "the connection was shut before the request was complete",
+        };
+        f.write_str(sentence)
+    }
+}
+
+impl std::error::Error for RequestError {}
+
+/// A range of bytes in the buffer that a request owns.
+#[derive(Debug, Clone, Copy)]
+struct Span {
+    start: u32,
+    end: u32,
+}
+
+impl Span {
+    /// Where `part`, a slice of `whole`, lies in it.
+    fn of(part: &[u8], whole: &[u8]) -> Span {
+        let start = part.as_ptr() as usize - whole.as_ptr() as usize;
+        debug_assert!(start + part.len() <= whole.len());
+        Span { start: start as u32, end: (start + part.len()) as u32 }
+    }
+
+    fn get(self, buffer: &[u8]) -> &[u8] {
+        &buffer[self.start as usize..self.end as usize]
+    }
+}
+
+/// A parsed and checked request head: ranges into the bytes that it was parsed from, and what
+/// the fields say about framing and about the connection.
+#[derive(Debug, Clone)]
+pub struct Head {
+    /// The method.
+    pub method: Method,
+    /// The version of the request line.
+    pub version: Version,
+    /// How the end of the content is told.
+    pub framing: Framing,
+    /// Whether the client wants to send another request on this connection
+    /// (RFC 9112, section 9.3).
+    pub persistent: bool,
+    /// Whether the client waits for `100 Continue` before it sends the content.
+    pub expects_continue: bool,
+    target: Span,
+    fields: Vec<(Span, Span)>,
+}
+
+/// Parses a request head at the front of `bytes`; empty lines before it are skipped
+/// (RFC 9112, section 2.2).
+///
+/// `max_head` bounds the head and `max_target` the request target, both in bytes.
+///
+/// # Errors
+/// Any [`RequestError`] about a head, as soon as the bytes that are there show it.
+pub fn parse_head(bytes: &[u8], max_head: usize, max_target: usize) -> Result<Parse<Head>, RequestError> {
+    let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
+    let mut parsed = httparse::Request::new(&mut []);
+    match parsed.parse_with_uninit_headers(bytes, &mut fields) {
+        Ok(httparse::Status::Complete(used)) if used <= max_head => {
+            let value = check_head(&parsed, bytes, max_target)?;
+            Ok(Parse::Complete { value, used })
+        }
+        Ok(httparse::Status::Partial) if bytes.len() <= max_head => {
+            if target_of_line(bytes).len() > max_target {
+                return Err(RequestError::TargetTooLong(max_target));
+            }
+            Ok(Parse::Partial)
+        }
+        Ok(_) if target_of_line(bytes).len() > max_target => Err(RequestError::TargetTooLong(max_target)),
+        Ok(_) => Err(RequestError::HeadTooLong(max_head)),
+        Err(error) => Err(explain(error, bytes)),
+    }
+}
+
+/// The request target as far as it is there: what follows the first space of the first line.
+fn target_of_line(bytes: &[u8]) -> &[u8] {
+    let line = first_line(bytes);
+    let target = line.iter().position(|&byte| byte == b' ').map_or(&[][..], |space| &line[space + 1..]);
+    target.split(|&byte| byte == b' ').next().unwrap_or_default()
+}
+
+fn first_line(bytes: &[u8]) -> &[u8] {
+    let bytes = &bytes[bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count()..];
+    bytes.split(|&byte| byte == b'\n').next().unwrap_or_default().trim_ascii_end()
+}
+
+fn explain(error: httparse::Error, bytes: &[u8]) -> RequestError {
+    match error {
+        httparse::Error::HeaderName => RequestError::FieldName,
+        httparse::Error::HeaderValue => RequestError::FieldValue,
+        httparse::Error::NewLine => RequestError::LineEnd,
+        httparse::Error::TooManyHeaders => RequestError::TooManyFields,
+        httparse::Error::Version => explain_version(bytes),
+        httparse::Error::Token | httparse::Error::Status => RequestError::RequestLine,
+    }
+}
+
+/// `HTTP/` DIGIT `.` DIGIT is a version, if one that we do not speak (RFC 9112, section 2.3).
+fn explain_version(bytes: &[u8]) -> RequestError {
+    let version = first_line(bytes).rsplit(|&byte| byte == b' ').next().unwrap_or_default();
+    match version {
+        [b'H', b'T', b'T', b'P', b'/', major, b'.', minor] if major.is_ascii_digit() && minor.is_ascii_digit() => {
+            RequestError::UnsupportedVersion
+        }
+        _ => RequestError::MalformedVersion,
+    }
+}
+
+/// Everything that httparse does not check.
+fn check_head(parsed: &httparse::Request<'_, '_>, bytes: &[u8], max_target: usize) -> Result<Head, RequestError> {
+    let (Some(method), Some(target), Some(version)) = (parsed.method, parsed.path, parsed.version) else {
+        return Err(RequestError::RequestLine);
+    };
+    if target.len() > max_target {
+        return Err(RequestError::TargetTooLong(max_target));
+    }
+    let version = if version == 0 { Version::Http10 } else { Version::Http11 };
+    let method = Method::from_token(method).ok_or(RequestError::UnknownMethod)?;
+    check_target(method, target)?;
+    check_host(parsed.headers, version)?;
+    let fields = parsed.headers.iter();
+    Ok(Head {
+        method,
+        version,
+        framing: framing(parsed.headers, version)?,
+        persistent: persistent(parsed.headers, version),
+        expects_continue: expects_continue(parsed.headers, version)?,
+        target: Span::of(target.as_bytes(), bytes),
+        fields: fields.map(|f| (Span::of(f.name.as_bytes(), bytes), Span::of(f.value, bytes))).collect(),
+    })
+}
+
+type Fields<'a> = &'a [httparse::Header<'a>];
+
+fn values<'a>(fields: Fields<'a>, name: &'static str) -> impl Iterator<Item = &'a [u8]> {
+    fields.iter().filter(move |field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value)
+}
+
+/// origin-form, absolute-form, or asterisk-form with OPTIONS (RFC 9112, section 3.2).
+fn check_target(method: Method, target: &str) -> Result<(), RequestError> {
+    if target == "*" {
+        return if method == Method::Options { Ok(()) } else { Err(RequestError::Target) };
+    }
+    let (path, query) = split_target(target).ok_or(RequestError::Target)?;
+    let well_formed =
+        !target.contains('#') && decode_component(path, false).is_some() && decode_component(query, true).is_some();
+    if well_formed { Ok(()) } else { Err(RequestError::Target) }
+}
+
+/// Path and query, both still encoded. The authority of an absolute-form is dropped here and
+/// read in [`Request::host`].
+fn split_target(target: &str) -> Option<(&str, &str)> {
+    let rest = match split_scheme(target) {
+        Some(rest) => {
+            let authority = rest.find(['/', '?']).unwrap_or(rest.len());
+            if rest[..authority].is_empty() || !is_host(rest[..authority].as_bytes()) {
+                return None;
+            }
+            &rest[authority..]
+        }
+        None if target.starts_with('/') => target,
+        None => return None,
+    };
+    let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
+    Some((if path.is_empty() { "/" } else { path }, query))
+}
+
+fn split_scheme(target: &str) -> Option<&str> {
+    ["http://", "https://"].iter().find_map(|scheme| {
+        let (front, rest) = target.split_at_checked(scheme.len())?;
+        front.eq_ignore_ascii_case(scheme).then_some(rest)
+    })
+}
+
+fn check_host(fields: Fields<'_>, version: Version) -> Result<(), RequestError> {
+    let mut hosts = values(fields, "host");
+    match (hosts.next(), hosts.next()) {
+        (None, _) if version == Version::Http10 => Ok(()),
+        (None, _) => Err(RequestError::NoHost),
+        (Some(_), Some(_)) => Err(RequestError::ManyHosts),
+        (Some(host), None) if host.is_empty() || is_host(host) => Ok(()),
+        (Some(_), None) => Err(RequestError::BadHost),
+    }
+}
+
+/// `uri-host [ ":" port ]` (RFC 9110, section 7.2), as far as a server needs to tell.
+fn is_host(host: &[u8]) -> bool {
+    let (name, port) = split_port(host);
+    let name_is_good = match name {
+        [b'[', address @ .., b']'] => address.iter().all(|&b| b.is_ascii_hexdigit() || matches!(b, b':' | b'.')),
+        _ => name.iter().all(|&b| b.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=".contains(&b)),
+    };
+    !name.is_empty() && name_is_good && port.is_none_or(|port| port.iter().all(u8::is_ascii_digit))
+}
+
+/// Splits `[::1]:80` and `localhost:80` in front of the port.
+fn split_port(host: &[u8]) -> (&[u8], Option<&[u8]>) {
+    let after_address = host.iter().position(|&byte| byte == b']').map_or(0, |bracket| bracket + 1);
+    match host[after_address..].iter().position(|&byte| byte == b':') {
+        Some(colon) => (&host[..after_address + colon], Some(&host[after_address + colon + 1..])),
+        None => (host, None),
+    }
+}
+
+/// RFC 9112, section 6.3. A request that could be framed in two ways is refused: the next hop
+/// may have chosen the other one, and one of us would take content for a request.
+fn framing(fields: Fields<'_>, version: Version) -> Result<Framing, RequestError> {
+    let mut encodings = values(fields, "transfer-encoding");
+    let length = content_length(fields)?;
+    match (encodings.next(), encodings.next()) {
+        (None, _) => Ok(match length {
+            None | Some(0) => Framing::Empty,
+            Some(length) => Framing::Length(length),
+        }),
+        (Some(_), _) if length.is_some() => Err(RequestError::LengthAndEncoding),
+        (Some(_), _) if version == Version::Http10 => Err(RequestError::EncodingInHttp10),
+        (Some(coding), None) if coding.eq_ignore_ascii_case(b"chunked") => Ok(Framing::Chunked),
+        _ => Err(RequestError::TransferEncoding),
+    }
+}
+
+/// The one value of all Content-Length fields and list elements, which must agree.
+fn content_length(fields: Fields<'_>) -> Result<Option<u64>, RequestError> {
+    let mut length = None;
+    for value in values(fields, "content-length").flat_map(|value| value.split(|&byte| byte == b',')) {
+        let this = decimal(value.trim_ascii()).ok_or(RequestError::ContentLength)?;
+        if length.is_some_and(|length| length != this) {
+            return Err(RequestError::ContentLength);
+        }
+        length = Some(this);
+    }
+    Ok(length)
+}
+
+/// `1*DIGIT`: no sign, no white space, no overflow. (`str::parse` would take `+5`.)
+fn decimal(digits: &[u8]) -> Option<u64> {
+    if digits.is_empty() {
+        return None;
+    }
+    digits.iter().try_fold(0u64, |number, &byte| {
+        let digit = char::from(byte).to_digit(10)?;
+        number.checked_mul(10)?.checked_add(digit.into())
+    })
+}
+
+/// RFC 9112, section 9.3.
+fn persistent(fields: Fields<'_>, version: Version) -> bool {
+    let mut options = values(fields, "connection").flat_map(list);
+    match version {
+        Version::Http11 => !options.any(|option| option.eq_ignore_ascii_case(b"close")),
+        Version::Http10 => {
+            let options: Vec<_> = options.collect();
+            let has = |name: &[u8]| options.iter().any(|option| option.eq_ignore_ascii_case(name));
+            has(b"keep-alive") && !has(b"close")
+        }
+    }
+}
+
+/// RFC 9110, section 10.1.1. An HTTP/1.0 client cannot mean it, so it is ignored there.
+fn expects_continue(fields: Fields<'_>, version: Version) -> Result<bool, RequestError> {
+    let mut expectations = values(fields, "expect").flat_map(list).peekable();
+    let expected = expectations.peek().is_some() && version == Version::Http11;
+    match expectations.all(|expectation| expectation.eq_ignore_ascii_case(b"100-continue")) {
+        true => Ok(expected),
+        false => Err(RequestError::Expectation),
+    }
+}
+
+/// A whole request: the head and all of its content, in one buffer.
+#[derive(Debug, Clone)]
+pub struct Request {
+    buffer: Vec<u8>,
+    head_length: usize,
+    head: Head,
+}
+
+impl Request {
+    /// Puts together a head and the buffer that holds its `head_length` bytes, followed by the
+    /// decoded content.
+    pub fn new(head: Head, buffer: Vec<u8>, head_length: usize) -> Self {
+        Request { buffer, head_length, head }
+    }
+
+    /// The method.
+    pub fn method(&self) -> Method {
+        self.head.method
+    }
+
+    /// The version.
+    pub fn version(&self) -> Version {
+        self.head.version
+    }
+
+    /// The parsed head.
+    pub fn head(&self) -> &Head {
+        &self.head
+    }
+
+    /// The request target as it was sent.
+    pub fn target(&self) -> &str {
+        str::from_utf8(self.head.target.get(&self.buffer)).expect("httparse checked that the target is UTF-8")
+    }
+
+    /// The path of the target, percent-decoded once; `*` for the asterisk-form.
+    pub fn path(&self) -> Cow<'_, str> {
+        let path = split_target(self.target()).map_or("*", |(path, _)| path);
+        decode_component(path, false).unwrap_or(Cow::Borrowed(path))
+    }
+
+    /// The pairs of the query, decoded, in order.
+    pub fn query(&self) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
+        query_pairs(split_target(self.target()).map_or("", |(_, query)| query))
+    }
+
+    /// The first value of the query parameter `name`.
+    pub fn parameter(&self, name: &str) -> Option<Cow<'_, str>> {
+        self.query().find(|(key, _)| key == name).map(|(_, value)| value)
+    }
+
+    /// The value of the first field line called `name`, in any case, without the white space around it.
+    pub fn field(&self, name: &str) -> Option<&[u8]> {
+        self.fields().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    }
+
+    /// All field lines in order, names as they were sent.
+    pub fn fields(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.head.fields.iter().map(|(name, value)| {
+            let name = str::from_utf8(name.get(&self.buffer)).expect("a field name is a token");
+            (name, value.get(&self.buffer))
+        })
+    }
+
+    /// All list elements of all fields called `name`: `Connection: keep-alive, Upgrade` gives two.
+    pub fn elements(&self, name: &str) -> impl Iterator<Item = &[u8]> {
+        self.fields().filter(move |(key, _)| key.eq_ignore_ascii_case(name)).flat_map(|(_, value)| list(value))
+    }
+
+    /// Host and port that the request is for: the authority of an absolute-form target, else the
+    /// Host field (RFC 9112, section 3.2.2). `None` in an HTTP/1.0 request without one.
+    pub fn host(&self) -> Option<&str> {
+        match split_scheme(self.target()) {
+            Some(rest) => rest.split(['/', '?']).next(),
+            None => self.field("host").and_then(|host| str::from_utf8(host).ok()),
+        }
+    }
+
+    /// The name or address of [`host`](Self::host), without the port.
+    pub fn host_name(&self) -> Option<&str> {
+        self.host().map(|host| str::from_utf8(split_port(host.as_bytes()).0).expect("cut in front of a colon"))
+    }
+
+    /// The content, with its transfer coding taken off.
+    pub fn content(&self) -> &[u8] {
+        &self.buffer[self.head_length..]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(bytes: &[u8]) -> Result<Parse<Head>, RequestError> {
+        parse_head(bytes, 16 * 1024, 8 * 1024)
+    }
+
+    /// Parses a complete request head, whole and with bytes left over, and checks that every
+    /// shorter prefix is `Partial` or the error that the whole gives.
+    fn request(head: &str) -> Result<Request, RequestError> {
+        let whole = parse(head.as_bytes());
+        for end in 0..head.len() {
+            match parse(&head.as_bytes()[..end]) {
+                Ok(Parse::Partial) => {}
+                Err(error) => assert_eq!(Some(error), whole.clone().err(), "after {end} bytes"),
+                complete => panic!("complete after {end} bytes: {complete:?}"),
+            }
+        }
+        let longer = format!("{head}GET /next HTTP/1.1\r\n");
+        match (whole?, parse(longer.as_bytes())?) {
+            (Parse::Complete { value, used }, Parse::Complete { used: used_of_longer, .. }) => {
+                assert_eq!((used, used_of_longer), (head.len(), head.len()));
+                Ok(Request::new(value, head.as_bytes().to_vec(), used))
+            }
+            partial => panic!("partial: {partial:?}"),
+        }
+    }
+
+    fn error(head: &str) -> RequestError {
+        request(head).expect_err(head)
+    }
+
+    #[test]
+    fn a_request_is_taken_apart() {
+        let request =
+            request("GET /a%20b?room=x+y&n=1 HTTP/1.1\r\nHost: localhost:80\r\nA: 1, 2\r\na:3\r\n\r\n").unwrap();
+        assert_eq!((request.method(), request.version()), (Method::Get, Version::Http11));
+        assert_eq!((request.path().as_ref(), request.host_name()), ("/a b", Some("localhost")));
+        assert_eq!(request.parameter("room").as_deref(), Some("x y"));
+        assert_eq!(request.elements("a").collect::<Vec<_>>(), [b"1", b"2", b"3"]);
+        assert_eq!(request.field("HOST"), Some(&b"localhost:80"[..]));
+        assert!(request.head().persistent && request.content().is_empty());
+    }
+
+    #[test]
+    fn all_target_forms_that_an_origin_server_knows() {
+        let absolute = request("GET http://[::1]:8000/x?y=z HTTP/1.1\r\nHost: other\r\n\r\n").unwrap();
+        assert_eq!((absolute.path().as_ref(), absolute.host_name()), ("/x", Some("[::1]")));
+        let bare = request("GET HTTP://h?q HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
+        assert_eq!((bare.path().as_ref(), bare.host()), ("/", Some("h")));
+        assert_eq!(request("OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n").unwrap().path(), "*");
+        for target in ["*", "x", "/%zz", "/%00", "/a#b", "http:///x", "ftp://h/", "/?%ff"] {
+            assert_eq!(error(&format!("GET {target} HTTP/1.1\r\nHost: h\r\n\r\n")), RequestError::Target, "{target}");
+        }
+    }
+
+    #[test]
+    fn lines_that_are_wrong() {
+        use RequestError::*;
+        let cases = [
+            ("GET / HTTP/1.1\r\nHost : h\r\n\r\n", FieldName),
+            ("GET / HTTP/1.1\r\nHost: h\r\nA: b\r\n folded\r\n\r\n", FieldName),
+            ("GET / HTTP/1.1\r\nHost: h\r\nA: b\rc\r\n\r\n", FieldValue),
+            ("GET / HTTP/1.1\r\nHost: h\r\nA: b\0c\r\n\r\n", FieldValue),
+            ("GET / HTTP/1.1\r\n: h\r\n\r\n", FieldName),
+            ("GET  / HTTP/1.1\r\nHost: h\r\n\r\n", RequestLine),
+            ("get / HTTP/1.1\r\nHost: h\r\n\r\n", UnknownMethod),
+            ("BREW / HTTP/1.1\r\nHost: h\r\n\r\n", UnknownMethod),
+            ("GET / HTTP/2.0\r\nHost: h\r\n\r\n", UnsupportedVersion),
+            ("PRI * HTTP/2.0\r\n\r\n", UnsupportedVersion),
+            ("GET / HTTX/1.1\r\nHost: h\r\n\r\n", MalformedVersion),
+        ];
+        for (head, expected) in cases {
+            assert_eq!(parse(head.as_bytes()).expect_err(head), expected, "{head:?}");
+        }
+    }
+
+    #[test]
+    fn exactly_one_host() {
+        assert_eq!(error("GET / HTTP/1.1\r\n\r\n"), RequestError::NoHost);
+        assert_eq!(error("GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n"), RequestError::ManyHosts);
+        for host in ["a b", "a/b", "a@b", "h:80x", "[::1", "::1", "a:1:2"] {
+            assert_eq!(error(&format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n")), RequestError::BadHost, "{host}");
+        }
+        assert!(request("GET / HTTP/1.0\r\n\r\n").unwrap().host().is_none());
+    }
+
+    #[test]
+    fn content_is_framed_in_one_way_only() {
+        use RequestError::*;
+        let framing =
+            |fields: &str| request(&format!("POST / HTTP/1.1\r\nHost: h\r\n{fields}\r\n\r\n")).map(|r| r.head.framing);
+        assert_eq!(framing("Content-Length: 5"), Ok(Framing::Length(5)));
+        assert_eq!(framing("Content-Length: 5, 5"), Ok(Framing::Length(5)));
+        assert_eq!(framing("Content-Length: 0"), Ok(Framing::Empty));
+        assert_eq!(framing("Transfer-Encoding: Chunked"), Ok(Framing::Chunked));
+        for length in ["+5", "-5", "5, 6", "", "5,", "5 5", "0x5", "18446744073709551616", "5\r\nContent-Length: 6"] {
+            assert_eq!(framing(&format!("Content-Length: {length}")), Err(ContentLength), "{length:?}");
+        }
+        for coding in
+            ["gzip", "gzip, chunked", "chunked, chunked", "", "xchunked", "chunked\r\nTransfer-Encoding: chunked"]
+        {
+            assert_eq!(framing(&format!("Transfer-Encoding: {coding}")), Err(TransferEncoding), "{coding:?}");
+        }
+        assert_eq!(framing("Transfer-Encoding: chunked\r\nContent-Length: 5"), Err(LengthAndEncoding));
+        assert_eq!(error("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n"), EncodingInHttp10);
+    }
+
+    #[test]
+    fn who_wants_another_request() {
+        let persistent = |version: &str, options: &str| {
+            request(&format!("GET / HTTP/{version}\r\nHost: h\r\nConnection: {options}\r\n\r\n"))
+                .unwrap()
+                .head
+                .persistent
+        };
+        assert!(persistent("1.1", "keep-alive") && persistent("1.1", "upgrade"));
+        assert!(!persistent("1.1", "Close") && !persistent("1.1", "upgrade, close"));
+        assert!(persistent("1.0", "Keep-Alive") && !persistent("1.0", "upgrade") && !persistent("1.0", "close"));
+    }
+
+    #[test]
+    fn expectations() {
+        let expects = |what: &str| {
+            request(&format!("PUT / HTTP/1.1\r\nHost: h\r\nExpect: {what}\r\n\r\n")).map(|r| r.head.expects_continue)
+        };
+        assert_eq!(expects("100-Continue"), Ok(true));
+        assert_eq!(expects("200-ok"), Err(RequestError::Expectation));
+    }
+
+    #[test]
+    fn limits_are_seen_before_the_end() {
+        let target = format!("GET /{} ", "a".repeat(8192));
+        assert_eq!(parse(target.as_bytes()).unwrap_err(), RequestError::TargetTooLong(8192));
+        let field = format!("GET / HTTP/1.1\r\nA: {}", "a".repeat(16 * 1024));
+        assert_eq!(parse(field.as_bytes()).unwrap_err(), RequestError::HeadTooLong(16 * 1024));
+        let fields = format!("GET / HTTP/1.1\r\nHost: h\r\n{}", "A: b\r\n".repeat(100));
+        assert_eq!(parse(fields.as_bytes()).unwrap_err(), RequestError::TooManyFields);
+    }
+}

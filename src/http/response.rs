@@ -1,0 +1,227 @@
+//! Responses: status, fields and content, encoded into bytes (RFC 9112, sections 4 to 6).
+
+use serde_json::{Value, json};
+
+use crate::bytes::Shared;
+
+/// The content of a response.
+#[derive(Debug, Clone)]
+pub enum Content {
+    /// Bytes of this response alone.
+    Own(Vec<u8>),
+    /// Bytes that other responses carry too.
+    Shared(Shared),
+}
+
+impl Content {
+    /// Its length in bytes.
+    pub fn len(&self) -> usize {
+        match self {
+            Content::Own(bytes) => bytes.len(),
+            Content::Shared(bytes) => bytes.len(),
+        }
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// How the client will know where the content ends (RFC 9112, section 6.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Delimiter {
+    /// `Content-Length`: so many bytes.
+    Length(usize),
+    /// `Transfer-Encoding: chunked`: at the last-chunk.
+    LastChunk,
+    /// Where the connection is closed: for an HTTP/1.0 client.
+    Close,
+    /// The status allows no content (1xx, 204, 304).
+    NoContent,
+}
+
+/// A response to one request. The event loop adds what depends on the connection:
+/// `Date`, `Connection` and the framing fields.
+#[derive(Debug, Clone)]
+pub struct Response {
+    status: u16,
+    fields: Vec<u8>,
+    content: Content,
+}
+
+impl Response {
+    /// A response without fields or content.
+    pub fn new(status: u16) -> Self {
+        Response { status, fields: Vec::new(), content: Content::Own(Vec::new()) }
+    }
+
+    /// A response of plain text.
+    pub fn text(status: u16, text: impl Into<Vec<u8>>) -> Self {
+        Response::new(status).with_content("text/plain; charset=utf-8", text.into())
+    }
+
+    /// A response of JSON.
+    pub fn json(status: u16, value: &Value) -> Self {
+        Response::new(status).with_content("application/json", value.to_string().into_bytes())
+    }
+
+    /// An error as JSON: `{"error": "<sentence>"}`. Never cached.
+    pub fn error(status: u16, sentence: &str) -> Self {
+        Response::json(status, &json!({ "error": sentence })).with_field("Cache-Control", "no-store")
+    }
+
+    /// Adds a field line. Bytes that would end the line, or break it in two, become spaces, so
+    /// that nothing a peer sent can add a field of its own (RFC 9110, section 5.5).
+    pub fn with_field(mut self, name: &str, value: &str) -> Self {
+        debug_assert!(name.bytes().all(|b| b.is_ascii_graphic() && b != b':'), "a field name is a token");
+        self.fields.extend_from_slice(name.as_bytes());
+        self.fields.extend_from_slice(b": ");
+        self.fields.extend(value.bytes().map(|byte| if matches!(byte, b'\r' | b'\n' | 0) { b' ' } else { byte }));
+        self.fields.extend_from_slice(b"\r\n");
+        self
+    }
+
+    /// Sets the content and its type.
+    pub fn with_content(self, content_type: &str, bytes: Vec<u8>) -> Self {
+        Response { content: Content::Own(bytes), ..self.with_field("Content-Type", content_type) }
+    }
+
+    /// Sets a content that other responses carry too.
+    pub fn with_shared_content(self, content_type: &str, bytes: &Shared) -> Self {
+        Response { content: Content::Shared(bytes.clone()), ..self.with_field("Content-Type", content_type) }
+    }
+
+    /// The status code.
+    pub fn status(&self) -> u16 {
+        self.status
+    }
+
+    /// The content.
+    pub fn content(&self) -> &Content {
+        &self.content
+    }
+
+    /// The content, by value.
+    pub fn into_content(self) -> Content {
+        self.content
+    }
+
+    /// How the end of the content is told in an answer of `respond`.
+    pub fn delimiter(&self) -> Delimiter {
+        match self.status {
+            100..=199 | 204 | 304 => Delimiter::NoContent,
+            _ => Delimiter::Length(self.content.len()),
+        }
+    }
+
+    /// Appends the status line and all field lines to `out`, up to and including the empty line.
+    /// `date` is the value of the Date field, `connection` that of the Connection field if there
+    /// is to be one.
+    pub fn encode_head(&self, out: &mut Vec<u8>, date: &str, delimiter: Delimiter, connection: Option<&str>) {
+        let mut decimal = [0; 20];
+        out.extend_from_slice(b"HTTP/1.1 ");
+        out.extend_from_slice(digits(self.status.into(), &mut decimal));
+        out.push(b' ');
+        out.extend_from_slice(reason(self.status).as_bytes());
+        out.extend_from_slice(b"\r\n");
+        let mut line = |name: &str, value: &[u8]| {
+            for part in [name.as_bytes(), value, b"\r\n"] {
+                out.extend_from_slice(part);
+            }
+        };
+        if self.status >= 200 {
+            line("Date: ", date.as_bytes());
+        }
+        if let Some(connection) = connection {
+            line("Connection: ", connection.as_bytes());
+        }
+        match delimiter {
+            Delimiter::Length(length) => line("Content-Length: ", digits(length as u64, &mut decimal)),
+            Delimiter::LastChunk => line("Transfer-Encoding: ", b"chunked"),
+            Delimiter::Close | Delimiter::NoContent => {}
+        }
+        out.extend_from_slice(&self.fields);
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+/// `number` in decimal, written into `space` from its end.
+fn digits(mut number: u64, space: &mut [u8; 20]) -> &[u8] {
+    let mut start = space.len();
+    loop {
+        start -= 1;
+        space[start] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            return &space[start..];
+        }
+    }
+}
+
+/// The reason phrase of the status codes that this project sends (RFC 9110, section 15).
+pub fn reason(status: u16) -> &'static str {
+    match status {
+        100 => "Continue",
+        101 => "Switching Protocols",
+        200 => "OK",
+        202 => "Accepted",
+        204 => "No Content",
+        304 => "Not Modified",
+        400 => "Bad Request",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        408 => "Request Timeout",
+        409 => "Conflict",
+        413 => "Content Too Large",
+        414 => "URI Too Long",
+        415 => "Unsupported Media Type",
+        417 => "Expectation Failed",
+        421 => "Misdirected Request",
+        426 => "Upgrade Required",
+        429 => "Too Many Requests",
+        431 => "Request Header Fields Too Large",
+        500 => "Internal Server Error",
+        501 => "Not Implemented",
+        503 => "Service Unavailable",
+        505 => "HTTP Version Not Supported",
+        _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(response: &Response, delimiter: Delimiter, connection: Option<&str>) -> String {
+        let mut out = Vec::new();
+        response.encode_head(&mut out, "Sun, 06 Nov 1994 08:49:37 GMT", delimiter, connection);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_head_has_its_lines_in_order() {
+        let response = Response::text(200, "hello");
+        assert_eq!(
+            head(&response, response.delimiter(), Some("close")),
+            "HTTP/1.1 200 OK\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nConnection: close\r\n\
+             Content-Length: 5\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n"
+        );
+    }
+
+    #[test]
+    fn statuses_without_content_have_no_framing() {
+        for status in [100, 204, 304] {
+            let response = Response::new(status);
+            let head = head(&response, response.delimiter(), None);
+            assert!(!head.contains("Content-Length") && !head.contains("Transfer-Encoding"), "{head}");
+        }
+    }
+
+    #[test]
+    fn a_field_value_cannot_end_its_line() {
+        let response = Response::new(200).with_field("X", "a\r\nSet-Cookie: b");
+        assert!(head(&response, Delimiter::LastChunk, None).contains("X: a  Set-Cookie: b\r\n\r\n"));
+    }
+}

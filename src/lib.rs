@@ -1,0 +1,64 @@
+//! overwire: real-time web transports, byte by byte.
+//!
+//! A server is a loop that pulls events:
+//!
+//! ```no_run
+//! use overwire::http::Response;
+//! use overwire::{Event, EventLoop, Limits};
+//!
+//! fn main() -> std::io::Result<()> {
+//!     let mut server = EventLoop::bind("127.0.0.1:8000", Limits::default())?;
+//!     loop {
+//!         match server.next_event()? {
+//!             Event::Request(conn, _) => server.respond(conn, Response::text(200, "hello\n")),
+//!             Event::Message(conn, message) => server.send_message(conn, &message),
+//!             Event::Timer(_) | Event::Closed(_) => {}
+//!             Event::Shutdown => return server.drain(),
+//!         }
+//!     }
+//! }
+//! ```
+//!
+//! To hold a request is to keep its [`ConnId`] and answer later. There are no callbacks and there
+//! is no `async`: what a program remembers are its local variables.
+//!
+//! # The layers
+//!
+//! Imports go down this list only; `tests/layers.rs` sees to it.
+//!
+//! | module | what it is for | what it may know |
+//! |-|-|-|
+//! | [`bytes`], [`slab`], [`limits`] | what everything else is made of | nothing |
+//! | [`http`], [`sse`], [`websocket`] | the codecs: bytes to values and back | no sockets, no clock |
+//! | [`feed`], [`timers`], [`outbox`], `signals`, `access_log` | one log and its cursors; deadlines; the outgoing queue | the codecs |
+//! | [`connection`] | one peer: all that is decided about it | `now` is an argument; no sockets |
+//! | [`event_loop`] | sockets: the only user of mio | the connection, never what it says |
+//! | [`server`] | the application: rooms, mailboxes, routes | the public API above |
+//!
+//! # What is left out, on purpose
+//!
+//! TLS and HTTP/2 and 3 (put a proxy in front), compression of content and of WebSocket messages
+//! (it hides the bytes, and holds back a stream's), range requests, more than one thread, Windows.
+
+#![deny(unsafe_code)]
+#![warn(missing_docs)]
+
+mod access_log;
+pub mod bytes;
+pub mod connection;
+pub mod event_loop;
+pub mod feed;
+pub mod http;
+pub mod limits;
+pub mod outbox;
+pub mod random;
+pub mod server;
+mod signals;
+pub mod slab;
+pub mod sse;
+pub mod timers;
+pub mod websocket;
+
+pub use bytes::{Parse, Shared};
+pub use event_loop::{ConnId, Event, EventLoop, Remote, TimerId};
+pub use limits::Limits;

@@ -1,0 +1,59 @@
+//! SIGINT and SIGTERM as bytes in a socket, by the self-pipe trick: a signal handler may do
+//! next to nothing, but it may write, and a poll that sleeps on the other end wakes up.
+//!
+//! The only `unsafe` code of the project: there is no way to ask for a signal without it.
+#![allow(unsafe_code)]
+
+use std::ffi::{c_int, c_void};
+use std::io;
+use std::os::fd::IntoRawFd;
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicI32, Ordering};
+
+const SIGINT: c_int = 2;
+const SIGTERM: c_int = 15;
+const SIG_DFL: usize = 0;
+const SIG_ERR: usize = usize::MAX;
+
+unsafe extern "C" {
+    /// signal(2). The libraries of Linux, macOS and the BSDs give it the BSD meaning: the
+    /// handler stays installed, and interrupted system calls are restarted where they can be.
+    fn signal(number: c_int, handler: usize) -> usize;
+    /// write(2), one of the functions that a signal handler may call.
+    fn write(file: c_int, bytes: *const c_void, count: usize) -> isize;
+}
+
+/// The end that the handler writes to; -1 before [`watch`].
+static WRITING_END: AtomicI32 = AtomicI32::new(-1);
+
+extern "C" fn on_signal(number: c_int) {
+    // The first signal asks for an orderly end, and the second one takes its usual course. So
+    // there is never more than a byte for each signal in the socket, and the write cannot fail
+    // and change the `errno` of the code that was interrupted.
+    // SAFETY: signal and write are async-signal-safe; the byte outlives the call.
+    unsafe {
+        signal(number, SIG_DFL);
+        write(WRITING_END.load(Ordering::Relaxed), (&raw const number).cast(), 1);
+    }
+}
+
+/// Catches SIGINT and SIGTERM. The returned socket becomes readable at the first of them; a
+/// second one ends the process. Called again, it moves the signals to a new socket.
+///
+/// # Errors
+/// When there is no file descriptor left, or the system refuses the handler.
+pub fn watch() -> io::Result<UnixStream> {
+    let (reading_end, writing_end) = UnixStream::pair()?;
+    reading_end.set_nonblocking(true)?;
+    writing_end.set_nonblocking(true)?;
+    // The writing end must stay open for as long as a signal can come: for ever.
+    WRITING_END.store(writing_end.into_raw_fd(), Ordering::Relaxed);
+    let handler: extern "C" fn(c_int) = on_signal;
+    for number in [SIGINT, SIGTERM] {
+        // SAFETY: the handler is a function of the type that signal calls.
+        if unsafe { signal(number, handler as *const () as usize) } == SIG_ERR {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(reading_end)
+}

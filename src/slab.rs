@@ -1,0 +1,103 @@
+//! Values in numbered slots, reached by keys that go stale: a key to a value that is gone is
+//! never a key to the value that took its slot.
+
+/// A slot, and which of the values that were ever in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Key {
+    slot: u32,
+    generation: u32,
+}
+
+impl Key {
+    /// The number of the slot.
+    pub fn slot(self) -> usize {
+        self.slot as usize
+    }
+}
+
+#[derive(Debug)]
+struct Slot<T> {
+    generation: u32,
+    value: Option<T>,
+}
+
+/// A growing vector of slots, and a list of the free ones.
+#[derive(Debug)]
+pub struct Slab<T> {
+    slots: Vec<Slot<T>>,
+    free: Vec<u32>,
+}
+
+impl<T> Default for Slab<T> {
+    fn default() -> Self {
+        Slab { slots: Vec::new(), free: Vec::new() }
+    }
+}
+
+impl<T> Slab<T> {
+    /// Puts a value into a free slot.
+    pub fn insert(&mut self, value: T) -> Key {
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Slot { generation: 0, value: None });
+            self.slots.len() as u32 - 1
+        });
+        let entry = &mut self.slots[slot as usize];
+        entry.value = Some(value);
+        Key { slot, generation: entry.generation }
+    }
+
+    /// Takes the value out; its key is stale from now on.
+    pub fn remove(&mut self, key: Key) -> Option<T> {
+        let entry = self.slots.get_mut(key.slot()).filter(|entry| entry.generation == key.generation)?;
+        let value = entry.value.take()?;
+        entry.generation = entry.generation.wrapping_add(1);
+        self.free.push(key.slot);
+        Some(value)
+    }
+
+    /// The value, unless the key is stale.
+    pub fn get(&self, key: Key) -> Option<&T> {
+        self.slots.get(key.slot()).filter(|entry| entry.generation == key.generation)?.value.as_ref()
+    }
+
+    /// The value, to be changed, unless the key is stale.
+    pub fn get_mut(&mut self, key: Key) -> Option<&mut T> {
+        self.slots.get_mut(key.slot()).filter(|entry| entry.generation == key.generation)?.value.as_mut()
+    }
+
+    /// The key of the value that is in this slot now.
+    pub fn key_of(&self, slot: usize) -> Option<Key> {
+        let entry = self.slots.get(slot).filter(|entry| entry.value.is_some())?;
+        Some(Key { slot: slot as u32, generation: entry.generation })
+    }
+
+    /// All keys.
+    pub fn keys(&self) -> impl Iterator<Item = Key> {
+        (0..self.slots.len()).filter_map(|slot| self.key_of(slot))
+    }
+
+    /// How many values there are.
+    pub fn len(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stale_key_is_never_someone_elses() {
+        let mut slab = Slab::default();
+        let first = slab.insert('a');
+        assert_eq!((slab.remove(first), slab.remove(first)), (Some('a'), None));
+        let second = slab.insert('b');
+        assert_eq!((first.slot(), slab.get(first), slab.get(second)), (second.slot(), None, Some(&'b')));
+        assert_eq!((slab.key_of(0), slab.key_of(1), slab.len()), (Some(second), None, 1));
+    }
+}

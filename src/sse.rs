@@ -1,0 +1,219 @@
+//! Server-sent events: the `text/event-stream` format, written and read
+//! (WHATWG HTML, section 9.2, "Server-sent events"). No sockets, no clock.
+
+use std::mem;
+use std::time::Duration;
+
+use crate::http::Response;
+
+/// The head that begins an event stream: never stored, never buffered by a proxy, and without
+/// compression, which would hold events back.
+pub fn stream_head() -> Response {
+    Response::new(200)
+        .with_field("Content-Type", "text/event-stream")
+        .with_field("Cache-Control", "no-store")
+        .with_field("X-Accel-Buffering", "no")
+}
+
+/// Encodes one event. `data` is split at its line ends (CRLF, LF and CR alike), one `data` field
+/// for each line, because a line end inside a field would end the field; the reader joins
+/// them with LF. Characters that `id` and `name` must not hold (CR, LF, NUL) are left out.
+///
+/// ```
+/// let event = overwire::sse::event(Some("7"), "message", "two\r\nlines");
+/// assert_eq!(event, b"id: 7\nevent: message\ndata: two\ndata: lines\n\n");
+/// ```
+pub fn event(id: Option<&str>, name: &str, data: &str) -> Vec<u8> {
+    let mut out = Vec::with_capacity(data.len() + 96);
+    if let Some(id) = id {
+        field(&mut out, "id", id);
+    }
+    field(&mut out, "event", name);
+    for line in lines(data) {
+        field(&mut out, "data", line);
+    }
+    out.push(b'\n');
+    out
+}
+
+/// Sets how long the client waits before it reconnects.
+pub fn retry(after: Duration) -> Vec<u8> {
+    format!("retry: {}\n\n", after.as_millis()).into_bytes()
+}
+
+/// A comment: ignored by the client, it keeps the connection from looking dead.
+pub fn comment(text: &str) -> Vec<u8> {
+    let mut out = Vec::new();
+    for line in lines(text) {
+        field(&mut out, "", line);
+    }
+    out.push(b'\n');
+    out
+}
+
+fn field(out: &mut Vec<u8>, name: &str, value: &str) {
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b": ");
+    out.extend(value.bytes().filter(|byte| !matches!(byte, b'\r' | b'\n' | 0) || (name == "data" && *byte == 0)));
+    out.push(b'\n');
+}
+
+/// The lines of `text`, ended by CRLF, LF or CR. (`str::lines` does not know a lone CR.)
+fn lines(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = Some(text);
+    std::iter::from_fn(move || {
+        let text = rest?;
+        let Some(end) = text.find(['\r', '\n']) else {
+            return rest.take();
+        };
+        let ending = if text[end..].starts_with("\r\n") { 2 } else { 1 };
+        rest = Some(&text[end + ending..]);
+        Some(&text[..end])
+    })
+}
+
+/// An event as a client dispatches it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// The last event ID when this event was dispatched: what a client sends as `Last-Event-ID`.
+    pub id: String,
+    /// The event type; `message` when the stream named none.
+    pub name: String,
+    /// The data, its lines joined by LF.
+    pub data: String,
+}
+
+/// Reads an event stream from bytes as they arrive (section 9.2.6, "Interpreting an event stream").
+#[derive(Debug, Default)]
+pub struct Reader {
+    line: Vec<u8>,
+    /// The last byte was a CR: an LF that follows belongs to the same line end.
+    after_cr: bool,
+    /// The first line has been read: a byte order mark is no longer one.
+    begun: bool,
+    data: String,
+    name: String,
+    id: String,
+    retry: Option<Duration>,
+}
+
+impl Reader {
+    /// Reads `input` and returns the events that it completes. What is left is kept; it is the
+    /// caller's to bound how much of a line that never ends it wants to read.
+    pub fn read(&mut self, input: &[u8]) -> Vec<Event> {
+        let mut events = Vec::new();
+        for &byte in input {
+            let ends_crlf = mem::replace(&mut self.after_cr, byte == b'\r') && byte == b'\n';
+            match byte {
+                b'\n' if ends_crlf => {}
+                b'\r' | b'\n' => events.extend(self.end_line()),
+                _ => self.line.push(byte),
+            }
+        }
+        events
+    }
+
+    /// The last event ID, to be sent as `Last-Event-ID` on the next connection.
+    pub fn last_event_id(&self) -> &str {
+        &self.id
+    }
+
+    /// The reconnection time that the stream asked for last.
+    pub fn retry(&self) -> Option<Duration> {
+        self.retry
+    }
+
+    fn end_line(&mut self) -> Option<Event> {
+        let bytes = mem::take(&mut self.line);
+        let text = String::from_utf8_lossy(&bytes);
+        let line = if self.begun { &text } else { text.strip_prefix('\u{feff}').unwrap_or(&text) };
+        self.begun = true;
+        if line.is_empty() {
+            return self.dispatch();
+        }
+        let (name, value) = line.split_once(':').unwrap_or((line, ""));
+        let value = value.strip_prefix(' ').unwrap_or(value);
+        match name {
+            "data" => {
+                self.data.push_str(value);
+                self.data.push('\n');
+            }
+            "event" => self.name = value.to_owned(),
+            "id" if !value.contains('\0') => self.id = value.to_owned(),
+            "retry" if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) => {
+                self.retry = value.parse().ok().map(Duration::from_millis).or(self.retry);
+            }
+            _ => {} // a comment (an empty name) or a field that is not known
+        }
+        None
+    }
+
+    fn dispatch(&mut self) -> Option<Event> {
+        let (mut data, name) = (mem::take(&mut self.data), mem::take(&mut self.name));
+        data.pop()?; // the last LF; without a `data` field there is no event
+        let name = if name.is_empty() { "message".to_owned() } else { name };
+        Some(Event { id: self.id.clone(), name, data })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Reads `stream` whole and byte by byte; both must agree.
+    fn read(stream: &[u8]) -> Vec<Event> {
+        let whole = Reader::default().read(stream);
+        let mut reader = Reader::default();
+        let bytewise: Vec<_> = stream.iter().flat_map(|byte| reader.read(&[*byte])).collect();
+        assert_eq!(bytewise, whole);
+        whole
+    }
+
+    fn expect(id: &str, name: &str, data: &str) -> Event {
+        Event { id: id.into(), name: name.into(), data: data.into() }
+    }
+
+    #[test]
+    fn every_line_end_in_data_comes_back_as_one_lf() {
+        for data in ["a\nb", "a\r\nb", "a\rb"] {
+            assert_eq!(read(&event(None, "message", data)), [expect("", "message", "a\nb")], "{data:?}");
+        }
+        assert_eq!(read(&event(None, "message", "\n\r\r\n")), [expect("", "message", "\n\n\n")]);
+        assert_eq!(read(&event(None, "message", "")), [expect("", "message", "")]);
+        assert_eq!(read(&event(None, "message", ": x\0 y")), [expect("", "message", ": x\0 y")]);
+    }
+
+    #[test]
+    fn an_id_and_a_name_cannot_smuggle_a_line() {
+        let bytes = event(Some("1\ndata: x\0"), "a\r\nb", "c");
+        assert_eq!(bytes, b"id: 1data: x\nevent: ab\ndata: c\n\n");
+    }
+
+    #[test]
+    fn the_examples_of_the_standard() {
+        assert_eq!(read(b"data: YHOO\ndata: +2\ndata: 10\n\n"), [expect("", "message", "YHOO\n+2\n10")]);
+        let stream = b": test stream\n\ndata: first event\nid: 1\n\ndata:second event\nid\n\ndata:  third event\n";
+        assert_eq!(read(stream), [expect("1", "message", "first event"), expect("", "message", "second event")]);
+        assert_eq!(read(b"data\n\ndata\ndata\n\ndata:"), [expect("", "message", ""), expect("", "message", "\n")]);
+        assert_eq!(read(b"data:test\n\ndata: test\n\n"), vec![expect("", "message", "test"); 2]);
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_skipped_once() {
+        assert_eq!(read("\u{feff}data: a\n\n\u{feff}data: b\n\n".as_bytes()), [expect("", "message", "a")]);
+    }
+
+    #[test]
+    fn retry_is_digits_only() {
+        let mut reader = Reader::default();
+        reader.read(&retry(Duration::from_millis(1500)));
+        reader.read(b"retry: +5\nretry: 5s\nretry:\n\n");
+        assert_eq!(reader.retry(), Some(Duration::from_millis(1500)));
+    }
+
+    #[test]
+    fn a_comment_is_no_event() {
+        assert_eq!(comment("still\nhere"), b": still\n: here\n\n");
+        assert_eq!(read(&comment("still\nhere")), []);
+    }
+}

@@ -1,0 +1,260 @@
+//! Frame headers, and masking (RFC 6455, sections 5.2 and 5.3).
+//!
+//! ```text
+//!  0                   1                   2                   3
+//!  0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+//! +-+-+-+-+-------+-+-------------+-------------------------------+
+//! |F|R|R|R| opcode|M| Payload len |    Extended payload length    |
+//! |I|S|S|S|  (4)  |A|     (7)     |   (16 bits if len == 126,     |
+//! |N|V|V|V|       |S|             |    64 bits if len == 127)     |
+//! | |1|2|3|       |K|             |                               |
+//! +-+-+-+-+-------+-+-------------+-------------------------------+
+//! |  Masking-key (32 bits, if MASK is set)        | Payload ...   |
+//! +-----------------------------------------------+---------------+
+//! ```
+
+use super::ProtocolError;
+use crate::bytes::Parse;
+
+/// The longest frame header: 2 bytes, 8 of extended payload length, 4 of masking-key.
+pub const MAX_HEADER: usize = 14;
+
+/// The longest payload of a control frame.
+const MAX_CONTROL: u64 = 125;
+
+const FIN: u8 = 0x80;
+const RSV: u8 = 0x70;
+const MASK: u8 = 0x80;
+
+/// Which side of the connection an endpoint is: it decides who masks (section 5.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Masks what it sends.
+    Client,
+    /// Sends unmasked.
+    Server,
+}
+
+/// What a frame is (section 11.8).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Opcode {
+    Continuation = 0x0,
+    Text = 0x1,
+    Binary = 0x2,
+    Close = 0x8,
+    Ping = 0x9,
+    Pong = 0xa,
+}
+
+impl Opcode {
+    fn from_bits(bits: u8) -> Result<Self, ProtocolError> {
+        match bits {
+            0x0 => Ok(Opcode::Continuation),
+            0x1 => Ok(Opcode::Text),
+            0x2 => Ok(Opcode::Binary),
+            0x8 => Ok(Opcode::Close),
+            0x9 => Ok(Opcode::Ping),
+            0xa => Ok(Opcode::Pong),
+            _ => Err(ProtocolError::UnknownOpcode(bits)),
+        }
+    }
+
+    /// Whether this is a control frame: never fragmented, allowed between fragments (section 5.5).
+    pub fn is_control(self) -> bool {
+        self as u8 & 0x8 != 0
+    }
+}
+
+/// A frame header. The reserved bits are 0: no extension is ever agreed on here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FrameHeader {
+    /// Whether this is the last fragment of its message.
+    pub fin: bool,
+    /// What the frame is.
+    pub opcode: Opcode,
+    /// The masking-key, if the payload is masked.
+    pub masking_key: Option<[u8; 4]>,
+    /// The payload length in bytes.
+    pub length: u64,
+}
+
+/// Parses the header of a frame that `sender` sent, at the front of `bytes`.
+///
+/// # Errors
+/// A [`ProtocolError`] as soon as the bytes that are there show it: reserved bits or an opcode in
+/// the first byte need no second.
+pub fn parse_header(bytes: &[u8], sender: Role) -> Result<Parse<FrameHeader>, ProtocolError> {
+    let Some(&first) = bytes.first() else { return Ok(Parse::Partial) };
+    if first & RSV != 0 {
+        return Err(ProtocolError::ReservedBits);
+    }
+    let (fin, opcode) = (first & FIN != 0, Opcode::from_bits(first & 0x0f)?);
+    if opcode.is_control() && !fin {
+        return Err(ProtocolError::FragmentedControl);
+    }
+    let Some(&second) = bytes.get(1) else { return Ok(Parse::Partial) };
+    let masked = second & MASK != 0;
+    match (sender, masked) {
+        (Role::Client, false) => return Err(ProtocolError::NotMasked),
+        (Role::Server, true) => return Err(ProtocolError::Masked),
+        _ => {}
+    }
+    let short = u64::from(second & 0x7f);
+    if opcode.is_control() && short > MAX_CONTROL {
+        return Err(ProtocolError::ControlTooLong);
+    }
+    let Parse::Complete { value: length, used } = parse_length(short, &bytes[2..])? else {
+        return Ok(Parse::Partial);
+    };
+    let rest = &bytes[2 + used..];
+    let masking_key = match (masked, rest.first_chunk::<4>()) {
+        (false, _) => None,
+        (true, Some(key)) => Some(*key),
+        (true, None) => return Ok(Parse::Partial),
+    };
+    let used = 2 + used + if masked { 4 } else { 0 };
+    Ok(Parse::Complete { value: FrameHeader { fin, opcode, masking_key, length }, used })
+}
+
+/// The payload length: 7 bits, or 16 or 64 more in network byte order. "The minimal number of
+/// bytes MUST be used"; the top bit of 64 must be 0.
+fn parse_length(short: u64, rest: &[u8]) -> Result<Parse<u64>, ProtocolError> {
+    let (value, used, least) = match short {
+        126 => match rest.first_chunk::<2>() {
+            Some(bytes) => (u16::from_be_bytes(*bytes).into(), 2, 126),
+            None => return Ok(Parse::Partial),
+        },
+        127 => match rest.first_chunk::<8>() {
+            Some(bytes) => (u64::from_be_bytes(*bytes), 8, 0x1_0000),
+            None => return Ok(Parse::Partial),
+        },
+        _ => (short, 0, 0),
+    };
+    match value {
+        _ if value >> 63 != 0 => Err(ProtocolError::LengthTooLarge),
+        _ if value < least => Err(ProtocolError::LengthNotMinimal),
+        _ => Ok(Parse::Complete { value, used }),
+    }
+}
+
+impl FrameHeader {
+    /// The header of an unfragmented, unmasked frame.
+    pub fn new(opcode: Opcode, length: usize) -> Self {
+        FrameHeader { fin: true, opcode, masking_key: None, length: length as u64 }
+    }
+
+    /// Appends the header to `out`, 2 to [`MAX_HEADER`] bytes.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        out.push(if self.fin { FIN } else { 0 } | self.opcode as u8);
+        let mask = if self.masking_key.is_some() { MASK } else { 0 };
+        match self.length {
+            0..=125 => out.push(mask | self.length as u8),
+            126..=0xffff => {
+                out.push(mask | 126);
+                out.extend_from_slice(&(self.length as u16).to_be_bytes());
+            }
+            _ => {
+                out.push(mask | 127);
+                out.extend_from_slice(&self.length.to_be_bytes());
+            }
+        }
+        out.extend_from_slice(self.masking_key.as_ref().map_or(&[], |key| &key[..]));
+    }
+}
+
+/// Masks or unmasks `payload`, the same operation both ways: byte `i` of a frame's payload is
+/// combined by XOR with byte `i % 4` of the key. `payload` begins at byte `offset` of the frame's payload.
+///
+/// Eight bytes at a time: a key of 4 repeats in 8, and the compiler turns words into vectors.
+pub fn mask(payload: &mut [u8], key: [u8; 4], offset: usize) {
+    let mut turned = key;
+    turned.rotate_left(offset % 4);
+    let word = u64::from_ne_bytes([turned, turned].concat().try_into().expect("twice 4 bytes"));
+    let mut words = payload.chunks_exact_mut(8);
+    for bytes in &mut words {
+        let masked = u64::from_ne_bytes((&*bytes).try_into().expect("8 bytes")) ^ word;
+        bytes.copy_from_slice(&masked.to_ne_bytes());
+    }
+    for (byte, key) in words.into_remainder().iter_mut().zip(turned.iter().cycle()) {
+        *byte ^= key;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Parses `bytes` whole, with bytes left over, and checks that each shorter prefix is
+    /// `Partial` or gives the error of the whole.
+    fn header(bytes: &[u8], sender: Role) -> Result<FrameHeader, ProtocolError> {
+        let whole = parse_header(bytes, sender);
+        for end in 0..bytes.len() {
+            match parse_header(&bytes[..end], sender) {
+                Ok(partial) => assert_eq!(partial, Parse::Partial, "after {end} bytes"),
+                Err(error) => assert_eq!(Err(error), whole, "after {end} bytes"),
+            }
+        }
+        let longer = parse_header(&[bytes, &[0xff; 20]].concat(), sender);
+        assert_eq!(longer, whole);
+        match whole? {
+            Parse::Complete { value, used } => {
+                assert_eq!(used, bytes.len());
+                Ok(value)
+            }
+            Parse::Partial => panic!("partial: {bytes:x?}"),
+        }
+    }
+
+    #[test]
+    fn headers_come_back_as_they_were_encoded() {
+        for length in [0, 1, 125, 126, 127, 0xffff, 0x1_0000, u64::MAX >> 1] {
+            for (fin, opcode) in [(true, Opcode::Text), (false, Opcode::Binary), (false, Opcode::Continuation)] {
+                for (masking_key, sender) in [(None, Role::Server), (Some([1, 2, 3, 4]), Role::Client)] {
+                    let sent = FrameHeader { fin, opcode, masking_key, length };
+                    let mut bytes = Vec::new();
+                    sent.encode(&mut bytes);
+                    assert_eq!(header(&bytes, sender), Ok(sent));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_fault_of_a_header() {
+        use ProtocolError::*;
+        let cases: [(&[u8], ProtocolError); 14] = [
+            (&[0xc1, 0x80], ReservedBits),
+            (&[0xa1, 0x80], ReservedBits),
+            (&[0x91, 0x80], ReservedBits),
+            (&[0x83, 0x80], UnknownOpcode(3)),
+            (&[0x87, 0x80], UnknownOpcode(7)),
+            (&[0x8b, 0x80], UnknownOpcode(11)),
+            (&[0x8f, 0x80], UnknownOpcode(15)),
+            (&[0x81, 0x00], NotMasked),
+            (&[0x09, 0x80], FragmentedControl),
+            (&[0x89, 0xfe], ControlTooLong),
+            (&[0x88, 0xff], ControlTooLong),
+            (&[0x82, 0xfe, 0, 125], LengthNotMinimal),
+            (&[0x82, 0xff, 0, 0, 0, 0, 0, 0, 0xff, 0xff], LengthNotMinimal),
+            (&[0x82, 0xff, 0x80, 0, 0, 0, 0, 0, 0, 0], LengthTooLarge),
+        ];
+        for (bytes, error) in cases {
+            assert_eq!(header(bytes, Role::Client), Err(error), "{bytes:x?}");
+        }
+        assert_eq!(header(&[0x81, 0x80], Role::Server), Err(Masked));
+    }
+
+    #[test]
+    fn masking_is_by_word_what_it_is_by_byte() {
+        let key = [0x37, 0xfa, 0x21, 0x3d];
+        for length in 0..40 {
+            for offset in 0..9 {
+                let mut payload: Vec<u8> = (0..length).collect();
+                mask(&mut payload, key, offset);
+                let by_byte: Vec<u8> = (0..length).map(|i| i ^ key[(i as usize + offset) % 4]).collect();
+                assert_eq!(payload, by_byte, "length {length}, offset {offset}");
+            }
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! WebSocket as bytes and values (RFC 6455), in both roles: the opening handshake, frames, and
+//! messages put together from frames. No sockets, no clock.
+
+mod error;
+mod frame;
+mod handshake;
+mod message;
+
+pub use error::ProtocolError;
+pub use frame::{FrameHeader, MAX_HEADER, Opcode, Role, mask, parse_header};
+pub use handshake::{HandshakeError, accept, accept_key, encode_key, opening_request, parse_answer};
+pub use message::{Close, Message, Received, Receiver, binary, close, encode, text};
