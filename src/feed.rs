@@ -171,16 +171,6 @@ impl<T> Feed<T> {
     pub fn bytes(&self) -> usize {
         self.bytes
     }
-
-    /// Drops what the feed's only reader has been given: everything up to and including `cursor`.
-    pub fn forget(&mut self, cursor: Cursor) {
-        while cursor.epoch == self.epoch && self.dropped < cursor.sequence && !self.messages.is_empty() {
-            self.drop_oldest();
-        }
-        if self.messages.is_empty() {
-            self.messages = VecDeque::new(); // an empty mailbox owns no memory
-        }
-    }
 }
 
 #[cfg(test)]
@@ -253,14 +243,5 @@ mod tests {
         assert_eq!(after(&feed, 3), (vec![4], true));
         feed.publish(5, 1000);
         assert_eq!((after(&feed, 4), feed.bytes()), ((vec![5], true), 1000));
-    }
-
-    #[test]
-    fn what_is_forgotten_was_given() {
-        let mut feed = feed(3);
-        feed.forget(Cursor { epoch: feed.epoch, sequence: 2 });
-        assert_eq!(after(&feed, 2), (vec![3], true));
-        feed.forget(feed.tip());
-        assert_eq!((after(&feed, 3), feed.published(), feed.bytes()), ((vec![], true), 3, 0));
     }
 }

@@ -1,1 +1,111 @@
-fn main() {}
+//! The command line of the server.
+
+use std::env;
+use std::io::ErrorKind;
+use std::process::ExitCode;
+
+use overwire::server::{Config, Server};
+
+const USAGE: &str = "\
+overwire: real-time web transports, byte by byte
+
+usage: overwire [OPTIONS]
+
+  --host HOST            the address to listen on (default 127.0.0.1)
+  --port PORT            the port to listen on; 0 lets the system choose (default 8000)
+  --static DIR           serve the browser client from this folder, not from the binary
+  --log                  print a line for each request: time, peer, method, target, status,
+                         bytes sent, duration
+  --allow-origin ORIGIN  let pages of this origin use the server (repeatable),
+                         for example https://example.com
+  --allow-host NAME      answer to this Host too, besides the address and localhost (repeatable)
+  --help                 print this and exit
+  --version              print the version and exit
+
+Ctrl+C ends it in an orderly way; a second Ctrl+C ends it at once.";
+
+enum Command {
+    Serve(Config),
+    Print(String),
+}
+
+fn main() -> ExitCode {
+    let config = match parse(env::args().skip(1)) {
+        Ok(Command::Serve(config)) => config,
+        Ok(Command::Print(text)) => {
+            println!("{text}");
+            return ExitCode::SUCCESS;
+        }
+        Err(complaint) => {
+            eprintln!("overwire: {complaint}\nTry `overwire --help`.");
+            return ExitCode::from(2);
+        }
+    };
+    let (host, port) = (config.host.clone(), config.port);
+    let server = match Server::bind(config) {
+        Ok(server) => server,
+        Err(error) if error.kind() == ErrorKind::AddrInUse => {
+            eprintln!("overwire: port {port} is in use: choose another one with --port");
+            return ExitCode::FAILURE;
+        }
+        Err(error) => {
+            eprintln!("overwire: cannot listen on {host}, port {port}: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    greet(&server);
+    match server.run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("overwire: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn greet(server: &Server) {
+    let url = format!("http://{}", server.local_address());
+    println!("listening on {url}");
+    println!("Three things to try:");
+    println!("  open {url}/ in two browser tabs");
+    println!("  curl -N {url}/api/events");
+    println!("  curl {url}/api/send -d '{{\"sender\": \"me\", \"text\": \"hello\"}}'");
+}
+
+fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Command, String> {
+    let mut config = Config { signals: true, ..Config::default() };
+    while let Some(argument) = arguments.next() {
+        let mut value = || arguments.next().ok_or(format!("{argument} needs a value"));
+        match argument.as_str() {
+            "--host" => config.host = value()?,
+            "--port" => {
+                let text = value()?;
+                config.port = text.parse().map_err(|_| format!("--port: expected 0 to 65535, not {text:?}"))?;
+            }
+            "--static" => {
+                let folder = value()?;
+                if !std::path::Path::new(&folder).is_dir() {
+                    return Err(format!("--static: {folder:?} is not a folder"));
+                }
+                config.static_folder = Some(folder.into());
+            }
+            "--log" => config.log = true,
+            "--allow-origin" => config.allow_origins.push(origin(value()?)?),
+            "--allow-host" => config.allow_hosts.push(value()?),
+            "--help" | "-h" => return Ok(Command::Print(USAGE.into())),
+            "--version" | "-V" => return Ok(Command::Print(format!("overwire {}", env!("CARGO_PKG_VERSION")))),
+            _ => return Err(format!("unknown argument {argument:?}")),
+        }
+    }
+    Ok(Command::Serve(config))
+}
+
+/// An origin is a scheme, a host and perhaps a port: no path, no `*`.
+fn origin(text: String) -> Result<String, String> {
+    match text.split_once("://") {
+        Some(("http" | "https", authority)) if !authority.is_empty() && !authority.contains(['/', '*', ' ']) => {
+            Ok(text)
+        }
+        _ => Err(format!("--allow-origin: expected an origin such as https://example.com, not {text:?}")),
+    }
+}

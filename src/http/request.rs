@@ -544,6 +544,11 @@ impl Request {
         self.host().map(|host| str::from_utf8(split_port(host.as_bytes()).0).expect("cut in front of a colon"))
     }
 
+    /// How many bytes the request is: its head, and its content without a transfer coding.
+    pub fn wire_length(&self) -> usize {
+        self.buffer.len()
+    }
+
     /// The content, with its transfer coding taken off.
     pub fn content(&self) -> &[u8] {
         &self.buffer[self.head_length..]

@@ -66,9 +66,9 @@ impl Response {
         Response::new(status).with_content("application/json", value.to_string().into_bytes())
     }
 
-    /// An error as JSON: `{"error": "<sentence>"}`. Never cached.
+    /// An error as JSON: `{"type": "error", "error": "<sentence>"}`. Never cached.
     pub fn error(status: u16, sentence: &str) -> Self {
-        Response::json(status, &json!({ "error": sentence })).with_field("Cache-Control", "no-store")
+        Response::json(status, &json!({ "type": "error", "error": sentence })).with_field("Cache-Control", "no-store")
     }
 
     /// Adds a field line. Bytes that would end the line, or break it in two, become spaces, so

@@ -1,1 +1,424 @@
-//! The application.
+//! The application: rooms and mailboxes over every transport. It uses the public API of the layers below,
+//! as a lesson does, and its shape is the same: a loop that pulls events.
+
+mod access;
+mod files;
+mod mailbox_api;
+mod mailboxes;
+mod message;
+mod params;
+mod room_api;
+mod rooms;
+mod routes;
+mod stats;
+
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use self::access::{Access, Cors};
+use self::files::Files;
+use self::mailboxes::{Mailboxes, Status};
+use self::message::{Transport, heartbeat, timestamp};
+use self::params::ApiError;
+use self::rooms::{Clients, Rooms};
+use self::routes::Found;
+use self::stats::Stats;
+use crate::connection::Traffic;
+use crate::event_loop::{ConnId, Event, EventLoop, Remote, TimerId};
+use crate::feed::Replay;
+use crate::http::{Method, Request, Response};
+use crate::limits::Limits;
+use crate::random::Random;
+use crate::websocket::Message;
+
+/// How often a stream that has nothing to say says so.
+const HEARTBEAT: Duration = Duration::from_secs(15);
+
+/// How often what has expired is looked for.
+const SWEEP: Duration = Duration::from_secs(10);
+
+/// What the server is started with.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The name or address to listen on.
+    pub host: String,
+    /// The port; 0 lets the system choose.
+    pub port: u16,
+    /// A folder to serve the browser client from, in place of the files in the binary.
+    pub static_folder: Option<PathBuf>,
+    /// Whether to write a line for each request to standard output.
+    pub log: bool,
+    /// Whether SIGINT and SIGTERM end the server in an orderly way. One server of a process can have them.
+    pub signals: bool,
+    /// Foreign origins whose pages may use this server.
+    pub allow_origins: Vec<String>,
+    /// Names of this server besides its address and `localhost`.
+    pub allow_hosts: Vec<String>,
+    /// The bounds.
+    pub limits: Limits,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            host: "127.0.0.1".into(),
+            port: 8000,
+            static_folder: None,
+            log: false,
+            signals: false,
+            allow_origins: Vec::new(),
+            allow_hosts: Vec::new(),
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// A request, and what its answer has to take into account.
+struct Call<'a> {
+    conn: ConnId,
+    request: &'a Request,
+    cors: Cors,
+    /// The connection's bytes before this request.
+    since: Traffic,
+}
+
+/// What a handler did.
+enum Reply {
+    /// This is the answer.
+    Now(Response),
+    /// This is the answer, and it counts for a transport: so many messages were in it.
+    Counted(Response, Transport, u64),
+    /// There is a [`Hold`], or it has been answered already.
+    Later,
+}
+
+/// A connection that the server keeps: to answer it later, or to stream to it.
+struct Hold {
+    purpose: Purpose,
+    transport: Transport,
+    cors: Cors,
+    since: Traffic,
+    /// The end of the hold, or the next heartbeat.
+    timer: Option<TimerId>,
+}
+
+/// What a connection is kept for.
+enum Purpose {
+    RoomPoll { room: Rc<str>, client: Option<Rc<str>>, from: Replay },
+    RoomStream { room: Rc<str>, client: Option<Rc<str>> },
+    MailboxPoll { mailbox: Rc<str> },
+    MailboxStream { mailbox: Rc<str>, beats: u64 },
+}
+
+/// Why a timer was set.
+enum Alarm {
+    Hold(ConnId),
+    Ticker,
+    Sweep,
+}
+
+/// The server.
+pub struct Server {
+    event_loop: EventLoop,
+    access: Access,
+    files: Files,
+    random: Random,
+    rooms: Rooms,
+    clients: Clients,
+    mailboxes: Mailboxes,
+    holds: HashMap<ConnId, Hold>,
+    alarms: HashMap<TimerId, Alarm>,
+    stats: Stats,
+    started: Instant,
+    /// How many messages the ticker has published, while it runs.
+    ticker: Option<u64>,
+}
+
+impl Server {
+    /// Binds the address.
+    ///
+    /// # Errors
+    /// `AddrInUse` when the port is taken, and whatever else the system says.
+    pub fn bind(config: Config) -> io::Result<Self> {
+        let mut event_loop = EventLoop::bind((config.host.as_str(), config.port), config.limits)?;
+        if config.signals {
+            event_loop.watch_signals()?;
+        }
+        if config.log {
+            event_loop.log_requests(io::stdout());
+        }
+        let sweep = event_loop.set_timer(SWEEP);
+        Ok(Server {
+            access: Access::new(event_loop.local_address(), config.allow_hosts, config.allow_origins),
+            files: config.static_folder.map_or(Files::Embedded, Files::Folder),
+            random: Random::open()?,
+            rooms: Rooms::default(),
+            clients: Clients::default(),
+            mailboxes: Mailboxes::default(),
+            holds: HashMap::new(),
+            alarms: HashMap::from([(sweep, Alarm::Sweep)]),
+            stats: Stats::default(),
+            started: event_loop.now(),
+            ticker: None,
+            event_loop,
+        })
+    }
+
+    /// The address that the server listens on.
+    pub fn local_address(&self) -> SocketAddr {
+        self.event_loop.local_address()
+    }
+
+    /// A handle for other threads.
+    pub fn remote(&self) -> Remote {
+        self.event_loop.remote()
+    }
+
+    /// Serves until a signal or [`Remote::shut_down`] ends it in an orderly way.
+    ///
+    /// # Errors
+    /// As [`EventLoop::next_event`].
+    pub fn run(mut self) -> io::Result<()> {
+        loop {
+            match self.event_loop.next_event()? {
+                Event::Request(conn, request) => self.on_request(conn, &request),
+                Event::Message(conn, message) => self.on_message(conn, &message),
+                Event::Timer(timer) => self.on_timer(timer),
+                Event::Closed(conn) => drop(self.release(conn)),
+                Event::Shutdown => {
+                    self.let_go();
+                    return self.event_loop.drain();
+                }
+            }
+        }
+    }
+
+    fn on_request(&mut self, conn: ConnId, request: &Request) {
+        let mut since = self.event_loop.traffic(conn);
+        since.received = since.received.saturating_sub(request.wire_length() as u64);
+        let (cors, reply) = match self.access.check(request) {
+            Ok(cors) => {
+                let call = Call { conn, request, cors: cors.clone(), since };
+                let reply = self.dispatch(&call).unwrap_or_else(|error| Reply::Now(error.response()));
+                (cors, reply)
+            }
+            Err(error) => (Cors::default(), Reply::Now(error.response())),
+        };
+        match reply {
+            Reply::Now(response) => self.event_loop.respond(conn, cors.apply(response)),
+            Reply::Counted(response, transport, messages) => {
+                self.event_loop.respond(conn, cors.apply(response));
+                self.stats.of(transport).messages += messages;
+                self.stats.add_traffic(transport, since, self.event_loop.traffic(conn));
+            }
+            Reply::Later => {}
+        }
+    }
+
+    fn dispatch(&mut self, call: &Call<'_>) -> Result<Reply, ApiError> {
+        let (method, path) = (call.request.method(), call.request.path());
+        match routes::find(method, &path) {
+            Found::Handler(handler) => handler(self, call),
+            Found::HeadOfLive => {
+                self.event_loop
+                    .begin(call.conn, call.cors.apply(Response::new(200).with_field("Cache-Control", "no-store")));
+                Ok(Reply::Later)
+            }
+            Found::Options(methods) => Ok(Reply::Now(Access::preflight(&methods))),
+            Found::NotAllowed(methods) => Ok(Reply::Now(routes::not_allowed(&methods, method))),
+            Found::Nothing => self.file(call),
+        }
+    }
+
+    /// The browser client, or 404.
+    fn file(&self, call: &Call<'_>) -> Result<Reply, ApiError> {
+        const METHODS: &str = "GET, HEAD, OPTIONS";
+        let path = call.request.path();
+        match (call.request.method(), self.files.get(&path)) {
+            (Method::Options, _) if path == "*" => Ok(Reply::Now(Access::preflight(METHODS))),
+            (_, None) => Err(ApiError::not_found(format!("there is nothing at {path:?}: see / and /health"))),
+            (Method::Get | Method::Head, Some(file)) => Ok(Reply::Now(file)),
+            (Method::Options, Some(_)) => Ok(Reply::Now(Access::preflight(METHODS))),
+            (method, Some(_)) => Ok(Reply::Now(routes::not_allowed(METHODS, method))),
+        }
+    }
+
+    fn on_message(&mut self, conn: ConnId, message: &Message) {
+        let said = match self.holds.get(&conn).map(|hold| &hold.purpose) {
+            Some(Purpose::RoomStream { room, .. }) => {
+                let room = room.clone();
+                self.room_said(&room, message)
+            }
+            Some(Purpose::MailboxStream { mailbox, .. }) => {
+                let mailbox = mailbox.clone();
+                self.mailbox_said(&mailbox, message)
+            }
+            _ => Ok(()),
+        };
+        // A wrong message is no reason to end a good connection.
+        if let Err(error) = said {
+            let answer = json!({ "type": "error", "error": error.sentence });
+            self.event_loop.send_message(conn, &Message::Text(answer.to_string()));
+        }
+    }
+
+    fn on_timer(&mut self, timer: TimerId) {
+        match self.alarms.remove(&timer) {
+            Some(Alarm::Hold(conn)) => self.on_hold_timer(conn),
+            Some(Alarm::Ticker) => self.tick(),
+            Some(Alarm::Sweep) => {
+                let now = self.event_loop.now();
+                self.mailboxes.sweep(now);
+                self.clients.sweep(now);
+                self.set_alarm(SWEEP, Alarm::Sweep);
+            }
+            None => {}
+        }
+    }
+
+    fn set_alarm(&mut self, after: Duration, alarm: Alarm) -> TimerId {
+        let timer = self.event_loop.set_timer(after);
+        self.alarms.insert(timer, alarm);
+        timer
+    }
+
+    /// Keeps a connection; `after` so long it has its alarm.
+    fn hold(&mut self, call: &Call<'_>, transport: Transport, purpose: Purpose, after: Option<Duration>) {
+        let timer = after.map(|after| self.set_alarm(after, Alarm::Hold(call.conn)));
+        let hold = Hold { purpose, transport, cors: call.cors.clone(), since: call.since, timer };
+        self.holds.insert(call.conn, hold);
+        self.stats.of(transport).open += 1;
+    }
+
+    /// The time of a hold is up: a poll is answered, a stream gets its heartbeat.
+    fn on_hold_timer(&mut self, conn: ConnId) {
+        let Some(hold) = self.holds.get_mut(&conn) else { return };
+        hold.timer = None;
+        let transport = hold.transport;
+        match &mut hold.purpose {
+            Purpose::RoomPoll { .. } => return self.time_out_room_poll(conn),
+            Purpose::MailboxPoll { .. } => return self.answer_mailbox_poll(conn, json!({ "type": "timeout" })),
+            Purpose::RoomStream { .. } => self.event_loop.send(conn, &heartbeat(transport)),
+            Purpose::MailboxStream { mailbox, beats } => {
+                *beats += 1;
+                let (mailbox, beats) = (mailbox.clone(), *beats);
+                self.beat(conn, &mailbox, beats);
+            }
+        }
+        let timer = self.set_alarm(HEARTBEAT, Alarm::Hold(conn));
+        if let Some(hold) = self.holds.get_mut(&conn) {
+            hold.timer = Some(timer);
+        }
+    }
+
+    /// Lets go of a connection: nothing waits for it any more, and its bytes are counted.
+    fn release(&mut self, conn: ConnId) -> Option<Hold> {
+        let hold = self.holds.remove(&conn)?;
+        if let Some(timer) = hold.timer {
+            self.event_loop.cancel_timer(timer);
+            self.alarms.remove(&timer);
+        }
+        match &hold.purpose {
+            Purpose::RoomPoll { room, client, .. } | Purpose::RoomStream { room, client } => {
+                if let Some(room) = self.rooms.get_mut(room) {
+                    room.polls.remove(&conn);
+                    room.streams.remove(&conn);
+                }
+                if let Some(client) = client.as_ref().and_then(|id| self.clients.get_mut(id)) {
+                    client.held.remove(&conn);
+                }
+            }
+            Purpose::MailboxPoll { mailbox } | Purpose::MailboxStream { mailbox, .. } => {
+                self.leave_mailbox(mailbox, conn)
+            }
+        }
+        self.stats.of(hold.transport).open -= 1;
+        self.stats.add_traffic(hold.transport, hold.since, self.event_loop.traffic(conn));
+        Some(hold)
+    }
+
+    /// Lets go of a held poll by answering it.
+    fn answer(&mut self, conn: ConnId, response: Response, messages: u64) {
+        let Some(hold) = self.release(conn) else { return };
+        let before = self.event_loop.traffic(conn);
+        self.event_loop.respond(conn, hold.cors.apply(response));
+        self.stats.of(hold.transport).messages += messages;
+        self.stats.add_traffic(hold.transport, before, self.event_loop.traffic(conn));
+    }
+
+    /// Lets go of whatever a connection is kept for, as the end of the server or of a client asks.
+    fn dismiss(&mut self, conn: ConnId, code: u16, reason: &str) {
+        let Some(hold) = self.holds.get(&conn) else { return };
+        match (&hold.purpose, hold.transport) {
+            (Purpose::RoomPoll { .. }, _) => self.disconnect_room_poll(conn, reason),
+            (Purpose::MailboxPoll { .. }, _) => self.answer_mailbox_poll(conn, json!({ "type": "timeout" })),
+            (_, Transport::WebSocket) => {
+                self.release(conn);
+                self.event_loop.close(conn, code, reason);
+            }
+            _ => {
+                self.release(conn);
+                self.event_loop.end(conn);
+            }
+        }
+    }
+
+    /// The server is going away.
+    fn let_go(&mut self) {
+        for conn in self.holds.keys().copied().collect::<Vec<_>>() {
+            self.dismiss(conn, 1001, "the server is going away");
+        }
+    }
+
+    // Handlers for the server itself.
+
+    fn health(&mut self, _: &Call<'_>) -> Result<Reply, ApiError> {
+        let uptime = (self.event_loop.now() - self.started).as_secs_f64();
+        Ok(answer_json(&json!({ "status": "ok", "uptime": uptime })))
+    }
+
+    fn statistics(&mut self, _: &Call<'_>) -> Result<Reply, ApiError> {
+        let now = self.event_loop.now();
+        let live = self.holds.iter().map(|(conn, hold)| (hold.transport, hold.since, self.event_loop.traffic(*conn)));
+        let statuses = [("connected", Status::Connected), ("waiting", Status::Waiting), ("idle", Status::Idle)];
+        let mailboxes: serde_json::Map<_, _> = statuses
+            .map(|(name, status)| (name.to_owned(), Value::from(self.mailboxes.count(status, now))))
+            .into_iter()
+            .collect();
+        Ok(answer_json(&json!({
+            "active_clients": self.clients.active(now),
+            "total_messages": self.rooms.total_messages(),
+            "rooms": self.rooms.names(),
+            "mailboxes": mailboxes,
+            "connections": self.event_loop.connections(),
+            "transports": self.stats.to_json(live),
+            "timestamp": timestamp(),
+        })))
+    }
+
+    /// Disconnects a client by its `client_id`, or a mailbox by its `connection_id`.
+    fn disconnect_client(&mut self, call: &Call<'_>) -> Result<Reply, ApiError> {
+        let path = call.request.path();
+        let id = path.strip_prefix("/api/client/").unwrap_or_default();
+        let client = self.clients.remove(id).map(|client| client.held.into_iter().collect::<Vec<_>>());
+        let mailbox = self.mailboxes.remove(id).map(|mailbox| mailbox.reader.map(|reader| reader.conn()));
+        if client.is_none() && mailbox.is_none() {
+            return Err(ApiError::not_found(format!("client {id:?} is unknown")));
+        }
+        for conn in client.into_iter().flatten().chain(mailbox.flatten()) {
+            self.dismiss(conn, 1000, "disconnected");
+        }
+        Ok(answer_json(&json!({ "status": "disconnected" })))
+    }
+}
+
+/// 200 with JSON that no cache keeps.
+fn answer_json(value: &Value) -> Reply {
+    Reply::Now(Response::json(200, value).with_field("Cache-Control", "no-store"))
+}

@@ -1,0 +1,115 @@
+//! The browser client: files embedded in the binary, or served from a folder while one edits them.
+
+use std::borrow::Cow;
+use std::fs;
+use std::path::{Component, Path, PathBuf};
+
+use crate::http::Response;
+
+/// What a page of ours may load and reach: this server and nothing else.
+const CONTENT_SECURITY_POLICY: &str =
+    "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'";
+
+macro_rules! embed {
+    ($($name:literal),* $(,)?) => {
+        &[$(($name, include_bytes!(concat!("../../static/", $name)))),*]
+    };
+}
+
+/// Every file of `static/`. A test compares this list with the folder.
+const EMBEDDED: &[(&str, &[u8])] = embed![
+    "app.js",
+    "favicon.svg",
+    "index.html",
+    "lanes/lane.js",
+    "lanes/long-poll.js",
+    "lanes/short-poll.js",
+    "lanes/sse.js",
+    "lanes/stream.js",
+    "lanes/websocket.js",
+    "style.css",
+];
+
+/// Where files come from.
+#[derive(Debug)]
+pub enum Files {
+    /// The binary.
+    Embedded,
+    /// A folder.
+    Folder(PathBuf),
+}
+
+impl Files {
+    /// The file at `path`, which begins with `/`; `None` if there is none. Only files below the
+    /// folder are ever served, whatever the path says and wherever a link points.
+    pub fn get(&self, path: &str) -> Option<Response> {
+        let name = if path == "/" { "index.html" } else { path.strip_prefix('/')? };
+        let content = self.read(name)?;
+        let response = Response::new(200)
+            .with_content(content_type(name), content.into_owned())
+            .with_field("Cache-Control", "no-cache")
+            .with_field("X-Content-Type-Options", "nosniff")
+            .with_field("Content-Security-Policy", CONTENT_SECURITY_POLICY);
+        Some(response)
+    }
+
+    fn read(&self, name: &str) -> Option<Cow<'static, [u8]>> {
+        match self {
+            Files::Embedded => {
+                EMBEDDED.iter().find(|(known, _)| *known == name).map(|(_, bytes)| Cow::Borrowed(*bytes))
+            }
+            Files::Folder(folder) => {
+                let inside = Path::new(name).components().all(|part| matches!(part, Component::Normal(_)));
+                let (folder, file) = (folder.canonicalize().ok()?, folder.join(name).canonicalize().ok()?);
+                let allowed = inside && file.starts_with(&folder) && file.is_file();
+                if allowed { fs::read(file).ok().map(Cow::Owned) } else { None }
+            }
+        }
+    }
+}
+
+fn content_type(name: &str) -> &'static str {
+    match name.rsplit('.').next() {
+        Some("html") => "text/html; charset=utf-8",
+        Some("css") => "text/css; charset=utf-8",
+        Some("js") => "text/javascript; charset=utf-8",
+        Some("json") => "application/json",
+        Some("svg") => "image/svg+xml",
+        Some("png") => "image/png",
+        _ => "application/octet-stream",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names_below(folder: &Path, prefix: &str, names: &mut Vec<String>) {
+        for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
+            let name = format!("{prefix}{}", entry.file_name().to_str().unwrap());
+            match entry.file_type().unwrap().is_dir() {
+                true => names_below(&entry.path(), &format!("{name}/"), names),
+                false => names.push(name),
+            }
+        }
+    }
+
+    #[test]
+    fn every_file_of_the_folder_is_embedded() {
+        let mut names = Vec::new();
+        names_below(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/static")), "", &mut names);
+        names.sort();
+        let mut embedded: Vec<_> = EMBEDDED.iter().map(|(name, _)| name.to_string()).collect();
+        embedded.sort();
+        assert_eq!(embedded, names);
+    }
+
+    #[test]
+    fn nothing_outside_of_the_folder_is_served() {
+        let files = Files::Folder(concat!(env!("CARGO_MANIFEST_DIR"), "/static").into());
+        assert!(files.get("/").is_some() && files.get("/index.html").is_some());
+        for path in ["/../Cargo.toml", "//etc/passwd", "/./../Cargo.toml", "/lanes", "/nothing", "/index.html/..", ""] {
+            assert!(files.get(path).is_none() && Files::Embedded.get(path).is_none(), "{path}");
+        }
+    }
+}

@@ -1,0 +1,292 @@
+//! The endpoints of rooms, and of the two-channel demo, which is two rooms. Everyone in a room is given
+//! everything that is published there, on whichever transport.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::message::{Outgoing, Transport, not_recovered, timestamp};
+use super::params::{self, ApiError, Fields, ID, NAME, TEXT};
+use super::{Alarm, Call, HEARTBEAT, Purpose, Reply, Server, answer_json};
+use crate::bytes::Shared;
+use crate::event_loop::ConnId;
+use crate::feed::{Cursor, Replay};
+use crate::http::{self, Response};
+use crate::sse;
+use crate::websocket::{self, Message};
+
+/// The room of those who name none.
+const DEFAULT_ROOM: &str = "general";
+
+/// The two channels of the demo.
+const DEMO_POLLS: &str = "longpoll";
+const DEMO_TICKER: &str = "ticker";
+
+/// How often the ticker ticks.
+const TICK: Duration = Duration::from_secs(3);
+
+/// How long a poll is held unless it says otherwise, in seconds.
+const HOLD: u64 = 25;
+
+/// The rest of a poll's answer.
+const NEWS: &str = r#""status":"success","timeout":false"#;
+const NO_NEWS: &str = r#""status":"timeout","timeout":true"#;
+
+impl Server {
+    /// GET /api/poll
+    pub(super) fn room_poll(&mut self, call: &Call<'_>) -> Result<Reply, ApiError> {
+        let missing = || ApiError::bad("client_id: expected a string of 1 to 128 characters, but it is missing");
+        let client = params::text(call.request, "client_id", &ID)?.ok_or_else(missing)?;
+        let room = room_of(call)?;
+        let cursor = params::cursor(call.request, "last_message_id")?;
+        let hold = params::number(call.request, "timeout", HOLD, 5..=60)?;
+        let client = self.clients.see(&client, self.event_loop.now())?;
+        self.poll_room(call, &room, Some(client), cursor, hold)
+    }
+
+    /// GET /poll
+    pub(super) fn demo_poll(&mut self, call: &Call<'_>) -> Result<Reply, ApiError> {
+        let cursor = params::cursor(call.request, "last_message_id")?;
+        self.poll_room(call, DEMO_POLLS, None, cursor, HOLD)
+    }
+
+    /// Answers a poll if there is news for it, and holds it otherwise. A client without a cursor goes on
+    /// from what it was given last, so that nothing is lost between two of its polls.
+    fn poll_room(
+        &mut self,
+        call: &Call<'_>,
+        room: &str,
+        client: Option<Rc<str>>,
+        cursor: Option<Cursor>,
+        hold: u64,
+    ) -> Result<Reply, ApiError> {
+        let now = self.event_loop.now();
+        let room = self.rooms.open(room, &mut self.random, now)?;
+        let mut remembered = client.as_ref().and_then(|id| self.clients.get_mut(id));
+        let from = room.replay(cursor.or(remembered.as_ref().and_then(|client| client.position(&room.name))));
+        let news = room.feed.after(from.after).len() as u64;
+        if let Some(client) = &mut remembered {
+            client.give(&room.name, if news > 0 { room.feed.tip() } else { from.after });
+        }
+        if news > 0 {
+            let response = poll_answer(room.batch(from, NEWS).into_bytes().into());
+            return Ok(Reply::Counted(response, Transport::LongPoll, news));
+        }
+        room.polls.insert(call.conn);
+        if let Some(client) = remembered {
+            client.held.insert(call.conn);
+        }
+        let purpose = Purpose::RoomPoll { room: room.name.clone(), client, from };
+        self.hold(call, Transport::LongPoll, purpose, Some(Duration::from_secs(hold)));
+        Ok(Reply::Later)
+    }
+
+    /// GET /api/messages
+    pub(super) fn room_messages(&mut self, call: &Call<'_>) -> Result<Reply, ApiError> {
+        let cursor = params::cursor(call.request, "last_message_id")?;
+        let room = room_of(call)?;
+        let room = self.rooms.open(&room, &mut self.random, self.event_loop.now())?;
+        let from = room.replay(Some(cursor.unwrap_or(room.feed.last(usize::MAX))));
+        let messages = room.feed.after(from.after).len() as u64;
+        let content = room.batch(from, r#""stopPolling":false"#);
+        Ok(Reply::Counted(poll_answer(content.into_bytes().into()), Transport::ShortPoll, messages))
+    }
+
+    /// GET /api/history
+    pub(super) fn room_history(&mut self, call: &Call<'_>) -> Result<Reply, ApiError> {
+        let name = room_of(call)?;
+        let limit = params::number(call.request, "limit", 20, 1..=100)?;
+        let messages: Vec<&str> = match self.rooms.get(&name) {
+            Some(room) => room.feed.after(room.feed.last(limit as usize)).map(|(_, json)| &**json).collect(),
+            None => Vec::new(),
+        };
+        let content = format!(r#"{{"room":{},"messages":[{}]}}"#, json!(name), messages.join(","));
+        Ok(Reply::Now(poll_answer(content.into_bytes().into())))
+    }
+
+    /// POST /api/send
+    pub(super) fn room_send(&mut self, call: &Call<'_>) -> Result<Reply, ApiError> {
+        let fields = Fields::parse(call.request.content())?;
+        let (sender, text) = (fields.required("sender", &NAME)?, fields.required("text", &TEXT)?);
+        let room = fields.optional("room", &NAME)?.unwrap_or(DEFAULT_ROOM);
+        self.publish(room, sender, text)
+    }
+
+    /// POST /send
+    pub(super) fn demo_send(&mut self, call: &Call<'_>) -> Result<Reply, ApiError> {
+        let fields = Fields::parse(call.request.content())?;
+        self.publish(DEMO_POLLS, "anonymous", fields.required("message", &TEXT)?)
+    }
+
+    /// Publishes a message: appends it to the room's feed, queues it on every stream, and answers
+    /// every held poll.
+    fn publish(&mut self, room: &str, sender: &str, text: &str) -> Result<Reply, ApiError> {
+        let room = self.rooms.open(room, &mut self.random, self.event_loop.now())?;
+        let (id, timestamp) = (room.feed.next_cursor(), timestamp());
+        let message = json!({
+            "id": id.to_string(), "sender": sender, "text": text, "timestamp": timestamp, "room": &*room.name,
+        });
+        let json: Rc<str> = message.to_string().into();
+        room.feed.publish(json.clone(), json.len());
+        let outgoing = Outgoing::new(id, &json);
+        for conn in &room.streams {
+            let Some(hold) = self.holds.get(conn) else { continue };
+            self.event_loop.send(*conn, outgoing.encoded(hold.transport));
+            self.stats.of(hold.transport).messages += 1;
+        }
+        let room = room.name.clone();
+        self.answer_room_polls(&room);
+        Ok(answer_json(&json!({ "status": "sent", "message_id": id.to_string(), "timestamp": timestamp })))
+    }
+
+    /// Answers all polls that wait in a room. Those that stand at the same position, and that is nearly all
+    /// of them, share one content.
+    fn answer_room_polls(&mut self, name: &Rc<str>) {
+        let Some(room) = self.rooms.get_mut(name) else { return };
+        let mut last: Option<(Replay, Shared, u64)> = None;
+        for conn in std::mem::take(&mut room.polls) {
+            let Some(Purpose::RoomPoll { client, from, .. }) = self.holds.get(&conn).map(|hold| &hold.purpose) else {
+                continue;
+            };
+            let Some(room) = self.rooms.get(name) else { return };
+            let (content, messages) = match &last {
+                Some((same, content, messages)) if same == from => (content.clone(), *messages),
+                _ => {
+                    let content = Shared::from(room.batch(*from, NEWS).into_bytes());
+                    let messages = room.feed.after(from.after).len() as u64;
+                    last = Some((*from, content.clone(), messages));
+                    (content, messages)
+                }
+            };
+            if let Some(client) = client.as_ref().and_then(|id| self.clients.get_mut(id)) {
+                client.give(name, room.feed.tip());
+            }
+            self.answer(conn, poll_answer(content), messages);
+        }
+    }
+
+    /// The hold is over and nothing came.
+    pub(super) fn time_out_room_poll(&mut self, conn: ConnId) {
+        self.answer_empty_poll(conn, NO_NEWS);
+    }
+
+    /// The client, or the server, is going away.
+    pub(super) fn disconnect_room_poll(&mut self, conn: ConnId, reason: &str) {
+        let rest = if reason == "disconnected" { r#""status":"disconnected","timeout":false"# } else { NO_NEWS };
+        self.answer_empty_poll(conn, rest);
+    }
+
+    fn answer_empty_poll(&mut self, conn: ConnId, rest: &str) {
+        let Some(Purpose::RoomPoll { room, from, .. }) = self.holds.get(&conn).map(|hold| &hold.purpose) else {
+            return;
+        };
+        let Some(room) = self.rooms.get(room) else { return };
+        let content = room.batch(*from, rest);
+        self.answer(conn, poll_answer(content.into_bytes().into()), 0);
+    }
+
+    /// GET /api/stream
+    pub(super) fn room_stream(&mut self, call: &Call<'_>) -> Result<Reply, ApiError> {
+        let (room, cursor) = (room_of(call)?, params::cursor(call.request, "last_message_id")?);
+        let head = Response::new(200)
+            .with_field("Content-Type", "application/x-ndjson")
+            .with_field("Cache-Control", "no-store")
+            .with_field("X-Accel-Buffering", "no");
+        self.stream_room(call, Transport::Stream, &room, cursor, head)
+    }
+
+    /// GET /api/events
+    pub(super) fn room_events(&mut self, call: &Call<'_>) -> Result<Reply, ApiError> {
+        let (room, cursor) = (room_of(call)?, params::last_event_id(call.request)?);
+        self.stream_room(call, Transport::Sse, &room, cursor, sse::stream_head())
+    }
+
+    /// GET /events
+    pub(super) fn demo_events(&mut self, call: &Call<'_>) -> Result<Reply, ApiError> {
+        let cursor = params::last_event_id(call.request)?;
+        let reply = self.stream_room(call, Transport::Sse, DEMO_TICKER, cursor, sse::stream_head())?;
+        if self.ticker.is_none() {
+            self.ticker = Some(0);
+            self.set_alarm(TICK, Alarm::Ticker);
+        }
+        Ok(reply)
+    }
+
+    /// GET /api/ws
+    pub(super) fn room_websocket(&mut self, call: &Call<'_>) -> Result<Reply, ApiError> {
+        let (room, cursor) = (room_of(call)?, params::cursor(call.request, "last_message_id")?);
+        match websocket::accept(call.request, &[]) {
+            Ok(head) => self.stream_room(call, Transport::WebSocket, &room, cursor, head),
+            Err(error) => Ok(Reply::Now(error.response())),
+        }
+    }
+
+    /// Begins a stream, brings it up to date from its cursor, and adds it to the room.
+    fn stream_room(
+        &mut self,
+        call: &Call<'_>,
+        transport: Transport,
+        room: &str,
+        cursor: Option<Cursor>,
+        head: Response,
+    ) -> Result<Reply, ApiError> {
+        let client = params::text(call.request, "client_id", &ID)?;
+        let now = self.event_loop.now();
+        let client = client.map(|id| self.clients.see(&id, now)).transpose()?;
+        let room = self.rooms.open(room, &mut self.random, now)?;
+        let from = room.replay(cursor);
+        self.event_loop.begin(call.conn, call.cors.apply(head));
+        if transport == Transport::Sse {
+            // An event without data is not dispatched, but its id counts: a client that loses this
+            // connection before the first message can resume all the same.
+            let mut opening = sse::retry(Duration::from_millis(1000 + self.random.number() % 2000));
+            opening.splice(0..0, format!("id: {}\n", from.after).into_bytes());
+            self.event_loop.send(call.conn, &http::chunk(&opening));
+        }
+        if !from.recovered {
+            self.event_loop.send(call.conn, &not_recovered(transport, from.after));
+        }
+        for (id, json) in room.feed.after(from.after) {
+            self.event_loop.send(call.conn, Outgoing::new(id, json).encoded(transport));
+            self.stats.of(transport).messages += 1;
+        }
+        room.streams.insert(call.conn);
+        if let Some(client) = client.as_ref().and_then(|id| self.clients.get_mut(id)) {
+            client.held.insert(call.conn);
+        }
+        let purpose = Purpose::RoomStream { room: room.name.clone(), client };
+        // A WebSocket has pings, and needs no heartbeat.
+        let beats = (transport != Transport::WebSocket).then_some(HEARTBEAT);
+        self.hold(call, transport, purpose, beats);
+        Ok(Reply::Later)
+    }
+
+    /// A message from a WebSocket in a room.
+    pub(super) fn room_said(&mut self, room: &str, message: &Message) -> Result<(), ApiError> {
+        let Message::Text(text) = message else {
+            return Err(ApiError::bad("expected a text message with a JSON object, not a binary one"));
+        };
+        let fields = Fields::parse(text.as_bytes())?;
+        self.publish(room, fields.required("sender", &NAME)?, fields.required("text", &TEXT)?).map(drop)
+    }
+
+    /// The ticker publishes as long as anyone listens.
+    pub(super) fn tick(&mut self) {
+        let listened_to = self.rooms.get(DEMO_TICKER).is_some_and(|room| !room.streams.is_empty());
+        let Some(count) = self.ticker.take().filter(|_| listened_to) else { return };
+        // It fails only when there is no room for a room, and this one is there.
+        let _ = self.publish(DEMO_TICKER, "ticker", &format!("Message {}", count + 1));
+        self.ticker = Some(count + 1);
+        self.set_alarm(TICK, Alarm::Ticker);
+    }
+}
+
+fn room_of(call: &Call<'_>) -> Result<String, ApiError> {
+    Ok(params::text(call.request, "room", &NAME)?.unwrap_or_else(|| DEFAULT_ROOM.into()))
+}
+
+/// JSON that no cache keeps, shared by all who get the same.
+fn poll_answer(content: Shared) -> Response {
+    Response::new(200).with_shared_content("application/json", &content).with_field("Cache-Control", "no-store")
+}

@@ -1,0 +1,184 @@
+//! Rooms: a feed with many readers. And what is remembered of the clients that poll without a cursor.
+
+use std::collections::{BTreeSet, HashMap};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use super::params::ApiError;
+use crate::event_loop::ConnId;
+use crate::feed::{Cursor, Feed, Replay};
+use crate::random::Random;
+
+/// How many messages a room retains, and how many bytes of them.
+const RETAINED_MESSAGES: usize = 1000;
+const RETAINED_BYTES: usize = 1024 * 1024;
+
+/// How many rooms there are at most. Beyond it, the one that was unused for longest makes way; its feed is
+/// gone, and cursors into it are told so.
+const MAX_ROOMS: usize = 256;
+
+/// How many clients are remembered at most, for how long after their last poll, and in how many rooms each.
+const MAX_CLIENTS: usize = 100_000;
+const CLIENT_MEMORY: Duration = Duration::from_secs(300);
+const ROOMS_PER_CLIENT: usize = 16;
+
+/// A client that was not heard of for so long is not counted as active.
+const ACTIVE: Duration = Duration::from_secs(60);
+
+/// A feed and those who wait for its next message.
+#[derive(Debug)]
+pub struct Room {
+    /// Its name.
+    pub name: Rc<str>,
+    /// Its messages, as JSON.
+    pub feed: Feed<Rc<str>>,
+    /// Held polls: each is answered once.
+    pub polls: BTreeSet<ConnId>,
+    /// Streams and WebSockets: each is sent everything.
+    pub streams: BTreeSet<ConnId>,
+    used: Instant,
+}
+
+impl Room {
+    /// Where a reader begins: at its cursor, or at what is new from now on.
+    pub fn replay(&self, cursor: Option<Cursor>) -> Replay {
+        cursor.map_or(Replay { after: self.feed.tip(), recovered: true }, |cursor| self.feed.replay(cursor))
+    }
+
+    /// Everything after the reader's position, as the answer to a poll. The messages are JSON already.
+    pub fn batch(&self, from: Replay, rest: &str) -> String {
+        let messages: Vec<&str> = self.feed.after(from.after).map(|(_, json)| &**json).collect();
+        let (messages, recovered, tip) = (messages.join(","), from.recovered, self.feed.tip());
+        format!(r#"{{"messages":[{messages}],{rest},"recovered":{recovered},"last_message_id":"{tip}"}}"#)
+    }
+}
+
+/// All rooms by name.
+#[derive(Debug, Default)]
+pub struct Rooms {
+    rooms: HashMap<Rc<str>, Room>,
+    /// Messages in rooms that have made way.
+    lost_count: u64,
+}
+
+impl Rooms {
+    /// The room, if there is one.
+    pub fn get(&self, name: &str) -> Option<&Room> {
+        self.rooms.get(name)
+    }
+
+    /// The room, if there is one.
+    pub fn get_mut(&mut self, name: &str) -> Option<&mut Room> {
+        self.rooms.get_mut(name)
+    }
+
+    /// The room, made if there was none.
+    ///
+    /// # Errors
+    /// 503 when there are too many, and somebody waits in each.
+    pub fn open(&mut self, name: &str, random: &mut Random, now: Instant) -> Result<&mut Room, ApiError> {
+        if !self.rooms.contains_key(name) {
+            self.make_way()?;
+            let feed = Feed::new(random.number(), RETAINED_MESSAGES, RETAINED_BYTES);
+            let name: Rc<str> = name.into();
+            let room = Room { name: name.clone(), feed, polls: BTreeSet::new(), streams: BTreeSet::new(), used: now };
+            self.rooms.insert(name, room);
+        }
+        let room = self.rooms.get_mut(name).expect("it is there now");
+        room.used = now;
+        Ok(room)
+    }
+
+    fn make_way(&mut self) -> Result<(), ApiError> {
+        if self.rooms.len() < MAX_ROOMS {
+            return Ok(());
+        }
+        let unused = self.rooms.values().filter(|room| room.polls.is_empty() && room.streams.is_empty());
+        let oldest = unused.min_by_key(|room| room.used).map(|room| room.name.clone());
+        let room = oldest.and_then(|name| self.rooms.remove(&name)).ok_or_else(|| ApiError::full("rooms"))?;
+        self.lost_count += room.feed.published();
+        Ok(())
+    }
+
+    /// Their names in alphabetical order.
+    pub fn names(&self) -> Vec<&str> {
+        let mut names: Vec<&str> = self.rooms.keys().map(|name| &**name).collect();
+        names.sort_unstable();
+        names
+    }
+
+    /// How many messages were ever published.
+    pub fn total_messages(&self) -> u64 {
+        self.lost_count + self.rooms.values().map(|room| room.feed.published()).sum::<u64>()
+    }
+}
+
+/// A client that named itself with `client_id`.
+#[derive(Debug)]
+pub struct Client {
+    /// Its held polls and open streams.
+    pub held: BTreeSet<ConnId>,
+    seen: Instant,
+    /// What it was given, by room.
+    given: Vec<(Rc<str>, Cursor)>,
+}
+
+impl Client {
+    /// The last position that it was given in a room.
+    pub fn position(&self, room: &str) -> Option<Cursor> {
+        self.given.iter().find(|(name, _)| **name == *room).map(|(_, cursor)| *cursor)
+    }
+
+    /// Notes the position that it was given in a room.
+    pub fn give(&mut self, room: &Rc<str>, position: Cursor) {
+        self.given.retain(|(name, _)| name != room);
+        if self.given.len() == ROOMS_PER_CLIENT {
+            self.given.remove(0);
+        }
+        self.given.push((room.clone(), position));
+    }
+}
+
+/// All clients by id.
+#[derive(Debug, Default)]
+pub struct Clients(HashMap<Rc<str>, Client>);
+
+impl Clients {
+    /// Notes a sign of life of this client, and returns the shared form of its id.
+    ///
+    /// # Errors
+    /// 503 when too many are remembered.
+    pub fn see(&mut self, id: &str, now: Instant) -> Result<Rc<str>, ApiError> {
+        if let Some((id, _)) = self.0.get_key_value(id) {
+            let id = id.clone();
+            self.0.entry(id.clone()).and_modify(|client| client.seen = now);
+            return Ok(id);
+        }
+        if self.0.len() >= MAX_CLIENTS {
+            return Err(ApiError::full("clients"));
+        }
+        let id: Rc<str> = id.into();
+        self.0.insert(id.clone(), Client { held: BTreeSet::new(), seen: now, given: Vec::new() });
+        Ok(id)
+    }
+
+    /// The client with this id.
+    pub fn get_mut(&mut self, id: &str) -> Option<&mut Client> {
+        self.0.get_mut(id)
+    }
+
+    /// Forgets a client, and returns what was known.
+    pub fn remove(&mut self, id: &str) -> Option<Client> {
+        self.0.remove(id)
+    }
+
+    /// Forgets those that were not heard of for long.
+    pub fn sweep(&mut self, now: Instant) {
+        self.0.retain(|_, client| !client.held.is_empty() || now < client.seen + CLIENT_MEMORY);
+    }
+
+    /// How many are here now.
+    pub fn active(&self, now: Instant) -> usize {
+        self.0.values().filter(|client| !client.held.is_empty() || now < client.seen + ACTIVE).count()
+    }
+}

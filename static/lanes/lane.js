@@ -1,0 +1,171 @@
+// What every lane does, whatever its transport: begin, go on after a failure, resume, stop.
+//
+// A lane reports by events: `state` (a text), `message` (what the room was sent), `notice` (messages are
+// missing), `problem` (a text).
+
+const BACKOFF_BASE = 500; // milliseconds
+const BACKOFF_CAP = 30_000;
+const STEADY = 1_000; // a connection that stood this long was a success
+const HISTORY = 20; // messages to begin with
+
+export const ROOM = 'general';
+
+export class Lane extends EventTarget {
+  /** Names this connection to the server: GET /api/stats counts it, DELETE /api/client/{id} ends it. */
+  id = uuid();
+  /** The id of the last message received. Whatever the transport, it goes on behind this. */
+  cursor = undefined;
+  #running = undefined; // the AbortController of what `start` began
+  #openedAt = undefined;
+
+  /**
+   * To be written by each lane: connects, says `this.opened()`, hands over what comes by
+   * `this.receive()`, and returns or throws when the connection is over. Must end when `signal` aborts.
+   */
+  async connect(signal) {
+    throw new Error('not implemented');
+  }
+
+  async start() {
+    if (this.#running) {
+      return;
+    }
+    const running = new AbortController();
+    const { signal } = running;
+    this.#running = running;
+    for (let failures = 0; !signal.aborted; failures += 1) {
+      this.#openedAt = undefined;
+      this.#report('state', 'connecting');
+      let end = 'the server ended the connection';
+      try {
+        if (this.cursor === undefined) {
+          await this.#history(signal);
+        }
+        signal.throwIfAborted();
+        await this.connect(signal);
+      } catch (error) {
+        end = error.message;
+      }
+      if (signal.aborted) {
+        return;
+      }
+      if (performance.now() - this.#openedAt > STEADY) {
+        failures = 0;
+      }
+      // Full jitter: a thousand clients of a server that was restarted must not all return at one moment.
+      const wait = Math.random() * Math.min(BACKOFF_CAP, BACKOFF_BASE * 2 ** failures);
+      this.#report('problem', end);
+      this.#report('state', `waiting to retry in ${(wait / 1000).toFixed(1)} s`);
+      await sleep(wait, signal);
+    }
+  }
+
+  stop() {
+    if (this.#running) {
+      this.#running.abort();
+      this.#running = undefined;
+      this.#report('state', 'stopped');
+    }
+  }
+
+  /** Most transports lead only from the server to the client; the other direction is a POST. */
+  async send(sender, text) {
+    const response = await fetch('/api/send', {
+      method: 'POST',
+      headers: { 'Content-Type': 'application/json' },
+      body: JSON.stringify({ sender, text, room: ROOM }),
+    });
+    await checked(response);
+  }
+
+  opened() {
+    if (this.#openedAt === undefined) {
+      this.#openedAt = performance.now();
+      this.#report('state', 'open');
+    }
+  }
+
+  /** The connection was lost, and what reconnects it is not this loop. */
+  interrupted(text) {
+    if (this.#openedAt !== undefined) {
+      this.#openedAt = undefined;
+      this.#report('problem', text);
+      this.#report('state', 'connecting');
+    }
+  }
+
+  receive(messages) {
+    for (const message of messages) {
+      this.cursor = message.id;
+      this.#report('message', message);
+    }
+  }
+
+  /** To be called, before `receive`, with what can say it: a cursor was too old, or of a server that is gone. */
+  checkRecovered({ recovered }) {
+    if (recovered === false) {
+      this.cursor = undefined; // it says nothing any more; everything that is retained follows
+      this.#report('notice', 'Messages are missing here: the server no longer has everything since the last one.');
+    }
+  }
+
+  problem(text) {
+    this.#report('problem', text);
+  }
+
+  /** A path with the room, this lane's id, the cursor if there is one, and `more`. */
+  url(path, more = {}, cursorName = 'last_message_id') {
+    const query = new URLSearchParams({ room: ROOM, client_id: this.id, ...more });
+    if (this.cursor !== undefined) {
+      query.set(cursorName, this.cursor);
+    }
+    return `${path}?${query}`;
+  }
+
+  /** The last messages, to begin with something to read and with a cursor. */
+  async #history(signal) {
+    this.receive((await getJson(`/api/history?room=${ROOM}&limit=${HISTORY}`, signal)).messages);
+  }
+
+  #report(name, detail) {
+    this.dispatchEvent(new CustomEvent(name, { detail }));
+  }
+}
+
+export async function getJson(url, signal) {
+  return (await checked(await fetch(url, { signal }))).json();
+}
+
+/** The response if its status is a success; else an error with what the server said was wrong. */
+export async function checked(response) {
+  if (response.ok) {
+    return response;
+  }
+  const said = await response.json().catch(() => ({}));
+  throw new Error(`${response.status} ${said.error ?? response.statusText}`);
+}
+
+/** Waits, but not past an abort, and leaves no timer behind. */
+export function sleep(milliseconds, signal) {
+  return new Promise((resolve) => {
+    const timer = setTimeout(done, milliseconds);
+    signal.addEventListener('abort', done);
+    function done() {
+      clearTimeout(timer);
+      signal.removeEventListener('abort', done);
+      resolve();
+    }
+  });
+}
+
+/** A UUID of version 4 (RFC 9562, section 5.4). `crypto.randomUUID` exists only in a secure context. */
+function uuid() {
+  if (crypto.randomUUID) {
+    return crypto.randomUUID();
+  }
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  bytes[6] = (bytes[6] & 0x0f) | 0x40;
+  bytes[8] = (bytes[8] & 0x3f) | 0x80;
+  const hex = Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
+  return hex.replace(/^(.{8})(.{4})(.{4})(.{4})/, '$1-$2-$3-$4-');
+}
