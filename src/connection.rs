@@ -621,10 +621,13 @@ impl Connection {
         }
     }
 
-    /// The server is going away: closes a connection on which nothing is held or answered.
+    /// The server is going away: closes a connection on which nothing is held or answered. One
+    /// that has nothing in either direction needs no lingering.
     pub fn go_away(&mut self, context: &Context<'_>) {
-        if matches!(self.state, State::Idle | State::Head | State::Content(_)) {
-            self.drain(context);
+        match self.state {
+            State::Idle if self.outbox.is_empty() => drop(self.lose()),
+            State::Idle | State::Head | State::Content(_) => self.drain(context),
+            _ => {}
         }
     }
 

@@ -1,0 +1,421 @@
+//! What the tests share: a server in a thread, with a clock that can be set forward, and a client
+//! that sees raw bytes. Every wait is for something to happen, with a limit that only a failure reaches.
+#![allow(dead_code)] // each test file uses its own part of this
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::mpsc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use overwire::Remote;
+use overwire::server::{Config, Server};
+use overwire::websocket::{self, FrameHeader, Opcode, Role};
+use overwire::{EventLoop, Limits, Parse};
+use serde_json::Value;
+
+/// How long a test waits for something that ought to happen at once.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A loop that runs in a thread of its own, on a port that the system chose.
+pub struct TestServer {
+    pub address: SocketAddr,
+    remote: Remote,
+    thread: Option<JoinHandle<io::Result<()>>>,
+}
+
+impl TestServer {
+    /// The full server with its defaults.
+    pub fn start() -> Self {
+        Self::with(|_| {})
+    }
+
+    /// The full server, configured.
+    pub fn with(configure: impl FnOnce(&mut Config) + Send + 'static) -> Self {
+        Self::spawn(move |ready| {
+            let mut config = Config { port: 0, ..Config::default() };
+            configure(&mut config);
+            let server = Server::bind(config)?;
+            ready(server.local_address(), server.remote());
+            server.run()
+        })
+    }
+
+    /// A program of the test's own over the event loop.
+    pub fn of_loop(limits: Limits, run: impl FnOnce(EventLoop) -> io::Result<()> + Send + 'static) -> Self {
+        Self::spawn(move |ready| {
+            let event_loop = EventLoop::bind("127.0.0.1:0", limits)?;
+            ready(event_loop.local_address(), event_loop.remote());
+            run(event_loop)
+        })
+    }
+
+    fn spawn(run: impl FnOnce(&dyn Fn(SocketAddr, Remote)) -> io::Result<()> + Send + 'static) -> Self {
+        let (sender, receiver) = mpsc::channel();
+        let thread = thread::spawn(move || run(&|address, remote| sender.send((address, remote)).unwrap()));
+        let (address, remote) = receiver.recv().expect("the server starts");
+        TestServer { address, remote, thread: Some(thread) }
+    }
+
+    /// Sets the server's clock forward.
+    pub fn advance(&self, seconds: u64) {
+        self.remote.advance_clock(Duration::from_secs(seconds));
+    }
+
+    pub fn remote(&self) -> Remote {
+        self.remote.clone()
+    }
+
+    pub fn connect(&self) -> Client {
+        Client::connect(self.address)
+    }
+
+    /// One request on a connection of its own.
+    pub fn get(&self, target: &str) -> Answer {
+        self.connect().get(target)
+    }
+
+    pub fn post(&self, target: &str, content: &str) -> Answer {
+        self.connect().post(target, content)
+    }
+
+    /// An open WebSocket.
+    pub fn websocket(&self, target: &str) -> Client {
+        let mut client = self.connect();
+        client.upgrade(target);
+        client
+    }
+
+    /// A message to a room; its id.
+    pub fn publish(&self, room: &str, text: &str) -> String {
+        let content = serde_json::json!({ "sender": "test", "text": text, "room": room }).to_string();
+        let answer = self.post("/api/send", &content);
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.json()["message_id"].as_str().unwrap().to_owned()
+    }
+
+    /// Waits until the server's statistics are as `is_so` wants them: that a poll is held, say.
+    pub fn wait_for(&self, what: &str, is_so: impl Fn(&Value) -> bool) {
+        let mut client = self.connect();
+        let start = Instant::now();
+        loop {
+            let stats = client.get("/api/stats").json();
+            if is_so(&stats) {
+                return;
+            }
+            assert!(start.elapsed() < PATIENCE, "waited in vain for {what}: {stats}");
+            thread::yield_now();
+        }
+    }
+
+    /// Waits until so many connections of a transport are open: `long_poll`, `stream`, `sse`, `websocket`.
+    pub fn wait_for_open(&self, transport: &str, count: u64) {
+        self.wait_for(&format!("{count} open {transport}"), |stats| {
+            stats["transports"][transport]["open"].as_u64() == Some(count)
+        });
+    }
+
+    /// Ends the server in an orderly way, and waits for the end.
+    pub fn stop(mut self) {
+        self.remote.shut_down();
+        let thread = self.thread.take().unwrap();
+        thread.join().expect("the server does not panic").expect("the server ends well");
+    }
+
+    /// Asks for an orderly end without waiting for it.
+    pub fn shut_down(&self) {
+        self.remote.shut_down();
+    }
+}
+
+impl Drop for TestServer {
+    fn drop(&mut self) {
+        self.remote.shut_down();
+    }
+}
+
+/// An answer to a request.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    pub status: u16,
+    /// Status line and field lines, as they came, with the empty line.
+    pub head: String,
+    pub content: Vec<u8>,
+}
+
+impl Answer {
+    pub fn field(&self, name: &str) -> Option<&str> {
+        field(&self.head, name)
+    }
+
+    pub fn text(&self) -> &str {
+        std::str::from_utf8(&self.content).expect("the content is text")
+    }
+
+    #[track_caller]
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.content).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    /// The texts of the messages of a poll.
+    pub fn texts(&self) -> Vec<String> {
+        let json = self.json();
+        let messages = json["messages"].as_array().unwrap_or_else(|| panic!("no messages: {json}"));
+        messages.iter().map(|message| message["text"].as_str().unwrap().to_owned()).collect()
+    }
+}
+
+/// The value of the first field line called `name`.
+pub fn field<'a>(head: &'a str, name: &str) -> Option<&'a str> {
+    head.lines().skip(1).find_map(|line| {
+        let (key, value) = line.split_once(':')?;
+        key.eq_ignore_ascii_case(name).then_some(value.trim())
+    })
+}
+
+/// A frame as it came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Frame {
+    pub fin: bool,
+    pub opcode: Opcode,
+    pub payload: Vec<u8>,
+}
+
+impl Frame {
+    pub fn text(&self) -> &str {
+        assert_eq!(self.opcode, Opcode::Text, "{self:?}");
+        std::str::from_utf8(&self.payload).unwrap()
+    }
+
+    pub fn json(&self) -> Value {
+        serde_json::from_str(self.text()).unwrap()
+    }
+
+    /// Status code and reason of a Close frame; 1005 when it has none.
+    pub fn close(&self) -> (u16, String) {
+        assert_eq!(self.opcode, Opcode::Close, "{self:?}");
+        match &self.payload[..] {
+            [] => (1005, String::new()),
+            [high, low, reason @ ..] => {
+                (u16::from_be_bytes([*high, *low]), String::from_utf8(reason.to_vec()).unwrap())
+            }
+            _ => panic!("a Close frame with one byte"),
+        }
+    }
+}
+
+/// A client that sees raw bytes.
+pub struct Client {
+    pub stream: TcpStream,
+    buffer: Vec<u8>,
+}
+
+impl Client {
+    pub fn connect(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).expect("the server accepts");
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        stream.set_nodelay(true).unwrap();
+        Client { stream, buffer: Vec::new() }
+    }
+
+    pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
+        self.stream.write_all(bytes.as_ref()).expect("the server reads");
+        self
+    }
+
+    /// Sends each byte in a segment of its own.
+    pub fn send_bytewise(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
+        for byte in bytes.as_ref() {
+            self.send([*byte]);
+        }
+        self
+    }
+
+    pub fn send_get(&mut self, target: &str) -> &mut Self {
+        self.send(format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n"))
+    }
+
+    pub fn get(&mut self, target: &str) -> Answer {
+        self.send_get(target).answer()
+    }
+
+    pub fn send_post(&mut self, target: &str, content: &str) -> &mut Self {
+        let length = content.len();
+        self.send(format!("POST {target} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n{content}"))
+    }
+
+    pub fn post(&mut self, target: &str, content: &str) -> Answer {
+        self.send_post(target, content).answer()
+    }
+
+    /// Reads more; false at the end.
+    fn fill(&mut self) -> bool {
+        let mut bytes = [0; 64 * 1024];
+        match self.stream.read(&mut bytes) {
+            Ok(count) => {
+                self.buffer.extend_from_slice(&bytes[..count]);
+                count > 0
+            }
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => false,
+            Err(error) => panic!("{error}; what came so far: {:?}", String::from_utf8_lossy(&self.buffer)),
+        }
+    }
+
+    /// Reads up to and including `end`.
+    #[track_caller]
+    pub fn read_until(&mut self, end: &str) -> String {
+        let mut searched: usize = 0;
+        loop {
+            let window = &self.buffer[searched.saturating_sub(end.len())..];
+            if let Some(at) = window.windows(end.len()).position(|bytes| bytes == end.as_bytes()) {
+                let length = searched.saturating_sub(end.len()) + at + end.len();
+                return String::from_utf8(self.buffer.drain(..length).collect()).expect("text");
+            }
+            searched = self.buffer.len();
+            assert!(self.fill(), "the end came before {end:?}: {:?}", String::from_utf8_lossy(&self.buffer));
+        }
+    }
+
+    #[track_caller]
+    pub fn read_exactly(&mut self, count: usize) -> Vec<u8> {
+        while self.buffer.len() < count {
+            assert!(self.fill(), "the end came: {:?}", String::from_utf8_lossy(&self.buffer));
+        }
+        self.buffer.drain(..count).collect()
+    }
+
+    /// Everything up to the end of the connection.
+    pub fn read_to_end(&mut self) -> Vec<u8> {
+        while self.fill() {}
+        std::mem::take(&mut self.buffer)
+    }
+
+    /// Checks that the server closes, having sent nothing more.
+    #[track_caller]
+    pub fn expect_end(&mut self) {
+        let rest = self.read_to_end();
+        assert!(rest.is_empty(), "more came: {:?}", String::from_utf8_lossy(&rest));
+    }
+
+    /// Shuts down writing, as a client that has nothing more to say.
+    pub fn finish(&mut self) {
+        self.stream.shutdown(Shutdown::Write).unwrap();
+    }
+
+    /// The head of an answer.
+    #[track_caller]
+    pub fn head(&mut self) -> String {
+        self.read_until("\r\n\r\n")
+    }
+
+    /// A whole answer, framed by Content-Length, by chunks, or by the end.
+    #[track_caller]
+    pub fn answer(&mut self) -> Answer {
+        let head = self.head();
+        let status = head[9..12].parse().unwrap_or_else(|_| panic!("no status: {head}"));
+        let content = if matches!(status, 100..=199 | 204 | 304) {
+            Vec::new()
+        } else if let Some(length) = field(&head, "Content-Length") {
+            self.read_exactly(length.parse().unwrap())
+        } else if field(&head, "Transfer-Encoding").is_some() {
+            let mut content = Vec::new();
+            while let Some(chunk) = self.chunk() {
+                content.extend(chunk);
+            }
+            content
+        } else {
+            self.read_to_end()
+        };
+        Answer { status, head, content }
+    }
+
+    /// The next chunk; `None` for the last-chunk.
+    #[track_caller]
+    pub fn chunk(&mut self) -> Option<Vec<u8>> {
+        let line = self.read_until("\r\n");
+        let size = usize::from_str_radix(line.trim_end(), 16).unwrap_or_else(|_| panic!("no chunk-size: {line:?}"));
+        let data = self.read_exactly(size);
+        assert_eq!(self.read_exactly(2), b"\r\n");
+        (size > 0).then_some(data)
+    }
+
+    /// The next chunk, as text.
+    #[track_caller]
+    pub fn chunk_text(&mut self) -> String {
+        String::from_utf8(self.chunk().expect("not the last-chunk")).unwrap()
+    }
+
+    /// Opens a WebSocket; the answer's head.
+    #[track_caller]
+    pub fn upgrade(&mut self, target: &str) -> String {
+        let key = websocket::encode_key(*b"0123456789abcdef");
+        self.send(websocket::opening_request("localhost", target, &key));
+        let head = self.head();
+        assert_eq!(
+            websocket::parse_answer(head.as_bytes(), &key),
+            Ok(Parse::Complete { value: (), used: head.len() }),
+            "{head}"
+        );
+        head
+    }
+
+    /// Sends one masked frame.
+    pub fn send_frame(&mut self, opcode: Opcode, payload: impl AsRef<[u8]>) -> &mut Self {
+        self.send(masked_frame(true, opcode, payload.as_ref()))
+    }
+
+    pub fn send_text(&mut self, text: &str) -> &mut Self {
+        self.send_frame(Opcode::Text, text)
+    }
+
+    /// The next frame.
+    #[track_caller]
+    pub fn frame(&mut self) -> Frame {
+        loop {
+            match websocket::parse_header(&self.buffer, Role::Server).expect("a frame of a server") {
+                Parse::Complete { value: FrameHeader { fin, opcode, length, .. }, used } => {
+                    self.read_exactly(used);
+                    return Frame { fin, opcode, payload: self.read_exactly(length as usize) };
+                }
+                Parse::Partial => assert!(self.fill(), "the end came before a frame"),
+            }
+        }
+    }
+
+    /// The next frame that is no Ping; Pings are answered.
+    #[track_caller]
+    pub fn message(&mut self) -> Frame {
+        loop {
+            let frame = self.frame();
+            if frame.opcode != Opcode::Ping {
+                return frame;
+            }
+            self.send_frame(Opcode::Pong, &frame.payload);
+        }
+    }
+}
+
+/// One frame of a client.
+pub fn masked_frame(fin: bool, opcode: Opcode, payload: &[u8]) -> Vec<u8> {
+    let key = [0x37, 0xfa, 0x21, 0x3d];
+    let mut bytes = Vec::new();
+    FrameHeader { fin, opcode, masking_key: Some(key), length: payload.len() as u64 }.encode(&mut bytes);
+    let start = bytes.len();
+    bytes.extend_from_slice(payload);
+    websocket::mask(&mut bytes[start..], key, 0);
+    bytes
+}
+
+/// Numbers that look random and are the same in each run with the same seed (splitmix64).
+pub struct Dice(pub u64);
+
+impl Dice {
+    pub fn roll(&mut self, sides: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut bits = self.0;
+        bits = (bits ^ bits >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        bits = (bits ^ bits >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (bits ^ bits >> 31) % sides
+    }
+}
