@@ -292,28 +292,36 @@ impl EventLoop {
     /// Only when the system's poll itself fails. What peers do is never an error here.
     pub fn next_event(&mut self) -> io::Result<Event> {
         loop {
-            if let Some(event) = self.pending.pop_front() {
+            if let Some(event) = self.step()? {
                 return Ok(event);
             }
-            self.reap();
-            if self.turn.is_some() {
-                if let Some(event) = self.decode() {
-                    return Ok(event);
-                }
-            } else if self.left_in_round > 0
-                && let Some(id) = self.turns.pop_front()
-            {
-                self.left_in_round -= 1;
-                self.begin_turn(id);
-            } else {
-                self.accept();
-                self.flush();
-                if self.pending.is_empty() {
-                    self.sleep()?;
-                }
-                self.left_in_round = self.turns.len();
-            }
         }
+    }
+
+    /// The next thing to do, in this order: report an event, go on with the turn that has begun,
+    /// begin the next turn of this round, and when all have had theirs: accept, flush, sleep.
+    fn step(&mut self) -> io::Result<Option<Event>> {
+        if let Some(event) = self.pending.pop_front() {
+            return Ok(Some(event));
+        }
+        self.reap();
+        if self.turn.is_some() {
+            return Ok(self.decode());
+        }
+        if self.left_in_round > 0
+            && let Some(id) = self.turns.pop_front()
+        {
+            self.left_in_round -= 1;
+            self.begin_turn(id);
+            return Ok(None);
+        }
+        self.accept();
+        self.flush();
+        if self.pending.is_empty() && self.closed.is_empty() {
+            self.sleep()?;
+        }
+        self.left_in_round = self.turns.len();
+        Ok(None)
     }
 
     /// Answers a request completely. Does nothing when no request is held there.
@@ -412,10 +420,11 @@ impl EventLoop {
             }
         }
         let deadline = self.set_timer(self.world.limits.drain_time);
+        self.reap();
         while !self.peers.is_empty() {
-            match self.next_event()? {
-                Event::Timer(due) if due == deadline => break,
-                Event::Request(conn, _) => self.respond(conn, Response::error(503, "the server is going away")),
+            match self.step()? {
+                Some(Event::Timer(due)) if due == deadline => break,
+                Some(Event::Request(conn, _)) => self.respond(conn, Response::error(503, "the server is going away")),
                 _ => {}
             }
         }

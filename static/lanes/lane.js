@@ -6,7 +6,6 @@
 const BACKOFF_BASE = 500; // milliseconds
 const BACKOFF_CAP = 30_000;
 const STEADY = 1_000; // a connection that stood this long was a success
-const HISTORY = 20; // messages to begin with
 
 export const ROOM = 'general';
 
@@ -19,8 +18,8 @@ export class Lane extends EventTarget {
   #openedAt = undefined;
 
   /**
-   * To be written by each lane: connects, says `this.opened()`, hands over what comes by
-   * `this.receive()`, and returns or throws when the connection is over. Must end when `signal` aborts.
+   * To be written by each lane: connects, says `this.opened()`, hands over what comes, and returns or
+   * throws when the connection is over. Must end when `signal` aborts.
    */
   async connect(signal) {
     throw new Error('not implemented');
@@ -39,7 +38,8 @@ export class Lane extends EventTarget {
       let end = 'the server ended the connection';
       try {
         if (this.cursor === undefined) {
-          await this.#history(signal);
+          // A question that is answered at once: what the room retains, and where it stands.
+          this.take(await getJson(this.url('/api/messages'), signal));
         }
         signal.throwIfAborted();
         await this.connect(signal);
@@ -94,37 +94,43 @@ export class Lane extends EventTarget {
     }
   }
 
-  receive(messages) {
-    for (const message of messages) {
-      this.cursor = message.id;
-      this.#report('message', message);
-    }
+  receive(message) {
+    this.cursor = message.id;
+    this.#report('message', message);
   }
 
-  /** To be called, before `receive`, with what can say it: a cursor was too old, or of a server that is gone. */
+  /** The answer to a poll. It names the newest message also when it brings none. */
+  take(answer) {
+    this.checkRecovered(answer);
+    answer.messages.forEach((message) => this.receive(message));
+    this.cursor = answer.last_message_id;
+  }
+
   checkRecovered({ recovered }) {
     if (recovered === false) {
-      this.cursor = undefined; // it says nothing any more; everything that is retained follows
+      this.cursor = undefined; // it was too old, or of a server that is gone; all that is retained follows
       this.#report('notice', 'Messages are missing here: the server no longer has everything since the last one.');
     }
   }
 
-  problem(text) {
-    this.#report('problem', text);
+  /** One JSON value from a stream or a socket: a message, a notice or an error. */
+  receiveValue(value) {
+    if (value.type === 'notice') {
+      this.checkRecovered(value);
+    } else if (value.type === 'error') {
+      this.#report('problem', value.error);
+    } else {
+      this.receive(value);
+    }
   }
 
-  /** A path with the room, this lane's id, the cursor if there is one, and `more`. */
-  url(path, more = {}, cursorName = 'last_message_id') {
-    const query = new URLSearchParams({ room: ROOM, client_id: this.id, ...more });
+  /** `path` with the room, this lane's id, and the cursor if there is one. */
+  url(path, cursorName = 'last_message_id') {
+    const query = new URLSearchParams({ room: ROOM, client_id: this.id });
     if (this.cursor !== undefined) {
       query.set(cursorName, this.cursor);
     }
     return `${path}?${query}`;
-  }
-
-  /** The last messages, to begin with something to read and with a cursor. */
-  async #history(signal) {
-    this.receive((await getJson(`/api/history?room=${ROOM}&limit=${HISTORY}`, signal)).messages);
   }
 
   #report(name, detail) {

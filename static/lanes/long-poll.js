@@ -12,14 +12,9 @@ export class LongPoll extends Lane {
   async connect(signal) {
     // A held request says nothing: one that is answered at once shows that the server is there.
     this.take(await getJson(this.url('/api/messages'), signal));
+    this.opened();
     while (!signal.aborted) {
       this.take(await getJson(this.url('/api/poll'), signal));
     }
-  }
-
-  take(answer) {
-    this.opened();
-    this.checkRecovered(answer);
-    this.receive(answer.messages);
   }
 }

@@ -14,8 +14,7 @@ export class ShortPoll extends Lane {
     while (!signal.aborted) {
       const answer = await getJson(this.url('/api/messages'), signal);
       this.opened();
-      this.checkRecovered(answer);
-      this.receive(answer.messages);
+      this.take(answer);
       if (answer.stopPolling) {
         return this.stop();
       }

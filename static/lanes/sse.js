@@ -11,9 +11,9 @@ export class Sse extends Lane {
   static how = 'EventSource on /api/events';
 
   connect(signal) {
-    const source = new EventSource(this.url('/api/events', {}, 'last_event_id'));
+    const source = new EventSource(this.url('/api/events', 'last_event_id'));
     source.addEventListener('open', () => this.opened());
-    source.addEventListener('message', ({ data }) => this.receive([JSON.parse(data)]));
+    source.addEventListener('message', ({ data }) => this.receive(JSON.parse(data)));
     source.addEventListener('notice', ({ data }) => this.checkRecovered(JSON.parse(data)));
     return new Promise((resolve, reject) => {
       source.addEventListener('error', () => {

@@ -11,16 +11,8 @@ export class Stream extends Lane {
     const response = await checked(await fetch(this.url('/api/stream'), { signal }));
     this.opened();
     for await (const line of lines(response.body)) {
-      if (line === '') {
-        continue; // a heartbeat
-      }
-      const value = JSON.parse(line);
-      if (value.type === 'notice') {
-        this.checkRecovered(value);
-      } else if (value.type === 'error') {
-        this.problem(value.error);
-      } else {
-        this.receive([value]);
+      if (line !== '') { // an empty line is a heartbeat
+        this.receiveValue(JSON.parse(line));
       }
     }
   }

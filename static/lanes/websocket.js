@@ -19,7 +19,7 @@ export class WebSocketLane extends Lane {
     socket.addEventListener('message', ({ data }) => {
       if (!signal.aborted) {
         // What comes after `stop`, while the closing handshake lasts, belongs to the next start.
-        this.#take(JSON.parse(data));
+        this.receiveValue(JSON.parse(data));
       }
     });
     return new Promise((resolve, reject) => {
@@ -38,15 +38,5 @@ export class WebSocketLane extends Lane {
       throw new Error('the socket is not open');
     }
     this.#socket.send(JSON.stringify({ sender, text, room: ROOM }));
-  }
-
-  #take(value) {
-    if (value.type === 'notice') {
-      this.checkRecovered(value);
-    } else if (value.type === 'error') {
-      this.problem(value.error);
-    } else {
-      this.receive([value]);
-    }
   }
 }
