@@ -21,7 +21,9 @@ pub struct Entry {
 impl Entry {
     /// A request that has just arrived on a connection that has sent `sent_before` bytes so far.
     pub fn new(peer: Option<SocketAddr>, method: &str, target: &str, began: Instant, sent_before: u64) -> Self {
-        Entry { peer, method: method.into(), target: target.into(), began, sent_before, status: 0 }
+        // A target may hold control characters beyond ASCII, and a terminal may obey them.
+        let target = target.replace(char::is_control, "?");
+        Entry { peer, method: method.into(), target, began, sent_before, status: 0 }
     }
 }
 

@@ -133,6 +133,8 @@ enum State {
 struct Backlog {
     bytes: Vec<u8>,
     consumed: usize,
+    /// Decoding has found out that it needs more behind these bytes.
+    starved: bool,
 }
 
 impl Backlog {
@@ -145,6 +147,7 @@ impl Backlog {
     }
 
     fn append(&mut self, fresh: &[u8]) {
+        self.starved = false;
         self.bytes.drain(..mem::take(&mut self.consumed));
         self.bytes.extend_from_slice(fresh);
     }
@@ -184,7 +187,6 @@ pub struct Connection {
     outbox: Outbox,
     deadline: Option<Instant>,
     received: u64,
-    written: u64,
 }
 
 impl Connection {
@@ -196,7 +198,6 @@ impl Connection {
             outbox: Outbox::default(),
             deadline: Some(context.now + context.limits.idle_time),
             received: 0,
-            written: 0,
         }
     }
 
@@ -224,7 +225,7 @@ impl Connection {
 
     /// Bytes so far.
     pub fn traffic(&self) -> Traffic {
-        Traffic { received: self.received, sent: self.written + self.outbox.len() as u64 }
+        Traffic { received: self.received, sent: self.outbox.total() }
     }
 
     /// Whether the socket can be closed.
@@ -262,7 +263,7 @@ impl Connection {
 
     /// Whether there are bytes here that could be decoded now.
     pub fn can_decode(&self, limits: &Limits) -> bool {
-        !self.backlog.is_empty() && !self.is_paused(limits)
+        !self.backlog.is_empty() && !self.backlog.starved && !self.is_paused(limits)
     }
 
     /// Whether there is something to write, or writing is to be shut down.
@@ -295,10 +296,12 @@ impl Connection {
                 self.keep(fresh);
                 return None;
             }
-            if !self.backlog.is_empty() {
-                let ends_no_line = !fresh.is_empty() && !fresh.contains(&b'\n');
+            if !self.backlog.is_empty() && !fresh.is_empty() {
+                let length = self.backlog.rest().len();
+                let ends_line = fresh.contains(&b'\n');
                 self.keep(fresh);
-                if ends_no_line && self.waits_for_line_end(context.limits) {
+                if !ends_line && self.may_wait_for_line_end(length, context.limits) {
+                    self.backlog.starved = true;
                     return None;
                 }
             }
@@ -317,6 +320,7 @@ impl Connection {
                 Step::Complete(_, input) => return Some(input),
                 Step::Starved(_) => {
                     self.keep(fresh);
+                    self.backlog.starved = true;
                     return None;
                 }
             }
@@ -324,10 +328,11 @@ impl Connection {
     }
 
     /// A head is parsed from its beginning each time, so it is parsed only when another line of
-    /// it has ended. There are at most a hundred lines: a head that comes byte by byte is not
-    /// parsed sixteen thousand times.
-    fn waits_for_line_end(&self, limits: &Limits) -> bool {
-        matches!(self.state, State::Head) && self.backlog.rest().len() <= limits.head
+    /// it has ended, or when it has doubled since it was `length` bytes long. There are at most a
+    /// hundred lines: a head that comes byte by byte is not parsed sixteen thousand times.
+    fn may_wait_for_line_end(&self, length: usize, limits: &Limits) -> bool {
+        let now = self.backlog.rest().len();
+        matches!(self.state, State::Head) && now <= limits.head && now.ilog2() == length.ilog2()
     }
 
     fn keep(&mut self, fresh: &mut &[u8]) {
@@ -489,13 +494,14 @@ impl Connection {
         head_only: bool,
         context: &Context<'_>,
     ) {
+        let has_content = !head_only && delimiter != Delimiter::NoContent;
         self.outbox.push_own(|out| {
             response.encode_head(out, context.date, delimiter, connection);
-            if let (Content::Own(content), false) = (response.content(), head_only) {
+            if let (Content::Own(content), true) = (response.content(), has_content) {
                 out.extend_from_slice(content);
             }
         });
-        if let (Content::Shared(content), false) = (response.content(), head_only) {
+        if let (Content::Shared(content), true) = (response.content(), has_content) {
             self.outbox.push(content);
         }
     }
@@ -520,26 +526,30 @@ impl Connection {
     }
 
     /// Answers the held request with a head, behind which follows a stream: of chunks, or, after
-    /// a status of 101, of WebSocket frames. Does nothing when no request is held.
-    pub fn begin(&mut self, head: &Response, context: &Context<'_>) {
-        let State::Held(exchange) = self.state else { return };
+    /// a status of 101, of WebSocket frames. Does nothing when no request is held. Returns
+    /// [`Input::Closed`] when nothing may follow: the request was HEAD, or the status is 204 or 304.
+    pub fn begin(&mut self, head: &Response, context: &Context<'_>) -> Option<Input> {
+        let State::Held(exchange) = self.state else { return None };
         if head.status() == 101 {
             self.push_response(head, Delimiter::NoContent, None, false, context);
             let receiver = Receiver::new(Role::Client);
             self.state = State::WebSocket(Box::new(WebSocket { receiver, heard: true }));
             self.deadline = Some(context.now + context.limits.ping_interval);
-            return;
+            return None;
         }
         let (delimiter, persists) = match exchange.version {
+            _ if head.delimiter() == Delimiter::NoContent => (Delimiter::NoContent, exchange.persistent),
             Version::Http11 => (Delimiter::LastChunk, exchange.persistent),
             Version::Http10 => (Delimiter::Close, false),
         };
+        let persists = persists && !context.draining;
         self.push_response(head, delimiter, exchange.connection(persists), true, context);
-        if exchange.head_only {
-            self.finish(persists && !context.draining, context);
-        } else {
-            self.state = State::Streaming(Exchange { persistent: persists, ..exchange });
+        if exchange.head_only || delimiter == Delimiter::NoContent {
+            self.finish(persists, context);
+            return Some(Input::Closed);
         }
+        self.state = State::Streaming(Exchange { persistent: persists, ..exchange });
+        None
     }
 
     /// Queues encoded bytes on a stream or a WebSocket: a chunk, or a frame. Does nothing in any
@@ -576,15 +586,16 @@ impl Connection {
         }
     }
 
-    fn is_full(&self, more: usize, limits: &Limits) -> bool {
+    /// Whether `more` bytes do not fit into the outbox: time to write some of it.
+    pub fn is_full(&self, more: usize, limits: &Limits) -> bool {
         !self.outbox.is_empty() && self.outbox.cost() + more > limits.outbox
     }
 
     fn cut_slow_consumer(&mut self, context: &Context<'_>) -> Input {
-        match self.state {
-            State::WebSocket(_) => self.push_close(1013, "too slow: more is waiting than may wait"),
-            State::Streaming(exchange) => self.push_last_chunk(exchange),
-            _ => {}
+        // A stream gets no last-chunk: without it the client sees that it is incomplete
+        // (RFC 9112, section 8), and resumes.
+        if matches!(self.state, State::WebSocket(_)) {
+            self.push_close(1013, "too slow: more is waiting than may wait");
         }
         self.drain(context);
         Input::Closed
@@ -621,12 +632,16 @@ impl Connection {
         }
     }
 
-    /// The server is going away: closes a connection on which nothing is held or answered. One
-    /// that has nothing in either direction needs no lingering.
+    /// The server is going away. What the application still holds gets an end that its client
+    /// understands: 503, the last-chunk, or status code 1001. A connection on which nothing is
+    /// happening needs no lingering.
     pub fn go_away(&mut self, context: &Context<'_>) {
         match self.state {
             State::Idle if self.outbox.is_empty() => drop(self.lose()),
             State::Idle | State::Head | State::Content(_) => self.drain(context),
+            State::Held(_) => self.respond(&Response::error(503, "the server is going away"), context),
+            State::Streaming(_) => self.end(context),
+            State::WebSocket(_) => self.close(1001, "the server is going away", context),
             _ => {}
         }
     }
@@ -635,7 +650,6 @@ impl Connection {
     /// down now: the peer shall see the end, and may still be read.
     #[must_use]
     pub fn wrote(&mut self, count: usize, context: &Context<'_>) -> bool {
-        self.written += count as u64;
         let limits = context.limits;
         match &mut self.state {
             State::Idle if count > 0 => self.deadline = Some(context.now + limits.idle_time),
@@ -662,6 +676,11 @@ impl Connection {
                 None
             }
             State::Draining => None,
+            // Answers to earlier requests may be waiting, and the peer may still read.
+            State::Held(_) | State::Streaming(_) if !self.outbox.is_empty() => {
+                self.drain(context);
+                Some(Input::Closed)
+            }
             _ => self.lose(),
         }
     }

@@ -44,10 +44,15 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How many connections beyond the limit are told so at a time; those beyond are closed unheard.
 const REFUSALS: usize = 16;
 
-/// Names a connection. When the connection is gone, so is the name: an operation on it does
-/// nothing, and never reaches another connection.
+/// Names one request, and what becomes of it: its answer, a stream, a WebSocket. When that is over, so
+/// is the name, even if the connection goes on: an operation on it does nothing, and
+/// never reaches the answer to another request, or another connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ConnId(Key);
+pub struct ConnId {
+    key: Key,
+    /// Which request of its connection, counted from 1.
+    exchange: u32,
+}
 
 /// Names a timer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -75,7 +80,7 @@ pub enum Event {
 /// Why a timer was set.
 #[derive(Debug)]
 enum Due {
-    Connection(ConnId),
+    Connection(Key),
     Program,
     AcceptAgain,
 }
@@ -111,6 +116,8 @@ enum End {
 struct Peer {
     connection: Connection,
     stream: TcpStream,
+    /// How many requests it has made.
+    exchange: u32,
     readable: bool,
     writable: bool,
     end: End,
@@ -126,7 +133,7 @@ struct Peer {
 
 /// The connection whose turn it is, and its part of the read buffer that is not decoded yet.
 struct Turn {
-    id: ConnId,
+    key: Key,
     start: usize,
     end: usize,
 }
@@ -194,13 +201,13 @@ pub struct EventLoop {
     /// it has a part of something.
     buffer: Box<[u8]>,
     turn: Option<Turn>,
-    turns: VecDeque<ConnId>,
+    turns: VecDeque<Key>,
     /// How many of `turns` are left before the loop flushes and looks for news.
     left_in_round: usize,
-    unflushed: Vec<ConnId>,
+    unflushed: Vec<Key>,
     pending: VecDeque<Event>,
     /// Closed connections, kept until their `Closed` has been told.
-    closed: Vec<ConnId>,
+    closed: Vec<Key>,
     log: Option<AccessLog>,
 }
 
@@ -299,7 +306,8 @@ impl EventLoop {
     }
 
     /// The next thing to do, in this order: report an event, go on with the turn that has begun,
-    /// begin the next turn of this round, and when all have had theirs: accept, flush, sleep.
+    /// see to a timer that is due, begin the next turn of this round, and when all have had
+    /// theirs: accept, flush, sleep.
     fn step(&mut self) -> io::Result<Option<Event>> {
         if let Some(event) = self.pending.pop_front() {
             return Ok(Some(event));
@@ -308,11 +316,14 @@ impl EventLoop {
         if self.turn.is_some() {
             return Ok(self.decode());
         }
+        if let Some((key, due)) = self.timers.pop_due(self.world.now) {
+            return Ok(self.expire(key, due));
+        }
         if self.left_in_round > 0
-            && let Some(id) = self.turns.pop_front()
+            && let Some(key) = self.turns.pop_front()
         {
             self.left_in_round -= 1;
-            self.begin_turn(id);
+            self.begin_turn(key);
             return Ok(None);
         }
         self.accept();
@@ -326,71 +337,79 @@ impl EventLoop {
 
     /// Answers a request completely. Does nothing when no request is held there.
     pub fn respond(&mut self, to: ConnId, response: Response) {
-        let Some(peer) = self.peers.get_mut(to.0) else { return };
-        if !peer.connection.is_answering() {
-            return;
-        }
-        peer.connection.respond(&response, &self.world.context());
-        if let Some(entry) = &mut peer.entry {
-            entry.status = response.status();
-        }
-        self.log_end(to);
-        self.settle(to);
+        self.log_status(to, response.status());
+        self.act(to, |connection, context| {
+            connection.respond(&response, context);
+            None
+        });
     }
 
     /// Answers a request with a head whose content follows by [`send`](Self::send): chunks, which an
-    /// HTTP/1.0 client is sent without their framing. A head with status 101 makes the connection a WebSocket. Does
-    /// nothing when no request is held there.
+    /// HTTP/1.0 client is sent without their framing. A head with status 101 makes the connection a
+    /// WebSocket. When nothing may follow, because the request was HEAD, [`Event::Closed`] says so.
+    /// Does nothing when no request is held there.
     pub fn begin(&mut self, to: ConnId, head: Response) {
-        let Some(peer) = self.peers.get_mut(to.0) else { return };
-        peer.connection.begin(&head, &self.world.context());
-        if let Some(entry) = &mut peer.entry {
-            entry.status = head.status();
-        }
-        if !peer.connection.is_held() {
-            self.log_end(to);
-        }
-        self.settle(to);
+        self.log_status(to, head.status());
+        self.act(to, |connection, context| connection.begin(&head, context));
     }
 
     /// Queues encoded bytes on a stream or a WebSocket. The bytes are shared, not copied. If they
     /// do not fit into the peer's outbox, the stream ends here and [`Event::Closed`] says so.
     pub fn send(&mut self, to: ConnId, bytes: &Shared) {
-        let Some(peer) = self.peers.get_mut(to.0) else { return };
-        let input = peer.connection.send(bytes, &self.world.context());
-        self.after(to, input);
+        self.make_room(to, bytes.len());
+        self.act(to, |connection, context| connection.send(bytes, context));
     }
 
     /// Queues one message on one WebSocket, framed right into its outbox. What goes to many is
     /// framed once and [sent](Self::send).
     pub fn send_message(&mut self, to: ConnId, message: &Message) {
-        let Some(peer) = self.peers.get_mut(to.0) else { return };
-        let input = peer.connection.send_message(message, &self.world.context());
-        self.after(to, input);
+        self.make_room(to, message.as_bytes().len());
+        self.act(to, |connection, context| connection.send_message(message, context));
     }
 
     /// Ends a stream with its last-chunk, or a WebSocket with a closing handshake and status code
-    /// 1000. The program has let go of it: no event will come of it any more.
+    /// 1000. The program has let go of it: only an event that was under way may still be reported.
     pub fn end(&mut self, to: ConnId) {
-        let Some(peer) = self.peers.get_mut(to.0) else { return };
-        peer.connection.end(&self.world.context());
-        self.log_end(to);
-        self.settle(to);
+        self.act(to, |connection, context| {
+            connection.end(context);
+            None
+        });
     }
 
     /// Ends a WebSocket with a closing handshake, this status code, and this reason (at most 123 bytes).
     /// The program has let go of it, as after [`end`](Self::end).
     pub fn close(&mut self, to: ConnId, code: u16, reason: &str) {
-        let Some(peer) = self.peers.get_mut(to.0) else { return };
-        peer.connection.close(code, reason, &self.world.context());
-        self.log_end(to);
-        self.settle(to);
+        self.act(to, |connection, context| {
+            connection.close(code, reason, context);
+            None
+        });
+    }
+
+    /// Does something to what `to` names, unless it is over.
+    fn act(&mut self, to: ConnId, action: impl FnOnce(&mut Connection, &Context<'_>) -> Option<Input>) {
+        let Some(peer) = self.peers.get_mut(to.key).filter(|peer| peer.exchange == to.exchange) else { return };
+        let was_held = peer.connection.is_held();
+        let input = action(&mut peer.connection, &self.world.context());
+        if was_held && !peer.connection.is_held() && input.is_none() {
+            self.log_end(to.key);
+        }
+        self.after(to.key, input);
+    }
+
+    /// A peer is slow when its socket takes no more, not when the program says much at once: what
+    /// would not fit into the outbox is a reason to write before the turn is over.
+    fn make_room(&mut self, to: ConnId, more: usize) {
+        let Some(peer) = self.peers.get_mut(to.key).filter(|peer| peer.exchange == to.exchange) else { return };
+        if peer.writable && peer.connection.is_full(more, &self.world.limits) {
+            let input = write_outbox(peer, &self.world.context());
+            self.after(to.key, input);
+        }
     }
 
     /// How many bytes a connection has moved since it was accepted. Still answered while its
     /// [`Event::Closed`] is being handled.
     pub fn traffic(&self, of: ConnId) -> Traffic {
-        self.peers.get(of.0).map(|peer| peer.connection.traffic()).unwrap_or_default()
+        self.peers.get(of.key).map(|peer| peer.connection.traffic()).unwrap_or_default()
     }
 
     /// Sets a timer.
@@ -401,12 +420,12 @@ impl EventLoop {
     /// Cancels a timer that has not been reported. One that has is not there any more: nothing happens.
     pub fn cancel_timer(&mut self, id: TimerId) {
         self.timers.cancel(id.0);
-        self.pending.retain(|event| !matches!(event, Event::Timer(due) if *due == id));
     }
 
     /// Ends in an orderly way: accepts no more, closes what is idle, lets answers, last chunks and
     /// closing handshakes reach their peers, and returns when no connection is left, or after
-    /// [`Limits::drain_time`]. Call it when everything that is held has been answered or ended.
+    /// [`Limits::drain_time`]. What the program still holds is ended for it: a request by 503, a stream by its
+    /// last-chunk, a WebSocket by 1001.
     ///
     /// # Errors
     /// As [`next_event`](Self::next_event).
@@ -416,19 +435,22 @@ impl EventLoop {
         for key in self.peers.keys().collect::<Vec<_>>() {
             if let Some(peer) = self.peers.get_mut(key) {
                 peer.connection.go_away(&self.world.context());
-                self.settle(ConnId(key));
+                self.log_end(key);
+                self.settle(key);
             }
         }
         let deadline = self.set_timer(self.world.limits.drain_time);
-        self.reap();
-        while !self.peers.is_empty() {
+        loop {
+            self.reap();
+            if self.peers.is_empty() {
+                return Ok(());
+            }
             match self.step()? {
-                Some(Event::Timer(due)) if due == deadline => break,
+                Some(Event::Timer(due)) if due == deadline => return Ok(()),
                 Some(Event::Request(conn, _)) => self.respond(conn, Response::error(503, "the server is going away")),
                 _ => {}
             }
         }
-        Ok(())
     }
 
     fn stop_accepting(&mut self) {
@@ -451,7 +473,6 @@ impl EventLoop {
         }
         self.tell_time();
         self.note_readiness();
-        self.expire_timers();
         Ok(())
     }
 
@@ -494,7 +515,7 @@ impl EventLoop {
                         peer.writable = true;
                         if !peer.connection.outbox().is_empty() && !peer.is_unflushed {
                             peer.is_unflushed = true;
-                            self.unflushed.push(ConnId(key));
+                            self.unflushed.push(key);
                         }
                     }
                     if event.is_read_closed() && peer.end == End::Open {
@@ -504,7 +525,7 @@ impl EventLoop {
                         peer.readable = true;
                         if !peer.has_turn {
                             peer.has_turn = true;
-                            self.turns.push_back(ConnId(key));
+                            self.turns.push_back(key);
                         }
                     }
                 }
@@ -517,21 +538,20 @@ impl EventLoop {
         }
     }
 
-    fn expire_timers(&mut self) {
-        while let Some((key, due)) = self.timers.pop_due(self.world.now) {
-            match due {
-                Due::Program => self.pending.push_back(Event::Timer(TimerId(key))),
-                Due::AcceptAgain if self.accepting == Accepting::Paused => self.accepting = Accepting::Ready,
-                Due::AcceptAgain => {}
-                Due::Connection(id) => {
-                    let Some(peer) = self.peers.get_mut(id.0) else { continue };
-                    peer.timer = None;
-                    let is_due = peer.connection.deadline().is_some_and(|at| at <= self.world.now);
-                    let input = if is_due { peer.connection.on_deadline(&self.world.context()) } else { None };
-                    self.after(id, input);
-                }
+    fn expire(&mut self, timer: Key, due: Due) -> Option<Event> {
+        match due {
+            Due::Program => return Some(Event::Timer(TimerId(timer))),
+            Due::AcceptAgain if self.accepting == Accepting::Paused => self.accepting = Accepting::Ready,
+            Due::AcceptAgain => {}
+            Due::Connection(key) => {
+                let peer = self.peers.get_mut(key)?;
+                peer.timer = None;
+                let is_due = peer.connection.deadline().is_some_and(|at| at <= self.world.now);
+                let input = if is_due { peer.connection.on_deadline(&self.world.context()) } else { None };
+                self.after(key, input);
             }
         }
+        None
     }
 
     // Accepting.
@@ -573,6 +593,7 @@ impl EventLoop {
         let key = self.peers.insert(Peer {
             connection,
             stream,
+            exchange: 0,
             readable: false,
             writable: true,
             end: End::Open,
@@ -584,18 +605,19 @@ impl EventLoop {
         let Some(peer) = self.peers.get_mut(key) else { return };
         let registry = self.poll.registry();
         match registry.register(&mut peer.stream, Token(key.slot()), Interest::READABLE | Interest::WRITABLE) {
-            Ok(()) => self.settle(ConnId(key)),
+            Ok(()) => self.settle(key),
             Err(_) => drop(self.peers.remove(key)),
         }
     }
 
     // Reading.
 
-    /// Reads once. A read that does not fill the buffer has emptied the socket: the next byte
-    /// will be a new edge, so there is no second read that would only say `WouldBlock`. Not so
-    /// when the end is announced: it has had its edge, and must be read.
-    fn begin_turn(&mut self, id: ConnId) {
-        let Some(peer) = self.peers.get_mut(id.0) else { return };
+    /// Reads once. mio asks for reads until `WouldBlock`; but a read of a stream socket that does not fill
+    /// the buffer has emptied it too (epoll(7), question 9), and the next byte will be a new edge. So
+    /// there is no second read that would only say `WouldBlock`. Not so when the end is announced:
+    /// it has had its edge, and must be read.
+    fn begin_turn(&mut self, key: Key) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
         peer.has_turn = false;
         let mut count = 0;
         if peer.readable && peer.connection.wants_input(&self.world.limits) {
@@ -613,19 +635,19 @@ impl EventLoop {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(_) => {
                     let input = peer.connection.lose();
-                    return self.after(id, input);
+                    return self.after(key, input);
                 }
             }
         }
-        self.turn = Some(Turn { id, start: 0, end: count });
+        self.turn = Some(Turn { key, start: 0, end: count });
     }
 
     /// Decodes the next thing that the connection whose turn it is has to tell; its turn is over
     /// when there is none.
     fn decode(&mut self) -> Option<Event> {
         let turn = self.turn.as_mut()?;
-        let id = turn.id;
-        let Some(peer) = self.peers.get_mut(id.0) else {
+        let key = turn.key;
+        let Some(peer) = self.peers.get_mut(key) else {
             self.turn = None;
             return None;
         };
@@ -634,16 +656,16 @@ impl EventLoop {
         turn.start = turn.end - fresh.len();
         if input.is_none() {
             self.turn = None;
-            input = self.tell_end(id);
-            self.settle(id);
+            input = self.tell_end(key);
+            self.settle(key);
         }
-        input.and_then(|input| self.tell(id, input))
+        input.and_then(|input| self.tell(key, input))
     }
 
     /// Tells the connection that its peer has shut down, when everything before that is decoded.
     /// A peer that has announced it while the program holds its request or stream has hung up.
-    fn tell_end(&mut self, id: ConnId) -> Option<Input> {
-        let peer = self.peers.get_mut(id.0)?;
+    fn tell_end(&mut self, key: Key) -> Option<Input> {
+        let peer = self.peers.get_mut(key)?;
         let connection = &mut peer.connection;
         let is_there = match peer.end {
             End::Open | End::Told => false,
@@ -657,24 +679,27 @@ impl EventLoop {
         connection.end_of_input(&self.world.context())
     }
 
-    fn tell(&mut self, id: ConnId, input: Input) -> Option<Event> {
+    fn tell(&mut self, key: Key, input: Input) -> Option<Event> {
+        let peer = self.peers.get_mut(key)?;
+        peer.exchange = peer.exchange.wrapping_add(u32::from(matches!(input, Input::Request(_))));
+        let conn = ConnId { key, exchange: peer.exchange };
         match input {
             Input::Request(request) => {
-                self.log_begin(id, request.method().as_str(), request.target());
-                Some(Event::Request(id, request))
+                self.log_begin(key, request.method().as_str(), request.target());
+                Some(Event::Request(conn, request))
             }
-            Input::Message(message) => Some(Event::Message(id, message)),
+            Input::Message(message) => Some(Event::Message(conn, message)),
             Input::Refused(error) => {
-                self.log_begin(id, "-", "-");
-                if let Some(entry) = self.peers.get_mut(id.0).and_then(|peer| peer.entry.as_mut()) {
+                self.log_begin(key, "-", "-");
+                if let Some(entry) = self.peers.get_mut(key).and_then(|peer| peer.entry.as_mut()) {
                     entry.status = error.status();
                 }
-                self.log_end(id);
+                self.log_end(key);
                 None
             }
             Input::Closed => {
-                self.log_end(id);
-                Some(Event::Closed(id))
+                self.log_end(key);
+                Some(Event::Closed(conn))
             }
         }
     }
@@ -683,11 +708,11 @@ impl EventLoop {
 
     /// Writes what has been queued since the last turn.
     fn flush(&mut self) {
-        for id in std::mem::take(&mut self.unflushed) {
-            if let Some(peer) = self.peers.get_mut(id.0) {
+        for key in std::mem::take(&mut self.unflushed) {
+            if let Some(peer) = self.peers.get_mut(key) {
                 peer.is_unflushed = false;
                 let input = write_outbox(peer, &self.world.context());
-                self.after(id, input);
+                self.after(key, input);
             }
         }
     }
@@ -695,31 +720,31 @@ impl EventLoop {
     // Keeping the books.
 
     /// What is to be done after a connection was touched by something other than its own turn.
-    fn after(&mut self, id: ConnId, input: Option<Input>) {
-        if let Some(event) = input.and_then(|input| self.tell(id, input)) {
+    fn after(&mut self, key: Key, input: Option<Input>) {
+        if let Some(event) = input.and_then(|input| self.tell(key, input)) {
             self.pending.push_back(event);
         }
-        self.settle(id);
+        self.settle(key);
     }
 
     /// Queues a connection for what it needs next: another turn, a write, a timer, its end.
-    fn settle(&mut self, id: ConnId) {
-        let Some(peer) = self.peers.get_mut(id.0) else { return };
+    fn settle(&mut self, key: Key) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
         let (connection, limits) = (&peer.connection, &self.world.limits);
         if connection.is_closed() {
-            self.closed.push(id);
+            self.closed.push(key);
             return;
         }
         let end_is_due = peer.end == End::Reached && !connection.is_paused(limits);
         let has_input = (peer.readable && connection.wants_input(limits)) || connection.can_decode(limits);
-        let in_turn = self.turn.as_ref().is_some_and(|turn| turn.id == id);
+        let in_turn = self.turn.as_ref().is_some_and(|turn| turn.key == key);
         if (has_input || end_is_due) && !peer.has_turn && !in_turn {
             peer.has_turn = true;
-            self.turns.push_back(id);
+            self.turns.push_back(key);
         }
         if connection.wants_output() && peer.writable && !peer.is_unflushed {
             peer.is_unflushed = true;
-            self.unflushed.push(id);
+            self.unflushed.push(key);
         }
         if let Some(deadline) = connection.deadline()
             && peer.timer.is_none_or(|(_, at)| deadline < at)
@@ -727,14 +752,14 @@ impl EventLoop {
             if let Some((earlier, _)) = peer.timer.take() {
                 self.timers.cancel(earlier);
             }
-            peer.timer = Some((self.timers.set(deadline, Due::Connection(id)), deadline));
+            peer.timer = Some((self.timers.set(deadline, Due::Connection(key)), deadline));
         }
     }
 
     /// Closes the sockets of closed connections.
     fn reap(&mut self) {
-        for id in self.closed.drain(..) {
-            if let Some(peer) = self.peers.remove(id.0)
+        for key in self.closed.drain(..) {
+            if let Some(peer) = self.peers.remove(key)
                 && let Some((timer, _)) = peer.timer
             {
                 self.timers.cancel(timer);
@@ -742,9 +767,9 @@ impl EventLoop {
         }
     }
 
-    fn log_begin(&mut self, id: ConnId, method: &str, target: &str) {
+    fn log_begin(&mut self, key: Key, method: &str, target: &str) {
         if self.log.is_some()
-            && let Some(peer) = self.peers.get_mut(id.0)
+            && let Some(peer) = self.peers.get_mut(key)
         {
             let sent = peer.connection.traffic().sent;
             let address = peer.stream.peer_addr().ok();
@@ -752,8 +777,17 @@ impl EventLoop {
         }
     }
 
-    fn log_end(&mut self, id: ConnId) {
-        let Some(peer) = self.peers.get_mut(id.0) else { return };
+    fn log_status(&mut self, to: ConnId, status: u16) {
+        let peer = self.peers.get_mut(to.key).filter(|peer| peer.exchange == to.exchange);
+        if let Some(entry) = peer.and_then(|peer| peer.entry.as_mut())
+            && entry.status == 0
+        {
+            entry.status = status;
+        }
+    }
+
+    fn log_end(&mut self, key: Key) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
         if let (Some(entry), Some(log)) = (peer.entry.take(), &mut self.log) {
             log.write(&entry, self.world.now, peer.connection.traffic().sent);
         }

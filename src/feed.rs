@@ -78,7 +78,7 @@ impl FromStr for Cursor {
         if first >> 12 & 0xf != 8 || second >> SEQUENCE_BITS != 0b10 {
             return Err(NotACursor);
         }
-        Ok(Cursor { epoch: first >> 16 << 12 | first & 0xfff, sequence: second & (1 << SEQUENCE_BITS) - 1 })
+        Ok(Cursor { epoch: first >> 16 << 12 | first & 0xfff, sequence: second & ((1 << SEQUENCE_BITS) - 1) })
     }
 }
 

@@ -6,6 +6,10 @@ use std::io::{self, IoSlice, Write};
 
 use crate::bytes::Shared;
 
+/// From how many bytes on a piece grows no more. A piece is freed when all of it is written: were
+/// there one for all that is ever queued, a peer that always leaves a byte would make it endless.
+const PIECE: usize = 16 * 1024;
+
 /// How many pieces one `writev` takes at most.
 const PIECES_PER_WRITE: usize = 64;
 
@@ -34,6 +38,8 @@ pub struct Outbox {
     written: usize,
     /// How many bytes wait.
     length: usize,
+    /// How many bytes were ever queued.
+    total: u64,
 }
 
 impl Outbox {
@@ -47,6 +53,11 @@ impl Outbox {
         self.length == 0
     }
 
+    /// How many bytes were ever queued.
+    pub fn total(&self) -> u64 {
+        self.total
+    }
+
     /// What the queue costs in memory: its bytes, and the pieces that hold them. A limit on bytes
     /// alone would let a peer pay with a thousand tiny pieces.
     pub fn cost(&self) -> usize {
@@ -56,25 +67,31 @@ impl Outbox {
     /// Queues a reference to bytes that other peers are sent too.
     pub fn push(&mut self, bytes: &Shared) {
         if !bytes.is_empty() {
-            self.length += bytes.len();
+            self.count(bytes.len());
             self.pieces.push_back(Piece::Shared(bytes.clone()));
         }
     }
 
     /// Queues what `encode` appends.
     pub fn push_own(&mut self, encode: impl FnOnce(&mut Vec<u8>)) {
-        if !matches!(self.pieces.back(), Some(Piece::Own(_))) {
+        if !matches!(self.pieces.back(), Some(Piece::Own(bytes)) if bytes.len() < PIECE) {
             self.pieces.push_back(Piece::Own(Vec::new()));
         }
         let Some(Piece::Own(bytes)) = self.pieces.back_mut() else { return };
         let before = bytes.len();
         encode(bytes);
-        self.length += bytes.len() - before;
+        let more = bytes.len() - before;
+        self.count(more);
+    }
+
+    fn count(&mut self, more: usize) {
+        self.length += more;
+        self.total += more as u64;
     }
 
     /// Forgets everything that waits.
     pub fn clear(&mut self) {
-        *self = Outbox::default();
+        *self = Outbox { total: self.total, ..Outbox::default() };
     }
 
     /// Writes what `sink` takes in one call, and returns how many bytes that were. A short write
@@ -169,6 +186,21 @@ mod tests {
             assert_eq!((sink.taken, sink.calls), (expected.clone(), expected.len().div_ceil(room)), "room {room}");
             assert_eq!((outbox.cost(), outbox.written), (0, 0));
         }
+    }
+
+    #[test]
+    fn a_peer_that_always_leaves_a_byte_does_not_make_the_queue_grow() {
+        let mut outbox = Outbox::default();
+        let mut sink = Narrow { room: 1000, taken: Vec::new(), calls: 0 };
+        outbox.push_own(|out| out.push(b'x'));
+        for _ in 0..10_000 {
+            outbox.push_own(|out| out.extend_from_slice(&[b'x'; 1000]));
+            outbox.write_to(&mut sink).unwrap();
+            sink.taken.clear();
+            let held: usize = outbox.pieces.iter().map(|piece| piece.bytes().len()).sum();
+            assert!(held <= PIECE + 2000, "{held}");
+        }
+        assert_eq!((outbox.len(), outbox.total()), (1, 10_000_001));
     }
 
     #[test]

@@ -93,7 +93,9 @@ pub struct Reader {
     begun: bool,
     data: String,
     name: String,
+    /// The last `id` field. It counts from the end of its event on.
     id: String,
+    last_event_id: String,
     retry: Option<Duration>,
 }
 
@@ -115,7 +117,13 @@ impl Reader {
 
     /// The last event ID, to be sent as `Last-Event-ID` on the next connection.
     pub fn last_event_id(&self) -> &str {
-        &self.id
+        &self.last_event_id
+    }
+
+    /// Drops the event that was left unfinished: what comes next is a new connection.
+    pub fn reconnect(&mut self) {
+        let last_event_id = mem::take(&mut self.last_event_id);
+        *self = Reader { id: last_event_id.clone(), last_event_id, retry: self.retry, ..Reader::default() };
     }
 
     /// The reconnection time that the stream asked for last.
@@ -150,6 +158,7 @@ impl Reader {
 
     fn dispatch(&mut self) -> Option<Event> {
         let (mut data, name) = (mem::take(&mut self.data), mem::take(&mut self.name));
+        self.last_event_id.clone_from(&self.id);
         data.pop()?; // the last LF; without a `data` field there is no event
         let name = if name.is_empty() { "message".to_owned() } else { name };
         Some(Event { id: self.id.clone(), name, data })
@@ -196,6 +205,15 @@ mod tests {
         assert_eq!(read(stream), [expect("1", "message", "first event"), expect("", "message", "second event")]);
         assert_eq!(read(b"data\n\ndata\ndata\n\ndata:"), [expect("", "message", ""), expect("", "message", "\n")]);
         assert_eq!(read(b"data:test\n\ndata: test\n\n"), vec![expect("", "message", "test"); 2]);
+    }
+
+    #[test]
+    fn an_event_that_was_cut_off_is_not_counted() {
+        let mut reader = Reader::default();
+        assert_eq!(reader.read(b"id: 1\n\nid: 2\ndata: cut").len(), 0);
+        assert_eq!(reader.last_event_id(), "1");
+        reader.reconnect();
+        assert_eq!(reader.read(b"data: b\n\n"), [expect("1", "message", "b")]);
     }
 
     #[test]

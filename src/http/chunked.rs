@@ -40,7 +40,8 @@ pub fn chunk(data: &[u8]) -> Shared {
 /// Why a chunked content could not be decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ChunkError {
-    /// The chunk-size is not hex digits, or has more than 15 of them.
+    /// The chunk-size is not hex digits, or has more than 16 of them, or its extension holds
+    /// control characters.
     Size,
     /// A chunk-size line or a trailer field line is longer than 1,024 bytes.
     LineTooLong,
@@ -57,7 +58,7 @@ pub enum ChunkError {
 impl fmt::Display for ChunkError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            ChunkError::Size => "the chunk-size is not 1 to 15 hex digits",
+            ChunkError::Size => "the chunk-size is not 1 to 16 hex digits, then at most an extension, then CRLF",
             ChunkError::LineTooLong => "a line of the chunked coding is longer than 1024 bytes",
             ChunkError::DataNotEnded => "the chunk-data is not followed by CRLF",
             ChunkError::Trailer => "the trailer section is malformed or longer than 8192 bytes",
@@ -154,8 +155,13 @@ impl ChunkedDecoder {
             Err(_) => return Err(ChunkError::Size),
         };
         // httparse takes a line without a digit for a size of 0.
-        if !input[0].is_ascii_hexdigit() {
+        // Nor does it look at the extension: a lone LF in it may end the line for somebody in front of us.
+        let (before_end, is_control) = (&input[..used - 2], |byte: &u8| byte.is_ascii_control() && *byte != b'\t');
+        if !input[0].is_ascii_hexdigit() || before_end.iter().any(is_control) {
             return Err(ChunkError::Size);
+        }
+        if size > room as u64 {
+            return Err(ChunkError::TooLong);
         }
         self.framing += used + 2;
         let allowance = FRAMING_ALLOWANCE as u64 + 2 * size;
@@ -164,9 +170,6 @@ impl ChunkedDecoder {
         }
         // Data excuses framing: about two bytes of framing for each byte of content.
         self.framing = self.framing.saturating_sub(usize::try_from(2 * size).unwrap_or(usize::MAX));
-        if size > room as u64 {
-            return Err(ChunkError::TooLong);
-        }
         self.expect = if size == 0 { Expect::Trailer } else { Expect::Data(size) };
         Ok(Some(used))
     }
@@ -241,7 +244,7 @@ mod tests {
 
     #[test]
     fn a_size_is_hex_digits_and_nothing_else() {
-        for size in ["+5", "-5", "0x5", "5_0", " 5", "g", "", "fffffffffffffffff"] {
+        for size in ["+5", "-5", "0x5", "5_0", " 5", "g", "", "fffffffffffffffff", "5;a\n", "5;\0", "5\n"] {
             let input = format!("{size}\r\nhello\r\n0\r\n\r\n");
             assert_eq!(decode(input.as_bytes()), Err(ChunkError::Size), "{size:?}");
         }
@@ -256,7 +259,7 @@ mod tests {
     #[test]
     fn the_limit_is_judged_from_the_size() {
         assert_eq!(decode(b"65\r\n"), Err(ChunkError::TooLong));
-        assert_eq!(decode(b"fffffffffffffff\r\n"), Err(ChunkError::TooLong));
+        assert_eq!(decode(b"ffffffffffffffff\r\n"), Err(ChunkError::TooLong));
         let two = format!("40\r\n{0}\r\n40\r\n{0}\r\n", "x".repeat(64));
         assert_eq!(decode(two.as_bytes()), Err(ChunkError::TooLong));
     }

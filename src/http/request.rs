@@ -85,8 +85,8 @@ pub enum Framing {
 }
 
 /// What is wrong with a request: the status to answer with, a sentence that says what was wrong
-/// and what was expected, and the section that says so. All of them end the connection, because
-/// after them nobody knows where the next request begins, or whether the peer is still there.
+/// and what was expected, and the section that says so. All of them end the connection: after most of them nobody knows
+/// where the next request begins, and a peer that gets the others wrong is better met anew.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum RequestError {
@@ -263,8 +263,15 @@ pub fn parse_head(bytes: &[u8], max_head: usize, max_target: usize) -> Result<Pa
         }
         Ok(_) if target_of_line(bytes).len() > max_target => Err(RequestError::TargetTooLong(max_target)),
         Ok(_) => Err(RequestError::HeadTooLong(max_head)),
+        // Half a version cannot be told from a malformed one.
+        Err(httparse::Error::Version) if bytes.len() <= max_head && !has_line(bytes) => Ok(Parse::Partial),
         Err(error) => Err(explain(error, bytes)),
     }
+}
+
+/// Whether the first line has ended; empty lines before it do not count.
+fn has_line(bytes: &[u8]) -> bool {
+    bytes.trim_ascii_start().contains(&b'\n')
 }
 
 /// The request target as far as it is there: what follows the first space of the first line.
@@ -348,7 +355,7 @@ fn split_target(target: &str) -> Option<(&str, &str)> {
     let rest = match split_scheme(target) {
         Some(rest) => {
             let authority = rest.find(['/', '?']).unwrap_or(rest.len());
-            if rest[..authority].is_empty() || !is_host(rest[..authority].as_bytes()) {
+            if rest[..authority].is_empty() || !is_host(&rest.as_bytes()[..authority]) {
                 return None;
             }
             &rest[authority..]
@@ -454,9 +461,11 @@ fn persistent(fields: Fields<'_>, version: Version) -> bool {
 /// RFC 9110, section 10.1.1. An HTTP/1.0 client cannot mean it, so it is ignored there.
 fn expects_continue(fields: Fields<'_>, version: Version) -> Result<bool, RequestError> {
     let mut expectations = values(fields, "expect").flat_map(list).peekable();
-    let expected = expectations.peek().is_some() && version == Version::Http11;
+    if version == Version::Http10 || expectations.peek().is_none() {
+        return Ok(false);
+    }
     match expectations.all(|expectation| expectation.eq_ignore_ascii_case(b"100-continue")) {
-        true => Ok(expected),
+        true => Ok(true),
         false => Err(RequestError::Expectation),
     }
 }

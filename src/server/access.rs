@@ -17,7 +17,7 @@ pub struct Access {
     origins: Vec<Rc<str>>,
 }
 
-/// What a request's Origin means for its answer (Fetch, section 3.2, "CORS protocol").
+/// What a request's Origin means for its answer (WHATWG Fetch, "CORS protocol").
 #[derive(Debug, Clone, Default)]
 pub struct Cors {
     /// Answers differ by Origin, and caches must know.

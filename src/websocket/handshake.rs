@@ -46,6 +46,7 @@ impl HandshakeError {
         match self {
             HandshakeError::Version => Response::error(426, &sentence)
                 .with_field("Sec-WebSocket-Version", "13")
+                .with_field("Connection", "Upgrade")
                 .with_field("Upgrade", "websocket"),
             HandshakeError::NotGet => Response::error(405, &sentence).with_field("Allow", "GET"),
             _ => Response::error(400, &sentence),

@@ -1,0 +1,231 @@
+//! Who may ask: Host against DNS rebinding, Origin against foreign pages (Fetch, "CORS protocol").
+
+mod common;
+
+use common::{Client, TestServer, field};
+use overwire::websocket::opening_request;
+
+const FRIEND: &str = "https://friend.example";
+
+/// A server that knows another name of its own, and pages of a friend.
+fn server_with_friends() -> TestServer {
+    TestServer::with(|config| {
+        config.allow_hosts = vec!["overwire.example".into()];
+        config.allow_origins = vec!["http://other.example:81".into(), FRIEND.into()];
+    })
+}
+
+/// A request from a page of `origin`. A POST has content that would be published.
+fn send(client: &mut Client, method_and_target: &str, origin: &str) {
+    let content = if method_and_target.starts_with("POST") { r#"{"sender":"page","text":"hello"}"# } else { "" };
+    let length = content.len();
+    client.send(format!(
+        "{method_and_target} HTTP/1.1\r\nHost: localhost\r\nOrigin: {origin}\r\nContent-Length: {length}\r\n\r\n{content}"
+    ));
+}
+
+fn open_websocket(client: &mut Client, target: &str, origin: &str) -> String {
+    let request = String::from_utf8(opening_request("localhost", target, "dGhlIHNhbXBsZSBub25jZQ==")).unwrap();
+    client.send(request.replace("Host:", &format!("Origin: {origin}\r\nHost:"))).head()
+}
+
+/// The fields by which a page of another origin may read an answer.
+fn cors(head: &str) -> (Option<&str>, Option<&str>) {
+    assert!(!head.contains('*'), "never any origin: {head}");
+    assert_eq!(field(head, "Access-Control-Allow-Credentials"), None);
+    (field(head, "Access-Control-Allow-Origin"), field(head, "Vary"))
+}
+
+/// What a friend's page is told.
+const MAY_READ: (Option<&str>, Option<&str>) = (Some(FRIEND), Some("Origin"));
+
+#[test]
+fn only_names_of_this_server_are_answered() {
+    let server = server_with_friends();
+    let own = ["127.0.0.1", "localhost", "LocalHost", "[::1]", "127.0.0.2", "overwire.example", "OverWire.Example"];
+    let foreign = [
+        "evil.example",
+        "localhost.evil.example",
+        "127.0.0.1.evil.example",
+        "sub.overwire.example",
+        "10.0.0.1",
+        "0.0.0.0",
+        "[2001:db8::1]",
+    ];
+    let mut client = server.connect();
+    let (own, foreign) = (own.map(|name| (name, 200)), foreign.map(|name| (name, 421)));
+    for (name, status) in own.into_iter().chain(foreign) {
+        for port in ["", ":1", ":8000", &format!(":{}", server.address.port())] {
+            let answer = client.send(format!("GET /health HTTP/1.1\r\nHost: {name}{port}\r\n\r\n")).answer();
+            assert_eq!(answer.status, status, "{name}{port}: {answer:?}");
+        }
+    }
+    // RFC 9112, section 3.2: an empty Host is well-formed, but it is no name of ours.
+    assert_eq!(client.send("GET /health HTTP/1.1\r\nHost:\r\n\r\n").answer().status, 421);
+}
+
+#[test]
+fn a_rebound_name_reaches_nothing() {
+    let server = TestServer::start();
+    // The page is of the same origin as the request, and so its browser would let it read the answer.
+    let mut client = server.connect();
+    for line in
+        ["GET /", "GET /nothing", "GET /api/poll?client_id=a", "POST /api/send", "DELETE /api/client/a", "GET /ws"]
+    {
+        client.send(format!("{line} HTTP/1.1\r\nHost: evil.example\r\nOrigin: http://evil.example\r\n\r\n"));
+        let answer = client.answer();
+        assert_eq!(answer.status, 421, "{line}");
+        assert!(answer.json()["error"].as_str().unwrap().contains("evil.example"), "{line}");
+    }
+}
+
+#[test]
+fn a_foreign_page_changes_nothing_and_opens_nothing() {
+    for server in [TestServer::start(), server_with_friends()] {
+        let port = server.address.port();
+        let neighbour = format!("http://localhost:{}", port ^ 1);
+        let origins = [
+            "http://evil.example",
+            "null", // a sandboxed frame, or a file
+            &neighbour,
+            "http://localhost.evil.example",
+            "https://friend.example.evil.example",
+            "http://friend.example", // the scheme is a part of the origin
+            "https://friend.example:444",
+            "localhost",
+            "",
+        ];
+        let mut client = server.connect();
+        for origin in origins {
+            for line in ["POST /api/send", "POST /send", "POST /poll", "POST /sse/message", "DELETE /api/client/a"] {
+                send(&mut client, line, origin);
+                let answer = client.answer();
+                assert_eq!((answer.status, cors(&answer.head).0), (403, None), "{line} from {origin:?}");
+                assert!(answer.json()["error"].as_str().unwrap().starts_with("Origin: "));
+            }
+            for target in ["/ws", "/api/ws"] {
+                let mut client = server.connect();
+                let head = open_websocket(&mut client, target, origin);
+                assert!(
+                    head.starts_with("HTTP/1.1 403 ") && cors(&head).0.is_none(),
+                    "{target} from {origin:?}: {head}"
+                );
+            }
+        }
+        let stats = client.get("/api/stats").json();
+        assert_eq!((&stats["total_messages"], &stats["mailboxes"]["connected"]), (&0.into(), &0.into()), "{stats}");
+    }
+}
+
+#[test]
+fn a_foreign_page_may_not_read_what_it_gets() {
+    let server = server_with_friends();
+    for target in ["/health", "/api/history", "/api/stream", "/api/events", "/sse", "/nothing", "/ws"] {
+        let mut client = server.connect();
+        send(&mut client, &format!("GET {target}"), "http://evil.example");
+        let head = client.head();
+        assert_eq!(cors(&head), (None, Some("Origin")), "{target}: {head}");
+    }
+    // Without allowed origins, no answer depends on the Origin.
+    assert_eq!(cors(&TestServer::start().get("/health").head), (None, None));
+}
+
+#[test]
+fn pages_of_this_server_and_clients_without_a_page_may_do_everything() {
+    let server = TestServer::start();
+    assert_eq!(server.post("/api/send", r#"{"sender":"curl","text":"hello"}"#).status, 200);
+    // The scheme is not compared: there may be a proxy that speaks TLS.
+    for origin in ["http://localhost", "https://localhost", "http://LOCALHOST"] {
+        let mut client = server.connect();
+        send(&mut client, "POST /api/send", origin);
+        let answer = client.answer();
+        assert_eq!((answer.status, cors(&answer.head)), (200, (None, None)), "{origin}");
+        assert!(open_websocket(&mut client, "/api/ws", origin).starts_with("HTTP/1.1 101 "), "{origin}");
+    }
+    let address = server.address;
+    let mut client = server.connect();
+    client.send(format!(
+        "POST /send HTTP/1.1\r\nHost: {address}\r\nOrigin: http://{address}\r\nContent-Length: 15\r\n\r\n"
+    ));
+    assert_eq!(client.send(r#"{"message":"1"}"#).answer().status, 200);
+}
+
+#[test]
+fn an_allowed_origin_is_echoed_on_every_answer() {
+    let server = server_with_friends();
+    let mut client = server.connect();
+    for (line, status) in [
+        ("GET /health", 200),
+        ("GET /index.html", 200),
+        ("POST /api/send", 200),
+        ("HEAD /api/events", 200),
+        ("GET /api/history?limit=0", 400),
+        ("GET /nothing", 404),
+        ("DELETE /api/client/a", 404),
+        ("DELETE /health", 405),
+        ("GET /ws", 400),
+    ] {
+        send(&mut client, line, FRIEND);
+        let head = if line.starts_with("HEAD") { client.head() } else { client.answer().head };
+        assert_eq!((&head[9..12], cors(&head)), (&*status.to_string(), MAY_READ), "{line}: {head}");
+    }
+    for target in ["/api/stream", "/api/events", "/sse", "/events"] {
+        let mut client = server.connect();
+        send(&mut client, &format!("GET {target}"), FRIEND);
+        assert_eq!(cors(&client.head()), MAY_READ, "{target}");
+    }
+    for target in ["/ws", "/api/ws"] {
+        let head = open_websocket(&mut server.connect(), target, FRIEND);
+        assert!(head.starts_with("HTTP/1.1 101 ") && cors(&head) == MAY_READ, "{target}: {head}");
+    }
+    // RFC 6454, section 4: scheme and host are compared in lower case.
+    send(&mut client, "GET /health", "HTTPS://Friend.Example");
+    assert_eq!(cors(&client.answer().head), MAY_READ);
+}
+
+#[test]
+fn a_held_poll_is_answered_to_the_origin_that_asked() {
+    let server = server_with_friends();
+    let mut polls = [FRIEND, "http://other.example:81", "http://evil.example"].map(|origin| {
+        let mut client = server.connect();
+        send(&mut client, "GET /api/poll?client_id=a&timeout=5", origin);
+        client
+    });
+    let mailbox = server.post("/poll", "").json()["connection_id"].as_str().unwrap().to_owned();
+    let mut mailbox_poll = server.connect();
+    let content = format!(r#"{{"connection_id":"{mailbox}"}}"#);
+    let head =
+        format!("POST /poll HTTP/1.1\r\nHost: localhost\r\nOrigin: {FRIEND}\r\nContent-Length: {}", content.len());
+    mailbox_poll.send(format!("{head}\r\n\r\n{content}"));
+    server.wait_for_open("long_poll", 4);
+    server.advance(30);
+    let heads = polls.each_mut().map(|client| client.answer().head);
+    let origins = heads.each_ref().map(|head| cors(head).0);
+    assert_eq!(origins, [Some(FRIEND), Some("http://other.example:81"), None]);
+    assert_eq!(cors(&mailbox_poll.answer().head), MAY_READ);
+}
+
+#[test]
+fn a_preflight_says_what_an_allowed_origin_may_send() {
+    let server = server_with_friends();
+    let mut client = server.connect();
+    let mut preflight = |target, method, origin| {
+        let asked = format!("Access-Control-Request-Method: {method}\r\nAccess-Control-Request-Headers: content-type");
+        let head = format!("OPTIONS {target} HTTP/1.1\r\nHost: localhost\r\nOrigin: {origin}\r\n{asked}\r\n\r\n");
+        client.send(head).answer()
+    };
+    for (target, method) in
+        [("/api/send", "POST"), ("/poll", "POST"), ("/api/client/a", "DELETE"), ("/api/events", "GET")]
+    {
+        let answer = preflight(target, method, FRIEND);
+        assert_eq!((answer.status, cors(&answer.head)), (204, MAY_READ), "{target}");
+        assert!(answer.field("Access-Control-Allow-Methods").unwrap().contains(method), "{answer:?}");
+        let fields = answer.field("Access-Control-Allow-Headers").unwrap();
+        assert!(fields.contains("Content-Type") && fields.contains("Last-Event-ID"), "{fields}");
+        for origin in ["http://evil.example", "null"] {
+            let answer = preflight(target, method, origin);
+            assert_eq!((answer.status, cors(&answer.head).0), (403, None), "{target} from {origin}");
+            assert_eq!(answer.field("Access-Control-Allow-Methods"), None);
+        }
+    }
+}

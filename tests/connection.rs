@@ -1,0 +1,249 @@
+//! The connection by itself: no socket, and a clock that is only an argument.
+
+use std::time::{Duration, Instant};
+
+use overwire::connection::{Connection, Context, Input};
+use overwire::http::{RequestError, Response, chunk};
+use overwire::websocket::{self, Message, Opcode};
+use overwire::{Limits, Shared};
+
+/// A connection, and everything that it knows of the world.
+struct Bench {
+    connection: Connection,
+    limits: Limits,
+    now: Instant,
+}
+
+impl Bench {
+    fn new() -> Self {
+        Self::with(|_| {})
+    }
+
+    fn with(change: impl FnOnce(&mut Limits)) -> Self {
+        let (mut limits, now) = (Limits::default(), Instant::now());
+        change(&mut limits);
+        let context = Context { limits: &limits, now, date: "today", draining: false };
+        Bench { connection: Connection::new(&context), limits, now }
+    }
+
+    fn act<T>(&mut self, action: impl FnOnce(&mut Connection, &Context<'_>) -> T) -> T {
+        let context = Context { limits: &self.limits, now: self.now, date: "today", draining: false };
+        action(&mut self.connection, &context)
+    }
+
+    /// Everything that `bytes` make it tell. It answers no request by itself.
+    fn receive(&mut self, mut bytes: &[u8]) -> Vec<Input> {
+        self.connection.count_received(bytes.len());
+        let mut told = Vec::new();
+        while let Some(input) = self.act(|connection, context| connection.receive(&mut bytes, context)) {
+            told.push(input);
+        }
+        assert!(bytes.is_empty(), "all of it was taken");
+        told
+    }
+
+    /// Writes the outbox out; what was in it, and whether writing is to be shut down.
+    fn written(&mut self) -> (String, bool) {
+        let mut bytes = Vec::new();
+        while !self.connection.outbox().is_empty() {
+            self.connection.outbox_mut().write_to(&mut bytes).unwrap();
+        }
+        let shut = self.act(|connection, context| connection.wrote(bytes.len(), context));
+        (String::from_utf8_lossy(&bytes).into_owned(), shut)
+    }
+
+    /// Lets the time go by until the deadline, which must be so many seconds away.
+    fn wait(&mut self, seconds: u64) -> Option<Input> {
+        let deadline = self.connection.deadline().expect("there is a deadline");
+        assert_eq!(deadline - self.now, Duration::from_secs(seconds));
+        self.now = deadline;
+        self.act(Connection::on_deadline)
+    }
+
+    fn respond(&mut self, text: &str) -> (String, bool) {
+        self.act(|connection, context| connection.respond(&Response::text(200, text), context));
+        self.written()
+    }
+
+    fn open_websocket(&mut self) {
+        assert!(matches!(self.receive(GET)[..], [Input::Request(_)]));
+        self.act(|connection, context| connection.begin(&Response::new(101), context));
+        self.written();
+    }
+}
+
+const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n";
+
+fn masked(opcode: Opcode, payload: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    websocket::encode(&mut out, opcode, payload, Some([1, 2, 3, 4]));
+    out
+}
+
+#[test]
+fn a_head_has_ten_seconds_from_its_first_byte() {
+    let mut bench = Bench::new();
+    bench.now += Duration::from_secs(50);
+    assert!(bench.receive(b"\r\n\r\nGET / HT").is_empty());
+    bench.now += Duration::from_secs(9);
+    assert!(bench.receive(b"TP/1.1\r\n").is_empty());
+    assert!(matches!(bench.wait(1), Some(Input::Refused(RequestError::HeadTimeout))));
+    let (answer, shut) = bench.written();
+    assert!(answer.starts_with("HTTP/1.1 408 ") && answer.contains("Connection: close\r\n") && shut);
+}
+
+#[test]
+fn content_has_thirty_seconds() {
+    let mut bench = Bench::new();
+    assert!(bench.receive(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nab").is_empty());
+    assert!(matches!(bench.wait(30), Some(Input::Refused(RequestError::ContentTimeout))));
+}
+
+#[test]
+fn silence_between_requests_ends_after_a_minute() {
+    let mut bench = Bench::new();
+    bench.receive(GET);
+    assert_eq!(bench.connection.deadline(), None, "a held request has no deadline of the connection's");
+    bench.respond("ok");
+    assert!(bench.wait(60).is_none());
+    assert_eq!(bench.written(), (String::new(), true));
+    assert!(bench.wait(5).is_none());
+    assert!(bench.connection.is_closed());
+}
+
+#[test]
+fn an_answer_that_nobody_reads_ends_the_connection() {
+    let mut bench = Bench::new();
+    bench.receive(GET);
+    bench.act(|connection, context| connection.respond(&Response::text(200, "ok"), context));
+    assert!(bench.wait(60).is_none());
+    assert!(bench.connection.is_closed());
+}
+
+#[test]
+fn pipelined_requests_wait_for_each_other() {
+    let mut bench = Bench::new();
+    let mut requests = GET.repeat(3);
+    requests.extend_from_slice(b"GET /last");
+    assert_eq!(bench.receive(&requests).len(), 1);
+    assert!(!bench.connection.wants_input(&bench.limits), "a paused connection with a backlog reads nothing");
+    for _ in 0..2 {
+        assert!(bench.respond("ok").0.ends_with("ok"));
+        assert_eq!(bench.receive(b"").len(), 1);
+    }
+    bench.respond("ok");
+    assert!(bench.receive(b"").is_empty());
+    assert!(matches!(bench.receive(b" HTTP/1.1\r\nHost: h\r\n\r\n")[..], [Input::Request(_)]));
+}
+
+#[test]
+fn bytes_behind_an_upgrade_are_frames() {
+    let mut bench = Bench::new();
+    let bytes = [GET, &masked(Opcode::Text, b"GET / HTTP/1.1\r\n\r\n")].concat();
+    assert_eq!(bench.receive(&bytes).len(), 1);
+    assert!(bench.act(|connection, context| connection.begin(&Response::new(101), context)).is_none());
+    assert!(matches!(&bench.receive(b"")[..], [Input::Message(Message::Text(text))] if text.starts_with("GET")));
+}
+
+#[test]
+fn a_websocket_is_pinged_and_gone_when_nothing_comes() {
+    let mut bench = Bench::new();
+    bench.open_websocket();
+    assert!(bench.wait(20).is_none());
+    assert_eq!(bench.written().0, "\u{fffd}\0", "a Ping: 89 00");
+    assert!(bench.receive(&masked(Opcode::Pong, b"")).is_empty());
+    assert!(bench.wait(20).is_none());
+    assert!(matches!(bench.wait(20), Some(Input::Closed)));
+    assert!(bench.connection.is_closed());
+}
+
+#[test]
+fn a_closing_handshake_has_five_seconds() {
+    let mut bench = Bench::new();
+    bench.open_websocket();
+    bench.act(|connection, context| connection.close(1001, "", context));
+    assert!(bench.receive(&masked(Opcode::Text, b"too late")).is_empty());
+    assert!(!bench.written().1, "writing is shut down after the peer's Close, not before");
+    assert!(bench.wait(5).is_none(), "the program has let go of it");
+    assert!(bench.connection.is_closed());
+}
+
+#[test]
+fn a_slow_consumer_is_cut_and_told_why() {
+    for websocket in [true, false] {
+        let mut bench = Bench::with(|limits| limits.outbox = 1000);
+        bench.receive(GET);
+        let status = if websocket { 101 } else { 200 };
+        bench.act(|connection, context| connection.begin(&Response::new(status), context));
+        bench.written();
+        let piece = if websocket { websocket::text(&"x".repeat(300)) } else { chunk(&[b'x'; 300]) };
+        let mut sends = 0;
+        let cut = loop {
+            sends += 1;
+            if let Some(input) = bench.act(|connection, context| connection.send(&piece, context)) {
+                break input;
+            }
+        };
+        assert!(matches!(cut, Input::Closed));
+        assert_eq!(sends, 4, "three fit into the outbox");
+        let (text, shut) = bench.written();
+        assert_eq!(text.matches('x').count(), 900, "what was queued is still delivered");
+        assert_eq!((shut, text.contains("too slow")), (true, websocket), "{text}");
+        assert!(!text.ends_with("0\r\n\r\n"), "a stream that was cut is not complete");
+    }
+}
+
+#[test]
+fn an_empty_outbox_takes_one_item_of_any_size() {
+    let mut bench = Bench::with(|limits| limits.outbox = 1000);
+    bench.open_websocket();
+    let large = Shared::from(vec![b'x'; 5000]);
+    assert!(bench.act(|connection, context| connection.send(&large, context)).is_none());
+    assert!(bench.act(|connection, context| connection.send(&large, context)).is_some());
+}
+
+#[test]
+fn pings_are_not_answered_without_bound() {
+    let mut bench = Bench::with(|limits| limits.outbox = 1000);
+    bench.open_websocket();
+    let pings = masked(Opcode::Ping, &[b'?'; 100]).repeat(100);
+    assert!(bench.receive(&pings).is_empty());
+    assert!(bench.connection.outbox().cost() < 700, "decoding pauses at half of the outbox");
+    let mut pongs = 0;
+    while !bench.connection.outbox().is_empty() {
+        pongs += bench.written().0.matches(&"?".repeat(100)).count();
+        bench.receive(b"");
+    }
+    assert_eq!(pongs, 100, "and goes on when it has been read");
+}
+
+#[test]
+fn a_stale_operation_does_nothing() {
+    let mut bench = Bench::new();
+    bench.act(|connection, context| {
+        connection.respond(&Response::text(200, "nobody asked"), context);
+        connection.begin(&Response::new(200), context);
+        connection.end(context);
+        connection.close(1000, "", context);
+        assert!(connection.send(&chunk(b"x"), context).is_none());
+        assert!(connection.send_message(&Message::Text("x".into()), context).is_none());
+    });
+    assert_eq!(bench.written(), (String::new(), false));
+}
+
+#[test]
+fn a_hang_up_is_told_once() {
+    let mut bench = Bench::new();
+    bench.receive(GET);
+    assert!(matches!(bench.act(Connection::end_of_input), Some(Input::Closed)));
+    assert!(bench.act(Connection::end_of_input).is_none());
+    assert!(bench.connection.lose().is_none());
+}
+
+#[test]
+fn a_request_that_ends_early_is_answered() {
+    let mut bench = Bench::new();
+    bench.receive(b"GET / HTTP/1.1\r\nHo");
+    assert!(matches!(bench.act(Connection::end_of_input), Some(Input::Refused(RequestError::EndedEarly))));
+    assert!(bench.written().0.starts_with("HTTP/1.1 400 "));
+}

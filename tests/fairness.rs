@@ -1,0 +1,106 @@
+//! One peer must not starve another, whatever it sends; and accepting survives what the system says.
+
+mod common;
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::{Client, PATIENCE, TestServer, masked_frame};
+use overwire::websocket::Opcode;
+
+/// Sends without end and reads what comes back, in two threads, until `stop`.
+fn flood(client: Client, burst: Vec<u8>, stop: &Arc<AtomicBool>) -> Vec<thread::JoinHandle<()>> {
+    let mut writing = client.stream.try_clone().unwrap();
+    let mut reading = client.stream.try_clone().unwrap();
+    let stop = stop.clone();
+    let writer = thread::spawn(move || {
+        while !stop.load(Ordering::Relaxed) && writing.write_all(&burst).is_ok() {}
+        let _ = writing.shutdown(std::net::Shutdown::Both);
+    });
+    let reader = thread::spawn(move || {
+        let _ = std::io::copy(&mut reading, &mut std::io::sink());
+    });
+    vec![writer, reader]
+}
+
+#[test]
+fn a_flooding_peer_does_not_starve_another() {
+    let server = TestServer::start();
+    let stop = Arc::new(AtomicBool::new(false));
+    let requests = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(1000);
+    let mut threads = flood(server.connect(), requests, &stop);
+    let frames = masked_frame(true, Opcode::Ping, b"").repeat(10_000);
+    threads.extend(flood(server.websocket("/api/ws"), frames, &stop));
+    let mut polite = server.connect();
+    for _ in 0..100 {
+        assert_eq!(polite.get("/health").status, 200);
+    }
+    stop.store(true, Ordering::Relaxed);
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
+}
+
+#[test]
+fn a_peer_that_sends_and_never_reads_does_not_starve_another() {
+    let server = TestServer::start();
+    let mut greedy = server.connect();
+    greedy.stream.set_write_timeout(Some(Duration::from_millis(200))).unwrap();
+    let requests = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(1000);
+    // The server stops reading when its answers are not read, and then these writes go nowhere.
+    let start = Instant::now();
+    while greedy.stream.write(&requests).is_ok() {
+        assert!(start.elapsed() < PATIENCE, "the server takes requests whose answers are not read");
+    }
+    assert_eq!(server.get("/health").status, 200);
+    // When they are read, all goes on where it stood.
+    for _ in 0..1000 {
+        assert_eq!(greedy.answer().status, 200);
+    }
+}
+
+/// A process that ends with its test, whichever way that ends.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The binary with a limit on open files that the shell sets.
+fn start_with_file_limit(files: u32) -> (Running, SocketAddr) {
+    let script = format!("ulimit -n {files} && exec \"$0\" --port 0");
+    let mut child = Command::new("sh")
+        .args(["-c", &script, env!("CARGO_BIN_EXE_overwire")])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("sh is there");
+    let mut line = String::new();
+    BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    let address = line.trim().rsplit('/').next().unwrap().parse().unwrap();
+    (Running(child), address)
+}
+
+#[test]
+fn out_of_file_descriptors_accepting_pauses_and_resumes() {
+    // So few that the reserve is larger than the limit: accept fails with EMFILE.
+    let (mut server, address) = start_with_file_limit(20);
+    let mut clients: Vec<Client> = (0..30).map(|_| Client::connect(address)).collect();
+    assert_eq!(clients[0].get("/health").status, 200);
+    clients.drain(..20);
+    // The last ones waited in the kernel's queue, and are served now.
+    let last = clients.last_mut().unwrap();
+    let answer = last.get("/health");
+    assert!(matches!(answer.status, 200 | 503), "{answer:?}");
+    drop(clients);
+    let start = Instant::now();
+    while Client::connect(address).get("/health").status != 200 {
+        assert!(start.elapsed() < PATIENCE, "the server does not recover");
+    }
+    assert!(server.0.try_wait().unwrap().is_none(), "the server is alive");
+}

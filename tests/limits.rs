@@ -1,0 +1,243 @@
+//! Each limit, crossed through a real socket, and its stated answer.
+
+mod common;
+
+use std::time::Duration;
+
+use common::{Answer, Client, TestServer, masked_frame};
+use overwire::websocket::{self, Opcode};
+use overwire::{Event, EventLoop, Limits, Shared, http};
+
+fn head_of(length: usize) -> String {
+    let (start, end) = ("GET /health HTTP/1.1\r\nHost: localhost\r\nA: ", "\r\n\r\n");
+    format!("{start}{}{end}", "a".repeat(length - start.len() - end.len()))
+}
+
+/// The answer to these bytes; a refusal must close, with a reason.
+fn answer_to(server: &TestServer, bytes: impl AsRef<[u8]>) -> Answer {
+    let mut client = server.connect();
+    let answer = client.send(bytes).answer();
+    if answer.status >= 400 {
+        assert_eq!(answer.field("Connection"), Some("close"), "{answer:?}");
+        assert!(answer.json()["error"].is_string());
+        client.expect_end();
+    }
+    answer
+}
+
+#[test]
+fn heads_targets_and_fields_at_their_limits_and_one_beyond() {
+    let server = TestServer::start();
+    assert_eq!(answer_to(&server, head_of(16 * 1024)).status, 200);
+    assert_eq!(answer_to(&server, head_of(16 * 1024 + 1)).status, 431);
+
+    let target = |length: usize| format!("GET /{} HTTP/1.1\r\nHost: localhost\r\n\r\n", "a".repeat(length - 1));
+    let mut longest = server.connect();
+    assert_eq!(longest.send(target(8 * 1024)).answer().status, 404);
+    assert_eq!(answer_to(&server, target(8 * 1024 + 1)).status, 414);
+
+    let fields =
+        |count: usize| format!("GET /health HTTP/1.1\r\nHost: localhost\r\n{}\r\n", "A: b\r\n".repeat(count - 1));
+    assert_eq!(answer_to(&server, fields(100)).status, 200);
+    assert_eq!(answer_to(&server, fields(101)).status, 431);
+}
+
+#[test]
+fn content_at_its_limit_and_one_beyond() {
+    let server = TestServer::of_loop(Limits { content: 1000, ..Limits::default() }, echo);
+    let fixed = |length: usize| {
+        let content = "a".repeat(length);
+        format!("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: {length}\r\n\r\n{content}")
+    };
+    let chunked = |length: usize| {
+        let half = "a".repeat(length / 2);
+        let size = length / 2;
+        format!(
+            "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n{size:x}\r\n{half}\r\n{size:x}\r\n{half}\r\n0\r\n\r\n"
+        )
+    };
+    for within in [fixed(1000), chunked(1000)] {
+        assert_eq!(answer_to(&server, within).content.len(), 1000);
+    }
+    for beyond in [fixed(1001), chunked(1002)] {
+        assert_eq!(answer_to(&server, beyond).status, 413);
+    }
+    // Judged from the head: no byte of the content need come.
+    assert_eq!(answer_to(&server, "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1001\r\n\r\n").status, 413);
+}
+
+#[test]
+fn heads_and_contents_that_take_too_long() {
+    let server = TestServer::start();
+    for (bytes, seconds) in [
+        ("GET /health HTTP/1.1\r\nHos", 10),
+        ("POST /api/send HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\n12", 30),
+        ("POST /api/send HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n12", 30),
+    ] {
+        let mut slow = server.connect();
+        slow.send(bytes);
+        server.wait_for("two connections", |stats| stats["connections"] == 2);
+        server.advance(seconds - 1);
+        assert_eq!(server.get("/health").status, 200);
+        server.advance(1);
+        let answer = slow.answer();
+        assert_eq!((answer.status, answer.field("Connection")), (408, Some("close")), "{answer:?}");
+        slow.expect_end();
+        drop(slow);
+        server.wait_for("the slow one to be gone", |stats| stats["connections"] == 1);
+    }
+}
+
+#[test]
+fn an_idle_connection_is_closed_after_a_minute() {
+    let server = TestServer::start();
+    let (mut silent, mut idle) = (server.connect(), server.connect());
+    assert_eq!(idle.get("/health").status, 200);
+    server.advance(59);
+    assert_eq!(idle.get("/health").status, 200);
+    server.advance(1);
+    silent.expect_end();
+    assert_eq!(idle.get("/health").status, 200, "its minute began anew");
+    server.advance(60);
+    idle.expect_end();
+}
+
+#[test]
+fn a_message_at_its_limit_and_one_beyond() {
+    let server = TestServer::of_loop(Limits { message: 1000, ..Limits::default() }, echo);
+    let mut client = server.connect();
+    client.upgrade("/");
+    let pieces = |fin, opcode, count| masked_frame(fin, opcode, &vec![b'a'; count]);
+    client.send_frame(Opcode::Text, [b'a'; 1000]);
+    assert_eq!(client.message().payload.len(), 1000);
+    client.send(pieces(false, Opcode::Text, 999)).send(pieces(true, Opcode::Continuation, 1));
+    assert_eq!(client.message().payload.len(), 1000);
+    client.send(pieces(false, Opcode::Text, 999));
+    // The header alone is too much: its payload is never sent.
+    client.send(&pieces(true, Opcode::Continuation, 2)[..6]);
+    let (code, reason) = client.message().close();
+    assert_eq!((code, reason.as_str()), (1009, "a message must be at most 1000 bytes"));
+    client.expect_end();
+}
+
+#[test]
+fn fragments_are_not_limited_in_number() {
+    let server = TestServer::of_loop(Limits::default(), echo);
+    let mut client = server.connect();
+    client.upgrade("/");
+    client.send(masked_frame(false, Opcode::Binary, b""));
+    client.send(masked_frame(false, Opcode::Continuation, b"").repeat(100_000));
+    client.send(masked_frame(true, Opcode::Continuation, b"end"));
+    assert_eq!(client.message().payload, b"end");
+}
+
+/// How much this program sends to a peer that does not read.
+const FLOOD: usize = 64 * 1024 * 1024;
+
+/// Sends without end to whoever connects, until it is told that the peer is gone.
+fn flood(mut server: EventLoop) -> std::io::Result<()> {
+    let mut sent = 0;
+    loop {
+        let (conn, piece) = match server.next_event()? {
+            Event::Request(conn, request) if request.path() == "/ws" => {
+                server.begin(conn, websocket::accept(&request, &[]).expect("an upgrade"));
+                (conn, websocket::binary(&[0; 60_000]))
+            }
+            Event::Request(conn, request) if request.path() == "/stream" => {
+                server.begin(conn, http::Response::new(200));
+                (conn, http::chunk(&[0; 60_000]))
+            }
+            Event::Request(conn, _) => {
+                server.respond(conn, http::Response::text(200, sent.to_string()));
+                continue;
+            }
+            Event::Shutdown => return server.drain(),
+            _ => continue,
+        };
+        sent = send_until_closed(&mut server, conn, &piece)?;
+    }
+}
+
+/// How many bytes were taken before the peer was found to be too slow.
+fn send_until_closed(server: &mut EventLoop, conn: overwire::ConnId, piece: &Shared) -> std::io::Result<usize> {
+    let mut sent = 0;
+    while sent < FLOOD {
+        server.send(conn, piece);
+        sent += piece.len();
+        let timer = server.set_timer(Duration::ZERO);
+        loop {
+            match server.next_event()? {
+                Event::Closed(closed) if closed == conn => return Ok(sent),
+                Event::Timer(due) if due == timer => break,
+                _ => {}
+            }
+        }
+    }
+    panic!("{FLOOD} bytes were taken for a peer that does not read");
+}
+
+#[test]
+fn a_peer_that_never_reads_costs_its_outbox_and_is_told_so() {
+    let server = TestServer::of_loop(Limits { outbox: 300_000, ..Limits::default() }, flood);
+    let mut socket = server.connect();
+    socket.upgrade("/ws");
+    let mut stream = server.connect();
+    stream.send_get("/stream");
+    // An answer means that the floods before it are over.
+    let taken: usize = server.get("/").text().parse().unwrap();
+    assert!((300_000..FLOOD).contains(&taken));
+    let last = loop {
+        let frame = socket.message();
+        if frame.opcode == Opcode::Close {
+            break frame;
+        }
+    };
+    assert_eq!(last.close().0, 1013);
+    stream.head();
+    // The stream ends without a last-chunk: it is not complete, and its client can tell.
+    assert!(!stream.read_to_end().ends_with(b"\r\n0\r\n\r\n"));
+}
+
+#[test]
+fn one_connection_too_many_is_told_to_try_again() {
+    let server = TestServer::with(|config| config.limits.connections = 2);
+    let (mut one, mut two) = (server.connect(), server.connect());
+    assert_eq!((one.get("/health").status, two.get("/health").status), (200, 200));
+    let mut three = server.connect();
+    let answer = three.answer();
+    assert_eq!((answer.status, answer.field("Retry-After")), (503, Some("1")));
+    three.expect_end();
+    drop((one, three));
+    // There is room again.
+    while server.get("/health").status != 200 {
+        std::thread::yield_now();
+    }
+    assert_eq!(two.get("/health").status, 200, "those who were there noticed nothing");
+}
+
+#[test]
+fn connections_far_beyond_the_limit_are_closed_unheard() {
+    let server = TestServer::with(|config| config.limits.connections = 1);
+    let mut first = server.connect();
+    assert_eq!(first.get("/health").status, 200);
+    let mut others: Vec<Client> = (0..40).map(|_| server.connect()).collect();
+    let refused =
+        others.iter_mut().map(Client::read_to_end).filter(|bytes| bytes.starts_with(b"HTTP/1.1 503 ")).count();
+    assert!((1..40).contains(&refused), "{refused}");
+    assert_eq!(first.get("/health").status, 200);
+}
+
+/// Answers with the request's content, and messages with themselves.
+fn echo(mut server: EventLoop) -> std::io::Result<()> {
+    loop {
+        match server.next_event()? {
+            Event::Request(conn, request) => match websocket::accept(&request, &[]) {
+                Ok(head) => server.begin(conn, head),
+                Err(_) => server.respond(conn, http::Response::text(200, request.content())),
+            },
+            Event::Message(conn, message) => server.send_message(conn, &message),
+            Event::Timer(_) | Event::Closed(_) => {}
+            Event::Shutdown => return server.drain(),
+        }
+    }
+}

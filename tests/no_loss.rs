@@ -1,0 +1,189 @@
+//! The promise of one log and one cursor: whatever transport a client uses, wherever its connection
+//! breaks, it sees every message once and in order, or is told that some are missing.
+//!
+//! A publisher numbers its messages. Clients connect on a transport that dice choose, read for a while, vanish in the
+//! middle of whatever they are being sent, and resume by the id of the last message that they had whole, on another
+//! transport. `SEED=n` repeats the dice of a run; the threads still interleave as they like.
+
+mod common;
+
+use std::net::SocketAddr;
+use std::sync::mpsc;
+use std::thread;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use common::{Client, Dice, TestServer};
+use overwire::sse;
+use serde_json::Value;
+
+const MESSAGES: u64 = 3000;
+const CLIENTS: u64 = 8;
+
+/// What a client knows: where it stands, and whether it was told of a hole in front of the next message.
+struct Reader {
+    address: SocketAddr,
+    dice: Dice,
+    name: String,
+    cursor: String,
+    seen: u64,
+    told: bool,
+    holes: u64,
+}
+
+impl Reader {
+    fn new(address: SocketAddr, seed: u64, number: u64, cursor: &str) -> Self {
+        let name = format!("client {number} of seed {seed}");
+        let dice = Dice(seed.wrapping_mul(1000).wrapping_add(number));
+        Reader { address, dice, name, cursor: cursor.into(), seen: 0, told: false, holes: 0 }
+    }
+
+    /// Reads until the last message; how many holes it was told of.
+    fn run(mut self) -> u64 {
+        while self.seen < MESSAGES {
+            match self.dice.roll(6) {
+                0 => self.poll(&format!("/api/messages?last_message_id={}", self.cursor)),
+                1 | 2 => self.poll(&format!("/api/poll?client_id=x&timeout=5&last_message_id={}", self.cursor)),
+                3 => self.stream(),
+                4 => self.events(),
+                _ => self.websocket(),
+            }
+        }
+        self.holes
+    }
+
+    /// Takes a message that came whole.
+    fn take(&mut self, message: &Value) {
+        if message["recovered"] == false {
+            self.told = true;
+            return;
+        }
+        let number: u64 = message["text"].as_str().unwrap().parse().unwrap();
+        if std::mem::take(&mut self.told) {
+            assert!(number > self.seen, "{}: {number} came after {}", self.name, self.seen);
+            self.holes += 1;
+        } else {
+            assert_eq!(number, self.seen + 1, "{}: {number} came after {}", self.name, self.seen);
+        }
+        self.seen = number;
+        self.cursor = message["id"].as_str().unwrap().to_owned();
+    }
+
+    /// Sometimes a client goes before it has read anything, sometimes in the middle of an answer.
+    fn vanishes(&mut self, client: &mut Client) -> bool {
+        match self.dice.roll(8) {
+            0 => true,
+            1 => {
+                client.read_exactly(1);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn poll(&mut self, target: &str) {
+        let mut client = Client::connect(self.address);
+        client.send_get(target);
+        if self.vanishes(&mut client) {
+            return;
+        }
+        let answer = client.answer().json();
+        self.told |= answer["recovered"] == false;
+        let messages = answer["messages"].as_array().unwrap();
+        messages.iter().for_each(|message| self.take(message));
+    }
+
+    /// How many messages to read before vanishing.
+    fn budget(&mut self) -> u64 {
+        let most = if self.dice.roll(4) == 0 { 400 } else { 40 };
+        (self.dice.roll(most) + 1).min(MESSAGES - self.seen)
+    }
+
+    fn stream(&mut self) {
+        let mut client = Client::connect(self.address);
+        client.send_get(&format!("/api/stream?last_message_id={}", self.cursor));
+        if self.vanishes(&mut client) {
+            return;
+        }
+        client.head();
+        let until = self.seen + self.budget();
+        while self.seen < until {
+            let line = client.chunk_text();
+            self.take(&serde_json::from_str(&line).unwrap());
+        }
+        self.vanishes(&mut client);
+    }
+
+    fn events(&mut self) {
+        let mut client = Client::connect(self.address);
+        client.send(format!("GET /api/events HTTP/1.1\r\nHost: localhost\r\nLast-Event-ID: {}\r\n\r\n", self.cursor));
+        if self.vanishes(&mut client) {
+            return;
+        }
+        client.head();
+        let (until, mut reader) = (self.seen + self.budget(), sse::Reader::default());
+        while self.seen < until {
+            let chunk = client.chunk().expect("the stream goes on");
+            for event in reader.read(&chunk) {
+                self.take(&serde_json::from_str(&event.data).unwrap());
+                assert!(self.told || event.id == self.cursor, "the id of the event is the id of the message");
+            }
+        }
+        self.vanishes(&mut client);
+    }
+
+    fn websocket(&mut self) {
+        let mut client = Client::connect(self.address);
+        client.upgrade(&format!("/api/ws?last_message_id={}", self.cursor));
+        let until = self.seen + self.budget();
+        while self.seen < until {
+            let message = client.message().json();
+            self.take(&message);
+        }
+        self.vanishes(&mut client);
+    }
+}
+
+/// Publishes the numbers in bursts, pipelined.
+fn publish(address: SocketAddr, seed: u64, half_way: &mpsc::Sender<()>) {
+    let (mut client, mut dice, mut next) = (Client::connect(address), Dice(seed), 1);
+    while next <= MESSAGES {
+        let end = (next + dice.roll(20)).min(MESSAGES);
+        for number in next..=end {
+            client.send_post("/api/send", &format!(r#"{{"sender": "dice", "text": "{number}"}}"#));
+        }
+        for _ in next..=end {
+            assert_eq!(client.answer().status, 200);
+        }
+        if next <= MESSAGES / 2 && end >= MESSAGES / 2 {
+            half_way.send(()).unwrap();
+        }
+        next = end + 1;
+    }
+}
+
+#[test]
+fn every_message_once_and_in_order_on_any_transport() {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64;
+    let seed = std::env::var("SEED").map_or(now, |seed| seed.parse().expect("SEED is a number"));
+    let server = TestServer::start();
+    let cursor = server.get("/api/messages").json()["last_message_id"].as_str().unwrap().to_owned();
+    let readers: Vec<_> = (0..CLIENTS)
+        .map(|number| {
+            let reader = Reader::new(server.address, seed, number, &cursor);
+            thread::spawn(move || reader.run())
+        })
+        .collect();
+    let (sender, half_way) = mpsc::channel();
+    let address = server.address;
+    let publisher = thread::spawn(move || publish(address, seed, &sender));
+    // More messages have passed than a room retains: this one must be told.
+    half_way.recv().unwrap();
+    let laggard = Reader::new(server.address, seed, CLIENTS, &cursor);
+    let laggard = thread::spawn(move || laggard.run());
+    publisher.join().expect("the publisher is answered");
+    for reader in readers {
+        reader.join().expect("every message once, in order");
+    }
+    assert!(laggard.join().unwrap() > 0, "seed {seed}: the laggard was not told of the hole");
+    server.stop();
+}
