@@ -50,8 +50,8 @@ pub enum Input {
     Request(Request),
     /// A whole message of an open WebSocket.
     Message(Message),
-    /// A request that was wrong; it has been answered.
-    Refused(RequestError),
+    /// A request that was wrong. It has been answered, with so many bytes.
+    Refused(RequestError, u64),
     /// What the application holds, an unanswered request, a stream or a WebSocket, is over.
     Closed,
 }
@@ -472,8 +472,9 @@ impl Connection {
     }
 
     fn refuse(&mut self, error: RequestError, context: &Context<'_>) -> Input {
+        let before = self.outbox.total();
         self.answer_and_close(&Response::error(error.status(), &error.to_string()), context);
-        Input::Refused(error)
+        Input::Refused(error, self.outbox.total() - before)
     }
 
     fn answer_and_close(&mut self, response: &Response, context: &Context<'_>) {

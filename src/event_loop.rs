@@ -685,12 +685,12 @@ impl EventLoop {
         let conn = ConnId { key, exchange: peer.exchange };
         match input {
             Input::Request(request) => {
-                self.log_begin(key, request.method().as_str(), request.target());
+                self.log_begin(key, request.method().as_str(), request.target(), 0);
                 Some(Event::Request(conn, request))
             }
             Input::Message(message) => Some(Event::Message(conn, message)),
-            Input::Refused(error) => {
-                self.log_begin(key, "-", "-");
+            Input::Refused(error, sent) => {
+                self.log_begin(key, "-", "-", sent);
                 if let Some(entry) = self.peers.get_mut(key).and_then(|peer| peer.entry.as_mut()) {
                     entry.status = error.status();
                 }
@@ -767,13 +767,14 @@ impl EventLoop {
         }
     }
 
-    fn log_begin(&mut self, key: Key, method: &str, target: &str) {
+    /// A request is here, of whose answer `sent` bytes have been queued already.
+    fn log_begin(&mut self, key: Key, method: &str, target: &str, sent: u64) {
         if self.log.is_some()
             && let Some(peer) = self.peers.get_mut(key)
         {
-            let sent = peer.connection.traffic().sent;
+            let before = peer.connection.traffic().sent - sent;
             let address = peer.stream.peer_addr().ok();
-            peer.entry = Some(Box::new(Entry::new(address, method, target, self.world.now, sent)));
+            peer.entry = Some(Box::new(Entry::new(address, method, target, self.world.now, before)));
         }
     }
 

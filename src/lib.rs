@@ -28,7 +28,7 @@
 //!
 //! | module | what it is for | what it may know |
 //! |-|-|-|
-//! | [`bytes`], [`slab`], [`limits`] | what everything else is made of | nothing |
+//! | [`bytes`], [`slab`], [`limits`], [`random`] | what everything else is made of | nothing |
 //! | [`http`], [`sse`], [`websocket`] | the codecs: bytes to values and back | no sockets, no clock |
 //! | [`feed`], [`timers`], [`outbox`], `signals`, `access_log` | one log and its cursors; deadlines; the outgoing queue | the codecs |
 //! | [`connection`] | one peer: all that is decided about it | `now` is an argument; no sockets |

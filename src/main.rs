@@ -80,7 +80,9 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Command, String>
             "--host" => config.host = value()?,
             "--port" => {
                 let text = value()?;
-                config.port = text.parse().map_err(|_| format!("--port: expected 0 to 65535, not {text:?}"))?;
+                // `parse` alone would take `+5`.
+                let number = text.parse().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()));
+                config.port = number.ok_or(format!("--port: expected 0 to 65535, not {text:?}"))?;
             }
             "--static" => {
                 let folder = value()?;

@@ -87,7 +87,7 @@ fn a_head_has_ten_seconds_from_its_first_byte() {
     assert!(bench.receive(b"\r\n\r\nGET / HT").is_empty());
     bench.now += Duration::from_secs(9);
     assert!(bench.receive(b"TP/1.1\r\n").is_empty());
-    assert!(matches!(bench.wait(1), Some(Input::Refused(RequestError::HeadTimeout))));
+    assert!(matches!(bench.wait(1), Some(Input::Refused(RequestError::HeadTimeout, _))));
     let (answer, shut) = bench.written();
     assert!(answer.starts_with("HTTP/1.1 408 ") && answer.contains("Connection: close\r\n") && shut);
 }
@@ -96,7 +96,7 @@ fn a_head_has_ten_seconds_from_its_first_byte() {
 fn content_has_thirty_seconds() {
     let mut bench = Bench::new();
     assert!(bench.receive(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nab").is_empty());
-    assert!(matches!(bench.wait(30), Some(Input::Refused(RequestError::ContentTimeout))));
+    assert!(matches!(bench.wait(30), Some(Input::Refused(RequestError::ContentTimeout, _))));
 }
 
 #[test]
@@ -244,6 +244,6 @@ fn a_hang_up_is_told_once() {
 fn a_request_that_ends_early_is_answered() {
     let mut bench = Bench::new();
     bench.receive(b"GET / HTTP/1.1\r\nHo");
-    assert!(matches!(bench.act(Connection::end_of_input), Some(Input::Refused(RequestError::EndedEarly))));
+    assert!(matches!(bench.act(Connection::end_of_input), Some(Input::Refused(RequestError::EndedEarly, _))));
     assert!(bench.written().0.starts_with("HTTP/1.1 400 "));
 }

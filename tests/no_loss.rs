@@ -110,7 +110,6 @@ impl Reader {
             let line = client.chunk_text();
             self.take(&serde_json::from_str(&line).unwrap());
         }
-        self.vanishes(&mut client);
     }
 
     fn events(&mut self) {
@@ -128,7 +127,6 @@ impl Reader {
                 assert!(self.told || event.id == self.cursor, "the id of the event is the id of the message");
             }
         }
-        self.vanishes(&mut client);
     }
 
     fn websocket(&mut self) {
@@ -139,7 +137,6 @@ impl Reader {
             let message = client.message().json();
             self.take(&message);
         }
-        self.vanishes(&mut client);
     }
 }
 

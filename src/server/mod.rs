@@ -332,6 +332,7 @@ impl Server {
                 }
                 if let Some(client) = client.as_ref().and_then(|id| self.clients.get_mut(id)) {
                     client.held.remove(&conn);
+                    client.seen = self.event_loop.now();
                 }
             }
             Purpose::MailboxPoll { mailbox } | Purpose::MailboxStream { mailbox, .. } => {

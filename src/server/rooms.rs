@@ -118,7 +118,8 @@ impl Rooms {
 pub struct Client {
     /// Its held polls and open streams.
     pub held: BTreeSet<ConnId>,
-    seen: Instant,
+    /// Its last sign of life.
+    pub seen: Instant,
     /// What it was given, by room.
     given: Vec<(Rc<str>, Cursor)>,
 }

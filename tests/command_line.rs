@@ -1,0 +1,323 @@
+//! The program itself: its arguments, what it prints, and how signals end it.
+
+mod common;
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::symlink;
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::thread;
+use std::time::Instant;
+
+use common::{Answer, Client, PATIENCE};
+use overwire::websocket::Opcode;
+
+/// Runs the program to its end, which must come by itself: exit code, standard output and standard error.
+fn run(arguments: &[&str]) -> (Option<i32>, String, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_overwire"));
+    let mut process = command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let start = Instant::now();
+    while process.try_wait().unwrap().is_none() {
+        if start.elapsed() > PATIENCE {
+            process.kill().unwrap();
+        }
+        thread::yield_now();
+    }
+    let Output { status, stdout, stderr } = process.wait_with_output().unwrap();
+    (status.code(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
+}
+
+/// The program, serving on a port that the system chose.
+struct Program {
+    process: Child,
+    /// The lines of its standard output; its end is the end of the process.
+    lines: Receiver<String>,
+    address: SocketAddr,
+}
+
+impl Program {
+    fn start(arguments: &[&str]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_overwire"));
+        let mut process = command.args(["--port", "0"]).args(arguments).stdout(Stdio::piped()).spawn().unwrap();
+        let (sender, lines) = mpsc::channel();
+        let stdout = BufReader::new(process.stdout.take().unwrap());
+        thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
+        let mut program = Program { process, lines, address: ([0, 0, 0, 0], 0).into() };
+        let greeting = program.line();
+        let url = greeting.strip_prefix("listening on http://").unwrap_or_else(|| panic!("no address: {greeting}"));
+        program.address = url.parse().unwrap();
+        program
+    }
+
+    fn line(&self) -> String {
+        self.lines.recv_timeout(PATIENCE).expect("the program prints a line")
+    }
+
+    fn connect(&self) -> Client {
+        Client::connect(self.address)
+    }
+
+    fn get(&self, target: &str) -> Answer {
+        self.connect().get(target)
+    }
+
+    /// Waits until so many connections of a transport are open.
+    fn wait_for_open(&self, transport: &str, count: u64) {
+        let start = Instant::now();
+        while self.get("/api/stats").json()["transports"][transport]["open"] != count {
+            assert!(start.elapsed() < PATIENCE, "waited in vain for {count} open {transport}");
+        }
+    }
+
+    fn signal(&self, name: &str) {
+        let mut kill = Command::new("sh");
+        kill.args(["-c", &format!("kill -s {name} {}", self.process.id())]);
+        assert!(kill.status().unwrap().success());
+    }
+
+    /// Waits for the end; the exit code.
+    fn exit_code(mut self) -> Option<i32> {
+        let end = self.lines.recv_timeout(PATIENCE);
+        assert_eq!(end, Err(RecvTimeoutError::Disconnected), "it ends, and has nothing more to say");
+        self.process.wait().unwrap().code()
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+#[test]
+fn help_names_every_option_and_version_the_version() {
+    let (code, help, complaint) = run(&["--help"]);
+    assert_eq!((code, complaint.as_str()), (Some(0), ""));
+    for option in
+        ["--host", "--port", "--static", "--log", "--allow-origin", "--allow-host", "--help", "--version", "8000"]
+    {
+        assert!(help.contains(option), "{option} is missing: {help}");
+    }
+    let version = format!("overwire {}\n", env!("CARGO_PKG_VERSION"));
+    assert_eq!(run(&["--version"]), (Some(0), version, String::new()));
+}
+
+#[test]
+fn a_wrong_argument_is_named_and_ends_with_2() {
+    let cases: [(&[&str], &str); 8] = [
+        (&["--wrong"], r#"unknown argument "--wrong""#),
+        (&["8000"], r#"unknown argument "8000""#),
+        (&["--port", "abc"], r#"--port: expected 0 to 65535, not "abc""#),
+        (&["--port", "65536"], r#"--port: expected 0 to 65535, not "65536""#),
+        (&["--port", "+0"], r#"--port: expected 0 to 65535, not "+0""#),
+        (&["--port"], "--port needs a value"),
+        (&["--static", "/dev/null"], r#"--static: "/dev/null" is not a folder"#),
+        (&["--allow-origin", "*"], r#"--allow-origin: expected an origin such as https://example.com, not "*""#),
+    ];
+    for (arguments, complaint) in cases {
+        let expected = format!("overwire: {complaint}\nTry `overwire --help`.\n");
+        assert_eq!(run(arguments), (Some(2), String::new(), expected), "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_busy_port_is_one_line_that_names_it_and_the_way_out() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port().to_string();
+    let (code, output, complaint) = run(&["--port", &port]);
+    assert_eq!((code, output.as_str(), complaint.lines().count()), (Some(1), "", 1), "{complaint}");
+    assert!(complaint.contains(&port) && complaint.contains("--port"), "{complaint}");
+}
+
+#[test]
+fn the_three_things_to_try_work() {
+    let program = Program::start(&[]);
+    let url = format!("http://{}", program.address);
+    assert_eq!(program.line(), "Three things to try:");
+    let things = [program.line(), program.line(), program.line()].map(|line| line.trim_start().to_owned());
+    let page = things[0].strip_prefix(&format!("open {url}")).and_then(|rest| rest.split(' ').next()).unwrap();
+    let answer = program.get(page);
+    assert_eq!((answer.status, answer.field("Content-Type")), (200, Some("text/html; charset=utf-8")));
+
+    let target = things[1].strip_prefix(&format!("curl -N {url}")).unwrap();
+    let mut events = program.connect();
+    assert!(events.send_get(target).head().starts_with("HTTP/1.1 200 "));
+    events.chunk();
+
+    let (target, content) = things[2].strip_prefix(&format!("curl {url}")).unwrap().split_once(" -d '").unwrap();
+    let content = content.strip_suffix('\'').unwrap();
+    let as_curl = format!(
+        "POST {target} HTTP/1.1\r\nHost: {}\r\nUser-Agent: curl/8.5.0\r\nAccept: */*\r\nContent-Length: {}\r\n\
+         Content-Type: application/x-www-form-urlencoded\r\n\r\n{content}",
+        program.address,
+        content.len()
+    );
+    assert_eq!(program.connect().send(as_curl).answer().json()["status"], "sent");
+    assert!(events.chunk_text().contains("hello"), "the one is seen by the other");
+}
+
+/// A folder of this test run's own, with a folder `static` in it; removed at the end.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Self {
+        let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("static-{}", std::process::id()));
+        fs::create_dir_all(path.join("static/inner")).unwrap();
+        Folder(path)
+    }
+
+    fn write(&self, name: &str, content: &str) {
+        fs::write(self.0.join(name), content).unwrap();
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+#[test]
+fn a_static_folder_serves_what_is_edited_in_it_and_nothing_outside() {
+    let folder = Folder::new();
+    folder.write("secret.txt", "secret");
+    folder.write("static/inner/page.html", "first");
+    symlink("../secret.txt", folder.0.join("static/link.txt")).unwrap();
+    symlink("..", folder.0.join("static/up")).unwrap();
+    let program = Program::start(&["--static", folder.0.join("static").to_str().unwrap()]);
+    for content in ["first", "second"] {
+        folder.write("static/inner/page.html", content);
+        let answer = program.get("/inner/page.html");
+        assert_eq!((answer.status, answer.text()), (200, content));
+        assert_eq!(answer.field("Content-Type"), Some("text/html; charset=utf-8"));
+    }
+    let secret = folder.0.join("secret.txt");
+    let absolute = format!("/{}", secret.to_str().unwrap());
+    for target in [
+        "/link.txt",
+        "/up/secret.txt",
+        "/../secret.txt",
+        "/%2e%2e/secret.txt",
+        "/..%2fsecret.txt",
+        "/inner/../../secret.txt",
+        "/inner/%2e%2e/%2e%2e/secret.txt",
+        &absolute,
+        "/inner",
+        "/inner/",
+        "/inner/page.html/",
+        "/index.html", // in the binary, but not in the folder
+    ] {
+        assert_eq!(program.get(target).status, 404, "{target}");
+    }
+}
+
+#[test]
+fn the_log_has_a_line_for_each_request_when_its_answer_is_complete() {
+    let program = Program::start(&["--log"]);
+    let _greeting: Vec<_> = (0..4).map(|_| program.line()).collect();
+    let check = |client: &Client, what: &str, status: &str, bytes: usize| {
+        let (line, peer) = (program.line(), client.stream.local_addr().unwrap());
+        let (time, rest) = line.split_at("Sun, 06 Nov 1994 08:49:37 GMT ".len());
+        assert!(time.ends_with(" GMT ") && time.contains(", "), "{line}");
+        let duration =
+            rest.strip_prefix(&format!("{peer} {what} {status} {bytes} B ")).and_then(|d| d.strip_suffix(" ms"));
+        let duration = duration.unwrap_or_else(|| panic!("{line:?} is not about {peer} {what} {status} {bytes}"));
+        assert!(duration.parse::<f64>().is_ok_and(|duration| duration >= 0.0), "{line}");
+    };
+    let mut client = program.connect();
+    let size = |answer: &Answer| answer.head.len() + answer.content.len();
+    for (target, status) in [("/health?x=%20y", "200"), ("/nothing", "404")] {
+        let answer = client.get(target);
+        check(&client, &format!("GET {target}"), status, size(&answer));
+    }
+
+    let (mut poll, mut stream) = (program.connect(), program.connect());
+    let mut read = stream.send_get("/api/stream").head().len();
+    poll.send_get("/api/poll?client_id=alice");
+    let answer = loop {
+        // The poll is held when the statistics say so; each look at them has its line.
+        let stats = client.get("/api/stats");
+        check(&client, "GET /api/stats", "200", size(&stats));
+        if stats.json()["transports"]["long_poll"]["open"] == 1 {
+            break client.post("/api/send", r#"{"sender": "a", "text": "b"}"#);
+        }
+    };
+    let polled = poll.answer();
+    check(&poll, "GET /api/poll?client_id=alice", "200", size(&polled));
+    check(&client, "POST /api/send", "200", size(&answer));
+    read += stream.read_until("}\n\r\n").len();
+    stream.finish();
+    stream.expect_end();
+    check(&stream, "GET /api/stream", "200", read);
+
+    let mut socket = program.connect();
+    let head = socket.upgrade("/api/ws");
+    socket.send_frame(Opcode::Close, "");
+    assert_eq!(socket.frame().close().0, 1005);
+    check(&socket, "GET /api/ws", "101", head.len() + 2);
+
+    let mut hung_up = program.connect();
+    hung_up.send_get("/api/poll?client_id=alice").finish();
+    hung_up.expect_end();
+    check(&hung_up, "GET /api/poll?client_id=alice", "-", 0);
+
+    let mut refused = program.connect();
+    let answer = refused.send("GET / HTTP/1.1\r\n\r\n").answer();
+    check(&refused, "- -", "400", size(&answer));
+}
+
+#[test]
+fn an_origin_and_a_host_are_allowed_by_name() {
+    let arguments =
+        ["--allow-origin", "https://a.example", "--allow-host", "chat.example", "--allow-host", "b.example"];
+    let program = Program::start(&arguments);
+    let send = |fields: &str| {
+        let content = r#"{"sender": "a", "text": "b"}"#;
+        let request =
+            format!("POST /api/send HTTP/1.1\r\n{fields}\r\nContent-Length: {}\r\n\r\n{content}", content.len());
+        program.connect().send(request).answer()
+    };
+    for (fields, status, allowed) in [
+        ("Host: localhost", 200, None),
+        ("Host: chat.example:8000", 200, None),
+        ("Host: B.Example", 200, None),
+        ("Host: c.example", 421, None),
+        ("Host: localhost\r\nOrigin: https://a.example", 200, Some("https://a.example")),
+        ("Host: localhost\r\nOrigin: https://c.example", 403, None),
+        ("Host: localhost\r\nOrigin: http://localhost", 200, None),
+    ] {
+        let answer = send(fields);
+        assert_eq!((answer.status, answer.field("Access-Control-Allow-Origin")), (status, allowed), "{fields}");
+    }
+    assert_eq!(send("Host: localhost").field("Vary"), Some("Origin"));
+}
+
+#[test]
+fn either_signal_ends_it_in_an_orderly_way() {
+    for name in ["INT", "TERM"] {
+        let program = Program::start(&[]);
+        let _greeting: Vec<_> = (0..4).map(|_| program.line()).collect();
+        let [mut poll, mut stream, mut events, mut idle, mut socket] = [(); 5].map(|()| program.connect());
+        poll.send_get("/api/poll?client_id=alice");
+        stream.send_get("/api/stream").head();
+        events.send_get("/api/events").head();
+        events.chunk();
+        idle.get("/health");
+        socket.upgrade("/api/ws");
+        program.wait_for_open("long_poll", 1);
+        program.signal(name);
+        assert_eq!(poll.answer().json()["timeout"], true);
+        assert_eq!((stream.chunk(), events.chunk()), (None, None));
+        let close = socket.frame();
+        assert_eq!(close.close().0, 1001);
+        socket.send_frame(Opcode::Close, &close.payload);
+        for mut client in [poll, stream, events, idle, socket] {
+            client.expect_end();
+        }
+        assert_eq!(program.exit_code(), Some(0), "{name}");
+    }
+}

@@ -1,0 +1,262 @@
+//! The import rule: a module knows the layers below its own, and nothing of those above. The source is
+//! read as text, so a violation is told with its file and line.
+
+use std::fs;
+use std::path::Path;
+
+/// The layers from the bottom up, as the table in `src/lib.rs` lists them.
+const LAYERS: [&[&str]; 6] = [
+    &["bytes", "slab", "limits", "random"],
+    &["http", "sse", "websocket"],
+    &["feed", "timers", "outbox", "signals", "access_log"],
+    &["connection"],
+    &["event_loop"],
+    &["server"],
+];
+
+/// Who may use a neighbour of its own layer.
+const NEIGHBOURS: [(&str, &str); 2] = [("sse", "http"), ("websocket", "http")];
+
+/// The event loop's own: no part of the public API, and the server uses nothing else.
+const PRIVATE: [&str; 2] = ["signals", "access_log"];
+
+/// What only some modules may mention.
+const CONFINED: [(&str, &[&str]); 5] = [
+    ("mio", &["event_loop"]),
+    ("unsafe", &["signals"]),
+    ("net", &["event_loop", "signals", "access_log", "server"]),
+    ("SystemTime", &["event_loop", "access_log", "server"]),
+    ("Instant::now", &["event_loop"]),
+];
+
+/// What a program may begin a path of a `use` with.
+const PROGRAM_ROOTS: [&str; 6] = ["std", "overwire", "serde_json", "self", "super", "crate"];
+
+fn layer_of(module: &str) -> Option<usize> {
+    LAYERS.iter().position(|layer| layer.contains(&module))
+}
+
+fn may_import(from: &str, to: &str) -> bool {
+    from == to
+        || NEIGHBOURS.contains(&(from, to))
+        || (layer_of(to) < layer_of(from) && !(from == "server" && PRIVATE.contains(&to)))
+}
+
+/// `src/http/request.rs` belongs to `http`, as does `src/http/mod.rs`.
+fn module_of(path: &str) -> Option<&str> {
+    let module = path.strip_prefix("src/")?;
+    Some(module.split('/').next()?.trim_end_matches(".rs"))
+}
+
+/// How many `super` lead from the file's module to the root.
+fn depth_of(path: &str) -> usize {
+    path.matches('/').count() - usize::from(path.ends_with("/mod.rs"))
+}
+
+/// The source without its comments, line by line.
+fn code_of(source: &str) -> String {
+    let lines = source.lines().map(|line| match line.trim_start().starts_with("//") {
+        true => "",
+        false => line.split(" // ").next().unwrap_or_default(),
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+fn is_of_identifier(character: char) -> bool {
+    character.is_alphanumeric() || character == '_'
+}
+
+fn identifier(text: &str) -> &str {
+    text.split(|character| !is_of_identifier(character)).next().unwrap_or_default()
+}
+
+/// Where `word` stands in `code` by itself, not as a part of a longer identifier.
+fn find_word<'a>(code: &'a str, word: &'a str) -> impl Iterator<Item = usize> + 'a {
+    code.match_indices(word).map(|(at, _)| at).filter(move |&at| {
+        !code[..at].ends_with(is_of_identifier) && !code[at + word.len()..].starts_with(is_of_identifier)
+    })
+}
+
+/// The first segments of a path, or of each path in a group: of `{http::{self, list}, sse}`, `http` and `sse`.
+fn first_segments(text: &str) -> Vec<&str> {
+    let Some(group) = text.strip_prefix('{') else { return vec![identifier(text)] };
+    let (mut segments, mut depth, mut begins) = (Vec::new(), 0, true);
+    for (at, character) in group.char_indices() {
+        match character {
+            '{' => depth += 1,
+            '}' if depth == 0 => break,
+            '}' => depth -= 1,
+            ',' if depth == 0 => begins = true,
+            _ if begins && !character.is_whitespace() => {
+                segments.push(identifier(&group[at..]));
+                begins = false;
+            }
+            _ => {}
+        }
+    }
+    segments
+}
+
+/// The modules that a file names, each with its position in the code.
+fn imports<'a>(path: &str, code: &'a str) -> Vec<(usize, &'a str)> {
+    let mut found = Vec::new();
+    for at in find_word(code, "crate").filter(|at| code[at + 5..].starts_with("::")) {
+        found.extend(first_segments(&code[at + 7..]).into_iter().map(|module| (at, module)));
+    }
+    for at in find_word(code, "super").filter(|at| !code[..*at].ends_with("super::")) {
+        let rest = code[at..].trim_start_matches("super::");
+        let supers = (code.len() - at - rest.len()) / "super::".len();
+        if supers >= depth_of(path) {
+            let modules = first_segments(rest).into_iter().filter(|name| layer_of(name).is_some());
+            found.extend(modules.map(|module| (at, module)));
+        }
+    }
+    found
+}
+
+/// What a file does that its layer may not.
+fn violations(path: &str, source: &str) -> Vec<String> {
+    let code = code_of(source);
+    let mut found = Vec::new();
+    let mut complain = |at: usize, complaint: String| {
+        found.push(format!("{path}:{}: {complaint}", code[..at].matches('\n').count() + 1));
+    };
+    let module = module_of(path).filter(|module| !matches!(*module, "main" | "bin"));
+    // A program may have sockets and clocks of its own.
+    let confined = if module.is_some() { &CONFINED[..] } else { &CONFINED[..2] };
+    for (word, modules) in confined.iter().filter(|(_, modules)| !module.is_some_and(|own| modules.contains(&own))) {
+        // A test of what takes the time as an argument needs a time to begin with.
+        let tests = if *word == "Instant::now" { code.find("#[cfg(test)]\nmod tests") } else { None };
+        let places = find_word(&code[..tests.unwrap_or(code.len())], word);
+        places.for_each(|at| complain(at, format!("{word} belongs in {}", modules.join(", "))));
+    }
+    match module {
+        None => {
+            for (at, _) in code.match_indices("\nuse ") {
+                let root = identifier(&code[at + 5..]);
+                if !PROGRAM_ROOTS.contains(&root) {
+                    complain(at + 1, format!("a program uses overwire, not {root}"));
+                }
+            }
+        }
+        Some("lib") => {}
+        Some(module) if layer_of(module).is_none() => complain(0, format!("{module} is in no layer")),
+        Some(module) => {
+            for (at, import) in imports(path, &code) {
+                match layer_of(import) {
+                    None => complain(at, format!("crate::{import} is no module of a layer")),
+                    Some(_) if may_import(module, import) => {}
+                    Some(_) => complain(at, format!("{module} uses {import}, which is not below it")),
+                }
+            }
+        }
+    }
+    found
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
+}
+
+/// Every Rust file below a folder, which need not be there.
+fn files_below(folder: &str, files: &mut Vec<String>) {
+    let entries = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(folder));
+    for entry in entries.into_iter().flatten().map(Result::unwrap) {
+        let path = format!("{folder}/{}", entry.file_name().to_str().unwrap());
+        if entry.file_type().unwrap().is_dir() {
+            files_below(&path, files);
+        } else if path.ends_with(".rs") {
+            files.push(path);
+        }
+    }
+}
+
+#[test]
+fn imports_go_down_only() {
+    let mut files = Vec::new();
+    files_below("src", &mut files);
+    files_below("lessons", &mut files);
+    assert!(files.len() > 25, "{files:?}");
+    let violations: Vec<_> = files.iter().flat_map(|path| violations(path, &read(path))).collect();
+    assert!(violations.is_empty(), "\n{}", violations.join("\n"));
+}
+
+#[test]
+fn a_planted_violation_is_found() {
+    for (path, source, complaint) in [
+        ("src/http/request.rs", "\nuse crate::feed::Feed;", "2: http uses feed, which is not below it"),
+        ("src/http/request.rs", "use super::super::sse;", "1: http uses sse, which is not below it"),
+        (
+            "src/http/mod.rs",
+            "use super::{\n  bytes,\n  timers::Timers,\n};",
+            "1: http uses timers, which is not below it",
+        ),
+        ("src/slab.rs", "use crate::bytes::Shared;", "1: slab uses bytes, which is not below it"),
+        (
+            "src/sse.rs",
+            "use crate::{bytes::{Parse, Shared}, websocket};",
+            "1: sse uses websocket, which is not below it",
+        ),
+        ("src/feed.rs", "fn f() { crate::outbox::x() }", "1: feed uses outbox, which is not below it"),
+        ("src/server/rooms.rs", "use crate::signals;", "1: server uses signals, which is not below it"),
+        ("src/server/rooms.rs", "use crate::Limits;", "1: crate::Limits is no module of a layer"),
+        ("src/wire.rs", "", "1: wire is in no layer"),
+        ("src/connection.rs", "//\nlet now = Instant::now();", "2: Instant::now belongs in event_loop"),
+        (
+            "src/connection.rs",
+            "use std::{io, net::TcpStream};",
+            "1: net belongs in event_loop, signals, access_log, server",
+        ),
+        ("src/lib.rs", "#![deny(unsafe_code)]\nunsafe {}", "2: unsafe belongs in signals"),
+        ("src/main.rs", "use mio::Poll;", "1: mio belongs in event_loop"),
+        (
+            "lessons/02-polling/main.rs",
+            "use overwire::http;\nuse httparse::Request;",
+            "2: a program uses overwire, not httparse",
+        ),
+    ] {
+        assert!(
+            violations(path, source).contains(&format!("{path}:{complaint}")),
+            "{path}: {:?}",
+            violations(path, source)
+        );
+    }
+}
+
+#[test]
+fn what_is_allowed_is_not_found() {
+    for (path, source) in [
+        ("src/http/request.rs", "use super::chunked::ChunkError;\nuse crate::bytes::Parse; // not crate::feed"),
+        (
+            "src/websocket/message.rs",
+            "/// See crate::event_loop.\nuse crate::http::Response;\nuse super::super::bytes;",
+        ),
+        ("src/server/routes.rs", "use crate::server::params::ApiError;\nuse super::{Call, Server};"),
+        ("src/connection.rs", "fn unsafe_code() {}\n#[cfg(test)]\nmod tests {\n  let now = Instant::now();\n}"),
+        ("src/main.rs", "use std::net::SocketAddr;\nuse overwire::server::Config;\nserde_json::json!(null);"),
+    ] {
+        assert_eq!(violations(path, source), [""; 0], "{path}");
+    }
+}
+
+#[test]
+fn the_map_in_the_library_shows_the_same_layers() {
+    let map = read("src/lib.rs");
+    let rows = map.lines().filter_map(|line| line.strip_prefix("//! | ")).filter(|row| row.contains('`'));
+    let first_cells = rows.map(|row| row.split(" | ").next().unwrap_or_default());
+    let layers = first_cells.map(|cell| cell.split('`').skip(1).step_by(2).collect::<Vec<_>>());
+    assert_eq!(layers.collect::<Vec<_>>(), LAYERS.map(<[_]>::to_vec));
+}
+
+#[test]
+fn there_are_five_dependencies() {
+    let manifest = read("Cargo.toml");
+    let heading = |line: &str| line.starts_with('[');
+    let headings: Vec<_> = manifest.lines().filter(|line| heading(line) && line.contains("dependencies")).collect();
+    assert_eq!(headings, ["[dependencies]", "[dev-dependencies]"]);
+    let section =
+        manifest.lines().skip_while(|line| *line != "[dependencies]").skip(1).take_while(|line| !heading(line));
+    let mut names: Vec<_> = section.filter_map(|line| line.split_once(" = ").map(|(name, _)| name)).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["base64", "httparse", "mio", "serde_json", "sha1"]);
+}

@@ -1,0 +1,337 @@
+//! Isolated connections: a mailbox each, read by a poll, an event stream or a WebSocket.
+
+mod common;
+
+use common::{Answer, Client, TestServer};
+use overwire::sse;
+use overwire::websocket::Opcode;
+use serde_json::{Value, json};
+
+const UNKNOWN: &str = "1b4e28ba-2fa1-4d3b-8a5e-3f6c9d0e7b21";
+
+/// A new mailbox's `connection_id`.
+fn open(server: &TestServer) -> String {
+    id_of(&server.post("/poll", "{}").json())
+}
+
+fn id_of(answer: &Value) -> String {
+    answer["connection_id"].as_str().unwrap_or_else(|| panic!("no connection_id: {answer}")).to_owned()
+}
+
+fn poll(server: &TestServer, id: &str) -> Answer {
+    server.post("/poll", &json!({ "connection_id": id }).to_string())
+}
+
+/// A poll that is held by now; it is the only one.
+fn hold(server: &TestServer, id: &str) -> Client {
+    let mut client = server.connect();
+    client.send_post("/poll", &json!({ "connection_id": id }).to_string());
+    server.wait_for_open("long_poll", 1);
+    client
+}
+
+/// Sends a text to a mailbox by one of the two ways.
+fn text(server: &TestServer, path: &str, id: &str, text: &str) -> Answer {
+    server.post(path, &json!({ "connection_id": id, "text": text }).to_string())
+}
+
+/// Begins an event stream; its first event.
+fn events(server: &TestServer, last_event_id: &str) -> (Client, sse::Event) {
+    let mut client = server.connect();
+    let field = if last_event_id.is_empty() { String::new() } else { format!("Last-Event-ID: {last_event_id}\r\n") };
+    let head = client.send(format!("GET /sse HTTP/1.1\r\nHost: localhost\r\n{field}\r\n")).head();
+    assert!(head.starts_with("HTTP/1.1 200 ") && head.contains("Content-Type: text/event-stream\r\n"), "{head}");
+    let first = event(&mut client);
+    (client, first)
+}
+
+/// The next event, which must be a chunk of its own.
+fn event(client: &mut Client) -> sse::Event {
+    let events = sse::Reader::default().read(&client.chunk().expect("not the last-chunk"));
+    <[_; 1]>::try_from(events).expect("one event in a chunk").into_iter().next().unwrap()
+}
+
+fn data(event: &sse::Event) -> Value {
+    serde_json::from_str(&event.data).unwrap()
+}
+
+/// Message and type, which nearly every answer has.
+fn said(answer: &Value) -> (&str, &str) {
+    (answer["message"].as_str().unwrap_or_default(), answer["type"].as_str().unwrap_or_default())
+}
+
+#[test]
+fn a_poll_without_an_id_connects() {
+    let server = TestServer::start();
+    let mut ids = ["", "{}", r#"{"connection_id": null, "color": "red"}"#].map(|content| {
+        let answer = server.post("/poll", content);
+        assert_eq!((answer.status, answer.field("Cache-Control")), (200, Some("no-store")));
+        assert_eq!(answer.json(), json!({ "connection_id": id_of(&answer.json()), "type": "timeout" }));
+        id_of(&answer.json())
+    });
+    ids.sort();
+    assert!(ids[0] != ids[1] && ids[1] != ids[2], "{ids:?}");
+    assert!(ids.iter().all(|id| id.len() == 36 && &id[14..15] == "4"), "{ids:?}");
+}
+
+#[test]
+fn a_text_is_answered_at_once_and_queued() {
+    let server = TestServer::start();
+    let id = open(&server);
+    let sent = text(&server, "/poll", &id, "hello").json();
+    assert!(sent["timestamp"].as_f64().unwrap() > 1.6e9 && sent["id"].is_string(), "{sent}");
+    assert_eq!((said(&sent), id_of(&sent)), (("hello", "message"), id.clone()));
+    let queued = poll(&server, &id).json();
+    assert_eq!((said(&queued), &queued["id"], id_of(&queued)), (("hello", "queued_message"), &sent["id"], id));
+    let with_a_new_mailbox = server.post("/poll", r#"{"text": "first"}"#).json();
+    assert_eq!(said(&poll(&server, &id_of(&with_a_new_mailbox)).json()), ("first", "queued_message"));
+}
+
+#[test]
+fn queued_texts_come_one_by_one_and_the_oldest_first() {
+    let server = TestServer::start();
+    let id = open(&server);
+    for (path, words) in [("/poll", "1"), ("/sse/message", "2"), ("/poll", "3")] {
+        text(&server, path, &id, words);
+    }
+    for words in ["1", "2", "3"] {
+        assert_eq!(said(&poll(&server, &id).json()), (words, "queued_message"));
+    }
+    let mut held = hold(&server, &id);
+    text(&server, "/poll", &id, "4");
+    assert_eq!(said(&held.answer().json()), ("4", "new_message"));
+    hold(&server, &id); // it was given that one
+}
+
+#[test]
+fn a_poll_goes_on_from_its_cursor_and_is_told_what_is_missing() {
+    let server = TestServer::start();
+    let id = open(&server);
+    let cursor = |answer: &Answer| answer.json()["id"].as_str().unwrap().to_owned();
+    let resume =
+        |from: &str| server.post("/poll", &json!({ "connection_id": id, "last_message_id": from }).to_string()).json();
+    let first = cursor(&text(&server, "/poll", &id, "1"));
+    let second = cursor(&text(&server, "/poll", &id, "2"));
+    for _ in 0..2 {
+        assert_eq!((said(&resume(&first)).0, resume(&first).get("recovered")), ("2", None));
+    }
+    for number in 3..=102 {
+        text(&server, "/poll", &id, &number.to_string());
+    }
+    for (from, recovered) in [(&second, None), (&first, Some(&json!(false)))] {
+        let oldest = resume(from);
+        assert_eq!((said(&oldest).0, oldest.get("recovered")), ("3", recovered), "a hundred are retained");
+    }
+    assert_eq!(poll(&server, &id).json().get("recovered"), None, "it was told once");
+}
+
+#[test]
+fn a_poll_is_held_for_thirty_seconds() {
+    let server = TestServer::start();
+    let id = open(&server);
+    let mut held = hold(&server, &id);
+    server.advance(28);
+    server.wait_for_open("long_poll", 1);
+    server.advance(2);
+    assert_eq!(held.answer().json(), json!({ "type": "timeout", "connection_id": id }));
+}
+
+#[test]
+fn a_second_poll_releases_the_first_one_at_once() {
+    let server = TestServer::start();
+    let id = open(&server);
+    let mut first = hold(&server, &id);
+    let mut second = server.connect();
+    second.send_post("/poll", &json!({ "connection_id": id }).to_string());
+    assert_eq!(first.answer().json(), json!({ "type": "timeout", "superseded": true, "connection_id": id }));
+    text(&server, "/poll", &id, "hello");
+    assert_eq!(said(&second.answer().json()), ("hello", "new_message"));
+}
+
+#[test]
+fn a_mailbox_expires_a_minute_after_the_last_sign_of_life() {
+    let server = TestServer::start();
+    let idle = open(&server);
+    server.advance(58);
+    text(&server, "/poll", &idle, "still here");
+    server.advance(58);
+    assert_eq!(said(&poll(&server, &idle).json()), ("still here", "queued_message"));
+    server.advance(60);
+    for id in [&idle, UNKNOWN] {
+        for answer in [poll(&server, id), text(&server, "/poll", id, "x"), text(&server, "/sse/message", id, "x")] {
+            assert_eq!((answer.status, &answer.json()["type"]), (404, &"error".into()), "{answer:?}");
+            assert!(answer.json()["error"].as_str().unwrap().contains("connection_id: unknown or expired"));
+        }
+    }
+}
+
+#[test]
+fn a_held_poll_and_an_open_stream_keep_their_mailboxes_alive() {
+    let server = TestServer::start();
+    let polled = open(&server);
+    let (mut stream, hello) = events(&server, "");
+    let mut held = hold(&server, &polled);
+    let statuses = server.get("/api/stats").json()["mailboxes"].take();
+    assert_eq!(statuses, json!({ "connected": 1, "waiting": 1, "idle": 0 }));
+    for _ in 0..2 {
+        server.advance(15);
+        event(&mut stream);
+    }
+    held.answer(); // it was held for 30 s: only now the minute begins
+    for beat in 3..=5 {
+        server.advance(15);
+        assert_eq!(said(&data(&event(&mut stream))).0, format!("Message {beat}"));
+    }
+    assert_eq!(text(&server, "/poll", &polled, "x").status, 200);
+    assert_eq!(text(&server, "/sse/message", &id_of(&data(&hello)), "x").status, 202);
+    assert_eq!(said(&data(&event(&mut stream))), ("x", "message"));
+}
+
+#[test]
+fn a_hung_up_poll_consumes_nothing() {
+    let server = TestServer::start();
+    let id = open(&server);
+    for words in ["1", "2", "3"] {
+        drop(hold(&server, &id)); // the hang-up reaches the server in front of the text
+        text(&server, "/sse/message", &id, words);
+        assert_eq!(said(&poll(&server, &id).json()), (words, "queued_message"));
+    }
+}
+
+#[test]
+fn nobody_sees_the_mailbox_of_another() {
+    let server = TestServer::start();
+    let (alice, bob) = (open(&server), open(&server));
+    let mut held = hold(&server, &bob);
+    let (mut stream, _) = events(&server, "");
+    text(&server, "/poll", &alice, "for alice");
+    text(&server, "/poll", &bob, "for bob");
+    assert_eq!(said(&held.answer().json()).0, "for bob");
+    assert_eq!(said(&poll(&server, &alice).json()).0, "for alice");
+    server.advance(15);
+    assert_eq!(said(&data(&event(&mut stream))), ("Message 1", "heartbeat"), "nothing came before it");
+}
+
+#[test]
+fn an_event_stream_connects_carries_texts_and_beats() {
+    let server = TestServer::start();
+    let (mut stream, hello) = events(&server, "");
+    let id = id_of(&data(&hello));
+    assert_eq!(data(&hello), json!({ "message": "Connected", "connection_id": id, "type": "connected" }));
+    let answer = text(&server, "/sse/message", &id, "a\r\nb\u{2028}🦀");
+    let cursor = answer.json()["id"].as_str().unwrap().to_owned();
+    assert_eq!((answer.status, answer.json()), (202, json!({ "status": "queued", "id": cursor })));
+    let message = event(&mut stream);
+    assert_eq!((said(&data(&message)), &message.id), (("a\r\nb\u{2028}🦀", "message"), &cursor));
+    for beat in ["Message 1", "Message 2", "Message 3"] {
+        server.advance(15);
+        let expected = json!({ "message": beat, "connection_id": id, "type": "heartbeat" });
+        let event = event(&mut stream);
+        assert_eq!((data(&event), event.id.as_str()), (expected, ""), "a heartbeat is no position");
+    }
+}
+
+#[test]
+fn an_event_stream_resumes_its_mailbox_by_the_last_event_id() {
+    let server = TestServer::start();
+    let (stream, hello) = events(&server, "");
+    let id = id_of(&data(&hello));
+    drop(stream);
+    server.wait_for_open("sse", 0);
+    for words in ["1", "2"] {
+        text(&server, "/sse/message", &id, words);
+    }
+    let (mut resumed, again) = events(&server, &hello.id);
+    assert_eq!(data(&again), data(&hello), "the same connection_id, and nothing is missing");
+    let first = event(&mut resumed);
+    assert_eq!((said(&data(&first)).0, said(&data(&event(&mut resumed))).0), ("1", "2"));
+
+    let (mut newest, _) = events(&server, &first.id);
+    assert_eq!(said(&data(&event(&mut newest))).0, "2", "from its own position");
+    assert_eq!(resumed.chunk(), None, "the newest reader wins");
+}
+
+#[test]
+fn an_event_stream_that_cannot_resume_says_so() {
+    let server = TestServer::start();
+    let (stream, hello) = events(&server, "");
+    let id = id_of(&data(&hello));
+    drop(stream);
+    server.wait_for_open("sse", 0);
+    for number in 1..=101 {
+        text(&server, "/sse/message", &id, &number.to_string());
+    }
+    let (mut behind, again) = events(&server, &hello.id);
+    assert_eq!((id_of(&data(&again)), &data(&again)["recovered"]), (id.clone(), &false.into()));
+    assert_eq!(said(&data(&event(&mut behind))).0, "2", "the oldest of the hundred that are retained");
+    drop(behind);
+    server.wait_for_open("sse", 0);
+    server.advance(60);
+    let (_stream, expired) = events(&server, &hello.id);
+    assert_eq!((id_of(&data(&expired)) != id, &data(&expired)["recovered"]), (true, &false.into()));
+}
+
+#[test]
+fn a_websocket_beats_at_once_and_gives_back_what_is_said() {
+    let server = TestServer::start();
+    let mut socket = server.websocket("/ws");
+    let beat = socket.message().json();
+    let id = id_of(&beat);
+    assert_eq!(said(&beat), ("Message 1", "heartbeat"));
+    let message = socket.send_text(r#"{"message": "hello", "color": "red"}"#).message().json();
+    assert_eq!((said(&message), id_of(&message)), (("hello", "user_message"), id.clone()));
+    assert!(message["timestamp"].as_f64().unwrap() > 1.6e9, "{message}");
+    for wrong in ["hello", "[]", "{}", r#"{"message": 5}"#, r#"{"message": ""}"#] {
+        let answer = socket.send_text(wrong).message().json();
+        assert!(answer["type"] == "error" && answer["error"].is_string(), "{wrong}: {answer}");
+    }
+    assert_eq!(socket.send_frame(Opcode::Binary, r#"{"message": "x"}"#).message().json()["type"], "error");
+    assert_eq!(text(&server, "/sse/message", &id, "from outside").status, 202);
+    assert_eq!(said(&socket.message().json()), ("from outside", "user_message"));
+    server.advance(15);
+    assert_eq!(said(&socket.message().json()), ("Message 2", "heartbeat"));
+}
+
+#[test]
+fn a_deleted_mailbox_lets_go_of_its_reader() {
+    let server = TestServer::start();
+    let delete = |id: &str| {
+        let request = format!("DELETE /api/client/{id} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        server.connect().send(request).answer().status
+    };
+    let polled = open(&server);
+    let mut held = hold(&server, &polled);
+    let (mut stream, hello) = events(&server, "");
+    let mut socket = server.websocket("/ws");
+    let ids = [polled, id_of(&data(&hello)), id_of(&socket.message().json())];
+    assert_eq!(ids.each_ref().map(|id| delete(id)), [200; 3]);
+    assert_eq!((&held.answer().json()["type"], stream.chunk()), (&"timeout".into(), None));
+    assert_eq!(socket.message().close().0, 1000);
+    assert_eq!(ids.each_ref().map(|id| delete(id)), [404; 3]);
+}
+
+#[test]
+fn a_wrong_parameter_is_named() {
+    let server = TestServer::start();
+    let long = |name: &str, count| json!({ "connection_id": UNKNOWN, name: "x".repeat(count) }).to_string();
+    for (path, content, start) in [
+        ("/poll", "hello", "the content is not JSON"),
+        ("/poll", "[]", "expected a JSON object, not []"),
+        ("/poll", r#"{"connection_id": 5}"#, "connection_id: expected a string of 1 to 128 characters, not 5"),
+        ("/poll", r#"{"connection_id": ""}"#, r#"connection_id: expected a string of 1 to 128 characters, not """#),
+        ("/poll", &long("connection_id", 129), "connection_id: expected a string of 1 to 128 characters, not \"xxx"),
+        ("/poll", r#"{"text": ["a"]}"#, r#"text: expected a string of 1 to 65536 characters, not ["a"]"#),
+        ("/poll", r#"{"text": ""}"#, "text: expected a string of 1 to 65536 characters"),
+        ("/poll", &long("text", 65_537), "text: expected a string of 1 to 65536 characters"),
+        ("/sse/message", "", "connection_id: expected a string of 1 to 128 characters, but it is missing"),
+        ("/sse/message", r#"{"connection_id": "x"}"#, "text: expected a string of 1 to 65536 characters, but it is"),
+    ] {
+        let answer = server.post(path, content);
+        let sentence = answer.json()["error"].as_str().unwrap().to_owned();
+        assert!(answer.status == 400 && sentence.starts_with(start), "{path} {start:?}: {} {sentence}", answer.status);
+    }
+    for request in ["GET /sse?last_event_id=7 HTTP/1.1\r\n", "GET /sse HTTP/1.1\r\nLast-Event-ID: 7\r\n"] {
+        let answer = server.connect().send(format!("{request}Host: localhost\r\n\r\n")).answer();
+        assert_eq!((answer.status, answer.text().contains("expected the id of a message")), (400, true), "{answer:?}");
+    }
+}

@@ -1,0 +1,84 @@
+//! SIGTERM while a thousand connections of every kind are open: each of them gets an end that it
+//! understands, and the process exits with 0. The only test of its file, because it has so many
+//! files open.
+
+mod common;
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use common::Client;
+
+const OF_EACH: usize = 200;
+
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn start() -> (Running, SocketAddr) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_overwire"));
+    let mut child = command.args(["--port", "0"]).stdout(Stdio::piped()).spawn().expect("the binary starts");
+    let mut line = String::new();
+    BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    let address = line.trim().rsplit('/').next().unwrap().parse().unwrap();
+    (Running(child), address)
+}
+
+/// So many clients, each of which has done `prepare`.
+fn clients(address: SocketAddr, prepare: impl Fn(usize, &mut Client)) -> Vec<Client> {
+    let connect = |number| {
+        let mut client = Client::connect(address);
+        prepare(number, &mut client);
+        client
+    };
+    (0..OF_EACH).map(connect).collect()
+}
+
+#[test]
+fn a_thousand_connections_are_ended_as_each_understands_it() {
+    let (mut server, address) = start();
+    let polls = clients(address, |number, client| {
+        client.send_get(&format!("/api/poll?client_id={number}"));
+    });
+    let streams = clients(address, |_, client| {
+        client.send_get("/api/stream").head();
+    });
+    let events = clients(address, |_, client| {
+        client.send_get("/api/events").head();
+        client.chunk();
+    });
+    let sockets = clients(address, |_, client| drop(client.upgrade("/api/ws")));
+    let idle = clients(address, |_, client| drop(client.get("/health")));
+    let mut watcher = Client::connect(address);
+    let open = |stats: &serde_json::Value| stats["transports"]["long_poll"]["open"] == OF_EACH;
+    while !open(&watcher.get("/api/stats").json()) {}
+
+    let began = Instant::now();
+    let killed = Command::new("kill").args(["-TERM", &server.0.id().to_string()]).status().unwrap();
+    assert!(killed.success());
+    for mut poll in polls {
+        let answer = poll.answer();
+        assert_eq!((answer.status, &answer.json()["timeout"]), (200, &true.into()));
+    }
+    for mut stream in streams.into_iter().chain(events) {
+        assert_eq!(stream.chunk(), None, "the last-chunk");
+    }
+    for mut socket in sockets {
+        let close = socket.message();
+        assert_eq!(close.close().0, 1001);
+        socket.send_frame(close.opcode, &close.payload);
+        socket.expect_end();
+    }
+    for mut idle in idle {
+        idle.expect_end();
+    }
+    assert_eq!(server.0.wait().unwrap().code(), Some(0));
+    assert!(began.elapsed() < Duration::from_secs(5), "all of them answered, so there was nothing to wait for");
+}

@@ -1,0 +1,305 @@
+//! Streams of a room: lines, server-sent events and WebSocket frames, left and resumed by cursor.
+
+mod common;
+
+use common::{Client, TestServer};
+use overwire::sse;
+use overwire::websocket::{self, Opcode};
+use serde_json::{Value, json};
+
+const FOREIGN: &str = "00000000-0000-8000-8000-000000000007";
+
+/// Begins a stream and reads its head; for `/api/events`, `last_event_id` goes into the field.
+fn begin(server: &TestServer, target: &str, last_event_id: Option<&str>) -> (Client, String) {
+    let mut client = server.connect();
+    let field = last_event_id.map(|id| format!("Last-Event-ID: {id}\r\n")).unwrap_or_default();
+    let head = client.send(format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n{field}\r\n")).head();
+    (client, head)
+}
+
+/// The next event, which must be a whole chunk: with what the stream said before it, if it had no data.
+fn event(client: &mut Client) -> sse::Event {
+    let mut reader = sse::Reader::default();
+    loop {
+        match &reader.read(&client.chunk().expect("not the last-chunk"))[..] {
+            [] => {}
+            [event] => return event.clone(),
+            more => panic!("more than one event in a chunk: {more:?}"),
+        }
+    }
+}
+
+/// Every transport that a room can be read over, by its path and the parameter of its cursor.
+const TRANSPORTS: [(&str, &str); 5] = [
+    ("/api/stream", "last_message_id"),
+    ("/api/events", "last_event_id"),
+    ("/api/ws", "last_message_id"),
+    ("/api/poll", "client_id=nomad&last_message_id"),
+    ("/api/messages", "last_message_id"),
+];
+
+/// Connects over a streaming transport.
+fn connect(server: &TestServer, path: &str, parameter: &str, cursor: &str) -> Client {
+    let target = format!("{path}?{parameter}={cursor}");
+    if path == "/api/ws" { server.websocket(&target) } else { begin(server, &target, None).0 }
+}
+
+/// The next message, or notice, on a streaming transport.
+fn next_message(client: &mut Client, path: &str) -> Value {
+    match path {
+        "/api/ws" => client.message().json(),
+        "/api/events" => serde_json::from_str(&event(client).data).unwrap(),
+        _ => serde_json::from_str(&client.chunk_text()).unwrap(),
+    }
+}
+
+/// A client that goes from one transport to another and takes its position along.
+struct Nomad<'a> {
+    server: &'a TestServer,
+    position: String,
+    texts: Vec<String>,
+    /// How many messages have been published, with their numbers as texts.
+    published: usize,
+}
+
+impl Nomad<'_> {
+    fn publish(&mut self, count: usize) {
+        for _ in 0..count {
+            self.server.publish("general", &self.published.to_string());
+            self.published += 1;
+        }
+    }
+
+    fn take(&mut self, message: &Value) {
+        self.position = message["id"].as_str().unwrap_or_else(|| panic!("no message: {message}")).to_owned();
+        self.texts.push(message["text"].as_str().unwrap().to_owned());
+    }
+
+    /// Reads messages from before its coming and some that are published while it is there, and hangs up
+    /// on the rest.
+    fn visit(&mut self, (path, parameter): (&str, &str)) {
+        self.publish(2);
+        if matches!(path, "/api/poll" | "/api/messages") {
+            let answer = self.server.get(&format!("{path}?{parameter}={}", self.position)).json();
+            assert_eq!(answer["recovered"], true);
+            answer["messages"].as_array().unwrap().iter().for_each(|message| self.take(message));
+            return;
+        }
+        let mut client = connect(self.server, path, parameter, &self.position);
+        self.publish(3);
+        for _ in 0..4 {
+            self.take(&next_message(&mut client, path));
+        }
+    }
+}
+
+#[test]
+fn a_client_that_changes_its_transport_loses_and_repeats_nothing() {
+    let server = TestServer::start();
+    let position = server.publish("general", "the beginning");
+    let mut nomad = Nomad { server: &server, position, texts: Vec::new(), published: 0 };
+    for first in 0..TRANSPORTS.len() {
+        for step in 0..TRANSPORTS.len() {
+            nomad.visit(TRANSPORTS[(first + step) % TRANSPORTS.len()]);
+        }
+    }
+    nomad.visit(TRANSPORTS[4]);
+    let all: Vec<_> = (0..nomad.published).map(|number| number.to_string()).collect();
+    assert_eq!(nomad.texts, all);
+}
+
+#[test]
+fn a_cursor_that_is_not_known_gets_a_notice_and_everything_retained() {
+    let server = TestServer::start();
+    server.publish("general", "1");
+    for (path, parameter) in &TRANSPORTS[..3] {
+        let mut client = connect(&server, path, parameter, FOREIGN);
+        assert_eq!(next_message(&mut client, path), json!({ "type": "notice", "recovered": false }), "{path}");
+        assert_eq!(next_message(&mut client, path)["text"], "1", "{path}");
+    }
+    let (mut client, _) = begin(&server, "/api/events?room=empty", Some(FOREIGN));
+    let notice = event(&mut client);
+    assert_eq!(notice.name, "notice");
+    server.publish("empty", "2");
+    let resumed = event(&mut begin(&server, "/api/events?room=empty", Some(&notice.id)).0);
+    assert_eq!((resumed.name.as_str(), resumed.data.contains(r#""text":"2""#)), ("message", true), "{resumed:?}");
+}
+
+#[test]
+fn a_client_that_is_far_behind_is_given_everything_retained_on_one_connection() {
+    let server = TestServer::start();
+    let first = server.publish("general", "0");
+    let mut sender = server.connect();
+    for number in 1..=1000 {
+        let text = format!("{number}{}", " ".repeat(900)); // together nearly the megabyte that is retained
+        sender.post("/api/send", &json!({ "sender": "test", "text": text }).to_string());
+    }
+    for (path, parameter) in &TRANSPORTS[..3] {
+        let mut client = connect(&server, path, parameter, &first);
+        for number in 1..=1000 {
+            let message = next_message(&mut client, path);
+            assert_eq!(message["text"].as_str().map(str::trim_end), Some(&*number.to_string()), "{path}");
+        }
+    }
+}
+
+#[test]
+fn a_stream_is_one_line_of_json_in_one_chunk_for_each_message() {
+    let server = TestServer::start();
+    let (mut stream, head) = begin(&server, "/api/stream?room=x&color=red", None);
+    for field in ["application/x-ndjson", "no-store", "chunked", "X-Accel-Buffering: no"] {
+        assert!(head.starts_with("HTTP/1.1 200 OK\r\n") && head.contains(field), "{head}");
+    }
+    for text in ["one", "two\r\nlines", "\u{2028}🦀"] {
+        let id = server.publish("x", text);
+        server.publish("y", "of another room");
+        let chunk = stream.chunk_text();
+        assert_eq!((chunk.find('\n'), chunk.find('\r')), (Some(chunk.len() - 1), None), "{chunk:?}");
+        let message: Value = serde_json::from_str(&chunk).unwrap();
+        assert_eq!((&message["id"], &message["text"]), (&id.into(), &text.into()));
+    }
+}
+
+#[test]
+fn a_stream_with_nothing_to_say_sends_an_empty_line_every_fifteen_seconds() {
+    let server = TestServer::start();
+    let (mut stream, _) = begin(&server, "/api/stream", None);
+    server.advance(13);
+    server.publish("general", "hello");
+    assert!(stream.chunk_text().contains("hello"), "nothing was due before it");
+    for seconds in [2, 15, 15] {
+        server.advance(seconds);
+        assert_eq!(stream.chunk_text(), "\n");
+    }
+}
+
+#[test]
+fn an_event_stream_opens_with_a_position_and_a_reconnection_time() {
+    let server = TestServer::start();
+    let (mut stream, head) = begin(&server, "/api/events", None);
+    for field in ["Content-Type: text/event-stream\r\n", "Cache-Control: no-store\r\n", "X-Accel-Buffering: no\r\n"] {
+        assert!(head.starts_with("HTTP/1.1 200 OK\r\n") && head.contains(field), "{head}");
+    }
+    let opening = stream.chunk_text();
+    let mut reader = sse::Reader::default();
+    assert_eq!(reader.read(opening.as_bytes()), [], "{opening:?}");
+    assert!((1000..3000).contains(&reader.retry().unwrap().as_millis()), "{opening:?}");
+
+    drop(stream);
+    server.publish("general", "while nobody was there");
+    let (mut resumed, _) = begin(&server, "/api/events", Some(reader.last_event_id()));
+    assert!(event(&mut resumed).data.contains("while nobody was there"));
+    server.publish("general", "next");
+    assert!(!resumed.chunk_text().contains("retry"), "once is enough");
+}
+
+#[test]
+fn an_event_has_an_id_and_a_heartbeat_has_none() {
+    let server = TestServer::start();
+    let (mut stream, _) = begin(&server, "/api/events", None);
+    stream.chunk();
+    let id = server.publish("general", "hello");
+    let data = server.get("/api/messages").json()["messages"][0].to_string();
+    assert_eq!(stream.chunk_text(), format!("id: {id}\nevent: message\ndata: {data}\n\n"));
+    for _ in 0..2 {
+        server.advance(15);
+        let beat = event(&mut stream);
+        assert_eq!((beat.name.as_str(), beat.id.as_str()), ("heartbeat", ""));
+        assert!(serde_json::from_str::<Value>(&beat.data).unwrap()["timestamp"].is_f64(), "{beat:?}");
+    }
+}
+
+#[test]
+fn any_text_comes_through_an_event_stream_intact() {
+    let server = TestServer::start();
+    let (mut stream, _) = begin(&server, "/api/events", None);
+    for text in ["a\nb", "a\r\nb", "a\rb\r", "\n\n", "data: x\n\nid: 7", ": no comment", "\u{feff}\u{2028}\u{85}🦀\0"]
+    {
+        server.publish("general", text);
+        let message: Value = serde_json::from_str(&event(&mut stream).data).unwrap();
+        assert_eq!(message["text"], text);
+    }
+}
+
+#[test]
+fn the_last_event_id_is_taken_from_the_field_and_else_from_the_query() {
+    let server = TestServer::start();
+    let ids = ["1", "2", "3"].map(|text| server.publish("general", text));
+    let in_query = |id: &str| format!("/api/events?last_event_id={id}");
+    let cases = [
+        (in_query(""), Some(&*ids[0]), "2"),
+        (in_query(&ids[1]), None, "3"),
+        (in_query(&ids[1]), Some(&*ids[0]), "2"), // the field is the newer of the two
+        (in_query("wrong"), Some(&*ids[1]), "3"),
+    ];
+    for (target, field, first) in cases {
+        let (mut stream, _) = begin(&server, &target, field);
+        let message: Value = serde_json::from_str(&event(&mut stream).data).unwrap();
+        assert_eq!(message["text"], first, "{target} {field:?}");
+    }
+    let (mut stream, _) = begin(&server, &in_query(""), Some(""));
+    server.publish("general", "4");
+    assert!(event(&mut stream).data.contains(r#""text":"4""#), "no position is now");
+}
+
+#[test]
+fn a_wrong_parameter_is_named() {
+    let server = TestServer::start();
+    let (long_room, long_client) = (format!("room={}", "x".repeat(65)), format!("client_id={}", "x".repeat(129)));
+    for path in ["/api/stream", "/api/events", "/api/ws"] {
+        let cursor = if path == "/api/events" { "last_event_id" } else { "last_message_id" };
+        for (query, name) in [
+            (format!("{cursor}=x"), cursor),
+            (format!("{cursor}=1b4e28ba-2fa1-4d3b-8a5e-3f6c9d0e7b21"), cursor), // version 4
+            ("room=".into(), "room"),
+            (long_room.clone(), "room"),
+            (long_client.clone(), "client_id"),
+        ] {
+            let target = format!("{path}?{query}");
+            let answer = match path {
+                "/api/ws" => {
+                    let key = websocket::encode_key([7; 16]);
+                    server.connect().send(websocket::opening_request("localhost", &target, &key)).answer()
+                }
+                _ => server.get(&target),
+            };
+            let sentence = answer.json()["error"].as_str().unwrap().to_owned();
+            assert!(answer.status == 400 && sentence.starts_with(&format!("{name}: expected ")), "{path}: {answer:?}");
+        }
+    }
+    let answer =
+        server.connect().send("GET /api/events HTTP/1.1\r\nHost: localhost\r\nLast-Event-ID: 7\r\n\r\n").answer();
+    assert_eq!((answer.status, answer.text().contains("Last-Event-ID: expected the id")), (400, true), "{answer:?}");
+}
+
+#[test]
+fn a_wrong_message_is_answered_and_leaves_the_websocket_open() {
+    let server = TestServer::start();
+    let mut socket = server.websocket("/api/ws");
+    for (text, part) in [
+        ("hello", "not JSON"),
+        ("[]", "a JSON object"),
+        (r#"{"text": "x"}"#, "sender: expected"),
+        (r#"{"sender": "x", "text": 5}"#, "text: expected"),
+    ] {
+        let answer = socket.send_text(text).message().json();
+        assert!(answer["type"] == "error" && answer["error"].as_str().unwrap().contains(part), "{text}: {answer}");
+    }
+    let answer = socket.send_frame(Opcode::Binary, "{}").message().json();
+    assert!(answer["error"].as_str().unwrap().contains("text message"), "{answer}");
+    let message = socket.send_text(r#"{"sender": "x", "text": "hello", "room": "y"}"#).message().json();
+    assert_eq!((&message["text"], &message["room"]), (&"hello".into(), &"general".into()));
+}
+
+#[test]
+fn a_hang_up_is_noticed() {
+    let server = TestServer::start();
+    for (name, (path, parameter)) in ["stream", "sse", "websocket"].into_iter().zip(TRANSPORTS) {
+        let [staying, leaving] = [(); 2].map(|()| connect(&server, path, parameter, ""));
+        server.wait_for_open(name, 2);
+        drop(leaving);
+        server.wait_for_open(name, 1);
+        drop(staying);
+        server.wait_for_open(name, 0);
+    }
+}
