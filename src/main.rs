@@ -25,13 +25,13 @@ usage: overwire [OPTIONS]
 Ctrl+C ends it in an orderly way; a second Ctrl+C ends it at once.";
 
 enum Command {
-    Serve(Config),
+    Serve(Box<Config>),
     Print(String),
 }
 
 fn main() -> ExitCode {
     let config = match parse(env::args().skip(1)) {
-        Ok(Command::Serve(config)) => config,
+        Ok(Command::Serve(config)) => *config,
         Ok(Command::Print(text)) => {
             println!("{text}");
             return ExitCode::SUCCESS;
@@ -99,7 +99,7 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Command, String>
             _ => return Err(format!("unknown argument {argument:?}")),
         }
     }
-    Ok(Command::Serve(config))
+    Ok(Command::Serve(Box::new(config)))
 }
 
 /// An origin is a scheme, a host and perhaps a port: no path, no `*`.

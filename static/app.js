@@ -37,10 +37,17 @@ function panel(Lane) {
     const line = entry(part('log'), 'message', text, sender);
     line.dataset.id = id;
   });
-  lane.addEventListener('notice', ({ detail }) => entry(part('log'), 'notice', detail));
+  lane.addEventListener('notice', ({ detail }) => {
+    entry(part('log'), 'notice', detail);
+    part('notice').textContent = detail; // here too: what follows can push it out of the log
+    part('notice').hidden = false;
+  });
   lane.addEventListener('problem', ({ detail }) => entry(part('log'), 'problem', detail));
 
-  button('start').addEventListener('click', () => lane.start());
+  button('start').addEventListener('click', () => {
+    part('notice').hidden = true;
+    lane.start();
+  });
   button('stop').addEventListener('click', () => lane.stop());
   section.querySelector('form').addEventListener('submit', async (event) => {
     event.preventDefault();
@@ -60,7 +67,6 @@ function panel(Lane) {
 
 /** Appends a line to a log. Everything goes in as text: what a stranger typed is never markup. */
 function entry(log, kind, text, from) {
-  const following = log.scrollHeight - log.scrollTop - log.clientHeight < 40;
   const line = document.createElement('li');
   line.dataset.kind = kind;
 
@@ -82,9 +88,6 @@ function entry(log, kind, text, from) {
   log.append(line);
   while (log.childElementCount > LOG_ENTRIES) {
     log.firstElementChild.remove();
-  }
-  if (following) {
-    log.scrollTop = log.scrollHeight; // unless the reader has scrolled up
   }
   return line;
 }

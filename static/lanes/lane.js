@@ -5,7 +5,6 @@
 
 const BACKOFF_BASE = 500; // milliseconds
 const BACKOFF_CAP = 30_000;
-const STEADY = 1_000; // a connection that stood this long was a success
 
 export const ROOM = 'general';
 
@@ -15,7 +14,8 @@ export class Lane extends EventTarget {
   /** The id of the last message received. Whatever the transport, it goes on behind this. */
   cursor = undefined;
   #running = undefined; // the AbortController of what `start` began
-  #openedAt = undefined;
+  #open = false;
+  #failures = 0; // since the last success
 
   /**
    * To be written by each lane: connects, says `this.opened()`, hands over what comes, and returns or
@@ -32,8 +32,9 @@ export class Lane extends EventTarget {
     const running = new AbortController();
     const { signal } = running;
     this.#running = running;
-    for (let failures = 0; !signal.aborted; failures += 1) {
-      this.#openedAt = undefined;
+    this.#failures = 0;
+    while (!signal.aborted) {
+      this.#open = false;
       this.#report('state', 'connecting');
       let end = 'the server ended the connection';
       try {
@@ -49,11 +50,9 @@ export class Lane extends EventTarget {
       if (signal.aborted) {
         return;
       }
-      if (performance.now() - this.#openedAt > STEADY) {
-        failures = 0;
-      }
       // Full jitter: a thousand clients of a server that was restarted must not all return at one moment.
-      const wait = Math.random() * Math.min(BACKOFF_CAP, BACKOFF_BASE * 2 ** failures);
+      const wait = Math.random() * Math.min(BACKOFF_CAP, BACKOFF_BASE * 2 ** this.#failures);
+      this.#failures += 1;
       this.#report('problem', end);
       this.#report('state', `waiting to retry in ${(wait / 1000).toFixed(1)} s`);
       await sleep(wait, signal);
@@ -79,16 +78,17 @@ export class Lane extends EventTarget {
   }
 
   opened() {
-    if (this.#openedAt === undefined) {
-      this.#openedAt = performance.now();
+    this.#failures = 0;
+    if (!this.#open) {
+      this.#open = true;
       this.#report('state', 'open');
     }
   }
 
   /** The connection was lost, and what reconnects it is not this loop. */
   interrupted(text) {
-    if (this.#openedAt !== undefined) {
-      this.#openedAt = undefined;
+    if (this.#open) {
+      this.#open = false;
       this.#report('problem', text);
       this.#report('state', 'connecting');
     }
@@ -109,7 +109,7 @@ export class Lane extends EventTarget {
   checkRecovered({ recovered }) {
     if (recovered === false) {
       this.cursor = undefined; // it was too old, or of a server that is gone; all that is retained follows
-      this.#report('notice', 'Messages are missing here: the server no longer has everything since the last one.');
+      this.#report('notice', 'Messages are missing: the server no longer had everything since the last one.');
     }
   }
 

@@ -16,12 +16,8 @@ export class WebSocketLane extends Lane {
     const socket = new WebSocket(url);
     this.#socket = socket;
     socket.addEventListener('open', () => this.opened());
-    socket.addEventListener('message', ({ data }) => {
-      if (!signal.aborted) {
-        // What comes after `stop`, while the closing handshake lasts, belongs to the next start.
-        this.receiveValue(JSON.parse(data));
-      }
-    });
+    // Not called any more once `close` has been: what comes after that is for the next socket.
+    socket.addEventListener('message', ({ data }) => this.receiveValue(JSON.parse(data)));
     return new Promise((resolve, reject) => {
       socket.addEventListener('close', ({ code, reason }) => {
         reject(new Error(`closed with ${code}${reason && `: ${reason}`}`));
