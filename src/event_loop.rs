@@ -9,6 +9,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
+use std::mem;
 use std::net::{Shutdown, SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -129,6 +130,27 @@ struct Peer {
     /// later: when it comes up early it is set anew. So a deadline that moves costs nothing.
     timer: Option<(Key, Instant)>,
     entry: Option<Box<Entry>>,
+}
+
+impl Peer {
+    /// Notes what mio says. Events may be spurious: it is the read or the write that finds out.
+    fn note(&mut self, event: &mio::event::Event) {
+        self.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
+        self.writable |= event.is_writable() || event.is_write_closed() || event.is_error();
+        if event.is_read_closed() && self.end == End::Open {
+            self.end = End::Announced;
+        }
+    }
+
+    /// Whether the connection is to be told that its peer has shut down: when everything before that has been
+    /// decoded, or when the program holds its request or stream, for then the peer has hung up.
+    fn end_is_due(&self, limits: &Limits) -> bool {
+        match self.end {
+            End::Open | End::Told => false,
+            End::Announced => self.connection.is_answering(),
+            End::Reached => self.connection.is_answering() || !self.connection.is_paused(limits),
+        }
+    }
 }
 
 /// The connection whose turn it is, and its part of the read buffer that is not decoded yet.
@@ -494,47 +516,37 @@ impl EventLoop {
         }
     }
 
-    /// Events may be spurious: they set flags, and it is the read or the write that finds out.
     fn note_readiness(&mut self) {
-        for event in &self.events {
+        let events = mem::replace(&mut self.events, Events::with_capacity(0));
+        for event in &events {
             match event.token() {
                 LISTENER if self.accepting == Accepting::Waiting => self.accepting = Accepting::Ready,
                 LISTENER | WAKER => {}
-                SIGNALS => {
-                    let mut byte = [0];
-                    if let Some(signals) = &mut self.signals
-                        && signals.read(&mut byte).is_ok_and(|count| count > 0)
-                    {
-                        self.remote.0.shut_down.store(true, Ordering::Release);
-                    }
-                }
+                SIGNALS => self.read_signal(),
                 Token(slot) => {
-                    let Some(key) = self.peers.key_of(slot) else { continue };
-                    let Some(peer) = self.peers.get_mut(key) else { continue };
-                    if event.is_writable() || event.is_write_closed() || event.is_error() {
-                        peer.writable = true;
-                        if !peer.connection.outbox().is_empty() && !peer.is_unflushed {
-                            peer.is_unflushed = true;
-                            self.unflushed.push(key);
-                        }
-                    }
-                    if event.is_read_closed() && peer.end == End::Open {
-                        peer.end = End::Announced;
-                    }
-                    if event.is_readable() || event.is_read_closed() || event.is_error() {
-                        peer.readable = true;
-                        if !peer.has_turn {
-                            peer.has_turn = true;
-                            self.turns.push_back(key);
-                        }
+                    if let Some(key) = self.peers.key_of(slot)
+                        && let Some(peer) = self.peers.get_mut(key)
+                    {
+                        peer.note(event);
+                        self.settle(key);
                     }
                 }
             }
         }
+        self.events = events;
         if self.remote.0.shut_down.load(Ordering::Acquire) && !self.shutdown_told {
             self.shutdown_told = true;
             self.stop_accepting();
             self.pending.push_back(Event::Shutdown);
+        }
+    }
+
+    fn read_signal(&mut self) {
+        let mut byte = [0];
+        if let Some(signals) = &mut self.signals
+            && signals.read(&mut byte).is_ok_and(|count| count > 0)
+        {
+            self.remote.0.shut_down.store(true, Ordering::Release);
         }
     }
 
@@ -662,21 +674,11 @@ impl EventLoop {
         input.and_then(|input| self.tell(key, input))
     }
 
-    /// Tells the connection that its peer has shut down, when everything before that is decoded.
-    /// A peer that has announced it while the program holds its request or stream has hung up.
+    /// Tells the connection that its peer has shut down, when the time for that has come.
     fn tell_end(&mut self, key: Key) -> Option<Input> {
-        let peer = self.peers.get_mut(key)?;
-        let connection = &mut peer.connection;
-        let is_there = match peer.end {
-            End::Open | End::Told => false,
-            End::Announced => connection.is_answering(),
-            End::Reached => connection.is_answering() || !connection.is_paused(&self.world.limits),
-        };
-        if !is_there {
-            return None;
-        }
+        let peer = self.peers.get_mut(key).filter(|peer| peer.end_is_due(&self.world.limits))?;
         peer.end = End::Told;
-        connection.end_of_input(&self.world.context())
+        peer.connection.end_of_input(&self.world.context())
     }
 
     fn tell(&mut self, key: Key, input: Input) -> Option<Event> {
@@ -708,7 +710,7 @@ impl EventLoop {
 
     /// Writes what has been queued since the last turn.
     fn flush(&mut self) {
-        for key in std::mem::take(&mut self.unflushed) {
+        for key in mem::take(&mut self.unflushed) {
             if let Some(peer) = self.peers.get_mut(key) {
                 peer.is_unflushed = false;
                 let input = write_outbox(peer, &self.world.context());
@@ -735,10 +737,9 @@ impl EventLoop {
             self.closed.push(key);
             return;
         }
-        let end_is_due = peer.end == End::Reached && !connection.is_paused(limits);
         let has_input = (peer.readable && connection.wants_input(limits)) || connection.can_decode(limits);
         let in_turn = self.turn.as_ref().is_some_and(|turn| turn.key == key);
-        if (has_input || end_is_due) && !peer.has_turn && !in_turn {
+        if (has_input || peer.end_is_due(limits)) && !peer.has_turn && !in_turn {
             peer.has_turn = true;
             self.turns.push_back(key);
         }

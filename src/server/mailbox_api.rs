@@ -33,7 +33,7 @@ impl Server {
         };
         mailbox.seen = now;
         if let Some(cursor) = cursor {
-            mailbox.given = mailbox.feed.replay(cursor).after;
+            mailbox.given = cursor;
         }
         let mailbox_id = mailbox.id.clone();
         if let Some(text) = text {

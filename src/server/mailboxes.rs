@@ -66,7 +66,7 @@ pub struct Mailbox {
     pub id: Rc<str>,
     /// Its texts.
     pub feed: Feed<Text>,
-    /// What its reader has been given.
+    /// What its reader has been given, as far as we know: a poll may say so itself.
     pub given: Cursor,
     /// Its reader, if there is one now.
     pub reader: Option<Reader>,
@@ -141,7 +141,7 @@ impl Mailboxes {
     /// Drops a mailbox, and returns it.
     pub fn remove(&mut self, id: &str) -> Option<Mailbox> {
         let mailbox = self.by_id.remove(id)?;
-        self.by_epoch.remove(&mailbox.given.epoch());
+        self.by_epoch.remove(&mailbox.feed.tip().epoch());
         Some(mailbox)
     }
 

@@ -65,10 +65,10 @@ impl<'a> Outgoing<'a> {
     }
 }
 
-/// What a stream is told when messages are missing before the next one. `tip` becomes the last
-/// event ID of an event stream.
-pub fn not_recovered(transport: Transport, tip: Cursor) -> Shared {
-    notice(transport, Some(tip), "notice", &json!({ "type": "notice", "recovered": false }))
+/// What a stream is told when messages are missing before the next one. `from` is where it goes on.
+pub fn not_recovered(transport: Transport, from: Cursor) -> Shared {
+    let value = json!({ "type": "notice", "recovered": false, "last_message_id": from.to_string() });
+    notice(transport, Some(from), "notice", &value)
 }
 
 /// A heartbeat on a stream: an empty line, or an event. A WebSocket has pings of its own.

@@ -93,7 +93,7 @@ pub fn find(method: Method, path: &str) -> Found {
 
 fn matches(route: &str, path: &str) -> bool {
     match route.strip_suffix('/') {
-        Some(_) => path.strip_prefix(route).is_some_and(|rest| !rest.is_empty() && !rest.contains('/')),
+        Some(_) => path.strip_prefix(route).is_some_and(|rest| !rest.is_empty()),
         None => route == path,
     }
 }

@@ -1,0 +1,263 @@
+//! One connection under an application, a peer and a clock that do anything in any order. Nothing panics, the outbox
+//! stays within its limit plus one item, `Closed` is told exactly when something was held and is over, and while
+//! nothing is held there is a deadline, so that no connection stays for ever.
+//!
+//! The input is a script: a letter a step, some with an argument behind them (see [`World::step`]).
+
+#![no_main]
+
+use std::io::{self, IoSlice, Write};
+use std::time::{Duration, Instant};
+
+use libfuzzer_sys::fuzz_target;
+use overwire::connection::{Connection, Context, Input};
+use overwire::http::{LAST_CHUNK, Response, chunk};
+use overwire::websocket::{self, Message, Opcode};
+use overwire::{Limits, Shared, sse};
+
+/// The longest item that the script can queue, with its head or frame header.
+const ITEM: usize = 1200;
+/// What a connection may queue on its own on top: an error response, a Close frame, the bookkeeping of pieces.
+const OWN: usize = 512;
+
+fuzz_target!(|script: &[u8]| {
+    let mut world = World::new();
+    let mut script = Script(script);
+    while let Some(step) = script.next() {
+        let before = world.connection.is_closed();
+        world.step(step, &mut script);
+        world.check();
+        assert!(!before || world.connection.is_closed(), "a closed connection came back");
+    }
+    world.hang_up();
+});
+
+struct Script<'a>(&'a [u8]);
+
+impl<'a> Script<'a> {
+    fn next(&mut self) -> Option<u8> {
+        let (first, rest) = self.0.split_first()?;
+        self.0 = rest;
+        Some(*first)
+    }
+
+    fn number(&mut self) -> usize {
+        self.next().unwrap_or_default().into()
+    }
+
+    /// So many bytes as the first one says, as far as they are there. Letters count from `A`, to keep seeds legible.
+    fn bytes(&mut self) -> &'a [u8] {
+        let count = self.number().wrapping_sub(b'A'.into()) & 0xff;
+        let (front, rest) = self.0.split_at(count.min(self.0.len()));
+        self.0 = rest;
+        front
+    }
+}
+
+struct World {
+    connection: Connection,
+    limits: Limits,
+    now: Instant,
+    draining: bool,
+    /// What the application believes: it holds a request, a stream or a WebSocket.
+    holds: bool,
+    shut: bool,
+}
+
+impl World {
+    fn new() -> Self {
+        let limits = Limits { head: 512, target: 64, content: 256, message: 256, outbox: 2048, ..Limits::default() };
+        let now = Instant::now();
+        let context = Context { limits: &limits, now, date: DATE, draining: false };
+        World { connection: Connection::new(&context), limits, now, draining: false, holds: false, shut: false }
+    }
+
+    fn step(&mut self, step: u8, script: &mut Script<'_>) {
+        match step {
+            // The peer.
+            b'r' => self.receive(script.bytes()),
+            b'G' => self.receive(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"),
+            b'H' => self.receive(b"HEAD / HTTP/1.1\r\nHost: h\r\n\r\n"),
+            b'O' => self.receive(b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n"),
+            b'P' => self.receive(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhello"),
+            b'C' => self
+                .receive(b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n"),
+            b'c' => self.receive(&chunk(script.bytes())),
+            b'L' => self.receive(LAST_CHUNK),
+            b'U' => self.receive(&websocket::opening_request("h", "/", "dGhlIHNhbXBsZSBub25jZQ==")),
+            b't' => self.frame(Opcode::Text, script),
+            b'i' => self.frame(Opcode::Ping, script),
+            b'o' => self.frame(Opcode::Pong, script),
+            b'x' => self.frame(Opcode::Close, script),
+            b'w' => self.write(script.number()),
+            b'W' => self.write(usize::MAX),
+            b'z' => self.hang_up(),
+            b'Z' => self.lose(),
+            // The application.
+            b'a' => self.respond(&Response::text(200, vec![b'a'; script.number() * 4])),
+            b'A' => self.respond(
+                &Response::new(200).with_shared_content("text/plain", &Shared::from(vec![b'A'; script.number() * 4])),
+            ),
+            b'n' => self.respond(&Response::new(204)),
+            b's' => self.begin(&sse::stream_head()),
+            b'N' => self.begin(&Response::new(304)),
+            b'u' => self.begin(&Response::new(101).with_field("Upgrade", "websocket")),
+            b'd' => self.send(&chunk(&vec![b'd'; script.number() * 4])),
+            b'm' => self.send_message(&Message::Binary(vec![b'm'; script.number() * 4])),
+            b'e' => self.end(),
+            b'q' => self.close(),
+            // The world.
+            b'T' => self.wait(),
+            b'D' => self.drain(),
+            _ => {}
+        }
+    }
+
+    fn act<T>(&mut self, action: impl FnOnce(&mut Connection, &Context<'_>) -> T) -> T {
+        let context = Context { limits: &self.limits, now: self.now, date: DATE, draining: self.draining };
+        action(&mut self.connection, &context)
+    }
+
+    /// As the event loop does it: nothing is read that is not wanted.
+    fn receive(&mut self, bytes: &[u8]) {
+        if self.connection.wants_input(&self.limits) && !self.shut {
+            self.connection.count_received(bytes.len());
+            self.decode(bytes);
+        }
+    }
+
+    fn decode(&mut self, mut fresh: &[u8]) {
+        while let Some(input) = self.act(|connection, context| connection.receive(&mut fresh, context)) {
+            self.told(Some(input));
+            self.check();
+        }
+        assert!(fresh.is_empty());
+    }
+
+    fn frame(&mut self, opcode: Opcode, script: &mut Script<'_>) {
+        let mut frame = Vec::new();
+        websocket::encode(&mut frame, opcode, script.bytes(), Some([1, 2, 3, 4]));
+        self.receive(&frame);
+    }
+
+    fn told(&mut self, input: Option<Input>) {
+        match input {
+            None => return,
+            Some(Input::Request(_)) => {
+                assert!(!std::mem::replace(&mut self.holds, true), "a request while one is held")
+            }
+            Some(Input::Message(_)) => assert!(self.holds, "a message on a WebSocket that nobody holds"),
+            Some(Input::Refused(..)) => assert!(!self.holds, "a held request was refused"),
+            Some(Input::Closed) => assert!(std::mem::take(&mut self.holds), "Closed was told of what nobody holds"),
+        }
+    }
+
+    fn write(&mut self, room: usize) {
+        let count = if self.connection.outbox().is_empty() {
+            0
+        } else {
+            self.connection.outbox_mut().write_to(&mut Narrow(room)).expect("it never fails")
+        };
+        let _shuts_down = self.act(|connection, context| connection.wrote(count, context));
+        self.decode(&[]); // there may be room again for what was kept
+    }
+
+    fn respond(&mut self, response: &Response) {
+        // On a stream it does nothing.
+        self.act(|connection, context| connection.respond(response, context));
+        self.let_go();
+    }
+
+    fn begin(&mut self, head: &Response) {
+        let input = self.act(|connection, context| connection.begin(head, context));
+        self.told(input); // Closed, where nothing may follow the head
+        self.decode(&[]);
+    }
+
+    fn send(&mut self, bytes: &Shared) {
+        let input = self.act(|connection, context| connection.send(bytes, context));
+        self.told(input);
+    }
+
+    fn send_message(&mut self, message: &Message) {
+        let input = self.act(|connection, context| connection.send_message(message, context));
+        self.told(input);
+    }
+
+    fn end(&mut self) {
+        self.act(|connection, context| connection.end(context));
+        self.let_go();
+    }
+
+    fn close(&mut self) {
+        self.act(|connection, context| connection.close(1001, "going away", context));
+        self.let_go();
+    }
+
+    /// After what the application did itself it knows without being told that it holds nothing.
+    fn let_go(&mut self) {
+        if !self.connection.is_held() {
+            self.holds = false;
+        }
+        self.decode(&[]);
+    }
+
+    fn hang_up(&mut self) {
+        if !self.shut {
+            self.shut = true;
+            let input = self.act(|connection, context| connection.end_of_input(context));
+            self.told(input);
+        }
+    }
+
+    fn lose(&mut self) {
+        let input = self.connection.lose();
+        self.told(input);
+    }
+
+    /// The clock goes on to the deadline.
+    fn wait(&mut self) {
+        if let Some(deadline) = self.connection.deadline() {
+            self.now = self.now.max(deadline);
+            let input = self.act(|connection, context| connection.on_deadline(context));
+            self.told(input);
+        } else {
+            self.now += Duration::from_secs(1);
+        }
+    }
+
+    fn drain(&mut self) {
+        self.draining = true;
+        self.act(|connection, context| connection.go_away(context));
+        self.let_go();
+    }
+
+    fn check(&self) {
+        let connection = &self.connection;
+        assert_eq!(connection.is_held(), self.holds, "what the application was told is not so: {connection:?}");
+        assert!(connection.outbox().cost() <= self.limits.outbox + ITEM + OWN, "{}", connection.outbox().cost());
+        assert!(connection.deadline().is_some() || connection.is_answering() || connection.is_closed());
+        if connection.is_closed() {
+            assert!(connection.outbox().is_empty() && !connection.wants_output());
+        }
+    }
+}
+
+const DATE: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
+
+/// A socket that takes so many bytes a call.
+struct Narrow(usize);
+
+impl Write for Narrow {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Ok(bytes.len().min(self.0))
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        Ok(slices.iter().map(|slice| slice.len()).sum::<usize>().min(self.0))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

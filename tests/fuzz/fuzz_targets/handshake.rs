@@ -1,0 +1,71 @@
+//! Opening handshakes. An answer parsed whole and while it arrives must come to the same, and every handshake that the
+//! server accepts is answered so that a client believes the answer.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use overwire::Parse;
+use overwire::http::{Request, Response, parse_head};
+use overwire::websocket::{HandshakeError, accept, encode_key, opening_request, parse_answer};
+
+/// The key of RFC 6455, section 1.3: the seeds hold its hash.
+const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+
+fuzz_target!(|bytes: &[u8]| {
+    answer(bytes);
+    if let Some(request) = parse(bytes) {
+        request_of_anyone(&request);
+    }
+    if let Some(nonce) = bytes.first_chunk::<16>() {
+        request_of_ours(&encode_key(*nonce));
+    }
+});
+
+/// A client reads what a server answered.
+fn answer(bytes: &[u8]) {
+    let whole = parse_answer(bytes, KEY);
+    for end in 0..bytes.len() {
+        match (parse_answer(&bytes[..end], KEY), whole) {
+            (Ok(Parse::Partial), Ok(Parse::Complete { used, .. })) => assert!(end < used),
+            (Ok(Parse::Partial), _) => {}
+            (front, whole) => assert_eq!(front, whole, "after {end} bytes"),
+        }
+    }
+}
+
+fn parse(bytes: &[u8]) -> Option<Request> {
+    match parse_head(bytes, bytes.len(), bytes.len()) {
+        Ok(Parse::Complete { value, used }) => Some(Request::new(value, bytes[..used].to_vec(), used)),
+        _ => None,
+    }
+}
+
+/// A server reads what a client asked.
+fn request_of_anyone(request: &Request) {
+    match accept(request, &[]) {
+        Ok(response) => believed(&response, request),
+        Err(error) => assert!((400..500).contains(&error.response().status()), "{error}"),
+    }
+    if let Ok(response) = accept(request, &["chat"])
+        && request.elements("sec-websocket-protocol").any(|name| name == b"chat")
+    {
+        // The client of this library offers no subprotocol, so it must not accept one.
+        assert_eq!(read_answer(&response, request), Err(HandshakeError::NotOffered));
+    }
+}
+
+fn request_of_ours(key: &str) {
+    let request = parse(&opening_request("localhost:8000", "/ws?room=a", key)).expect("it is a request");
+    believed(&accept(&request, &["chat"]).expect("it is a handshake"), &request);
+}
+
+fn believed(response: &Response, request: &Request) {
+    assert!(matches!(read_answer(response, request), Ok(Parse::Complete { .. })));
+}
+
+fn read_answer(response: &Response, request: &Request) -> Result<Parse<()>, HandshakeError> {
+    let key = request.field("sec-websocket-key").and_then(|key| str::from_utf8(key).ok()).expect("it was accepted");
+    let mut bytes = Vec::new();
+    response.encode_head(&mut bytes, "Sun, 06 Nov 1994 08:49:37 GMT", response.delimiter(), None);
+    parse_answer(&bytes, key)
+}
