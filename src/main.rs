@@ -1,7 +1,7 @@
 //! The command line of the server.
 
 use std::env;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
 
 use overwire::server::{Config, Server};
@@ -63,13 +63,17 @@ fn main() -> ExitCode {
     }
 }
 
+/// Says where the server is. Standard output may be closed or full: that is no reason not to serve.
 fn greet(server: &Server) {
     let url = format!("http://{}", server.local_address());
-    println!("listening on {url}");
-    println!("Three things to try:");
-    println!("  open {url}/ in two browser tabs");
-    println!("  curl -N {url}/api/events");
-    println!("  curl {url}/api/send -d '{{\"sender\": \"me\", \"text\": \"hello\"}}'");
+    let _ = writeln!(
+        io::stdout(),
+        "listening on {url}\n\
+         Three things to try:\n  \
+         open {url}/ in two browser tabs\n  \
+         curl -N {url}/api/events\n  \
+         curl {url}/api/send -d '{{\"sender\": \"me\", \"text\": \"hello\"}}'"
+    );
 }
 
 fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Command, String> {
@@ -93,13 +97,21 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Command, String>
             }
             "--log" => config.log = true,
             "--allow-origin" => config.allow_origins.push(origin(value()?)?),
-            "--allow-host" => config.allow_hosts.push(value()?),
+            "--allow-host" => config.allow_hosts.push(host(value()?)?),
             "--help" | "-h" => return Ok(Command::Print(USAGE.into())),
             "--version" | "-V" => return Ok(Command::Print(format!("overwire {}", env!("CARGO_PKG_VERSION")))),
             _ => return Err(format!("unknown argument {argument:?}")),
         }
     }
     Ok(Command::Serve(Box::new(config)))
+}
+
+/// A name, as it stands in front of the port in a Host field.
+fn host(text: String) -> Result<String, String> {
+    if text.is_empty() || text.contains([':', '/', ' ']) {
+        return Err(format!("--allow-host: expected a name without a port, such as chat.example, not {text:?}"));
+    }
+    Ok(text)
 }
 
 /// An origin is a scheme, a host and perhaps a port: no path, no `*`.

@@ -2,8 +2,6 @@
 
 mod common;
 
-use std::time::Duration;
-
 use common::{Client, TestServer};
 use overwire::sse;
 use serde_json::{Value, json};
@@ -17,18 +15,9 @@ fn listen(server: &TestServer, last_event_id: &str) -> Client {
     client
 }
 
-/// Sets the clock forward. Whatever is due then is done before the server answers another request, so
-/// `client` need not wait for it.
-fn pass(server: &TestServer, seconds: u64, client: &Client) {
-    server.advance(seconds);
-    server.get("/health");
-    client.stream.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
-}
-
 /// The next event: its id, and its name or the text of its message.
 fn event(client: &mut Client) -> (String, String) {
-    let events = sse::Reader::default().read(&client.chunk().expect("not the last-chunk"));
-    let [sse::Event { id, name, data }] = <[_; 1]>::try_from(events).expect("one event in a chunk");
+    let sse::Event { id, name, data } = client.event();
     let message: Value = serde_json::from_str(&data).unwrap();
     (id, message["text"].as_str().map_or(name, str::to_owned))
 }
@@ -64,7 +53,7 @@ fn a_poll_goes_on_from_its_cursor() {
     let mut held = server.connect();
     held.send_get(&format!("/poll?last_message_id={}", ids[2]));
     server.wait_for_open("long_poll", 1);
-    pass(&server, 25, &held);
+    server.pass(25, &held);
     assert_eq!(held.answer().json()["timeout"], true);
 }
 
@@ -95,11 +84,11 @@ fn the_two_channels_and_the_rooms_hear_nothing_of_each_other() {
     poll.send_get("/poll");
     server.wait_for_open("long_poll", 1);
     server.publish("general", "for the room");
-    pass(&server, 3, &stream);
+    server.pass(3, &stream);
     assert_eq!(event(&mut stream).1, "Message 1");
     send(&server, "for the polls");
     assert_eq!(poll.answer().texts(), ["for the polls"], "nothing came before it");
-    pass(&server, 3, &stream);
+    server.pass(3, &stream);
     assert_eq!(event(&mut stream).1, "Message 2", "nothing came before it");
     assert_eq!(server.get("/api/messages").texts(), ["for the room"]);
 }
@@ -109,10 +98,10 @@ fn the_ticker_ticks_every_three_seconds_and_the_stream_beats_every_fifteen() {
     let server = TestServer::start();
     let mut stream = listen(&server, "");
     for tick in 1..=4 {
-        pass(&server, 3, &stream);
+        server.pass(3, &stream);
         assert_eq!(event(&mut stream).1, format!("Message {tick}"));
     }
-    pass(&server, 3, &stream);
+    server.pass(3, &stream);
     let mut due = [event(&mut stream), event(&mut stream)];
     due.sort_by_key(|(_, said)| said.clone());
     assert_eq!(due.each_ref().map(|(_, said)| said.as_str()), ["Message 5", "heartbeat"]);

@@ -2,8 +2,6 @@
 
 mod common;
 
-use std::time::Duration;
-
 use common::{Answer, Client, TestServer};
 use overwire::websocket::Opcode;
 use serde_json::{Value, json};
@@ -25,14 +23,6 @@ fn hold<const N: usize>(server: &TestServer, queries: [&str; N]) -> [Client; N] 
     });
     server.wait_for_open("long_poll", N as u64);
     polls
-}
-
-/// Sets the clock forward. Whatever is due then is done before the server answers another request, so
-/// `client` need not wait for it.
-fn pass(server: &TestServer, seconds: u64, client: &Client) {
-    server.advance(seconds);
-    server.get("/health");
-    client.stream.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
 }
 
 fn delete(server: &TestServer, id: &str) -> Answer {
@@ -73,7 +63,7 @@ fn a_poll_is_held_for_as_long_as_it_asked() {
         let [mut poll] = hold(&server, [query]);
         server.advance(seconds - 2);
         server.wait_for_open("long_poll", 1);
-        pass(&server, 2, &poll);
+        server.pass(2, &poll);
         let json = poll.answer().json();
         assert_eq!(
             (&json["status"], &json["timeout"], &json["messages"]),

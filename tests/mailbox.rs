@@ -2,8 +2,6 @@
 
 mod common;
 
-use std::time::Duration;
-
 use common::{Answer, Client, TestServer};
 use overwire::sse;
 use overwire::websocket::Opcode;
@@ -32,14 +30,6 @@ fn hold(server: &TestServer, id: &str) -> Client {
     client
 }
 
-/// Sets the clock forward. Whatever is due then is done before the server answers another request, so
-/// `client` need not wait for it.
-fn pass(server: &TestServer, seconds: u64, client: &Client) {
-    server.advance(seconds);
-    server.get("/health");
-    client.stream.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
-}
-
 /// Sends a text to a mailbox by one of the two ways.
 fn text(server: &TestServer, path: &str, id: &str, text: &str) -> Answer {
     server.post(path, &json!({ "connection_id": id, "text": text }).to_string())
@@ -51,14 +41,8 @@ fn events(server: &TestServer, last_event_id: &str) -> (Client, sse::Event) {
     let field = if last_event_id.is_empty() { String::new() } else { format!("Last-Event-ID: {last_event_id}\r\n") };
     let head = client.send(format!("GET /sse HTTP/1.1\r\nHost: localhost\r\n{field}\r\n")).head();
     assert!(head.starts_with("HTTP/1.1 200 ") && head.contains("Content-Type: text/event-stream\r\n"), "{head}");
-    let first = event(&mut client);
+    let first = client.event();
     (client, first)
-}
-
-/// The next event, which must be a chunk of its own.
-fn event(client: &mut Client) -> sse::Event {
-    let events = sse::Reader::default().read(&client.chunk().expect("not the last-chunk"));
-    <[_; 1]>::try_from(events).expect("one event in a chunk").into_iter().next().unwrap()
 }
 
 fn data(event: &sse::Event) -> Value {
@@ -142,7 +126,7 @@ fn a_poll_is_held_for_thirty_seconds() {
     let mut held = hold(&server, &id);
     server.advance(28);
     server.wait_for_open("long_poll", 1);
-    pass(&server, 2, &held);
+    server.pass(2, &held);
     assert_eq!(held.answer().json(), json!({ "type": "timeout", "connection_id": id }));
 }
 
@@ -184,17 +168,17 @@ fn a_held_poll_and_an_open_stream_keep_their_mailboxes_alive() {
     let statuses = server.get("/api/stats").json()["mailboxes"].take();
     assert_eq!(statuses, json!({ "connected": 1, "waiting": 1, "idle": 0 }));
     for _ in 0..2 {
-        pass(&server, 15, &stream);
-        event(&mut stream);
+        server.pass(15, &stream);
+        stream.event();
     }
     held.answer(); // it was held for 30 s: only now the minute begins
     for beat in 3..=5 {
-        pass(&server, 15, &stream);
-        assert_eq!(said(&data(&event(&mut stream))).0, format!("Message {beat}"));
+        server.pass(15, &stream);
+        assert_eq!(said(&data(&stream.event())).0, format!("Message {beat}"));
     }
     assert_eq!(text(&server, "/poll", &polled, "x").status, 200);
     assert_eq!(text(&server, "/sse/message", &id_of(&data(&hello)), "x").status, 202);
-    assert_eq!(said(&data(&event(&mut stream))), ("x", "message"));
+    assert_eq!(said(&data(&stream.event())), ("x", "message"));
 }
 
 #[test]
@@ -218,8 +202,8 @@ fn nobody_sees_the_mailbox_of_another() {
     text(&server, "/poll", &bob, "for bob");
     assert_eq!(said(&held.answer().json()).0, "for bob");
     assert_eq!(said(&poll(&server, &alice).json()).0, "for alice");
-    pass(&server, 15, &stream);
-    assert_eq!(said(&data(&event(&mut stream))), ("Message 1", "heartbeat"), "nothing came before it");
+    server.pass(15, &stream);
+    assert_eq!(said(&data(&stream.event())), ("Message 1", "heartbeat"), "nothing came before it");
 }
 
 #[test]
@@ -231,12 +215,12 @@ fn an_event_stream_connects_carries_texts_and_beats() {
     let answer = text(&server, "/sse/message", &id, "a\r\nb\u{2028}🦀");
     let cursor = answer.json()["id"].as_str().unwrap().to_owned();
     assert_eq!((answer.status, answer.json()), (202, json!({ "status": "queued", "id": cursor })));
-    let message = event(&mut stream);
+    let message = stream.event();
     assert_eq!((said(&data(&message)), &message.id), (("a\r\nb\u{2028}🦀", "message"), &cursor));
     for beat in ["Message 1", "Message 2", "Message 3"] {
-        pass(&server, 15, &stream);
+        server.pass(15, &stream);
         let expected = json!({ "message": beat, "connection_id": id, "type": "heartbeat" });
-        let event = event(&mut stream);
+        let event = stream.event();
         assert_eq!((data(&event), event.id.as_str()), (expected, ""), "a heartbeat is no position");
     }
 }
@@ -253,11 +237,11 @@ fn an_event_stream_resumes_its_mailbox_by_the_last_event_id() {
     }
     let (mut resumed, again) = events(&server, &hello.id);
     assert_eq!(data(&again), data(&hello), "the same connection_id, and nothing is missing");
-    let first = event(&mut resumed);
-    assert_eq!((said(&data(&first)).0, said(&data(&event(&mut resumed))).0), ("1", "2"));
+    let first = resumed.event();
+    assert_eq!((said(&data(&first)).0, said(&data(&resumed.event())).0), ("1", "2"));
 
     let (mut newest, _) = events(&server, &first.id);
-    assert_eq!(said(&data(&event(&mut newest))).0, "2", "from its own position");
+    assert_eq!(said(&data(&newest.event())).0, "2", "from its own position");
     assert_eq!(resumed.chunk(), None, "the newest reader wins");
 }
 
@@ -273,7 +257,7 @@ fn an_event_stream_that_cannot_resume_says_so() {
     }
     let (mut behind, again) = events(&server, &hello.id);
     assert_eq!((id_of(&data(&again)), &data(&again)["recovered"]), (id.clone(), &false.into()));
-    assert_eq!(said(&data(&event(&mut behind))).0, "2", "the oldest of the hundred that are retained");
+    assert_eq!(said(&data(&behind.event())).0, "2", "the oldest of the hundred that are retained");
     drop(behind);
     server.wait_for_open("sse", 0);
     server.advance(60);
@@ -298,7 +282,7 @@ fn a_websocket_beats_at_once_and_gives_back_what_is_said() {
     assert_eq!(socket.send_frame(Opcode::Binary, r#"{"message": "x"}"#).message().json()["type"], "error");
     assert_eq!(text(&server, "/sse/message", &id, "from outside").status, 202);
     assert_eq!(said(&socket.message().json()), ("from outside", "user_message"));
-    pass(&server, 15, &socket);
+    server.pass(15, &socket);
     assert_eq!(said(&socket.message().json()), ("Message 2", "heartbeat"));
 }
 

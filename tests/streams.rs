@@ -2,8 +2,6 @@
 
 mod common;
 
-use std::time::Duration;
-
 use common::{Client, TestServer};
 use overwire::sse;
 use overwire::websocket::{self, Opcode};
@@ -17,26 +15,6 @@ fn begin(server: &TestServer, target: &str, last_event_id: Option<&str>) -> (Cli
     let field = last_event_id.map(|id| format!("Last-Event-ID: {id}\r\n")).unwrap_or_default();
     let head = client.send(format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n{field}\r\n")).head();
     (client, head)
-}
-
-/// Sets the clock forward. Whatever is due then is done before the server answers another request, so
-/// `client` need not wait for it.
-fn pass(server: &TestServer, seconds: u64, client: &Client) {
-    server.advance(seconds);
-    server.get("/health");
-    client.stream.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
-}
-
-/// The next event, which must be a whole chunk: with what the stream said before it, if it had no data.
-fn event(client: &mut Client) -> sse::Event {
-    let mut reader = sse::Reader::default();
-    loop {
-        match &reader.read(&client.chunk().expect("not the last-chunk"))[..] {
-            [] => {}
-            [event] => return event.clone(),
-            more => panic!("more than one event in a chunk: {more:?}"),
-        }
-    }
 }
 
 /// Every transport that a room can be read over, by its path and the parameter of its cursor.
@@ -58,7 +36,7 @@ fn connect(server: &TestServer, path: &str, parameter: &str, cursor: &str) -> Cl
 fn next_message(client: &mut Client, path: &str) -> Value {
     match path {
         "/api/ws" => client.message().json(),
-        "/api/events" => serde_json::from_str(&event(client).data).unwrap(),
+        "/api/events" => serde_json::from_str(&client.event().data).unwrap(),
         _ => serde_json::from_str(&client.chunk_text()).unwrap(),
     }
 }
@@ -131,10 +109,10 @@ fn a_cursor_that_is_not_known_gets_a_notice_and_everything_retained() {
         assert_eq!(next_message(&mut client, path)["text"], "1", "{path}");
     }
     let (mut client, _) = begin(&server, "/api/events?room=empty", Some(FOREIGN));
-    let notice = event(&mut client);
+    let notice = client.event();
     assert_eq!(notice.name, "notice");
     server.publish("empty", "2");
-    let resumed = event(&mut begin(&server, "/api/events?room=empty", Some(&notice.id)).0);
+    let resumed = begin(&server, "/api/events?room=empty", Some(&notice.id)).0.event();
     assert_eq!((resumed.name.as_str(), resumed.data.contains(r#""text":"2""#)), ("message", true), "{resumed:?}");
 }
 
@@ -181,7 +159,7 @@ fn a_stream_with_nothing_to_say_sends_an_empty_line_every_fifteen_seconds() {
     server.publish("general", "hello");
     assert!(stream.chunk_text().contains("hello"), "nothing was due before it");
     for seconds in [2, 15, 15] {
-        pass(&server, seconds, &stream);
+        server.pass(seconds, &stream);
         assert_eq!(stream.chunk_text(), "\n");
     }
 }
@@ -201,7 +179,7 @@ fn an_event_stream_opens_with_a_position_and_a_reconnection_time() {
     drop(stream);
     server.publish("general", "while nobody was there");
     let (mut resumed, _) = begin(&server, "/api/events", Some(reader.last_event_id()));
-    assert!(event(&mut resumed).data.contains("while nobody was there"));
+    assert!(resumed.event().data.contains("while nobody was there"));
     server.publish("general", "next");
     assert!(!resumed.chunk_text().contains("retry"), "once is enough");
 }
@@ -215,8 +193,8 @@ fn an_event_has_an_id_and_a_heartbeat_has_none() {
     let data = server.get("/api/messages").json()["messages"][0].to_string();
     assert_eq!(stream.chunk_text(), format!("id: {id}\nevent: message\ndata: {data}\n\n"));
     for _ in 0..2 {
-        pass(&server, 15, &stream);
-        let beat = event(&mut stream);
+        server.pass(15, &stream);
+        let beat = stream.event();
         assert_eq!((beat.name.as_str(), beat.id.as_str()), ("heartbeat", ""));
         assert!(serde_json::from_str::<Value>(&beat.data).unwrap()["timestamp"].is_f64(), "{beat:?}");
     }
@@ -229,7 +207,7 @@ fn any_text_comes_through_an_event_stream_intact() {
     for text in ["a\nb", "a\r\nb", "a\rb\r", "\n\n", "data: x\n\nid: 7", ": no comment", "\u{feff}\u{2028}\u{85}🦀\0"]
     {
         server.publish("general", text);
-        let message: Value = serde_json::from_str(&event(&mut stream).data).unwrap();
+        let message: Value = serde_json::from_str(&stream.event().data).unwrap();
         assert_eq!(message["text"], text);
     }
 }
@@ -247,12 +225,12 @@ fn the_last_event_id_is_taken_from_the_field_and_else_from_the_query() {
     ];
     for (target, field, first) in cases {
         let (mut stream, _) = begin(&server, &target, field);
-        let message: Value = serde_json::from_str(&event(&mut stream).data).unwrap();
+        let message: Value = serde_json::from_str(&stream.event().data).unwrap();
         assert_eq!(message["text"], first, "{target} {field:?}");
     }
     let (mut stream, _) = begin(&server, &in_query(""), Some(""));
     server.publish("general", "4");
-    assert!(event(&mut stream).data.contains(r#""text":"4""#), "no position is now");
+    assert!(stream.event().data.contains(r#""text":"4""#), "no position is now");
 }
 
 #[test]

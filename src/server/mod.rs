@@ -136,8 +136,8 @@ pub struct Server {
     alarms: HashMap<TimerId, Alarm>,
     stats: Stats,
     started: Instant,
-    /// How many messages the ticker has published, while it runs.
-    ticker: Option<u64>,
+    /// Whether the ticker's alarm is set.
+    ticks: bool,
 }
 
 impl Server {
@@ -165,7 +165,7 @@ impl Server {
             alarms: HashMap::from([(sweep, Alarm::Sweep)]),
             stats: Stats::default(),
             started: event_loop.now(),
-            ticker: None,
+            ticks: false,
             event_loop,
         })
     }

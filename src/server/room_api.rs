@@ -206,8 +206,8 @@ impl Server {
     pub(super) fn demo_events(&mut self, call: &Call<'_>) -> Result<Reply, ApiError> {
         let cursor = params::last_event_id(call.request)?;
         let reply = self.stream_room(call, Transport::Sse, DEMO_TICKER, cursor, sse::stream_head())?;
-        if self.ticker.is_none() {
-            self.ticker = Some(0);
+        if !self.ticks {
+            self.ticks = true;
             self.set_alarm(TICK, Alarm::Ticker);
         }
         Ok(reply)
@@ -273,11 +273,13 @@ impl Server {
 
     /// The ticker publishes as long as anyone listens.
     pub(super) fn tick(&mut self) {
-        let listened_to = self.rooms.get(DEMO_TICKER).is_some_and(|room| !room.streams.is_empty());
-        let Some(count) = self.ticker.take().filter(|_| listened_to) else { return };
+        let room = self.rooms.get(DEMO_TICKER).filter(|room| !room.streams.is_empty());
+        let Some(count) = room.map(|room| room.feed.next_cursor().sequence()) else {
+            self.ticks = false;
+            return;
+        };
         // It fails only when there is no room for a room, and this one is there.
-        let _ = self.publish(DEMO_TICKER, "ticker", &format!("Message {}", count + 1));
-        self.ticker = Some(count + 1);
+        let _ = self.publish(DEMO_TICKER, "ticker", &format!("Message {count}"));
         self.set_alarm(TICK, Alarm::Ticker);
     }
 }

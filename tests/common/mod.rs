@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use overwire::Remote;
 use overwire::server::{Config, Server};
 use overwire::websocket::{self, FrameHeader, Opcode, Role};
-use overwire::{EventLoop, Limits, Parse};
+use overwire::{EventLoop, Limits, Parse, sse};
 use serde_json::Value;
 
 /// How long a test waits for something that ought to happen at once.
@@ -60,6 +60,15 @@ impl TestServer {
     /// Sets the server's clock forward.
     pub fn advance(&self, seconds: u64) {
         self.remote.advance_clock(Duration::from_secs(seconds));
+    }
+
+    /// Sets the clock forward, past a deadline of `client`'s. Whatever is due is done before the server answers
+    /// another request, so `client` need not be patient from here on: what does not come now was
+    /// not due.
+    pub fn pass(&self, seconds: u64, client: &Client) {
+        self.advance(seconds);
+        self.get("/health");
+        client.stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
     }
 
     pub fn remote(&self) -> Remote {
@@ -257,6 +266,7 @@ impl Client {
                 self.buffer.extend_from_slice(&bytes[..count]);
                 count > 0
             }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => true,
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => false,
             Err(error) => panic!("{error}; what came so far: {:?}", String::from_utf8_lossy(&self.buffer)),
         }
@@ -344,6 +354,19 @@ impl Client {
     #[track_caller]
     pub fn chunk_text(&mut self) -> String {
         String::from_utf8(self.chunk().expect("not the last-chunk")).unwrap()
+    }
+
+    /// The next event of an event stream: one chunk, unless what came before it had no data.
+    #[track_caller]
+    pub fn event(&mut self) -> sse::Event {
+        let mut reader = sse::Reader::default();
+        loop {
+            match &reader.read(&self.chunk().expect("not the last-chunk"))[..] {
+                [] => {}
+                [event] => return event.clone(),
+                more => panic!("more than one event in a chunk: {more:?}"),
+            }
+        }
     }
 
     /// Opens a WebSocket; the answer's head.
