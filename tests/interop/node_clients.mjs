@@ -125,7 +125,7 @@ await check('ws: a socket resumes behind its cursor, and is told when it cannot'
   assert.deepEqual(texts(await received(resumed, 1)), ['two']);
   const foreign = await connect(`/api/ws?room=${room}&last_message_id=00000000-0000-8000-8000-000000000001`);
   const [notice, ...rest] = await received(foreign, 3);
-  assert.deepEqual(notice, { type: 'notice', recovered: false });
+  assert.deepEqual([notice.type, notice.recovered], ['notice', false]);
   assert.deepEqual(texts(rest), ['one', 'two']);
   resumed.terminate();
   foreign.terminate();
@@ -243,7 +243,7 @@ await check('SIGTERM: a socket sees 1001, an event stream goes on with the next 
   await send(room, 'after');
   await until(10_000, () => source.messages.length === 2, 'the event after the restart');
   assert.deepEqual(texts(source.messages), ['before', 'after']);
-  assert.deepEqual(source.notices.map((event) => JSON.parse(event.data)), [{ type: 'notice', recovered: false }]);
+  assert.deepEqual(source.notices.map((event) => JSON.parse(event.data).recovered), [false]);
   source.close();
   await server.stop();
 });
