@@ -218,6 +218,21 @@ fn pings_are_not_answered_without_bound() {
 }
 
 #[test]
+fn a_part_of_something_is_no_work_until_more_comes() {
+    for part in ["GET / HT", "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n5"] {
+        let mut bench = Bench::new();
+        for byte in part.bytes() {
+            assert!(bench.receive(&[byte]).is_empty());
+            assert!(!bench.connection.can_decode(&bench.limits), "a loop that believed it would spin");
+        }
+    }
+    let mut bench = Bench::new();
+    bench.open_websocket();
+    assert!(bench.receive(&[0x81]).is_empty());
+    assert!(!bench.connection.can_decode(&bench.limits));
+}
+
+#[test]
 fn a_stale_operation_does_nothing() {
     let mut bench = Bench::new();
     bench.act(|connection, context| {

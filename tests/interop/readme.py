@@ -1,0 +1,33 @@
+"""Every curl command that README.md prints, run as it stands, against another port."""
+
+import pathlib
+import re
+import subprocess
+
+from server import Server, check, finish
+
+server = Server()
+readme = (pathlib.Path(__file__).parents[2] / "README.md").read_text()
+commands = re.findall(r"`(curl [^`]+)`", readme) + re.findall(r"^\$ (curl .+)$", readme, re.MULTILINE)
+
+# What a command must show, where it is not an answer with "200 OK".
+EXPECTED = {
+    "/api/ws": "101 Switching Protocols",
+    "/sse/message": "404 Not Found",  # the id in it is to be replaced by a real one
+}
+HELD = 28  # curl's exit code when --max-time ends a stream or a held poll
+
+assert len(commands) > 15, commands
+for command in commands:
+    @check(command)
+    def _():
+        target = re.search(r"127\.0\.0\.1:8000([^\s'?]*)", command)[1]
+        # --verbose shows a head as soon as it is there; curl prints it otherwise with the first content.
+        bounded = command.replace("127.0.0.1:8000", server.authority).replace("curl ", "curl --verbose --max-time 1 ", 1)
+        ran = subprocess.run(["bash", "-c", bounded], capture_output=True, text=True, errors="replace")
+        held = ran.returncode == HELD and ("timeout=" in command or target == "/poll")
+        assert ran.returncode in (0, HELD), ran.stderr
+        assert held or f"< HTTP/1.1 {EXPECTED.get(target, '200 OK')}" in ran.stderr, ran.stderr
+
+server.stop()
+finish()
