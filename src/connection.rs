@@ -233,11 +233,6 @@ impl Connection {
         matches!(self.state, State::Closed)
     }
 
-    /// Whether there is no request, stream or WebSocket on it, in whatever state.
-    pub fn is_idle(&self) -> bool {
-        matches!(self.state, State::Idle)
-    }
-
     /// Whether the application holds something on it: an unanswered request, a stream, a WebSocket.
     pub fn is_held(&self) -> bool {
         matches!(self.state, State::Held(_) | State::Streaming(_) | State::WebSocket(_))
@@ -661,7 +656,9 @@ impl Connection {
                 self.deadline = Some(context.now + limits.closing_time);
                 return true;
             }
-            State::Draining if count > 0 => self.deadline = Some(context.now + limits.closing_time),
+            State::Draining | State::CloseSent(_) if count > 0 => {
+                self.deadline = Some(context.now + limits.closing_time)
+            }
             _ => {}
         }
         false

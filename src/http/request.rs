@@ -253,19 +253,19 @@ pub fn parse_head(bytes: &[u8], max_head: usize, max_target: usize) -> Result<Pa
     match parsed.parse_with_uninit_headers(bytes, &mut fields) {
         Ok(httparse::Status::Complete(used)) if used <= max_head => {
             let value = check_head(&parsed, bytes, max_target)?;
-            Ok(Parse::Complete { value, used })
+            return Ok(Parse::Complete { value, used });
         }
-        Ok(httparse::Status::Partial) if bytes.len() <= max_head => {
-            if target_of_line(bytes).len() > max_target {
-                return Err(RequestError::TargetTooLong(max_target));
-            }
-            Ok(Parse::Partial)
-        }
-        Ok(_) if target_of_line(bytes).len() > max_target => Err(RequestError::TargetTooLong(max_target)),
-        Ok(_) => Err(RequestError::HeadTooLong(max_head)),
         // Half a version cannot be told from a malformed one.
-        Err(httparse::Error::Version) if bytes.len() <= max_head && !has_line(bytes) => Ok(Parse::Partial),
-        Err(error) => Err(explain(error, bytes)),
+        Err(httparse::Error::Version) if !has_line(bytes) => {}
+        Err(error) => return Err(explain(error, bytes)),
+        Ok(_) => {}
+    }
+    if target_of_line(bytes).len() > max_target {
+        Err(RequestError::TargetTooLong(max_target))
+    } else if bytes.len() > max_head {
+        Err(RequestError::HeadTooLong(max_head))
+    } else {
+        Ok(Parse::Partial)
     }
 }
 
