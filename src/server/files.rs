@@ -27,6 +27,7 @@ const EMBEDDED: &[(&str, &[u8])] = embed![
     "lanes/sse.js",
     "lanes/stream.js",
     "lanes/websocket.js",
+    "openapi.json",
     "style.css",
 ];
 

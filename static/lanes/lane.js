@@ -106,9 +106,9 @@ export class Lane extends EventTarget {
     this.cursor = answer.last_message_id;
   }
 
-  checkRecovered({ recovered }) {
+  checkRecovered({ recovered, last_message_id }) {
     if (recovered === false) {
-      this.cursor = undefined; // it was too old, or of a server that is gone; all that is retained follows
+      this.cursor = last_message_id; // ours was too old, or of a server that is gone; all that is retained follows
       this.#report('notice', 'Messages are missing: the server no longer had everything since the last one.');
     }
   }
