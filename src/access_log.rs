@@ -39,7 +39,7 @@ impl AccessLog {
     }
 
     /// Writes the line of a request whose answer is complete, on a connection that has sent
-    /// `sent` bytes so far. A status of `-` means that the peer hung up unanswered.
+    /// had `sent` bytes queued so far. A status of `-` means that the peer hung up unanswered.
     pub fn write(&mut self, entry: &Entry, now: Instant, sent: u64) {
         let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let peer = entry.peer.map_or("-".to_owned(), |peer| peer.to_string());

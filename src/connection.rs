@@ -330,6 +330,11 @@ impl Connection {
         matches!(self.state, State::Head) && now <= limits.head && now.ilog2() == length.ilog2()
     }
 
+    /// Keeps bytes that could be decoded now for another turn.
+    pub fn postpone(&mut self, fresh: &mut &[u8]) {
+        self.keep(fresh);
+    }
+
     fn keep(&mut self, fresh: &mut &[u8]) {
         if !fresh.is_empty() {
             self.backlog.append(mem::take(fresh));

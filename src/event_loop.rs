@@ -35,6 +35,9 @@ const SIGNALS: Token = Token(usize::MAX - 2);
 /// How much one connection may take of one turn: one read of this many bytes.
 const READ_BUFFER: usize = 64 * 1024;
 
+/// How many requests or messages it may have decoded in one turn: each may be work for the program.
+const EVENTS_PER_TURN: usize = 64;
+
 /// How many connections are accepted, and how many writes one connection gets, in one turn.
 const ACCEPTS_PER_TURN: usize = 256;
 const WRITES_PER_TURN: usize = 16;
@@ -148,6 +151,7 @@ impl Peer {
         match self.end {
             End::Open | End::Told => false,
             End::Announced => self.connection.is_answering(),
+            End::Reached if self.connection.can_decode(limits) => false,
             End::Reached => self.connection.is_answering() || !self.connection.is_paused(limits),
         }
     }
@@ -158,6 +162,8 @@ struct Turn {
     key: Key,
     start: usize,
     end: usize,
+    /// How many events it has had.
+    events: usize,
 }
 
 /// What connections need to know.
@@ -198,6 +204,10 @@ impl Remote {
     pub fn advance_clock(&self, by: Duration) {
         self.0.ahead.fetch_add(by.as_nanos() as u64, Ordering::AcqRel);
         self.wake();
+    }
+
+    fn ahead(&self) -> Duration {
+        Duration::from_nanos(self.0.ahead.load(Ordering::Acquire))
     }
 
     fn wake(&self) {
@@ -309,8 +319,8 @@ impl EventLoop {
         Ok(())
     }
 
-    /// Writes a line for each request to `sink`: time, peer, method, target, status, bytes sent,
-    /// duration. The line of a stream or a WebSocket is written when it is over.
+    /// Writes a line for each request to `sink`: time, peer, method, target, status, bytes of the
+    /// answer, duration. The line of a stream or a WebSocket is written when it is over.
     pub fn log_requests(&mut self, sink: impl Write + 'static) {
         self.log = Some(AccessLog::new(sink));
     }
@@ -457,6 +467,9 @@ impl EventLoop {
         for key in self.peers.keys().collect::<Vec<_>>() {
             if let Some(peer) = self.peers.get_mut(key) {
                 peer.connection.go_away(&self.world.context());
+                if let Some(entry) = peer.entry.as_mut().filter(|entry| entry.status == 0) {
+                    entry.status = 503;
+                }
                 self.log_end(key);
                 self.settle(key);
             }
@@ -504,7 +517,7 @@ impl EventLoop {
     }
 
     fn clock(&self) -> Instant {
-        Instant::now() + Duration::from_nanos(self.remote.0.ahead.load(Ordering::Acquire))
+        Instant::now() + self.remote.ahead()
     }
 
     fn tell_time(&mut self) {
@@ -536,6 +549,7 @@ impl EventLoop {
         self.events = events;
         if self.remote.0.shut_down.load(Ordering::Acquire) && !self.shutdown_told {
             self.shutdown_told = true;
+            self.world.draining = true;
             self.stop_accepting();
             self.pending.push_back(Event::Shutdown);
         }
@@ -632,7 +646,9 @@ impl EventLoop {
         let Some(peer) = self.peers.get_mut(key) else { return };
         peer.has_turn = false;
         let mut count = 0;
-        if peer.readable && peer.connection.wants_input(&self.world.limits) {
+        let limits = &self.world.limits;
+        // What is here is decoded before more is read.
+        if peer.readable && peer.connection.wants_input(limits) && !peer.connection.can_decode(limits) {
             match peer.stream.read(&mut self.buffer) {
                 Ok(0) => {
                     peer.readable = false;
@@ -651,7 +667,7 @@ impl EventLoop {
                 }
             }
         }
-        self.turn = Some(Turn { key, start: 0, end: count });
+        self.turn = Some(Turn { key, start: 0, end: count, events: 0 });
     }
 
     /// Decodes the next thing that the connection whose turn it is has to tell; its turn is over
@@ -664,7 +680,13 @@ impl EventLoop {
             return None;
         };
         let mut fresh = &self.buffer[turn.start..turn.end];
-        let mut input = peer.connection.receive(&mut fresh, &self.world.context());
+        let mut input = None;
+        if turn.events == EVENTS_PER_TURN {
+            peer.connection.postpone(&mut fresh);
+        } else {
+            input = peer.connection.receive(&mut fresh, &self.world.context());
+            turn.events += 1;
+        }
         turn.start = turn.end - fresh.len();
         if input.is_none() {
             self.turn = None;
@@ -741,7 +763,11 @@ impl EventLoop {
         let in_turn = self.turn.as_ref().is_some_and(|turn| turn.key == key);
         if (has_input || peer.end_is_due(limits)) && !peer.has_turn && !in_turn {
             peer.has_turn = true;
-            self.turns.push_back(key);
+            // Those who have hung up come first: what others send now is not for them any more.
+            match peer.end {
+                End::Announced => self.turns.push_front(key),
+                _ => self.turns.push_back(key),
+            }
         }
         if connection.wants_output() && peer.writable && !peer.is_unflushed {
             peer.is_unflushed = true;
@@ -775,7 +801,8 @@ impl EventLoop {
         {
             let before = peer.connection.traffic().sent - sent;
             let address = peer.stream.peer_addr().ok();
-            peer.entry = Some(Box::new(Entry::new(address, method, target, self.world.now, before)));
+            let began = Instant::now() + self.remote.ahead();
+            peer.entry = Some(Box::new(Entry::new(address, method, target, began, before)));
         }
     }
 
@@ -791,7 +818,8 @@ impl EventLoop {
     fn log_end(&mut self, key: Key) {
         let Some(peer) = self.peers.get_mut(key) else { return };
         if let (Some(entry), Some(log)) = (peer.entry.take(), &mut self.log) {
-            log.write(&entry, self.world.now, peer.connection.traffic().sent);
+            // The turn's time would not do: most requests are answered within the turn.
+            log.write(&entry, Instant::now() + self.remote.ahead(), peer.connection.traffic().sent);
         }
     }
 }

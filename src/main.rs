@@ -15,7 +15,7 @@ usage: overwire [OPTIONS]
   --port PORT            the port to listen on; 0 lets the system choose (default 8000)
   --static DIR           serve the browser client from this folder, not from the binary
   --log                  print a line for each request: time, peer, method, target, status,
-                         bytes sent, duration
+                         bytes of the answer, duration
   --allow-origin ORIGIN  let pages of this origin use the server (repeatable),
                          for example https://example.com
   --allow-host NAME      answer to this Host too, besides the address and localhost (repeatable)
@@ -30,11 +30,12 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let config = match parse(env::args().skip(1)) {
+    // An argument that is not UTF-8 is shown as well as it can be.
+    let arguments = env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned());
+    let config = match parse(arguments) {
         Ok(Command::Serve(config)) => *config,
         Ok(Command::Print(text)) => {
-            println!("{text}");
-            return ExitCode::SUCCESS;
+            return if writeln!(io::stdout(), "{text}").is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
         }
         Err(complaint) => {
             eprintln!("overwire: {complaint}\nTry `overwire --help`.");
@@ -117,8 +118,9 @@ fn host(text: String) -> Result<String, String> {
 /// An origin is a scheme, a host and perhaps a port: no path, no `*`.
 fn origin(text: String) -> Result<String, String> {
     match text.split_once("://") {
-        Some(("http" | "https", authority)) if !authority.is_empty() && !authority.contains(['/', '*', ' ']) => {
-            Ok(text)
+        // In lower case, as browsers write it.
+        Some(("http" | "https", host)) if !host.is_empty() && !host.contains(['/', '*', ' ']) => {
+            Ok(text.to_ascii_lowercase())
         }
         _ => Err(format!("--allow-origin: expected an origin such as https://example.com, not {text:?}")),
     }

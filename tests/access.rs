@@ -229,3 +229,27 @@ fn a_preflight_says_what_an_allowed_origin_may_send() {
         }
     }
 }
+
+#[test]
+fn a_foreign_page_cannot_poll_in_a_clients_name_by_loading_it_as_an_image() {
+    let server = TestServer::start();
+    let fetch = |site: &str, mode: &str| {
+        let fields = format!("Sec-Fetch-Site: {site}\r\nSec-Fetch-Mode: {mode}\r\n");
+        let request = format!("GET /api/messages HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n");
+        server.connect().send(request).answer().status
+    };
+    assert_eq!((fetch("cross-site", "no-cors"), fetch("same-site", "no-cors")), (403, 403));
+    assert_eq!((fetch("same-origin", "cors"), fetch("none", "navigate")), (200, 200));
+    assert_eq!(fetch("cross-site", "navigate"), 200, "a link to this server may be followed");
+}
+
+#[test]
+fn readers_displace_no_messages_however_many_rooms_they_name() {
+    let server = TestServer::start();
+    server.publish("general", "precious");
+    let mut client = server.connect();
+    for number in 0..300 {
+        assert_eq!(client.get(&format!("/api/messages?room=r{number}")).status, 200);
+    }
+    assert_eq!(client.get("/api/history").texts(), ["precious"]);
+}

@@ -62,6 +62,26 @@ fn a_peer_that_sends_and_never_reads_does_not_starve_another() {
     }
 }
 
+#[test]
+fn a_burst_is_answered_in_order_though_it_takes_many_turns() {
+    let server = TestServer::start();
+    let mut client = server.connect();
+    let requests: String =
+        (0..1000).map(|number| format!("GET /{number} HTTP/1.1\r\nHost: localhost\r\n\r\n")).collect();
+    client.send(requests).finish();
+    for number in 0..1000 {
+        assert!(client.answer().text().contains(&format!("\"/{number}\\")), "the answer to request {number}");
+    }
+    client.expect_end();
+    let mut socket = server.websocket("/api/ws");
+    let said =
+        |number| masked_frame(true, Opcode::Text, format!(r#"{{"sender": "a", "text": "{number}"}}"#).as_bytes());
+    socket.send((0..1000).flat_map(said).collect::<Vec<u8>>());
+    for number in 0..1000 {
+        assert_eq!(socket.message().json()["text"], number.to_string());
+    }
+}
+
 /// A process that ends with its test, whichever way that ends.
 struct Running(Child);
 

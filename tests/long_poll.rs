@@ -291,3 +291,41 @@ fn a_wrong_send_is_refused_and_changes_nothing() {
     assert_eq!(server.post("/api/send", &longest.to_string()).status, 200);
     server.wait_for("one message", |stats| stats["total_messages"] == 1);
 }
+
+#[test]
+fn a_client_in_more_rooms_than_are_remembered_is_told_so() {
+    let server = TestServer::start();
+    let mut client = server.connect();
+    for number in 0..17 {
+        server.publish(&format!("r{number}"), "before");
+        let [poll] = hold(&server, [&format!("client_id=alice&room=r{number}")]);
+        drop(poll);
+        server.wait_for_open("long_poll", 0);
+    }
+    server.publish("r0", "after");
+    let answer = client.get("/api/poll?client_id=alice&room=r0");
+    assert_eq!((answer.texts(), &answer.json()["recovered"]), (vec!["before".into(), "after".into()], &json!(false)));
+}
+
+#[test]
+fn what_a_poll_was_to_be_told_survives_its_hang_up() {
+    let server = TestServer::start();
+    let foreign = "00000000-0000-8000-8000-000000000007";
+    let [poll] = hold(&server, [&format!("client_id=alice&last_message_id={foreign}")]);
+    drop(poll);
+    server.wait_for_open("long_poll", 0);
+    let [mut poll] = hold(&server, ["client_id=alice"]);
+    server.publish("general", "1");
+    assert_eq!(poll.answer().json()["recovered"], false);
+}
+
+#[test]
+fn a_client_that_goes_from_a_stream_to_polls_misses_nothing() {
+    let server = TestServer::start();
+    let mut stream = server.connect();
+    stream.send_get("/api/stream?client_id=alice").head();
+    drop(stream);
+    server.wait_for_open("stream", 0);
+    server.publish("general", "between");
+    assert_eq!(server.get("/api/poll?client_id=alice").texts(), ["between"]);
+}

@@ -120,6 +120,38 @@ fn a_poll_goes_on_from_its_cursor_and_is_told_what_is_missing() {
 }
 
 #[test]
+fn a_text_with_a_cursor_does_not_rewind_the_reader() {
+    let server = TestServer::start();
+    let (mut stream, hello) = events(&server, "");
+    let id = data(&hello)["connection_id"].as_str().unwrap().to_owned();
+    let first = text(&server, "/poll", &id, "1").json()["id"].as_str().unwrap().to_owned();
+    text(&server, "/poll", &id, "2");
+    server.post("/poll", &json!({ "connection_id": id, "text": "3", "last_message_id": first }).to_string());
+    for words in ["1", "2", "3"] {
+        assert_eq!(said(&data(&stream.event())), (words, "message"));
+    }
+}
+
+#[test]
+fn mailboxes_together_hold_a_bounded_number_of_bytes() {
+    let server = TestServer::start();
+    let (mut client, content) = (server.connect(), json!({ "text": "\u{1f600}".repeat(65_536) }).to_string());
+    let mut put = 0;
+    let refused = loop {
+        let answer = client.post("/poll", &content);
+        if answer.status != 200 {
+            break answer;
+        }
+        put += 1;
+        assert!(put <= 256, "256 texts of 256 KiB are 64 MiB");
+    };
+    assert_eq!((put, refused.status, refused.field("Retry-After")), (256, 503, Some("5")));
+    server.advance(70);
+    server.wait_for("the mailboxes to expire", |stats| stats["mailboxes"]["idle"] == 0);
+    assert_eq!(server.post("/poll", &content).status, 200);
+}
+
+#[test]
 fn a_poll_is_held_for_thirty_seconds() {
     let server = TestServer::start();
     let id = open(&server);
@@ -166,7 +198,7 @@ fn a_held_poll_and_an_open_stream_keep_their_mailboxes_alive() {
     let (mut stream, hello) = events(&server, "");
     let mut held = hold(&server, &polled);
     let statuses = server.get("/api/stats").json()["mailboxes"].take();
-    assert_eq!(statuses, json!({ "connected": 1, "waiting": 1, "idle": 0 }));
+    assert_eq!(statuses, json!({ "connected": 1, "waiting": 1, "idle": 0, "expired": 0, "texts": 0 }));
     for _ in 0..2 {
         server.pass(15, &stream);
         stream.event();

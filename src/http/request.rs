@@ -297,14 +297,18 @@ fn explain(error: httparse::Error, bytes: &[u8]) -> RequestError {
     }
 }
 
-/// `HTTP/` DIGIT `.` DIGIT is a version, if one that we do not speak (RFC 9112, section 2.3).
+/// `HTTP/` DIGIT `.` DIGIT is a version, if one that we do not speak (RFC 9112, section 2.3). What stands
+/// behind a second space in the target is none.
 fn explain_version(bytes: &[u8]) -> RequestError {
-    let version = first_line(bytes).rsplit(|&byte| byte == b' ').next().unwrap_or_default();
-    match version {
-        [b'H', b'T', b'T', b'P', b'/', major, b'.', minor] if major.is_ascii_digit() && minor.is_ascii_digit() => {
+    let mut words = first_line(bytes).split(|&byte| byte == b' ').skip(2);
+    match (words.next(), words.next()) {
+        (Some([b'H', b'T', b'T', b'P', b'/', major, b'.', minor]), None)
+            if major.is_ascii_digit() && minor.is_ascii_digit() =>
+        {
             RequestError::UnsupportedVersion
         }
-        _ => RequestError::MalformedVersion,
+        (_, None) => RequestError::MalformedVersion,
+        (_, Some(_)) => RequestError::RequestLine,
     }
 }
 
@@ -631,6 +635,7 @@ mod tests {
             ("GET / HTTP/1.1\r\nHost: h\r\nA: b\0c\r\n\r\n", FieldValue),
             ("GET / HTTP/1.1\r\n: h\r\n\r\n", FieldName),
             ("GET  / HTTP/1.1\r\nHost: h\r\n\r\n", RequestLine),
+            ("GET /a b HTTP/1.1\r\nHost: h\r\n\r\n", RequestLine),
             ("get / HTTP/1.1\r\nHost: h\r\n\r\n", UnknownMethod),
             ("BREW / HTTP/1.1\r\nHost: h\r\n\r\n", UnknownMethod),
             ("GET / HTTP/2.0\r\nHost: h\r\n\r\n", UnsupportedVersion),

@@ -59,14 +59,17 @@ impl Access {
             return Err(ApiError { status: 421, sentence });
         }
         let cors = Cors { varies: !self.origins.is_empty(), allowed: None };
-        let Some(origin) = request.field("origin") else { return Ok(cors) };
+        let Some(origin) = request.field("origin") else { return refuse_foreign_fetch(request).map(|()| cors) };
         let origin = String::from_utf8_lossy(origin);
         if let Some(allowed) = self.origins.iter().find(|allowed| allowed.eq_ignore_ascii_case(&origin)) {
             return Ok(Cors { allowed: Some(allowed.clone()), ..cors });
         }
         let safe = matches!(request.method(), Method::Get | Method::Head) && request.field("upgrade").is_none();
-        if safe || is_same_origin(&origin, request) {
+        if is_same_origin(&origin, request) {
             return Ok(cors);
+        }
+        if safe {
+            return refuse_foreign_fetch(request).map(|()| cors);
         }
         let sentence = format!(
             "Origin: {origin:?} is foreign; expected this server's own pages, or an origin given with --allow-origin"
@@ -94,6 +97,17 @@ impl Access {
             .with_field("Access-Control-Allow-Headers", "Content-Type, Last-Event-ID")
             .with_field("Access-Control-Max-Age", "600")
     }
+}
+
+/// A poll is a GET, and yet it may move a client's position. A browser that loads it as an image, say, sends
+/// no Origin, but says what it is doing (Fetch Metadata). Following a link to this server is welcome.
+fn refuse_foreign_fetch(request: &Request) -> Result<(), ApiError> {
+    let is_foreign = matches!(request.field("sec-fetch-site"), Some(b"cross-site" | b"same-site"));
+    if !is_foreign || request.field("sec-fetch-mode") == Some(b"navigate") {
+        return Ok(());
+    }
+    let sentence = "Sec-Fetch-Site says that a foreign page sent this; expected an origin given with --allow-origin";
+    Err(ApiError { status: 403, sentence: sentence.into() })
 }
 
 /// The page came from where its request goes: `Origin` is the `Host` with a scheme in front. The

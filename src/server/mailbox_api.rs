@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::mailboxes::{Mailbox, Reader, Text};
+use super::mailboxes::Text;
 use super::message::{Transport, timestamp};
 use super::params::{self, ApiError, Fields, ID, TEXT};
-use super::{Call, HEARTBEAT, Purpose, Reply, Server, answer_json};
+use super::{Call, HEARTBEAT, Hold, Purpose, Reply, Server, Why, uncached};
 use crate::bytes::Shared;
 use crate::event_loop::ConnId;
 use crate::feed::Cursor;
@@ -32,21 +32,21 @@ impl Server {
             None => self.mailboxes.create(&mut self.random, now)?,
         };
         mailbox.seen = now;
+        let mailbox_id = mailbox.id.clone();
+        if let Some(text) = text {
+            let text = self.put(&mailbox_id, text)?;
+            return Ok(polled(&text_json(&mailbox_id, "message", text, true), 0));
+        }
+        if id.is_none() {
+            return Ok(polled(&json!({ "connection_id": &*mailbox_id, "type": "timeout" }), 0));
+        }
         if let Some(cursor) = cursor {
             mailbox.given = cursor;
         }
-        let mailbox_id = mailbox.id.clone();
-        if let Some(text) = text {
-            let answer = text_json(&mailbox_id, "message", self.put(&mailbox_id, text)?, true);
-            return Ok(counted(&answer, 0));
-        }
-        if id.is_none() {
-            return Ok(counted(&json!({ "connection_id": &*mailbox_id, "type": "timeout" }), 0));
-        }
         if let Some((cursor, text, recovered)) = mailbox.take() {
-            return Ok(counted(&text_json(&mailbox_id, "queued_message", (cursor, text), recovered), 1));
+            return Ok(polled(&text_json(&mailbox_id, "queued_message", (cursor, text), recovered), 1));
         }
-        self.take_over_mailbox(&mailbox_id, Reader::Poll(call.conn));
+        self.take_over_mailbox(&mailbox_id, call.conn);
         self.hold(call, Transport::LongPoll, Purpose::MailboxPoll { mailbox: mailbox_id }, Some(HOLD));
         Ok(Reply::Later)
     }
@@ -95,7 +95,7 @@ impl Server {
         };
         let id = self.mailboxes.create(&mut self.random, self.event_loop.now())?.id.clone();
         self.event_loop.begin(call.conn, call.cors.apply(head));
-        self.beat_over(Transport::WebSocket, call.conn, &id, 1);
+        self.send_heartbeat(Transport::WebSocket, call.conn, &id, 1);
         self.read_mailbox(call, Transport::WebSocket, id, 1);
         Ok(Reply::Later)
     }
@@ -111,41 +111,33 @@ impl Server {
 
     /// Puts a text into a mailbox, and gives it to the reader if there is one.
     fn put(&mut self, id: &str, text: &str) -> Result<(Cursor, Text), ApiError> {
-        let now = self.event_loop.now();
-        let mailbox = self.mailboxes.get(id, now)?;
-        mailbox.seen = now;
         let text = Text { text: text.into(), timestamp: timestamp() };
-        let cursor = mailbox.feed.publish(text.clone(), text.text.len());
+        let (cursor, mailbox) = self.mailboxes.put(id, text.clone(), self.event_loop.now())?;
         let (id, reader) = (mailbox.id.clone(), mailbox.reader);
-        match reader {
-            Some(Reader::Poll(conn)) => {
-                if let Some((cursor, text, recovered)) = mailbox.take() {
-                    self.answer_mailbox(conn, text_json(&id, "new_message", (cursor, text), recovered), 1);
-                }
-            }
-            Some(Reader::Stream(conn)) => self.catch_up(conn, &id),
-            None => {}
+        let Some(conn) = reader else { return Ok((cursor, text)) };
+        let is_poll = matches!(self.holds.get(&conn), Some(Hold { purpose: Purpose::MailboxPoll { .. }, .. }));
+        if !is_poll {
+            self.catch_up(conn, &id);
+        } else if let Some((cursor, text, recovered)) = mailbox.take() {
+            let answer = text_json(&id, "new_message", (cursor, text), recovered);
+            self.answer(conn, uncached(&answer), 1);
         }
         Ok((cursor, text))
     }
 
     /// Makes a stream the reader of a mailbox, and sends it what is waiting.
     fn read_mailbox(&mut self, call: &Call<'_>, transport: Transport, id: Rc<str>, beats: u64) {
-        self.take_over_mailbox(&id, Reader::Stream(call.conn));
+        self.take_over_mailbox(&id, call.conn);
         let purpose = Purpose::MailboxStream { mailbox: id.clone(), beats };
         self.hold(call, transport, purpose, Some(HEARTBEAT));
         self.catch_up(call.conn, &id);
     }
 
     /// The newest reader wins: the one before it is let go.
-    fn take_over_mailbox(&mut self, id: &str, reader: Reader) {
+    fn take_over_mailbox(&mut self, id: &str, reader: ConnId) {
         let Ok(mailbox) = self.mailboxes.get(id, self.event_loop.now()) else { return };
-        match mailbox.reader.replace(reader) {
-            Some(Reader::Poll(conn)) => {
-                self.answer_mailbox_poll(conn, json!({ "type": "timeout", "superseded": true }));
-            }
-            Some(Reader::Stream(conn)) => self.dismiss(conn, 1000, "superseded"),
-            None => {}
+        if let Some(conn) = mailbox.reader.replace(reader) {
+            self.end_hold(conn, Why::Superseded);
         }
     }
 
@@ -153,7 +145,7 @@ impl Server {
     pub(super) fn leave_mailbox(&mut self, id: &str, conn: ConnId) {
         let now = self.event_loop.now();
         if let Ok(mailbox) = self.mailboxes.get(id, now)
-            && mailbox.reader.is_some_and(|reader| reader.conn() == conn)
+            && mailbox.reader == Some(conn)
         {
             mailbox.reader = None;
             mailbox.seen = now;
@@ -164,7 +156,6 @@ impl Server {
     fn catch_up(&mut self, conn: ConnId, id: &str) {
         let Some(transport) = self.holds.get(&conn).map(|hold| hold.transport) else { return };
         let Ok(mailbox) = self.mailboxes.get(id, self.event_loop.now()) else { return };
-        let mailbox: &mut Mailbox = mailbox;
         let kind = if transport == Transport::WebSocket { "user_message" } else { "message" };
         while let Some((cursor, text, recovered)) = mailbox.take() {
             let json = text_json(&mailbox.id, kind, (cursor, text), recovered).to_string();
@@ -173,26 +164,9 @@ impl Server {
         }
     }
 
-    /// Answers a held poll without a text.
-    pub(super) fn answer_mailbox_poll(&mut self, conn: ConnId, mut answer: Value) {
-        let Some(Purpose::MailboxPoll { mailbox }) = self.holds.get(&conn).map(|hold| &hold.purpose) else { return };
-        answer["connection_id"] = (**mailbox).into();
-        self.answer_mailbox(conn, answer, 0);
-    }
-
-    fn answer_mailbox(&mut self, conn: ConnId, answer: Value, messages: u64) {
-        let response = Response::json(200, &answer).with_field("Cache-Control", "no-store");
-        self.answer(conn, response, messages);
-    }
-
     /// Sends the numbered heartbeat of an isolated stream.
-    pub(super) fn beat(&mut self, conn: ConnId, id: &str, beats: u64) {
-        let Some(transport) = self.holds.get(&conn).map(|hold| hold.transport) else { return };
-        self.beat_over(transport, conn, id, beats);
-    }
-
-    fn beat_over(&mut self, transport: Transport, conn: ConnId, id: &str, beats: u64) {
-        let beat = json!({ "message": format!("Message {beats}"), "connection_id": id, "type": "heartbeat" });
+    pub(super) fn send_heartbeat(&mut self, transport: Transport, conn: ConnId, id: &str, number: u64) {
+        let beat = json!({ "message": format!("Message {number}"), "connection_id": id, "type": "heartbeat" });
         self.event_loop.send(conn, &encode(transport, None, &beat.to_string()));
     }
 }
@@ -218,9 +192,6 @@ fn text_json(mailbox: &str, kind: &str, (cursor, text): (Cursor, Text), recovere
     answer
 }
 
-fn counted(answer: &Value, messages: u64) -> Reply {
-    match answer_json(answer) {
-        Reply::Now(response) => Reply::Counted(response, Transport::LongPoll, messages),
-        other => other,
-    }
+fn polled(answer: &Value, messages: u64) -> Reply {
+    Reply::Counted(uncached(answer), Transport::LongPoll, messages)
 }

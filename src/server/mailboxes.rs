@@ -13,42 +13,12 @@ use crate::random::Random;
 const RETAINED_TEXTS: usize = 100;
 const RETAINED_BYTES: usize = 64 * 1024;
 
-/// How many mailboxes there are at most.
+/// How many mailboxes there are at most, and how many bytes of texts in all of them.
 const MAX_MAILBOXES: usize = 20_000;
+const MAX_BYTES: usize = 64 * 1024 * 1024;
 
 /// How long a mailbox outlives the last sign of life.
 const LIFETIME: Duration = Duration::from_secs(60);
-
-/// How a mailbox stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Status {
-    /// A stream or a WebSocket reads it.
-    Connected,
-    /// A poll is held for it.
-    Waiting,
-    /// Nobody reads it at the moment.
-    Idle,
-    /// Nobody has read it for a minute: it is about to be dropped.
-    Expired,
-}
-
-/// Who reads a mailbox: the newest reader wins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reader {
-    /// A held poll.
-    Poll(ConnId),
-    /// An event stream or a WebSocket.
-    Stream(ConnId),
-}
-
-impl Reader {
-    /// Its connection.
-    pub fn conn(self) -> ConnId {
-        match self {
-            Reader::Poll(conn) | Reader::Stream(conn) => conn,
-        }
-    }
-}
 
 /// A text in a mailbox.
 #[derive(Debug, Clone)]
@@ -68,21 +38,16 @@ pub struct Mailbox {
     pub feed: Feed<Text>,
     /// What its reader has been given, as far as we know: a poll may say so itself.
     pub given: Cursor,
-    /// Its reader, if there is one now.
-    pub reader: Option<Reader>,
+    /// Its reader, if there is one now: the newest one.
+    pub reader: Option<ConnId>,
     /// The last sign of life of its owner.
     pub seen: Instant,
 }
 
 impl Mailbox {
-    /// How it stands.
-    pub fn status(&self, now: Instant) -> Status {
-        match self.reader {
-            Some(Reader::Stream(_)) => Status::Connected,
-            Some(Reader::Poll(_)) => Status::Waiting,
-            None if now < self.seen + LIFETIME => Status::Idle,
-            None => Status::Expired,
-        }
+    /// Whether nobody has read it for a minute.
+    pub fn is_expired(&self, now: Instant) -> bool {
+        self.reader.is_none() && now >= self.seen + LIFETIME
     }
 
     /// Takes the next text that its reader has not been given: its cursor, the text, and whether
@@ -101,6 +66,8 @@ impl Mailbox {
 pub struct Mailboxes {
     by_id: HashMap<Rc<str>, Mailbox>,
     by_epoch: HashMap<u64, Rc<str>>,
+    bytes: usize,
+    texts: u64,
 }
 
 impl Mailboxes {
@@ -128,7 +95,7 @@ impl Mailboxes {
     /// # Errors
     /// 404 when there is none.
     pub fn get(&mut self, id: &str, now: Instant) -> Result<&mut Mailbox, ApiError> {
-        let known = self.by_id.get_mut(id).filter(|mailbox| mailbox.status(now) != Status::Expired);
+        let known = self.by_id.get_mut(id).filter(|mailbox| !mailbox.is_expired(now));
         known.ok_or_else(|| ApiError::not_found("connection_id: unknown or expired; connect anew, without one"))
     }
 
@@ -138,23 +105,47 @@ impl Mailboxes {
         self.get(&id, now).ok()
     }
 
+    /// Puts a text into a mailbox.
+    ///
+    /// # Errors
+    /// 404 when there is no such mailbox; 503 when all of them together hold too much.
+    pub fn put(&mut self, id: &str, text: Text, now: Instant) -> Result<(Cursor, &mut Mailbox), ApiError> {
+        let (bytes, held) = (text.text.len(), self.bytes);
+        let mailbox = self.get(id, now)?;
+        if held + bytes > MAX_BYTES {
+            return Err(ApiError::full("texts"));
+        }
+        mailbox.seen = now;
+        let before = mailbox.feed.bytes();
+        let cursor = mailbox.feed.publish(text, bytes);
+        self.bytes = held - before + mailbox.feed.bytes();
+        self.texts += 1;
+        Ok((cursor, self.get(id, now)?))
+    }
+
+    /// How many texts were ever put into a mailbox.
+    pub fn texts(&self) -> u64 {
+        self.texts
+    }
+
     /// Drops a mailbox, and returns it.
     pub fn remove(&mut self, id: &str) -> Option<Mailbox> {
         let mailbox = self.by_id.remove(id)?;
         self.by_epoch.remove(&mailbox.feed.tip().epoch());
+        self.bytes -= mailbox.feed.bytes();
         Some(mailbox)
     }
 
     /// Drops what has expired.
     pub fn sweep(&mut self, now: Instant) {
-        let expired = self.by_id.values().filter(|mailbox| mailbox.status(now) == Status::Expired);
+        let expired = self.by_id.values().filter(|mailbox| mailbox.is_expired(now));
         for id in expired.map(|mailbox| mailbox.id.clone()).collect::<Vec<_>>() {
             self.remove(&id);
         }
     }
 
-    /// How many have this status.
-    pub fn count(&self, status: Status, now: Instant) -> usize {
-        self.by_id.values().filter(|mailbox| mailbox.status(now) == status).count()
+    /// All of them, expired ones included until the next sweep.
+    pub fn iter(&self) -> impl Iterator<Item = &Mailbox> {
+        self.by_id.values()
     }
 }

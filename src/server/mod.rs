@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 
 use self::access::{Access, Cors};
 use self::files::Files;
-use self::mailboxes::{Mailboxes, Status};
+use self::mailboxes::{Mailbox, Mailboxes};
 use self::message::{Transport, heartbeat, timestamp};
 use self::params::ApiError;
 use self::rooms::{Clients, Rooms};
@@ -114,6 +114,31 @@ enum Purpose {
     RoomStream { room: Rc<str>, client: Option<Rc<str>> },
     MailboxPoll { mailbox: Rc<str> },
     MailboxStream { mailbox: Rc<str>, beats: u64 },
+}
+
+/// Why a hold ends by the server's will.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Why {
+    /// Its time is up.
+    TimedOut,
+    /// A newer reader took the mailbox over.
+    Superseded,
+    /// Somebody asked for the client to be disconnected.
+    Disconnected,
+    /// The server ends.
+    GoingAway,
+}
+
+impl Why {
+    /// Status code and reason for a WebSocket (RFC 6455, section 7.4.1).
+    fn close(self) -> (u16, &'static str) {
+        match self {
+            Why::TimedOut => (1000, ""),
+            Why::Superseded => (1000, "superseded"),
+            Why::Disconnected => (1000, "disconnected"),
+            Why::GoingAway => (1001, "the server is going away"),
+        }
+    }
 }
 
 /// Why a timer was set.
@@ -302,13 +327,12 @@ impl Server {
         hold.timer = None;
         let transport = hold.transport;
         match &mut hold.purpose {
-            Purpose::RoomPoll { .. } => return self.time_out_room_poll(conn),
-            Purpose::MailboxPoll { .. } => return self.answer_mailbox_poll(conn, json!({ "type": "timeout" })),
+            Purpose::RoomPoll { .. } | Purpose::MailboxPoll { .. } => return self.end_hold(conn, Why::TimedOut),
             Purpose::RoomStream { .. } => self.event_loop.send(conn, &heartbeat(transport)),
             Purpose::MailboxStream { mailbox, beats } => {
                 *beats += 1;
                 let (mailbox, beats) = (mailbox.clone(), *beats);
-                self.beat(conn, &mailbox, beats);
+                self.send_heartbeat(transport, conn, &mailbox, beats);
             }
         }
         let timer = self.set_alarm(HEARTBEAT, Alarm::Hold(conn));
@@ -353,13 +377,24 @@ impl Server {
         self.stats.add_traffic(hold.transport, before, self.event_loop.traffic(conn));
     }
 
-    /// Lets go of whatever a connection is kept for, as the end of the server or of a client asks.
-    fn dismiss(&mut self, conn: ConnId, code: u16, reason: &str) {
+    /// Lets go of a connection by the server's will: a poll is answered, a stream ends.
+    fn end_hold(&mut self, conn: ConnId, why: Why) {
         let Some(hold) = self.holds.get(&conn) else { return };
         match (&hold.purpose, hold.transport) {
-            (Purpose::RoomPoll { .. }, _) => self.disconnect_room_poll(conn, reason),
-            (Purpose::MailboxPoll { .. }, _) => self.answer_mailbox_poll(conn, json!({ "type": "timeout" })),
+            (Purpose::RoomPoll { room, from, .. }, _) => {
+                let rest = room_api::rest_of_empty_answer(why);
+                let content = self.rooms.get(room).map(|room| room.batch(*from, rest)).unwrap_or_default();
+                self.answer(conn, room_api::poll_answer(content.into_bytes().into()), 0);
+            }
+            (Purpose::MailboxPoll { mailbox }, _) => {
+                let mut answer = json!({ "type": "timeout", "connection_id": &**mailbox });
+                if why == Why::Superseded {
+                    answer["superseded"] = true.into();
+                }
+                self.answer(conn, uncached(&answer), 0);
+            }
             (_, Transport::WebSocket) => {
+                let (code, reason) = why.close();
                 self.release(conn);
                 self.event_loop.close(conn, code, reason);
             }
@@ -373,7 +408,7 @@ impl Server {
     /// The server is going away.
     fn let_go(&mut self) {
         for conn in self.holds.keys().copied().collect::<Vec<_>>() {
-            self.dismiss(conn, 1001, "the server is going away");
+            self.end_hold(conn, Why::GoingAway);
         }
     }
 
@@ -387,11 +422,12 @@ impl Server {
     fn statistics(&mut self, _: &Call<'_>) -> Result<Reply, ApiError> {
         let now = self.event_loop.now();
         let live = self.holds.iter().map(|(conn, hold)| (hold.transport, hold.since, self.event_loop.traffic(*conn)));
-        let statuses = [("connected", Status::Connected), ("waiting", Status::Waiting), ("idle", Status::Idle)];
-        let mailboxes: serde_json::Map<_, _> = statuses
-            .map(|(name, status)| (name.to_owned(), Value::from(self.mailboxes.count(status, now))))
-            .into_iter()
-            .collect();
+        let mut mailboxes = json!({ "connected": 0, "waiting": 0, "idle": 0, "expired": 0 });
+        for mailbox in self.mailboxes.iter() {
+            let count = &mut mailboxes[self.status_of(mailbox)];
+            *count = (count.as_u64().unwrap_or_default() + 1).into();
+        }
+        mailboxes["texts"] = self.mailboxes.texts().into();
         Ok(answer_json(&json!({
             "active_clients": self.clients.active(now),
             "total_messages": self.rooms.total_messages(),
@@ -403,23 +439,36 @@ impl Server {
         })))
     }
 
+    fn status_of(&self, mailbox: &Mailbox) -> &'static str {
+        match mailbox.reader.and_then(|conn| self.holds.get(&conn)).map(|hold| &hold.purpose) {
+            Some(Purpose::MailboxPoll { .. }) => "waiting",
+            Some(_) => "connected",
+            None if mailbox.is_expired(self.event_loop.now()) => "expired",
+            None => "idle",
+        }
+    }
+
     /// Disconnects a client by its `client_id`, or a mailbox by its `connection_id`.
     fn disconnect_client(&mut self, call: &Call<'_>) -> Result<Reply, ApiError> {
         let path = call.request.path();
         let id = path.strip_prefix("/api/client/").unwrap_or_default();
         let client = self.clients.remove(id).map(|client| client.held.into_iter().collect::<Vec<_>>());
-        let mailbox = self.mailboxes.remove(id).map(|mailbox| mailbox.reader.map(|reader| reader.conn()));
+        let mailbox = self.mailboxes.remove(id).map(|mailbox| mailbox.reader);
         if client.is_none() && mailbox.is_none() {
             return Err(ApiError::not_found(format!("client {id:?} is unknown")));
         }
         for conn in client.into_iter().flatten().chain(mailbox.flatten()) {
-            self.dismiss(conn, 1000, "disconnected");
+            self.end_hold(conn, Why::Disconnected);
         }
         Ok(answer_json(&json!({ "status": "disconnected" })))
     }
 }
 
 /// 200 with JSON that no cache keeps.
+fn uncached(value: &Value) -> Response {
+    Response::json(200, value).with_field("Cache-Control", "no-store")
+}
+
 fn answer_json(value: &Value) -> Reply {
-    Reply::Now(Response::json(200, value).with_field("Cache-Control", "no-store"))
+    Reply::Now(uncached(value))
 }

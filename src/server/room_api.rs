@@ -8,10 +8,10 @@ use serde_json::json;
 
 use super::message::{Outgoing, Transport, not_recovered, timestamp};
 use super::params::{self, ApiError, Fields, ID, NAME, TEXT};
-use super::{Alarm, Call, HEARTBEAT, Purpose, Reply, Server, answer_json};
+use super::rooms::To;
+use super::{Alarm, Call, HEARTBEAT, Purpose, Reply, Server, Why, answer_json};
 use crate::bytes::Shared;
-use crate::event_loop::ConnId;
-use crate::feed::{Cursor, Replay};
+use crate::feed::Cursor;
 use crate::http::{self, Response};
 use crate::sse;
 use crate::websocket::{self, Message};
@@ -27,11 +27,18 @@ const DEMO_TICKER: &str = "ticker";
 const TICK: Duration = Duration::from_secs(3);
 
 /// How long a poll is held unless it says otherwise, in seconds.
-const HOLD: u64 = 25;
+const TIMEOUT: u64 = 25;
 
-/// The rest of a poll's answer.
+/// What the answer to a poll says besides its messages.
 const NEWS: &str = r#""status":"success","timeout":false"#;
-const NO_NEWS: &str = r#""status":"timeout","timeout":true"#;
+
+/// The same when there are none.
+pub(super) fn rest_of_empty_answer(why: Why) -> &'static str {
+    match why {
+        Why::Disconnected => r#""status":"disconnected","timeout":false"#,
+        Why::TimedOut | Why::Superseded | Why::GoingAway => r#""status":"timeout","timeout":true"#,
+    }
+}
 
 impl Server {
     /// GET /api/poll
@@ -40,15 +47,15 @@ impl Server {
         let client = params::text(call.request, "client_id", &ID)?.ok_or_else(missing)?;
         let room = room_of(call)?;
         let cursor = params::cursor(call.request, "last_message_id")?;
-        let hold = params::number(call.request, "timeout", HOLD, 5..=60)?;
+        let timeout = params::number(call.request, "timeout", TIMEOUT, 5..=60)?;
         let client = self.clients.see(&client, self.event_loop.now())?;
-        self.poll_room(call, &room, Some(client), cursor, hold)
+        self.poll_room(call, &room, Some(client), cursor, timeout)
     }
 
     /// GET /poll
     pub(super) fn demo_poll(&mut self, call: &Call<'_>) -> Result<Reply, ApiError> {
         let cursor = params::cursor(call.request, "last_message_id")?;
-        self.poll_room(call, DEMO_POLLS, None, cursor, HOLD)
+        self.poll_room(call, DEMO_POLLS, None, cursor, TIMEOUT)
     }
 
     /// Answers a poll if there is news for it, and holds it otherwise. A client without a cursor goes on
@@ -59,15 +66,23 @@ impl Server {
         room: &str,
         client: Option<Rc<str>>,
         cursor: Option<Cursor>,
-        hold: u64,
+        timeout: u64,
     ) -> Result<Reply, ApiError> {
         let now = self.event_loop.now();
-        let room = self.rooms.open(room, &mut self.random, now)?;
+        let room = self.rooms.open(room, To::Read, &mut self.random, now)?;
         let mut remembered = client.as_ref().and_then(|id| self.clients.get_mut(id));
-        let from = room.replay(cursor.or(remembered.as_ref().and_then(|client| client.position(&room.name))));
+        let position = remembered.as_ref().and_then(|client| client.position(&room.name));
+        let from = match cursor.or(position) {
+            None if remembered.as_ref().is_some_and(|client| client.forgot()) => room.everything_but_not_recovered(),
+            cursor => room.replay(cursor),
+        };
         let news = room.feed.after(from.after).len() as u64;
         if let Some(client) = &mut remembered {
-            client.give(&room.name, if news > 0 { room.feed.tip() } else { from.after });
+            if news > 0 {
+                client.give(&room.name, room.feed.tip());
+            } else if cursor.is_some() || position.is_none() {
+                client.give(&room.name, cursor.unwrap_or(from.after));
+            }
         }
         if news > 0 {
             let response = poll_answer(room.batch(from, NEWS).into_bytes().into());
@@ -78,7 +93,7 @@ impl Server {
             client.held.insert(call.conn);
         }
         let purpose = Purpose::RoomPoll { room: room.name.clone(), client, from };
-        self.hold(call, Transport::LongPoll, purpose, Some(Duration::from_secs(hold)));
+        self.hold(call, Transport::LongPoll, purpose, Some(Duration::from_secs(timeout)));
         Ok(Reply::Later)
     }
 
@@ -86,7 +101,7 @@ impl Server {
     pub(super) fn room_messages(&mut self, call: &Call<'_>) -> Result<Reply, ApiError> {
         let cursor = params::cursor(call.request, "last_message_id")?;
         let room = room_of(call)?;
-        let room = self.rooms.open(&room, &mut self.random, self.event_loop.now())?;
+        let room = self.rooms.open(&room, To::Read, &mut self.random, self.event_loop.now())?;
         let from = room.replay(Some(cursor.unwrap_or(room.feed.last(usize::MAX))));
         let messages = room.feed.after(from.after).len() as u64;
         let content = room.batch(from, r#""stopPolling":false"#);
@@ -110,19 +125,19 @@ impl Server {
         let fields = Fields::parse(call.request.content())?;
         let (sender, text) = (fields.required("sender", &NAME)?, fields.required("text", &TEXT)?);
         let room = fields.optional("room", &NAME)?.unwrap_or(DEFAULT_ROOM);
-        self.publish(room, sender, text)
+        self.publish(room, sender, text).map(sent)
     }
 
     /// POST /send
     pub(super) fn demo_send(&mut self, call: &Call<'_>) -> Result<Reply, ApiError> {
         let fields = Fields::parse(call.request.content())?;
-        self.publish(DEMO_POLLS, "anonymous", fields.required("message", &TEXT)?)
+        self.publish(DEMO_POLLS, "anonymous", fields.required("message", &TEXT)?).map(sent)
     }
 
     /// Publishes a message: appends it to the room's feed, queues it on every stream, and answers
-    /// every held poll.
-    fn publish(&mut self, room: &str, sender: &str, text: &str) -> Result<Reply, ApiError> {
-        let room = self.rooms.open(room, &mut self.random, self.event_loop.now())?;
+    /// every held poll. Returns the message's id and its timestamp.
+    fn publish(&mut self, room: &str, sender: &str, text: &str) -> Result<(Cursor, f64), ApiError> {
+        let room = self.rooms.open(room, To::Publish, &mut self.random, self.event_loop.now())?;
         let (id, timestamp) = (room.feed.next_cursor(), timestamp());
         let message = json!({
             "id": id.to_string(), "sender": sender, "text": text, "timestamp": timestamp, "room": &*room.name,
@@ -137,53 +152,28 @@ impl Server {
         }
         let room = room.name.clone();
         self.answer_room_polls(&room);
-        Ok(answer_json(&json!({ "status": "sent", "message_id": id.to_string(), "timestamp": timestamp })))
+        Ok((id, timestamp))
     }
 
-    /// Answers all polls that wait in a room. Those that stand at the same position, and that is nearly all
-    /// of them, share one content.
+    /// Answers all polls that wait in a room. All of them stand behind the message before this one, so
+    /// there are only two different contents: for those who miss something, and for those who do not.
     fn answer_room_polls(&mut self, name: &Rc<str>) {
         let Some(room) = self.rooms.get_mut(name) else { return };
-        let mut last: Option<(Replay, Shared, u64)> = None;
+        let mut contents: [Option<(Shared, u64)>; 2] = [None, None];
         for conn in std::mem::take(&mut room.polls) {
             let Some(Purpose::RoomPoll { client, from, .. }) = self.holds.get(&conn).map(|hold| &hold.purpose) else {
                 continue;
             };
             let Some(room) = self.rooms.get(name) else { return };
-            let (content, messages) = match &last {
-                Some((same, content, messages)) if same == from => (content.clone(), *messages),
-                _ => {
-                    let content = Shared::from(room.batch(*from, NEWS).into_bytes());
-                    let messages = room.feed.after(from.after).len() as u64;
-                    last = Some((*from, content.clone(), messages));
-                    (content, messages)
-                }
-            };
+            let (content, messages) = contents[usize::from(from.recovered)].get_or_insert_with(|| {
+                (room.batch(*from, NEWS).into_bytes().into(), room.feed.after(from.after).len() as u64)
+            });
+            let (response, messages) = (poll_answer(content.clone()), *messages);
             if let Some(client) = client.as_ref().and_then(|id| self.clients.get_mut(id)) {
                 client.give(name, room.feed.tip());
             }
-            self.answer(conn, poll_answer(content), messages);
+            self.answer(conn, response, messages);
         }
-    }
-
-    /// The hold is over and nothing came.
-    pub(super) fn time_out_room_poll(&mut self, conn: ConnId) {
-        self.answer_empty_poll(conn, NO_NEWS);
-    }
-
-    /// The client, or the server, is going away.
-    pub(super) fn disconnect_room_poll(&mut self, conn: ConnId, reason: &str) {
-        let rest = if reason == "disconnected" { r#""status":"disconnected","timeout":false"# } else { NO_NEWS };
-        self.answer_empty_poll(conn, rest);
-    }
-
-    fn answer_empty_poll(&mut self, conn: ConnId, rest: &str) {
-        let Some(Purpose::RoomPoll { room, from, .. }) = self.holds.get(&conn).map(|hold| &hold.purpose) else {
-            return;
-        };
-        let Some(room) = self.rooms.get(room) else { return };
-        let content = room.batch(*from, rest);
-        self.answer(conn, poll_answer(content.into_bytes().into()), 0);
     }
 
     /// GET /api/stream
@@ -205,12 +195,7 @@ impl Server {
     /// GET /events
     pub(super) fn demo_events(&mut self, call: &Call<'_>) -> Result<Reply, ApiError> {
         let cursor = params::last_event_id(call.request)?;
-        let reply = self.stream_room(call, Transport::Sse, DEMO_TICKER, cursor, sse::stream_head())?;
-        if !self.ticks {
-            self.ticks = true;
-            self.set_alarm(TICK, Alarm::Ticker);
-        }
-        Ok(reply)
+        self.stream_room(call, Transport::Sse, DEMO_TICKER, cursor, sse::stream_head())
     }
 
     /// GET /api/ws
@@ -234,7 +219,7 @@ impl Server {
         let client = params::text(call.request, "client_id", &ID)?;
         let now = self.event_loop.now();
         let client = client.map(|id| self.clients.see(&id, now)).transpose()?;
-        let room = self.rooms.open(room, &mut self.random, now)?;
+        let room = self.rooms.open(room, To::Read, &mut self.random, now)?;
         let from = room.replay(cursor);
         self.event_loop.begin(call.conn, call.cors.apply(head));
         if transport == Transport::Sse {
@@ -254,11 +239,20 @@ impl Server {
         room.streams.insert(call.conn);
         if let Some(client) = client.as_ref().and_then(|id| self.clients.get_mut(id)) {
             client.held.insert(call.conn);
+            // Should it poll after this, it gets again what the stream gives it, and misses nothing.
+            if client.position(&room.name).is_none() {
+                client.give(&room.name, from.after);
+            }
         }
         let purpose = Purpose::RoomStream { room: room.name.clone(), client };
         // A WebSocket has pings, and needs no heartbeat.
         let beats = (transport != Transport::WebSocket).then_some(HEARTBEAT);
+        let ticks = *room.name == *DEMO_TICKER && !self.ticks;
         self.hold(call, transport, purpose, beats);
+        if ticks {
+            self.ticks = true;
+            self.set_alarm(TICK, Alarm::Ticker);
+        }
         Ok(Reply::Later)
     }
 
@@ -268,7 +262,8 @@ impl Server {
             return Err(ApiError::bad("expected a text message with a JSON object, not a binary one"));
         };
         let fields = Fields::parse(text.as_bytes())?;
-        self.publish(room, fields.required("sender", &NAME)?, fields.required("text", &TEXT)?).map(drop)
+        self.publish(room, fields.required("sender", &NAME)?, fields.required("text", &TEXT)?)?;
+        Ok(())
     }
 
     /// The ticker publishes as long as anyone listens.
@@ -284,11 +279,15 @@ impl Server {
     }
 }
 
+fn sent((id, timestamp): (Cursor, f64)) -> Reply {
+    answer_json(&json!({ "status": "sent", "message_id": id.to_string(), "timestamp": timestamp }))
+}
+
 fn room_of(call: &Call<'_>) -> Result<String, ApiError> {
     Ok(params::text(call.request, "room", &NAME)?.unwrap_or_else(|| DEFAULT_ROOM.into()))
 }
 
 /// JSON that no cache keeps, shared by all who get the same.
-fn poll_answer(content: Shared) -> Response {
+pub(super) fn poll_answer(content: Shared) -> Response {
     Response::new(200).with_shared_content("application/json", &content).with_field("Cache-Control", "no-store")
 }

@@ -13,8 +13,8 @@ use crate::random::Random;
 const RETAINED_MESSAGES: usize = 1000;
 const RETAINED_BYTES: usize = 1024 * 1024;
 
-/// How many rooms there are at most. Beyond it, the one that was unused for longest makes way; its feed is
-/// gone, and cursors into it are told so.
+/// How many rooms there are at most. Beyond it, one in which nobody waits makes way: an empty one, or,
+/// for a message, the one that was unused for longest. Its feed is gone, and cursors into it are told so.
 const MAX_ROOMS: usize = 256;
 
 /// How many clients are remembered at most, for how long after their last poll, and in how many rooms each.
@@ -24,6 +24,15 @@ const ROOMS_PER_CLIENT: usize = 16;
 
 /// A client that was not heard of for so long is not counted as active.
 const ACTIVE: Duration = Duration::from_secs(60);
+
+/// What a room is opened for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum To {
+    /// To read what is there, or to wait.
+    Read,
+    /// To publish.
+    Publish,
+}
 
 /// A feed and those who wait for its next message.
 #[derive(Debug)]
@@ -43,6 +52,11 @@ impl Room {
     /// Where a reader begins: at its cursor, or at what is new from now on.
     pub fn replay(&self, cursor: Option<Cursor>) -> Replay {
         cursor.map_or(Replay { after: self.feed.tip(), recovered: true }, |cursor| self.feed.replay(cursor))
+    }
+
+    /// Where a reader begins of whom it is not known what it was given.
+    pub fn everything_but_not_recovered(&self) -> Replay {
+        Replay { after: self.feed.last(usize::MAX), recovered: false }
     }
 
     /// Everything after the reader's position, as the answer to a poll. The messages are JSON already.
@@ -72,13 +86,14 @@ impl Rooms {
         self.rooms.get_mut(name)
     }
 
-    /// The room, made if there was none.
+    /// The room, made if there was none. Whoever only reads displaces nobody's messages: any page may
+    /// have a browser send a GET.
     ///
     /// # Errors
-    /// 503 when there are too many, and somebody waits in each.
-    pub fn open(&mut self, name: &str, random: &mut Random, now: Instant) -> Result<&mut Room, ApiError> {
+    /// 503 when there are too many, and none may make way.
+    pub fn open(&mut self, name: &str, to: To, random: &mut Random, now: Instant) -> Result<&mut Room, ApiError> {
         if !self.rooms.contains_key(name) {
-            self.make_way()?;
+            self.make_way(to)?;
             let feed = Feed::new(random.number(), RETAINED_MESSAGES, RETAINED_BYTES);
             let name: Rc<str> = name.into();
             let room = Room { name: name.clone(), feed, polls: BTreeSet::new(), streams: BTreeSet::new(), used: now };
@@ -89,12 +104,14 @@ impl Rooms {
         Ok(room)
     }
 
-    fn make_way(&mut self) -> Result<(), ApiError> {
+    fn make_way(&mut self, to: To) -> Result<(), ApiError> {
         if self.rooms.len() < MAX_ROOMS {
             return Ok(());
         }
+        let is_empty = |room: &&Room| room.feed.published() == 0;
         let unused = self.rooms.values().filter(|room| room.polls.is_empty() && room.streams.is_empty());
-        let oldest = unused.min_by_key(|room| room.used).map(|room| room.name.clone());
+        let candidates = unused.filter(|room| to == To::Publish || is_empty(room));
+        let oldest = candidates.min_by_key(|room| (!is_empty(room), room.used)).map(|room| room.name.clone());
         let room = oldest.and_then(|name| self.rooms.remove(&name)).ok_or_else(|| ApiError::full("rooms"))?;
         self.lost_count += room.feed.published();
         Ok(())
@@ -122,12 +139,23 @@ pub struct Client {
     pub seen: Instant,
     /// What it was given, by room.
     given: Vec<(Rc<str>, Cursor)>,
+    /// It was in more rooms than are remembered.
+    forgot: bool,
 }
 
 impl Client {
+    fn is_active(&self, now: Instant) -> bool {
+        !self.held.is_empty() || now < self.seen + ACTIVE
+    }
+
     /// The last position that it was given in a room.
     pub fn position(&self, room: &str) -> Option<Cursor> {
         self.given.iter().find(|(name, _)| **name == *room).map(|(_, cursor)| *cursor)
+    }
+
+    /// Whether its position in a room may have been forgotten.
+    pub fn forgot(&self) -> bool {
+        self.forgot
     }
 
     /// Notes the position that it was given in a room.
@@ -135,6 +163,7 @@ impl Client {
         self.given.retain(|(name, _)| name != room);
         if self.given.len() == ROOMS_PER_CLIENT {
             self.given.remove(0);
+            self.forgot = true;
         }
         self.given.push((room.clone(), position));
     }
@@ -156,10 +185,13 @@ impl Clients {
             return Ok(id);
         }
         if self.0.len() >= MAX_CLIENTS {
+            self.0.retain(|_, client| client.is_active(now));
+        }
+        if self.0.len() >= MAX_CLIENTS {
             return Err(ApiError::full("clients"));
         }
         let id: Rc<str> = id.into();
-        self.0.insert(id.clone(), Client { held: BTreeSet::new(), seen: now, given: Vec::new() });
+        self.0.insert(id.clone(), Client { held: BTreeSet::new(), seen: now, given: Vec::new(), forgot: false });
         Ok(id)
     }
 
@@ -180,6 +212,6 @@ impl Clients {
 
     /// How many are here now.
     pub fn active(&self, now: Instant) -> usize {
-        self.0.values().filter(|client| !client.held.is_empty() || now < client.seen + ACTIVE).count()
+        self.0.values().filter(|client| client.is_active(now)).count()
     }
 }

@@ -152,7 +152,7 @@ pub fn parse_answer(bytes: &[u8], key: &str) -> Result<Parse<()>, HandshakeError
     let mut fields = [httparse::EMPTY_HEADER; 100];
     let mut answer = httparse::Response::new(&mut fields);
     let used = match answer.parse(bytes) {
-        Ok(httparse::Status::Complete(used)) => used,
+        Ok(httparse::Status::Complete(used)) if used <= MAX_ANSWER => used,
         Ok(httparse::Status::Partial) if bytes.len() <= MAX_ANSWER => return Ok(Parse::Partial),
         _ => return Err(HandshakeError::MalformedAnswer),
     };
