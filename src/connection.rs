@@ -3,19 +3,20 @@
 //! come in as arguments, `now` is an argument, and what is to be written waits in the outbox.
 //!
 //! ```text
-//!           first byte        complete          respond, persistent
-//!   Idle ---------------> Head ---> Content ---> Held ---------------> Idle
-//!    |                     |          |           |  \
-//!    | silent too long     | too slow, too big,   |   begin: Streaming, then end ------> Idle
-//!    |                     | malformed            |   begin with 101: WebSocket
-//!    v                     v                      v                       | close
-//!   Draining <----------------------- respond, not persistent         CloseSent
-//!    | all written: shut down writing                                    |
-//!    v                                                                   v peer's Close
-//!   Lingering: read and drop, so that the peer can read our answer    Draining
-//!    | the peer has closed too, or the deadline
-//!    v
-//!   Closed
+//! from                  when                                         to
+//! Idle                  the first byte of a request                  Head
+//! Head                  the head is complete                         Content, or Held without any
+//! Content               the content is complete                      Held
+//! Held                  respond                                      Idle, or Draining if not persistent
+//! Held                  begin                                        Streaming, or WebSocket with 101
+//! Streaming             end                                          Idle, or Draining if not persistent
+//! WebSocket             close                                        CloseSent
+//! WebSocket, CloseSent  the peer's Close, or a violation             Draining
+//! Idle, Head, Content   silent too long, too slow, too big, wrong    Draining
+//! Streaming, WebSocket  more waits than may wait                     Draining
+//! Draining              all is written: shut down writing            Lingering
+//! Lingering             the peer has shut down too                   Closed
+//! any                   the connection breaks, or a deadline passes  Closed
 //! ```
 
 use std::mem;
@@ -45,7 +46,7 @@ pub struct Context<'a> {
 
 /// What a connection tells its owner.
 #[derive(Debug)]
-pub enum Input {
+pub enum Outcome {
     /// A whole request. Nothing more is decoded until it is answered.
     Request(Request),
     /// A whole message of an open WebSocket.
@@ -121,7 +122,7 @@ enum State {
     CloseSent(Box<WebSocket>),
     /// What is in the outbox is still to be written, and then writing is shut down.
     Draining,
-    /// Writing is shut down. Input is read and dropped, because a socket closed with unread input
+    /// Writing is shut down. Outcome is read and dropped, because a socket closed with unread input
     /// sends a reset, and a reset destroys what the peer has not read yet (RFC 9112, section 9.6).
     Lingering,
     /// Over.
@@ -165,7 +166,7 @@ enum Step {
     /// So many bytes were decoded, and there may be more to decode.
     Decoded(usize),
     /// So many bytes were decoded, and they completed this.
-    Complete(usize, Input),
+    Complete(usize, Outcome),
     /// So many bytes were decoded, and the rest needs more behind it.
     Starved(usize),
 }
@@ -234,7 +235,7 @@ impl Connection {
     }
 
     /// Whether the application holds something on it: an unanswered request, a stream, a WebSocket.
-    pub fn is_held(&self) -> bool {
+    pub fn is_in_use(&self) -> bool {
         matches!(self.state, State::Held(_) | State::Streaming(_) | State::WebSocket(_))
     }
 
@@ -280,7 +281,7 @@ impl Connection {
 
     /// Decodes from the backlog and then from the front of `fresh`, until there is something to
     /// tell. On `None`, all of `fresh` has been decoded, dropped, or kept for later.
-    pub fn receive(&mut self, fresh: &mut &[u8], context: &Context<'_>) -> Option<Input> {
+    pub fn receive(&mut self, fresh: &mut &[u8], context: &Context<'_>) -> Option<Outcome> {
         loop {
             if self.is_over() {
                 self.backlog = Backlog::default();
@@ -420,10 +421,10 @@ impl Connection {
         }
     }
 
-    fn hold(&mut self, request: Request) -> Input {
+    fn hold(&mut self, request: Request) -> Outcome {
         self.state = State::Held(Exchange::of(request.head()));
         self.deadline = None;
-        Input::Request(request)
+        Outcome::Request(request)
     }
 
     fn decode_frames(&mut self, input: &[u8], context: &Context<'_>) -> Step {
@@ -435,7 +436,7 @@ impl Connection {
         };
         let open = matches!(self.state, State::WebSocket(_));
         match received {
-            Received::Message(message) if open => Step::Complete(used, Input::Message(message)),
+            Received::Message(message) if open => Step::Complete(used, Outcome::Message(message)),
             Received::Ping(payload) if open => {
                 self.outbox.push_own(|out| websocket::encode(out, Opcode::Pong, &payload, None));
                 Step::Decoded(used)
@@ -448,7 +449,7 @@ impl Connection {
                 // RFC 6455, section 5.5.1: a Close is answered by one, with the status code received.
                 let payload = close.code.map_or_else(Vec::new, |code| websocket::close(code, ""));
                 self.outbox.push_own(|out| websocket::encode(out, Opcode::Close, &payload, None));
-                Step::Complete(used, Input::Closed)
+                Step::Complete(used, Outcome::Closed)
             }
             // After our Close nothing is answered any more; a Pong was counted when it came.
             Received::Message(_) | Received::Ping(_) | Received::Pong(_) => Step::Decoded(used),
@@ -463,7 +464,7 @@ impl Connection {
             return Step::Decoded(0);
         }
         self.push_close(error.close_code(), &error.to_string());
-        Step::Complete(0, Input::Closed)
+        Step::Complete(0, Outcome::Closed)
     }
 
     fn push_close(&mut self, code: u16, reason: &str) {
@@ -471,10 +472,10 @@ impl Connection {
         self.outbox.push_own(|out| websocket::encode(out, Opcode::Close, &payload, None));
     }
 
-    fn refuse(&mut self, error: RequestError, context: &Context<'_>) -> Input {
+    fn refuse(&mut self, error: RequestError, context: &Context<'_>) -> Outcome {
         let before = self.outbox.total();
         self.answer_and_close(&Response::error(error.status(), &error.to_string()), context);
-        Input::Refused(error, self.outbox.total() - before)
+        Outcome::Refused(error, self.outbox.total() - before)
     }
 
     fn answer_and_close(&mut self, response: &Response, context: &Context<'_>) {
@@ -528,8 +529,8 @@ impl Connection {
 
     /// Answers the held request with a head, behind which follows a stream: of chunks, or, after
     /// a status of 101, of WebSocket frames. Does nothing when no request is held. Returns
-    /// [`Input::Closed`] when nothing may follow: the request was HEAD, or the status is 204 or 304.
-    pub fn begin(&mut self, head: &Response, context: &Context<'_>) -> Option<Input> {
+    /// [`Outcome::Closed`] when nothing may follow: the request was HEAD, or the status is 204 or 304.
+    pub fn begin(&mut self, head: &Response, context: &Context<'_>) -> Option<Outcome> {
         let State::Held(exchange) = self.state else { return None };
         if head.status() == 101 {
             self.push_response(head, Delimiter::NoContent, None, false, context);
@@ -547,16 +548,16 @@ impl Connection {
         self.push_response(head, delimiter, exchange.connection(persists), true, context);
         if exchange.head_only || delimiter == Delimiter::NoContent {
             self.finish(persists, context);
-            return Some(Input::Closed);
+            return Some(Outcome::Closed);
         }
         self.state = State::Streaming(Exchange { persistent: persists, ..exchange });
         None
     }
 
     /// Queues encoded bytes on a stream or a WebSocket: a chunk, or a frame. Does nothing in any
-    /// other state. Returns [`Input::Closed`] when the peer has let its outbox fill up: it is a
+    /// other state. Returns [`Outcome::Closed`] when the peer has let its outbox fill up: it is a
     /// slow consumer, and the stream ends here.
-    pub fn send(&mut self, bytes: &Shared, context: &Context<'_>) -> Option<Input> {
+    pub fn send(&mut self, bytes: &Shared, context: &Context<'_>) -> Option<Outcome> {
         match self.state {
             State::WebSocket(_) | State::Streaming(_) if self.is_full(bytes.len(), context.limits) => {
                 Some(self.cut_slow_consumer(context))
@@ -575,7 +576,7 @@ impl Connection {
     }
 
     /// Queues a message for this peer alone, framed right into its outbox; otherwise as [`send`](Self::send).
-    pub fn send_message(&mut self, message: &Message, context: &Context<'_>) -> Option<Input> {
+    pub fn send_message(&mut self, message: &Message, context: &Context<'_>) -> Option<Outcome> {
         let payload = message.as_bytes();
         match self.state {
             State::WebSocket(_) if self.is_full(payload.len(), context.limits) => Some(self.cut_slow_consumer(context)),
@@ -592,14 +593,14 @@ impl Connection {
         !self.outbox.is_empty() && self.outbox.cost() + more > limits.outbox
     }
 
-    fn cut_slow_consumer(&mut self, context: &Context<'_>) -> Input {
+    fn cut_slow_consumer(&mut self, context: &Context<'_>) -> Outcome {
         // A stream gets no last-chunk: without it the client sees that it is incomplete
         // (RFC 9112, section 8), and resumes.
         if matches!(self.state, State::WebSocket(_)) {
             self.push_close(1013, "too slow: more is waiting than may wait");
         }
         self.drain(context);
-        Input::Closed
+        Outcome::Closed
     }
 
     fn push_last_chunk(&mut self, exchange: Exchange) {
@@ -671,7 +672,7 @@ impl Connection {
 
     /// The peer has shut down its side and everything before that has been decoded. A peer that
     /// does so while it waits for an answer or a stream has hung up: there is no other sign of it.
-    pub fn end_of_input(&mut self, context: &Context<'_>) -> Option<Input> {
+    pub fn end_of_input(&mut self, context: &Context<'_>) -> Option<Outcome> {
         match self.state {
             State::Head | State::Content(_) => Some(self.refuse(RequestError::EndedEarly, context)),
             State::Idle => {
@@ -682,24 +683,24 @@ impl Connection {
             // Answers to earlier requests may be waiting, and the peer may still read.
             State::Held(_) | State::Streaming(_) if !self.outbox.is_empty() => {
                 self.drain(context);
-                Some(Input::Closed)
+                Some(Outcome::Closed)
             }
             _ => self.lose(),
         }
     }
 
     /// The connection is broken. Tells so if the application holds something on it.
-    pub fn lose(&mut self) -> Option<Input> {
-        let held = self.is_held();
+    pub fn lose(&mut self) -> Option<Outcome> {
+        let held = self.is_in_use();
         self.state = State::Closed;
         self.deadline = None;
         self.outbox.clear();
         self.backlog = Backlog::default();
-        held.then_some(Input::Closed)
+        held.then_some(Outcome::Closed)
     }
 
     /// The deadline has passed.
-    pub fn on_deadline(&mut self, context: &Context<'_>) -> Option<Input> {
+    pub fn on_deadline(&mut self, context: &Context<'_>) -> Option<Outcome> {
         match &mut self.state {
             State::Idle if self.outbox.is_empty() => {
                 self.drain(context);

@@ -2,7 +2,7 @@
 //! between sockets and [`Connection`]s, keeps their deadlines, and hands one [`Event`] after the
 //! other to the program that pulls them. The only file that imports mio.
 //!
-//! One turn of the loop: sleep until a socket is ready or a timer is due; give each connection that is
+//! One round of the loop: sleep until a socket is ready or a timer is due; give each connection that is
 //! ready one turn, in which at most one buffer is read and decoded; flush what the program
 //! has queued; sleep again. Nothing is written inside [`send`](EventLoop::send), so a burst to one
 //! peer is one `writev`, and 16 pipelined messages cost one read and one write.
@@ -20,7 +20,7 @@ use mio::{Events, Interest, Poll, Token, Waker};
 
 use crate::access_log::{AccessLog, Entry};
 use crate::bytes::Shared;
-use crate::connection::{Connection, Context, Input, Traffic};
+use crate::connection::{Connection, Context, Outcome, Traffic};
 use crate::http::{Request, Response, format_date};
 use crate::limits::Limits;
 use crate::signals;
@@ -73,8 +73,8 @@ pub enum Event {
     Message(ConnId, Message),
     /// A timer is due. It is set no more.
     Timer(TimerId),
-    /// What the program held on this connection, an unanswered request, a stream or a WebSocket, is
-    /// over, by no act of the program's.
+    /// What the program held on this connection, an unanswered request, a stream or a WebSocket, has
+    /// ended without the program ending it.
     Closed(ConnId),
     /// SIGINT, SIGTERM or [`Remote::shut_down`]: no connection is accepted any more. Told once;
     /// answer what is held, and call [`drain`](EventLoop::drain).
@@ -418,14 +418,14 @@ impl EventLoop {
     }
 
     /// Does something to what `to` names, unless it is over.
-    fn act(&mut self, to: ConnId, action: impl FnOnce(&mut Connection, &Context<'_>) -> Option<Input>) {
+    fn act(&mut self, to: ConnId, action: impl FnOnce(&mut Connection, &Context<'_>) -> Option<Outcome>) {
         let Some(peer) = self.peers.get_mut(to.key).filter(|peer| peer.exchange == to.exchange) else { return };
-        let was_held = peer.connection.is_held();
-        let input = action(&mut peer.connection, &self.world.context());
-        if was_held && !peer.connection.is_held() && input.is_none() {
+        let was_held = peer.connection.is_in_use();
+        let outcome = action(&mut peer.connection, &self.world.context());
+        if was_held && !peer.connection.is_in_use() && outcome.is_none() {
             self.log_end(to.key);
         }
-        self.after(to.key, input);
+        self.after(to.key, outcome);
     }
 
     /// A peer is slow when its socket takes no more, not when the program says much at once: what
@@ -433,8 +433,8 @@ impl EventLoop {
     fn make_room(&mut self, to: ConnId, more: usize) {
         let Some(peer) = self.peers.get_mut(to.key).filter(|peer| peer.exchange == to.exchange) else { return };
         if peer.writable && peer.connection.is_full(more, &self.world.limits) {
-            let input = write_outbox(peer, &self.world.context());
-            self.after(to.key, input);
+            let outcome = write_outbox(peer, &self.world.context());
+            self.after(to.key, outcome);
         }
     }
 
@@ -506,7 +506,7 @@ impl EventLoop {
             }
             self.events.clear();
         }
-        self.tell_time();
+        self.update_clock();
         self.note_readiness();
         Ok(())
     }
@@ -520,7 +520,7 @@ impl EventLoop {
         Instant::now() + self.remote.ahead()
     }
 
-    fn tell_time(&mut self) {
+    fn update_clock(&mut self) {
         self.world.now = self.clock();
         let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         if self.world.date_seconds != seconds {
@@ -573,8 +573,8 @@ impl EventLoop {
                 let peer = self.peers.get_mut(key)?;
                 peer.timer = None;
                 let is_due = peer.connection.deadline().is_some_and(|at| at <= self.world.now);
-                let input = if is_due { peer.connection.on_deadline(&self.world.context()) } else { None };
-                self.after(key, input);
+                let outcome = if is_due { peer.connection.on_deadline(&self.world.context()) } else { None };
+                self.after(key, outcome);
             }
         }
         None
@@ -662,8 +662,8 @@ impl EventLoop {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => peer.readable = false,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(_) => {
-                    let input = peer.connection.lose();
-                    return self.after(key, input);
+                    let outcome = peer.connection.lose();
+                    return self.after(key, outcome);
                 }
             }
         }
@@ -680,40 +680,40 @@ impl EventLoop {
             return None;
         };
         let mut fresh = &self.buffer[turn.start..turn.end];
-        let mut input = None;
+        let mut outcome = None;
         if turn.events == EVENTS_PER_TURN {
             peer.connection.postpone(&mut fresh);
         } else {
-            input = peer.connection.receive(&mut fresh, &self.world.context());
+            outcome = peer.connection.receive(&mut fresh, &self.world.context());
             turn.events += 1;
         }
         turn.start = turn.end - fresh.len();
-        if input.is_none() {
+        if outcome.is_none() {
             self.turn = None;
-            input = self.tell_end(key);
+            outcome = self.end_input(key);
             self.settle(key);
         }
-        input.and_then(|input| self.tell(key, input))
+        outcome.and_then(|outcome| self.report(key, outcome))
     }
 
     /// Tells the connection that its peer has shut down, when the time for that has come.
-    fn tell_end(&mut self, key: Key) -> Option<Input> {
+    fn end_input(&mut self, key: Key) -> Option<Outcome> {
         let peer = self.peers.get_mut(key).filter(|peer| peer.end_is_due(&self.world.limits))?;
         peer.end = End::Told;
         peer.connection.end_of_input(&self.world.context())
     }
 
-    fn tell(&mut self, key: Key, input: Input) -> Option<Event> {
+    fn report(&mut self, key: Key, outcome: Outcome) -> Option<Event> {
         let peer = self.peers.get_mut(key)?;
-        peer.exchange = peer.exchange.wrapping_add(u32::from(matches!(input, Input::Request(_))));
+        peer.exchange = peer.exchange.wrapping_add(u32::from(matches!(outcome, Outcome::Request(_))));
         let conn = ConnId { key, exchange: peer.exchange };
-        match input {
-            Input::Request(request) => {
+        match outcome {
+            Outcome::Request(request) => {
                 self.log_begin(key, request.method().as_str(), request.target(), 0);
                 Some(Event::Request(conn, request))
             }
-            Input::Message(message) => Some(Event::Message(conn, message)),
-            Input::Refused(error, sent) => {
+            Outcome::Message(message) => Some(Event::Message(conn, message)),
+            Outcome::Refused(error, sent) => {
                 self.log_begin(key, "-", "-", sent);
                 if let Some(entry) = self.peers.get_mut(key).and_then(|peer| peer.entry.as_mut()) {
                     entry.status = error.status();
@@ -721,7 +721,7 @@ impl EventLoop {
                 self.log_end(key);
                 None
             }
-            Input::Closed => {
+            Outcome::Closed => {
                 self.log_end(key);
                 Some(Event::Closed(conn))
             }
@@ -735,8 +735,8 @@ impl EventLoop {
         for key in mem::take(&mut self.unflushed) {
             if let Some(peer) = self.peers.get_mut(key) {
                 peer.is_unflushed = false;
-                let input = write_outbox(peer, &self.world.context());
-                self.after(key, input);
+                let outcome = write_outbox(peer, &self.world.context());
+                self.after(key, outcome);
             }
         }
     }
@@ -744,8 +744,8 @@ impl EventLoop {
     // Keeping the books.
 
     /// What is to be done after a connection was touched by something other than its own turn.
-    fn after(&mut self, key: Key, input: Option<Input>) {
-        if let Some(event) = input.and_then(|input| self.tell(key, input)) {
+    fn after(&mut self, key: Key, outcome: Option<Outcome>) {
+        if let Some(event) = outcome.and_then(|outcome| self.report(key, outcome)) {
             self.pending.push_back(event);
         }
         self.settle(key);
@@ -826,7 +826,7 @@ impl EventLoop {
 
 /// Writes a connection's outbox until it is empty or the socket takes no more, and shuts writing
 /// down when the connection says so.
-fn write_outbox(peer: &mut Peer, context: &Context<'_>) -> Option<Input> {
+fn write_outbox(peer: &mut Peer, context: &Context<'_>) -> Option<Outcome> {
     for _ in 0..WRITES_PER_TURN {
         if peer.connection.outbox().is_empty() {
             break;
@@ -849,7 +849,7 @@ fn write_outbox(peer: &mut Peer, context: &Context<'_>) -> Option<Input> {
     if peer.connection.wrote(0, context) { shut_down_writing(peer) } else { None }
 }
 
-fn shut_down_writing(peer: &mut Peer) -> Option<Input> {
+fn shut_down_writing(peer: &mut Peer) -> Option<Outcome> {
     let shut = peer.stream.shutdown(Shutdown::Write);
     // The peer had its end before we had ours: nothing is left to wait for.
     let both_ended = matches!(peer.end, End::Reached | End::Told);

@@ -20,8 +20,8 @@ const EPOCH_BITS: u32 = 60;
 ///
 /// ```text
 /// 1f0c2a9e-8b4d-8e17-8000-00000000002a
-/// epoch---------^---  ^sequence-------
-///        version 8    variant 10
+/// epoch---------^--- ^sequence--------
+///         version 8 variant 10
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Cursor {

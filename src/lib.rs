@@ -4,12 +4,17 @@
 //!
 //! ```no_run
 //! use overwire::http::Response;
-//! use overwire::{Event, EventLoop, Limits};
+//! use overwire::{Event, EventLoop, Limits, websocket};
 //!
 //! fn main() -> std::io::Result<()> {
 //!     let mut server = EventLoop::bind("127.0.0.1:8000", Limits::default())?;
+//!     server.watch_signals()?;
 //!     loop {
 //!         match server.next_event()? {
+//!             Event::Request(conn, request) if request.path() == "/ws" => match websocket::accept(&request, &[]) {
+//!                 Ok(head) => server.begin(conn, head),
+//!                 Err(error) => server.respond(conn, error.response()),
+//!             },
 //!             Event::Request(conn, _) => server.respond(conn, Response::text(200, "hello\n")),
 //!             Event::Message(conn, message) => server.send_message(conn, &message),
 //!             Event::Timer(_) | Event::Closed(_) => {}
@@ -20,11 +25,12 @@
 //! ```
 //!
 //! To hold a request is to keep its [`ConnId`] and answer later. There are no callbacks and there
-//! is no `async`: what a program remembers are its local variables.
+//! is no `async`: a program's state is its local variables.
 //!
 //! # The layers
 //!
-//! Imports go down this list only; `tests/layers.rs` sees to it.
+//! The lowest comes first. A module imports only from the rows above its own, and `sse` and
+//! `websocket` from `http`; `tests/layers.rs` sees to it.
 //!
 //! | module | what it is for | what it may know |
 //! |-|-|-|

@@ -2,6 +2,7 @@
 
 use std::env;
 use std::io::{self, ErrorKind, Write};
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::process::ExitCode;
 
 use overwire::server::{Config, Server};
@@ -32,6 +33,10 @@ enum Command {
 fn main() -> ExitCode {
     // An argument that is not UTF-8 is shown as well as it can be.
     let arguments = env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned());
+    let arguments = arguments.flat_map(|argument| match argument.split_once('=') {
+        Some((name, value)) if name.starts_with("--") => vec![name.to_owned(), value.to_owned()],
+        _ => vec![argument],
+    });
     let config = match parse(arguments) {
         Ok(Command::Serve(config)) => *config,
         Ok(Command::Print(text)) => {
@@ -66,7 +71,12 @@ fn main() -> ExitCode {
 
 /// Says where the server is. Standard output may be closed or full: that is no reason not to serve.
 fn greet(server: &Server) {
-    let url = format!("http://{}", server.local_address());
+    let mut address = server.local_address();
+    if address.ip().is_unspecified() {
+        // It listens on every address; this one is to be reached from here.
+        address.set_ip(if address.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() });
+    }
+    let url = format!("http://{address}");
     let _ = writeln!(
         io::stdout(),
         "listening on {url}\n\

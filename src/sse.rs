@@ -36,9 +36,15 @@ pub fn event(id: Option<&str>, name: &str, data: &str) -> Vec<u8> {
     out
 }
 
-/// Sets how long the client waits before it reconnects.
-pub fn retry(after: Duration) -> Vec<u8> {
-    format!("retry: {}\n\n", after.as_millis()).into_bytes()
+/// What a stream may begin with: the position that it begins behind, and how long the client waits before it
+/// reconnects. An event without data is not dispatched, but its id counts, so that a client can
+/// resume even if it loses the connection before the first event.
+pub fn opening(id: &str, retry: Duration) -> Vec<u8> {
+    let mut out = Vec::new();
+    field(&mut out, "id", id);
+    field(&mut out, "retry", &retry.as_millis().to_string());
+    out.push(b'\n');
+    out
 }
 
 /// A comment: ignored by the client, it keeps the connection from looking dead.
@@ -93,15 +99,15 @@ pub struct Reader {
     begun: bool,
     data: String,
     name: String,
-    /// The last `id` field. It counts from the end of its event on.
+    /// The last `id` field. It takes effect when its event ends.
     id: String,
     last_event_id: String,
     retry: Option<Duration>,
 }
 
 impl Reader {
-    /// Reads `input` and returns the events that it completes. What is left is kept; it is the
-    /// caller's to bound how much of a line that never ends it wants to read.
+    /// Reads `input` and returns the events that it completes. What is left is kept. A line
+    /// may grow without bound: the caller limits how much it reads.
     pub fn read(&mut self, input: &[u8]) -> Vec<Event> {
         let mut events = Vec::new();
         for &byte in input {
@@ -224,7 +230,8 @@ mod tests {
     #[test]
     fn retry_is_digits_only() {
         let mut reader = Reader::default();
-        reader.read(&retry(Duration::from_millis(1500)));
+        assert_eq!(reader.read(&opening("7", Duration::from_millis(1500))), []);
+        assert_eq!(reader.last_event_id(), "7");
         reader.read(b"retry: +5\nretry: 5s\nretry:\n\n");
         assert_eq!(reader.retry(), Some(Duration::from_millis(1500)));
     }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use overwire::connection::{Connection, Context, Input};
+use overwire::connection::{Connection, Context, Outcome};
 use overwire::http::{RequestError, Response, chunk};
 use overwire::websocket::{self, Message, Opcode};
 use overwire::{Limits, Shared};
@@ -32,7 +32,7 @@ impl Bench {
     }
 
     /// Everything that `bytes` make it tell. It answers no request by itself.
-    fn receive(&mut self, mut bytes: &[u8]) -> Vec<Input> {
+    fn receive(&mut self, mut bytes: &[u8]) -> Vec<Outcome> {
         self.connection.count_received(bytes.len());
         let mut told = Vec::new();
         while let Some(input) = self.act(|connection, context| connection.receive(&mut bytes, context)) {
@@ -53,7 +53,7 @@ impl Bench {
     }
 
     /// Lets the time go by until the deadline, which must be so many seconds away.
-    fn wait(&mut self, seconds: u64) -> Option<Input> {
+    fn wait(&mut self, seconds: u64) -> Option<Outcome> {
         let deadline = self.connection.deadline().expect("there is a deadline");
         assert_eq!(deadline - self.now, Duration::from_secs(seconds));
         self.now = deadline;
@@ -66,7 +66,7 @@ impl Bench {
     }
 
     fn open_websocket(&mut self) {
-        assert!(matches!(self.receive(GET)[..], [Input::Request(_)]));
+        assert!(matches!(self.receive(GET)[..], [Outcome::Request(_)]));
         self.act(|connection, context| connection.begin(&Response::new(101), context));
         self.written();
     }
@@ -87,7 +87,7 @@ fn a_head_has_ten_seconds_from_its_first_byte() {
     assert!(bench.receive(b"\r\n\r\nGET / HT").is_empty());
     bench.now += Duration::from_secs(9);
     assert!(bench.receive(b"TP/1.1\r\n").is_empty());
-    assert!(matches!(bench.wait(1), Some(Input::Refused(RequestError::HeadTimeout, _))));
+    assert!(matches!(bench.wait(1), Some(Outcome::Refused(RequestError::HeadTimeout, _))));
     let (answer, shut) = bench.written();
     assert!(answer.starts_with("HTTP/1.1 408 ") && answer.contains("Connection: close\r\n") && shut);
 }
@@ -96,7 +96,7 @@ fn a_head_has_ten_seconds_from_its_first_byte() {
 fn content_has_thirty_seconds() {
     let mut bench = Bench::new();
     assert!(bench.receive(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nab").is_empty());
-    assert!(matches!(bench.wait(30), Some(Input::Refused(RequestError::ContentTimeout, _))));
+    assert!(matches!(bench.wait(30), Some(Outcome::Refused(RequestError::ContentTimeout, _))));
 }
 
 #[test]
@@ -133,7 +133,7 @@ fn pipelined_requests_wait_for_each_other() {
     }
     bench.respond("ok");
     assert!(bench.receive(b"").is_empty());
-    assert!(matches!(bench.receive(b" HTTP/1.1\r\nHost: h\r\n\r\n")[..], [Input::Request(_)]));
+    assert!(matches!(bench.receive(b" HTTP/1.1\r\nHost: h\r\n\r\n")[..], [Outcome::Request(_)]));
 }
 
 #[test]
@@ -142,7 +142,7 @@ fn bytes_behind_an_upgrade_are_frames() {
     let bytes = [GET, &masked(Opcode::Text, b"GET / HTTP/1.1\r\n\r\n")].concat();
     assert_eq!(bench.receive(&bytes).len(), 1);
     assert!(bench.act(|connection, context| connection.begin(&Response::new(101), context)).is_none());
-    assert!(matches!(&bench.receive(b"")[..], [Input::Message(Message::Text(text))] if text.starts_with("GET")));
+    assert!(matches!(&bench.receive(b"")[..], [Outcome::Message(Message::Text(text))] if text.starts_with("GET")));
 }
 
 #[test]
@@ -153,7 +153,7 @@ fn a_websocket_is_pinged_and_gone_when_nothing_comes() {
     assert_eq!(bench.written().0, "\u{fffd}\0", "a Ping: 89 00");
     assert!(bench.receive(&masked(Opcode::Pong, b"")).is_empty());
     assert!(bench.wait(20).is_none());
-    assert!(matches!(bench.wait(20), Some(Input::Closed)));
+    assert!(matches!(bench.wait(20), Some(Outcome::Closed)));
     assert!(bench.connection.is_closed());
 }
 
@@ -184,7 +184,7 @@ fn a_slow_consumer_is_cut_and_told_why() {
                 break input;
             }
         };
-        assert!(matches!(cut, Input::Closed));
+        assert!(matches!(cut, Outcome::Closed));
         assert_eq!(sends, 4, "three fit into the outbox");
         let (text, shut) = bench.written();
         assert_eq!(text.matches('x').count(), 900, "what was queued is still delivered");
@@ -250,7 +250,7 @@ fn a_stale_operation_does_nothing() {
 fn a_hang_up_is_told_once() {
     let mut bench = Bench::new();
     bench.receive(GET);
-    assert!(matches!(bench.act(Connection::end_of_input), Some(Input::Closed)));
+    assert!(matches!(bench.act(Connection::end_of_input), Some(Outcome::Closed)));
     assert!(bench.act(Connection::end_of_input).is_none());
     assert!(bench.connection.lose().is_none());
 }
@@ -259,6 +259,6 @@ fn a_hang_up_is_told_once() {
 fn a_request_that_ends_early_is_answered() {
     let mut bench = Bench::new();
     bench.receive(b"GET / HTTP/1.1\r\nHo");
-    assert!(matches!(bench.act(Connection::end_of_input), Some(Input::Refused(RequestError::EndedEarly, _))));
+    assert!(matches!(bench.act(Connection::end_of_input), Some(Outcome::Refused(RequestError::EndedEarly, _))));
     assert!(bench.written().0.starts_with("HTTP/1.1 400 "));
 }

@@ -61,9 +61,9 @@ impl Response {
         Response::new(status).with_content("text/plain; charset=utf-8", text.into())
     }
 
-    /// A response of JSON.
+    /// A response of JSON, with a final newline for those who read it in a terminal.
     pub fn json(status: u16, value: &Value) -> Self {
-        Response::new(status).with_content("application/json", value.to_string().into_bytes())
+        Response::new(status).with_content("application/json", format!("{value}\n").into_bytes())
     }
 
     /// An error as JSON: `{"type": "error", "error": "<sentence>"}`. Never cached.

@@ -18,7 +18,7 @@ use crate::sse;
 use crate::websocket::{self, Message};
 
 /// How long a poll is held.
-const HOLD: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 impl Server {
     /// POST /poll
@@ -47,7 +47,7 @@ impl Server {
             return Ok(polled(&text_json(&mailbox_id, "queued_message", (cursor, text), recovered), 1));
         }
         self.take_over_mailbox(&mailbox_id, call.conn);
-        self.hold(call, Transport::LongPoll, Purpose::MailboxPoll { mailbox: mailbox_id }, Some(HOLD));
+        self.hold(call, Transport::LongPoll, Purpose::MailboxPoll { mailbox: mailbox_id }, Some(TIMEOUT));
         Ok(Reply::Later)
     }
 

@@ -21,7 +21,7 @@ pub enum Transport {
 }
 
 impl Transport {
-    /// All of them, in the order of the lessons.
+    /// All of them, as the page shows them.
     pub const ALL: [Transport; 5] =
         [Transport::ShortPoll, Transport::LongPoll, Transport::Stream, Transport::Sse, Transport::WebSocket];
 

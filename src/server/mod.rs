@@ -1,5 +1,5 @@
 //! The application: rooms and mailboxes over every transport. It uses the public API of the layers below,
-//! as a lesson does, and its shape is the same: a loop that pulls events.
+//! as any program does, and its shape is the same: a loop that pulls events.
 
 mod access;
 mod files;
@@ -267,7 +267,9 @@ impl Server {
         let path = call.request.path();
         match (call.request.method(), self.files.get(&path)) {
             (Method::Options, _) if path == "*" => Ok(Reply::Now(Access::preflight(METHODS))),
-            (_, None) => Err(ApiError::not_found(format!("there is nothing at {path:?}: see / and /health"))),
+            (_, None) => {
+                Err(ApiError::not_found(format!("there is nothing at {path:?}: see /openapi.json for what there is")))
+            }
             (Method::Get | Method::Head, Some(file)) => Ok(Reply::Now(file)),
             (Method::Options, Some(_)) => Ok(Reply::Now(Access::preflight(METHODS))),
             (method, Some(_)) => Ok(Reply::Now(routes::not_allowed(METHODS, method))),
@@ -313,7 +315,7 @@ impl Server {
         timer
     }
 
-    /// Keeps a connection; `after` so long it has its alarm.
+    /// Keeps a connection; its alarm, if it has one, is due `after` so long.
     fn hold(&mut self, call: &Call<'_>, transport: Transport, purpose: Purpose, after: Option<Duration>) {
         let timer = after.map(|after| self.set_alarm(after, Alarm::Hold(call.conn)));
         let hold = Hold { purpose, transport, cors: call.cors.clone(), since: call.since, timer };

@@ -29,7 +29,7 @@ const TICK: Duration = Duration::from_secs(3);
 /// How long a poll is held unless it says otherwise, in seconds.
 const TIMEOUT: u64 = 25;
 
-/// What the answer to a poll says besides its messages.
+/// Members of a poll's answer, between `messages` and `recovered`.
 const NEWS: &str = r#""status":"success","timeout":false"#;
 
 /// The same when there are none.
@@ -116,7 +116,7 @@ impl Server {
             Some(room) => room.feed.after(room.feed.last(limit as usize)).map(|(_, json)| &**json).collect(),
             None => Vec::new(),
         };
-        let content = format!(r#"{{"room":{},"messages":[{}]}}"#, json!(name), messages.join(","));
+        let content = format!(r#"{{"room":{},"messages":[{}]}}"#, json!(name), messages.join(",")) + "\n";
         Ok(Reply::Now(poll_answer(content.into_bytes().into())))
     }
 
@@ -225,9 +225,8 @@ impl Server {
         if transport == Transport::Sse {
             // An event without data is not dispatched, but its id counts: a client that loses this
             // connection before the first message can resume all the same.
-            let mut opening = sse::retry(Duration::from_millis(1000 + self.random.number() % 2000));
-            opening.splice(0..0, format!("id: {}\n", from.after).into_bytes());
-            self.event_loop.send(call.conn, &http::chunk(&opening));
+            let retry = Duration::from_millis(1000 + self.random.number() % 2000);
+            self.event_loop.send(call.conn, &http::chunk(&sse::opening(&from.after.to_string(), retry)));
         }
         if !from.recovered {
             self.event_loop.send(call.conn, &not_recovered(transport, from.after));

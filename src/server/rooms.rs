@@ -63,7 +63,7 @@ impl Room {
     pub fn batch(&self, from: Replay, rest: &str) -> String {
         let messages: Vec<&str> = self.feed.after(from.after).map(|(_, json)| &**json).collect();
         let (messages, recovered, tip) = (messages.join(","), from.recovered, self.feed.tip());
-        format!(r#"{{"messages":[{messages}],{rest},"recovered":{recovered},"last_message_id":"{tip}"}}"#)
+        format!(r#"{{"messages":[{messages}],{rest},"recovered":{recovered},"last_message_id":"{tip}"}}"#) + "\n"
     }
 }
 

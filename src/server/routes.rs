@@ -15,7 +15,7 @@ enum Kind {
     /// The answer may be held, or never end, or move a cursor: HEAD gets an empty one.
     Live,
     /// There is no HEAD: it changes something, or opens a WebSocket.
-    Only,
+    NoHead,
 }
 
 struct Route {
@@ -32,25 +32,25 @@ const fn route(method: Method, path: &'static str, kind: Kind, handler: Handler)
 /// A path that ends with `/` matches everything below it.
 const ROUTES: &[Route] = &[
     // Isolated connections.
-    route(Method::Post, "/poll", Kind::Only, Server::mailbox_poll),
+    route(Method::Post, "/poll", Kind::NoHead, Server::mailbox_poll),
     route(Method::Get, "/sse", Kind::Live, Server::mailbox_events),
-    route(Method::Post, "/sse/message", Kind::Only, Server::mailbox_text),
-    route(Method::Get, "/ws", Kind::Only, Server::mailbox_websocket),
+    route(Method::Post, "/sse/message", Kind::NoHead, Server::mailbox_text),
+    route(Method::Get, "/ws", Kind::NoHead, Server::mailbox_websocket),
     // Rooms.
     route(Method::Get, "/api/poll", Kind::Live, Server::room_poll),
-    route(Method::Post, "/api/send", Kind::Only, Server::room_send),
+    route(Method::Post, "/api/send", Kind::NoHead, Server::room_send),
     route(Method::Get, "/api/messages", Kind::Plain, Server::room_messages),
     route(Method::Get, "/api/stream", Kind::Live, Server::room_stream),
     route(Method::Get, "/api/events", Kind::Live, Server::room_events),
-    route(Method::Get, "/api/ws", Kind::Only, Server::room_websocket),
+    route(Method::Get, "/api/ws", Kind::NoHead, Server::room_websocket),
     route(Method::Get, "/api/history", Kind::Plain, Server::room_history),
     // The two-channel demo.
     route(Method::Get, "/poll", Kind::Live, Server::demo_poll),
-    route(Method::Post, "/send", Kind::Only, Server::demo_send),
+    route(Method::Post, "/send", Kind::NoHead, Server::demo_send),
     route(Method::Get, "/events", Kind::Live, Server::demo_events),
     // The server itself.
     route(Method::Get, "/api/stats", Kind::Plain, Server::statistics),
-    route(Method::Delete, "/api/client/", Kind::Only, Server::disconnect_client),
+    route(Method::Delete, "/api/client/", Kind::NoHead, Server::disconnect_client),
     route(Method::Get, "/health", Kind::Plain, Server::health),
 ];
 
@@ -80,7 +80,7 @@ pub fn find(method: Method, path: &str) -> Found {
     let mut allowed = Vec::new();
     for route in here() {
         allowed.push(route.method.as_str());
-        if route.method == Method::Get && route.kind != Kind::Only {
+        if route.method == Method::Get && route.kind != Kind::NoHead {
             allowed.push("HEAD");
         }
     }

@@ -12,7 +12,7 @@ use crate::bytes::{Parse, Shared};
 pub enum Message {
     /// Text, checked to be UTF-8.
     Text(String),
-    /// Anything else.
+    /// Bytes, unchecked.
     Binary(Vec<u8>),
 }
 

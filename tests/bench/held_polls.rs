@@ -9,18 +9,35 @@ use std::time::Instant;
 use std::{env, fs, io};
 
 fn main() -> ExitCode {
-    let count = env::args().nth(1).map_or(Ok(10_000), |text| text.parse());
-    match count.map_err(io::Error::other).and_then(measure) {
+    let count = env::args().nth(1).map_or(Ok(10_000), |text| text.parse::<usize>());
+    let Ok(count) = count else {
+        eprintln!("usage: held-polls [COUNT]");
+        return ExitCode::from(2);
+    };
+    match measure(count) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("held-polls: {error}\nusage: held-polls [COUNT]; the server's binary must have been built");
+            eprintln!("held-polls: {error}");
+            eprintln!(
+                "It needs the server's binary (cargo build --release), and a file limit above the count (ulimit -n)."
+            );
             ExitCode::FAILURE
         }
     }
 }
 
+/// The server, which ends with its owner, whichever way that ends.
+struct Server(Child);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 fn measure(count: usize) -> io::Result<()> {
-    let (mut server, address) = start()?;
+    let (server, address) = start()?;
     request(address, "GET", "/health", "")?;
     let before = resident(&server)?;
     let mut polls = Vec::with_capacity(count);
@@ -53,24 +70,23 @@ fn measure(count: usize) -> io::Result<()> {
     println!(
         "{answered:.1?} from the send to its own answer, {last:.1?} to the last poll's answer, read one after the other"
     );
-    server.kill()?;
-    server.wait()?;
     Ok(())
 }
 
 /// The server's binary, which lies beside the examples' folder.
-fn start() -> io::Result<(Child, SocketAddr)> {
+fn start() -> io::Result<(Server, SocketAddr)> {
     let binary = env::current_exe()?.with_file_name("../overwire");
-    let mut child = Command::new(binary).args(["--port", "0"]).stdout(Stdio::piped()).spawn()?;
+    let child = Command::new(binary).args(["--port", "0"]).stdout(Stdio::piped()).spawn()?;
+    let mut server = Server(child);
     let mut line = String::new();
-    BufReader::new(child.stdout.as_mut().ok_or(io::ErrorKind::BrokenPipe)?).read_line(&mut line)?;
+    BufReader::new(server.0.stdout.as_mut().ok_or(io::ErrorKind::BrokenPipe)?).read_line(&mut line)?;
     let address = line.trim().rsplit('/').next().unwrap_or_default().parse().map_err(io::Error::other)?;
-    Ok((child, address))
+    Ok((server, address))
 }
 
 /// Resident memory in KiB, as the system accounts it.
-fn resident(server: &Child) -> io::Result<usize> {
-    let status = fs::read_to_string(format!("/proc/{}/status", server.id()))?;
+fn resident(server: &Server) -> io::Result<usize> {
+    let status = fs::read_to_string(format!("/proc/{}/status", server.0.id()))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
     line.trim().trim_end_matches(" kB").parse().map_err(io::Error::other)
 }

@@ -1,8 +1,10 @@
 """Every curl command that README.md prints, run as it stands, against another port."""
 
+import json
 import pathlib
 import re
 import subprocess
+import urllib.request
 
 from server import Server, check, finish
 
@@ -11,11 +13,12 @@ readme = (pathlib.Path(__file__).parents[2] / "README.md").read_text()
 commands = re.findall(r"`(curl [^`]+)`", readme) + re.findall(r"^\$ (curl .+)$", readme, re.MULTILINE)
 
 # What a command must show, where it is not an answer with "200 OK".
-EXPECTED = {
-    "/api/ws": "101 Switching Protocols",
-    "/sse/message": "404 Not Found",  # the id in it is to be replaced by a real one
-}
+EXPECTED = {"/api/ws": "101 Switching Protocols", "/ws": "101 Switching Protocols", "/sse/message": "202 Accepted"}
 HELD = 28  # curl's exit code when --max-time ends a stream or a held poll
+
+# The id that some commands leave to be filled in.
+with urllib.request.urlopen(urllib.request.Request(f"{server.url}/poll", method="POST")) as response:
+    connection_id = json.load(response)["connection_id"]
 
 assert len(commands) > 15, commands
 for command in commands:
@@ -23,7 +26,8 @@ for command in commands:
     def _():
         target = re.search(r"127\.0\.0\.1:8000([^\s'?]*)", command)[1]
         # --verbose shows a head as soon as it is there; curl prints it otherwise with the first content.
-        bounded = command.replace("127.0.0.1:8000", server.authority).replace("curl ", "curl --verbose --max-time 1 ", 1)
+        filled_in = re.sub("FROM-[A-Z-]+", connection_id, command)
+        bounded = filled_in.replace("127.0.0.1:8000", server.authority).replace("curl ", "curl --verbose --max-time 1 ", 1)
         ran = subprocess.run(["bash", "-c", bounded], capture_output=True, text=True, errors="replace")
         held = ran.returncode == HELD and ("timeout=" in command or target == "/poll")
         assert ran.returncode in (0, HELD), ran.stderr

@@ -10,7 +10,7 @@ use std::io::{self, IoSlice, Write};
 use std::time::{Duration, Instant};
 
 use libfuzzer_sys::fuzz_target;
-use overwire::connection::{Connection, Context, Input};
+use overwire::connection::{Connection, Context, Outcome};
 use overwire::http::{LAST_CHUNK, Response, chunk};
 use overwire::websocket::{self, Message, Opcode};
 use overwire::{Limits, Shared, sse};
@@ -140,15 +140,15 @@ impl World {
         self.receive(&frame);
     }
 
-    fn told(&mut self, input: Option<Input>) {
+    fn told(&mut self, input: Option<Outcome>) {
         match input {
             None => return,
-            Some(Input::Request(_)) => {
+            Some(Outcome::Request(_)) => {
                 assert!(!std::mem::replace(&mut self.holds, true), "a request while one is held")
             }
-            Some(Input::Message(_)) => assert!(self.holds, "a message on a WebSocket that nobody holds"),
-            Some(Input::Refused(..)) => assert!(!self.holds, "a held request was refused"),
-            Some(Input::Closed) => assert!(std::mem::take(&mut self.holds), "Closed was told of what nobody holds"),
+            Some(Outcome::Message(_)) => assert!(self.holds, "a message on a WebSocket that nobody holds"),
+            Some(Outcome::Refused(..)) => assert!(!self.holds, "a held request was refused"),
+            Some(Outcome::Closed) => assert!(std::mem::take(&mut self.holds), "Closed was told of what nobody holds"),
         }
     }
 
@@ -196,7 +196,7 @@ impl World {
 
     /// After what the application did itself it knows without being told that it holds nothing.
     fn let_go(&mut self) {
-        if !self.connection.is_held() {
+        if !self.connection.is_in_use() {
             self.holds = false;
         }
         self.decode(&[]);
@@ -234,7 +234,7 @@ impl World {
 
     fn check(&self) {
         let connection = &self.connection;
-        assert_eq!(connection.is_held(), self.holds, "what the application was told is not so: {connection:?}");
+        assert_eq!(connection.is_in_use(), self.holds, "what the application was told is not so: {connection:?}");
         assert!(connection.outbox().cost() <= self.limits.outbox + ITEM + OWN, "{}", connection.outbox().cost());
         assert!(connection.deadline().is_some() || connection.is_answering() || connection.is_closed());
         if connection.is_closed() {

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use libfuzzer_sys::fuzz_target;
 use overwire::Limits;
-use overwire::connection::{Connection, Context, Input};
+use overwire::connection::{Connection, Context, Outcome};
 use overwire::http::{Request, Response, chunk};
 use overwire::websocket;
 
@@ -22,17 +22,17 @@ fuzz_target!(|bytes: &[u8]| {
 
 /// What was told, and what was answered.
 #[derive(Debug, Default, PartialEq)]
-struct Outcome {
+struct Record {
     told: Vec<String>,
     answered: String,
 }
 
-fn deliver(bytes: &[u8], size: usize) -> Outcome {
+fn deliver(bytes: &[u8], size: usize) -> Record {
     // No head reaches its limit: a head that is too long and wrong as well may be refused for either.
     let limits = Limits { head: 1 << 20, target: 1 << 20, content: 512, message: 512, ..Limits::default() };
     let context =
         Context { limits: &limits, now: Instant::now(), date: "Sun, 06 Nov 1994 08:49:37 GMT", draining: false };
-    let (mut connection, mut outcome) = (Connection::new(&context), Outcome::default());
+    let (mut connection, mut outcome) = (Connection::new(&context), Record::default());
     for mut piece in bytes.chunks(size.max(1)) {
         while let Some(input) = connection.receive(&mut piece, &context) {
             outcome.told.push(application(&mut connection, input, &context));
@@ -49,13 +49,13 @@ fn deliver(bytes: &[u8], size: usize) -> Outcome {
 }
 
 /// Answers at once, and says what it was told.
-fn application(connection: &mut Connection, input: Input, context: &Context<'_>) -> String {
+fn application(connection: &mut Connection, input: Outcome, context: &Context<'_>) -> String {
     match input {
-        Input::Request(request) => {
+        Outcome::Request(request) => {
             let told = answer(connection, &request, context);
             format!("{} {} {:?} {told:?}", request.method(), request.target(), request.content())
         }
-        Input::Message(message) => {
+        Outcome::Message(message) => {
             assert!(connection.send_message(&message, context).is_none());
             format!("{message:?}")
         }
@@ -63,7 +63,7 @@ fn application(connection: &mut Connection, input: Input, context: &Context<'_>)
     }
 }
 
-fn answer(connection: &mut Connection, request: &Request, context: &Context<'_>) -> Option<Input> {
+fn answer(connection: &mut Connection, request: &Request, context: &Context<'_>) -> Option<Outcome> {
     if let Ok(head) = websocket::accept(request, &[]) {
         return connection.begin(&head, context);
     }
