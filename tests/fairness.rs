@@ -2,15 +2,14 @@
 
 mod common;
 
-use std::io::{BufRead, BufReader, Write};
-use std::net::SocketAddr;
-use std::process::{Child, Command, Stdio};
+use std::io::Write;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{Client, PATIENCE, TestServer, masked_frame};
+use common::{Client, PATIENCE, Running, TestServer, masked_frame};
 use overwire::websocket::Opcode;
 
 /// Sends without end and reads what comes back, in two threads, until `stop`.
@@ -82,34 +81,12 @@ fn a_burst_is_answered_in_order_though_it_takes_many_turns() {
     }
 }
 
-/// A process that ends with its test, whichever way that ends.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// The binary with a limit on open files that the shell sets.
-fn start_with_file_limit(files: u32) -> (Running, SocketAddr) {
-    let script = format!("ulimit -n {files} && exec \"$0\" --port 0");
-    let mut child = Command::new("sh")
-        .args(["-c", &script, env!("CARGO_BIN_EXE_overwire")])
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("sh is there");
-    let mut line = String::new();
-    BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-    let address = line.trim().rsplit('/').next().unwrap().parse().unwrap();
-    (Running(child), address)
-}
-
 #[test]
 fn out_of_file_descriptors_accepting_pauses_and_resumes() {
     // So few that the reserve is larger than the limit: accept fails with EMFILE.
-    let (mut server, address) = start_with_file_limit(20);
+    let limited = "ulimit -n 20 && exec \"$0\" --port 0";
+    let mut server = Running::start(Command::new("sh").args(["-c", limited, env!("CARGO_BIN_EXE_overwire")]));
+    let address = server.address;
     let mut clients: Vec<Client> = (0..30).map(|_| Client::connect(address)).collect();
     assert_eq!(clients[0].get("/health").status, 200);
     clients.drain(..20);
@@ -122,5 +99,5 @@ fn out_of_file_descriptors_accepting_pauses_and_resumes() {
     while Client::connect(address).get("/health").status != 200 {
         assert!(start.elapsed() < PATIENCE, "the server does not recover");
     }
-    assert!(server.0.try_wait().unwrap().is_none(), "the server is alive");
+    assert!(server.process.try_wait().unwrap().is_none(), "the server is alive");
 }

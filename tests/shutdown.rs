@@ -4,32 +4,13 @@
 
 mod common;
 
-use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use common::Client;
+use common::{Client, Running};
 
 const OF_EACH: usize = 200;
-
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn start() -> (Running, SocketAddr) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_overwire"));
-    let mut child = command.args(["--port", "0"]).stdout(Stdio::piped()).spawn().expect("the binary starts");
-    let mut line = String::new();
-    BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-    let address = line.trim().rsplit('/').next().unwrap().parse().unwrap();
-    (Running(child), address)
-}
 
 /// So many clients, each of which has done `prepare`.
 fn clients(address: SocketAddr, prepare: impl Fn(usize, &mut Client)) -> Vec<Client> {
@@ -43,7 +24,8 @@ fn clients(address: SocketAddr, prepare: impl Fn(usize, &mut Client)) -> Vec<Cli
 
 #[test]
 fn a_thousand_connections_are_ended_as_each_understands_it() {
-    let (mut server, address) = start();
+    let mut server = Running::start(Command::new(env!("CARGO_BIN_EXE_overwire")).args(["--port", "0"]));
+    let address = server.address;
     let polls = clients(address, |number, client| {
         client.send_get(&format!("/api/poll?client_id={number}"));
     });
@@ -61,7 +43,7 @@ fn a_thousand_connections_are_ended_as_each_understands_it() {
     while !open(&watcher.get("/api/stats").json()) {}
 
     let began = Instant::now();
-    let killed = Command::new("kill").args(["-TERM", &server.0.id().to_string()]).status().unwrap();
+    let killed = Command::new("kill").args(["-TERM", &server.process.id().to_string()]).status().unwrap();
     assert!(killed.success());
     for mut poll in polls {
         let answer = poll.answer();
@@ -79,6 +61,6 @@ fn a_thousand_connections_are_ended_as_each_understands_it() {
     for mut idle in idle {
         idle.expect_end();
     }
-    assert_eq!(server.0.wait().unwrap().code(), Some(0));
+    assert_eq!(server.process.wait().unwrap().code(), Some(0));
     assert!(began.elapsed() < Duration::from_secs(5), "all of them answered, so there was nothing to wait for");
 }

@@ -2,8 +2,9 @@
 //! that sees raw bytes. Every wait is for something to happen, with a limit that only a failure reaches.
 #![allow(dead_code)] // each test file uses its own part of this
 
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -140,6 +141,31 @@ impl TestServer {
 impl Drop for TestServer {
     fn drop(&mut self) {
         self.remote.shut_down();
+    }
+}
+
+/// The server's binary as a process, which ends with its test, whichever way that ends.
+pub struct Running {
+    pub process: Child,
+    pub address: SocketAddr,
+}
+
+impl Running {
+    /// Starts what `command` runs, which must print the server's first line.
+    pub fn start(command: &mut Command) -> Self {
+        let process = command.stdout(Stdio::piped()).spawn().expect("the process starts");
+        let mut running = Running { process, address: SocketAddr::from(([0, 0, 0, 0], 0)) };
+        let mut line = String::new();
+        BufReader::new(running.process.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        running.address = line.trim().rsplit('/').next().unwrap().parse().expect("the first line holds the address");
+        running
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
     }
 }
 
