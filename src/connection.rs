@@ -446,7 +446,8 @@ impl Connection {
                 if !open {
                     return Step::Decoded(used);
                 }
-                // RFC 6455, section 5.5.1: a Close is answered by one, with the status code received.
+                // RFC 6455, section 5.5.1: a Close is answered by one, with the status code
+                // received.
                 let payload = close.code.map_or_else(Vec::new, |code| websocket::close(code, ""));
                 self.outbox.push_own(|out| websocket::encode(out, Opcode::Close, &payload, None));
                 Step::Complete(used, Outcome::Closed)
@@ -527,9 +528,10 @@ impl Connection {
         }
     }
 
-    /// Answers the held request with a head, behind which follows a stream: of chunks, or, after
-    /// a status of 101, of WebSocket frames. Does nothing when no request is held. Returns
-    /// [`Outcome::Closed`] when nothing may follow: the request was HEAD, or the status is 204 or 304.
+    /// Answers the held request with a head, behind which follows a stream: of chunks, or, after a
+    /// status of 101, of WebSocket frames. Does nothing when no request is held. Returns
+    /// [`Outcome::Closed`] when nothing may follow: the request was HEAD, or the status is 204 or
+    /// 304.
     pub fn begin(&mut self, head: &Response, context: &Context<'_>) -> Option<Outcome> {
         let State::Held(exchange) = self.state else { return None };
         if head.status() == 101 {
@@ -575,7 +577,8 @@ impl Connection {
         }
     }
 
-    /// Queues a message for this peer alone, framed right into its outbox; otherwise as [`send`](Self::send).
+    /// Queues a message for this peer alone, framed right into its outbox; otherwise as
+    /// [`send`](Self::send).
     pub fn send_message(&mut self, message: &Message, context: &Context<'_>) -> Option<Outcome> {
         let payload = message.as_bytes();
         match self.state {

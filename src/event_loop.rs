@@ -2,8 +2,8 @@
 //! between sockets and [`Connection`]s, keeps their deadlines, and hands one [`Event`] after the
 //! other to the program that pulls them. The only file that imports mio.
 //!
-//! One round of the loop: sleep until a socket is ready or a timer is due; give each connection that is
-//! ready one turn, in which at most one buffer is read and decoded; flush what the program
+//! One round of the loop: sleep until a socket is ready or a timer is due; give each connection
+//! that is ready one turn, in which at most one buffer is read and decoded; flush what the program
 //! has queued; sleep again. Nothing is written inside [`send`](EventLoop::send), so a burst to one
 //! peer is one `writev`, and 16 pipelined messages cost one read and one write.
 
@@ -48,9 +48,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How many connections beyond the limit are told so at a time; those beyond are closed unheard.
 const REFUSALS: usize = 16;
 
-/// Names one request, and what becomes of it: its answer, a stream, a WebSocket. When that is over, so
-/// is the name, even if the connection goes on: an operation on it does nothing, and
-/// never reaches the answer to another request, or another connection.
+/// Names one request, and what becomes of it: its answer, a stream, a WebSocket. When that is over,
+/// so is the name, even if the connection goes on: an operation on it does nothing, and never
+/// reaches the answer to another request, or another connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnId {
     key: Key,
@@ -73,8 +73,8 @@ pub enum Event {
     Message(ConnId, Message),
     /// A timer is due. It is set no more.
     Timer(TimerId),
-    /// What the program held on this connection, an unanswered request, a stream or a WebSocket, has
-    /// ended without the program ending it.
+    /// What the program held on this connection, an unanswered request, a stream or a WebSocket,
+    /// has ended without the program ending it.
     Closed(ConnId),
     /// SIGINT, SIGTERM or [`Remote::shut_down`]: no connection is accepted any more. Told once;
     /// answer what is held, and call [`drain`](EventLoop::drain).
@@ -145,8 +145,9 @@ impl Peer {
         }
     }
 
-    /// Whether the connection is to be told that its peer has shut down: when everything before that has been
-    /// decoded, or when the program holds its request or stream, for then the peer has hung up.
+    /// Whether the connection is to be told that its peer has shut down: when everything before
+    /// that has been decoded, or when the program holds its request or stream, for then the peer
+    /// has hung up.
     fn end_is_due(&self, limits: &Limits) -> bool {
         match self.end {
             End::Open | End::Told => false,
@@ -376,10 +377,10 @@ impl EventLoop {
         });
     }
 
-    /// Answers a request with a head whose content follows by [`send`](Self::send): chunks, which an
-    /// HTTP/1.0 client is sent without their framing. A head with status 101 makes the connection a
-    /// WebSocket. When nothing may follow, because the request was HEAD, [`Event::Closed`] says so.
-    /// Does nothing when no request is held there.
+    /// Answers a request with a head whose content follows by [`send`](Self::send): chunks, which
+    /// an HTTP/1.0 client is sent without their framing. A head with status 101 makes the
+    /// connection a WebSocket. When nothing may follow, because the request was HEAD,
+    /// [`Event::Closed`] says so. Does nothing when no request is held there.
     pub fn begin(&mut self, to: ConnId, head: Response) {
         self.log_status(to, head.status());
         self.act(to, |connection, context| connection.begin(&head, context));
@@ -408,8 +409,8 @@ impl EventLoop {
         });
     }
 
-    /// Ends a WebSocket with a closing handshake, this status code, and this reason (at most 123 bytes).
-    /// The program has let go of it, as after [`end`](Self::end).
+    /// Ends a WebSocket with a closing handshake, this status code, and this reason (at most 123
+    /// bytes). The program has let go of it, as after [`end`](Self::end).
     pub fn close(&mut self, to: ConnId, code: u16, reason: &str) {
         self.act(to, |connection, context| {
             connection.close(code, reason, context);
@@ -449,15 +450,16 @@ impl EventLoop {
         TimerId(self.timers.set(self.world.now + after, Due::Program))
     }
 
-    /// Cancels a timer that has not been reported. One that has is not there any more: nothing happens.
+    /// Cancels a timer that has not been reported. One that has is not there any more: nothing
+    /// happens.
     pub fn cancel_timer(&mut self, id: TimerId) {
         self.timers.cancel(id.0);
     }
 
     /// Ends in an orderly way: accepts no more, closes what is idle, lets answers, last chunks and
     /// closing handshakes reach their peers, and returns when no connection is left, or after
-    /// [`Limits::drain_time`]. What the program still holds is ended for it: a request by 503, a stream by its
-    /// last-chunk, a WebSocket by 1001.
+    /// [`Limits::drain_time`]. What the program still holds is ended for it: a request by 503, a
+    /// stream by its last-chunk, a WebSocket by 1001.
     ///
     /// # Errors
     /// As [`next_event`](Self::next_event).
@@ -591,8 +593,8 @@ impl EventLoop {
                     ErrorKind::WouldBlock => self.accepting = Accepting::Waiting,
                     // This connection is gone already; the next one may be fine.
                     ErrorKind::Interrupted | ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset => {}
-                    // EMFILE, ENFILE, ENOBUFS, ENOMEM, or something new: an accept loop never dies. The
-                    // connections wait in the kernel until there is room.
+                    // EMFILE, ENFILE, ENOBUFS, ENOMEM, or something new: an accept loop never dies.
+                    // The connections wait in the kernel until there is room.
                     _ => {
                         self.accepting = Accepting::Paused;
                         self.timers.set(self.world.now + ACCEPT_PAUSE, Due::AcceptAgain);
@@ -607,7 +609,8 @@ impl EventLoop {
         if self.peers.len() >= limit.saturating_add(REFUSALS) {
             return; // dropped, and thereby closed
         }
-        // Without this, the second small write in a row waits for the peer's acknowledgement of the first.
+        // Without this, the second small write in a row waits for the peer's acknowledgement of the
+        // first.
         let _ = stream.set_nodelay(true);
         let context = self.world.context();
         let connection = if self.peers.len() < limit {
@@ -638,10 +641,10 @@ impl EventLoop {
 
     // Reading.
 
-    /// Reads once. mio asks for reads until `WouldBlock`; but a read of a stream socket that does not fill
-    /// the buffer has emptied it too (epoll(7), question 9), and the next byte will be a new edge. So
-    /// there is no second read that would only say `WouldBlock`. Not so when the end is announced:
-    /// it has had its edge, and must be read.
+    /// Reads once. mio asks for reads until `WouldBlock`; but a read of a stream socket that does
+    /// not fill the buffer has emptied it too (epoll(7), question 9), and the next byte will be a
+    /// new edge. So there is no second read that would only say `WouldBlock`. Not so when the end
+    /// is announced: it has had its edge, and must be read.
     fn begin_turn(&mut self, key: Key) {
         let Some(peer) = self.peers.get_mut(key) else { return };
         peer.has_turn = false;

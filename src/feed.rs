@@ -1,9 +1,9 @@
 //! The bounded, ordered log that every transport replays from: one log, one cursor.
 //!
 //! Every transport is a way to be given "everything after this cursor". So a client can lose its
-//! connection, or change its transport, and go on without loss and without repetition. A cursor that is
-//! too old, or that belongs to another log, gets everything retained, and is told so: a hole is
-//! never silent.
+//! connection, or change its transport, and go on without loss and without repetition. A cursor
+//! that is too old, or that belongs to another log, gets everything retained, and is told so: a
+//! hole is never silent.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -104,15 +104,16 @@ pub struct Feed<T> {
 }
 
 impl<T> Feed<T> {
-    /// An empty feed. `epoch` tells this log from every other: 60 random bits of it are used. When a
-    /// message is published beyond `max_messages`, or beyond `max_bytes` of them in sum, the oldest are
-    /// dropped; the newest message is always retained.
+    /// An empty feed. `epoch` tells this log from every other: 60 random bits of it are used. When
+    /// a message is published beyond `max_messages`, or beyond `max_bytes` of them in sum, the
+    /// oldest are dropped; the newest message is always retained.
     pub fn new(epoch: u64, max_messages: usize, max_bytes: usize) -> Self {
         let epoch = epoch & ((1 << EPOCH_BITS) - 1);
         Feed { epoch, dropped: 0, messages: VecDeque::new(), bytes: 0, max_messages, max_bytes }
     }
 
-    /// The cursor that the next message will have: a message that carries its own id needs it first.
+    /// The cursor that the next message will have: a message that carries its own id needs it
+    /// first.
     pub fn next_cursor(&self) -> Cursor {
         Cursor { epoch: self.epoch, sequence: self.published() + 1 }
     }

@@ -16,8 +16,8 @@ pub struct Limits {
     /// The longest WebSocket message in bytes, over all its fragments; beyond it 1009.
     pub message: usize,
     /// What may wait to be written to one peer, in bytes; beyond it the peer is a slow consumer: a
-    /// WebSocket is closed with 1013, a stream is ended. An empty outbox takes one item of any size.
-    /// From half of it on, nothing more is read from the peer.
+    /// WebSocket is closed with 1013, a stream is ended. An empty outbox takes one item of any
+    /// size. From half of it on, nothing more is read from the peer.
     pub outbox: usize,
     /// How many connections may be open; one more is answered with 503 and closed.
     pub connections: usize,

@@ -36,9 +36,9 @@ pub fn event(id: Option<&str>, name: &str, data: &str) -> Vec<u8> {
     out
 }
 
-/// What a stream may begin with: the position that it begins behind, and how long the client waits before it
-/// reconnects. An event without data is not dispatched, but its id counts, so that a client can
-/// resume even if it loses the connection before the first event.
+/// What a stream may begin with: the position that it begins behind, and how long the client waits
+/// before it reconnects. An event without data is not dispatched, but its id counts, so that a
+/// client can resume even if it loses the connection before the first event.
 pub fn opening(id: &str, retry: Duration) -> Vec<u8> {
     let mut out = Vec::new();
     field(&mut out, "id", id);

@@ -67,7 +67,8 @@ fn only_names_of_this_server_are_answered() {
 #[test]
 fn a_rebound_name_reaches_nothing() {
     let server = TestServer::start();
-    // The page is of the same origin as the request, and so its browser would let it read the answer.
+    // The page is of the same origin as the request, and so its browser would let it read the
+    // answer.
     let mut client = server.connect();
     for line in
         ["GET /", "GET /nothing", "GET /api/poll?client_id=a", "POST /api/send", "DELETE /api/client/a", "GET /ws"]

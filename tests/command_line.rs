@@ -15,7 +15,8 @@ use std::time::Instant;
 use common::{Answer, Client, PATIENCE};
 use overwire::websocket::Opcode;
 
-/// Runs the program to its end, which must come by itself: exit code, standard output and standard error.
+/// Runs the program to its end, which must come by itself: exit code, standard output and standard
+/// error.
 fn run(arguments: &[&str]) -> (Option<i32>, String, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_overwire"));
     let mut process = command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();

@@ -1,4 +1,5 @@
-//! One peer must not starve another, whatever it sends; and accepting survives what the system says.
+//! One peer must not starve another, whatever it sends; and accepting survives what the system
+//! says.
 
 mod common;
 

@@ -1,5 +1,6 @@
-//! HTTP/1.0 and HTTP/1.1 as raw bytes against the full server (RFC 9110, RFC 9112): what is malformed
-//! gets its status and the end; what is not gets its answer, in order, however the bytes are cut.
+//! HTTP/1.0 and HTTP/1.1 as raw bytes against the full server (RFC 9110, RFC 9112): what is
+//! malformed gets its status and the end; what is not gets its answer, in order, however the bytes
+//! are cut.
 
 mod common;
 
@@ -15,8 +16,9 @@ fn without_dates(text: &str) -> String {
     text.lines().map(|line| if line.starts_with("Date: ") { "Date\n".into() } else { format!("{line}\n") }).collect()
 }
 
-/// Checks that each of `faults`, as `request` makes a request of it, is refused: JSON with a sentence,
-/// `Connection: close`, the end. The same when it is sent whole, with bytes left over, and byte by byte.
+/// Checks that each of `faults`, as `request` makes a request of it, is refused: JSON with a
+/// sentence, `Connection: close`, the end. The same when it is sent whole, with bytes left over,
+/// and byte by byte.
 #[track_caller]
 fn expect_refusals(faults: Faults, request: impl Fn(&str) -> String) {
     let server = TestServer::start();
@@ -131,7 +133,8 @@ fn pipelined_requests_are_answered_in_order_however_their_bytes_are_cut() {
         ("POST /send HTTP/1.1\nHost: localhost\nContent-Length: 13\n\n{\"message\":1}", "400 Bad Request", "not 1"),
         // RFC 9110, section 8.6: equal values in a list are one value.
         ("POST /send HTTP/1.1\nHost: localhost\nContent-Length: 13, 13\n\n{\"message\":2}", "400 Bad Request", "not 2"),
-        // RFC 9112, section 7.1: chunks, extensions, trailers; section 7: names of codings in any case.
+        // RFC 9112, section 7.1: chunks, extensions, trailers; section 7: names of codings in any
+        // case.
         (
             "POST /send HTTP/1.1\nHost: localhost\nTransfer-Encoding: CHUNKED\n\n\
              4;a=b;c=\"d e\"\n{\"me\n0009\nssage\":3}\n000;last\nChecksum: 1\nB:\n\n",
@@ -296,7 +299,8 @@ fn a_client_that_sends_far_too_much_can_still_read_the_answer() {
     for framing in ["Content-Length: 2097152", "Transfer-Encoding: chunked"] {
         let mut client = server.connect();
         client.send(format!("POST /api/send HTTP/1.1\r\nHost: localhost\r\n{framing}\r\n\r\n200000\r\n"));
-        // RFC 9112, section 9.6: the unread rest would reset the connection, and the answer with it.
+        // RFC 9112, section 9.6: the unread rest would reset the connection, and the answer with
+        // it.
         client.send(vec![b'x'; 2 << 20]);
         assert_eq!(client.answer().status, 413);
         client.expect_end();

@@ -1,5 +1,5 @@
-//! The import rule: a module knows the layers below its own, and nothing of those above. The source is
-//! read as text, so a violation is told with its file and line.
+//! The import rule: a module knows the layers below its own, and nothing of those above. The source
+//! is read as text, so a violation is told with its file and line.
 
 use std::fs;
 use std::path::Path;
@@ -77,7 +77,8 @@ fn find_word<'a>(code: &'a str, word: &'a str) -> impl Iterator<Item = usize> + 
     })
 }
 
-/// The first segments of a path, or of each path in a group: of `{http::{self, list}, sse}`, `http` and `sse`.
+/// The first segments of a path, or of each path in a group: of `{http::{self, list}, sse}`, `http`
+/// and `sse`.
 fn first_segments(text: &str) -> Vec<&str> {
     let Some(group) = text.strip_prefix('{') else { return vec![identifier(text)] };
     let (mut segments, mut depth, mut begins) = (Vec::new(), 0, true);

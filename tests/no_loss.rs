@@ -1,9 +1,10 @@
 //! The promise of one log and one cursor: whatever transport a client uses, wherever its connection
 //! breaks, it sees every message once and in order, or is told that some are missing.
 //!
-//! A publisher numbers its messages. Clients connect on a transport that dice choose, read for a while, vanish in the
-//! middle of whatever they are being sent, and resume by the id of the last message that they had whole, on another
-//! transport. `SEED=n` repeats the dice of a run; the threads still interleave as they like.
+//! A publisher numbers its messages. Clients connect on a transport that dice choose, read for a
+//! while, vanish in the middle of whatever they are being sent, and resume by the id of the last
+//! message that they had whole, on another transport. `SEED=n` repeats the dice of a run; the
+//! threads still interleave as they like.
 
 mod common;
 
@@ -19,7 +20,8 @@ use serde_json::Value;
 const MESSAGES: u64 = 3000;
 const CLIENTS: u64 = 8;
 
-/// What a client knows: where it stands, and whether it was told of a hole in front of the next message.
+/// What a client knows: where it stands, and whether it was told of a hole in front of the next
+/// message.
 struct Reader {
     address: SocketAddr,
     dice: Dice,

@@ -1,4 +1,5 @@
-//! Answers that are never held: short polling, history, health, and the statistics of everything else.
+//! Answers that are never held: short polling, history, health, and the statistics of everything
+//! else.
 
 mod common;
 

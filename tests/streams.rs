@@ -63,8 +63,8 @@ impl Nomad<'_> {
         self.texts.push(message["text"].as_str().unwrap().to_owned());
     }
 
-    /// Reads messages from before its coming and some that are published while it is there, and hangs up
-    /// on the rest.
+    /// Reads messages from before its coming and some that are published while it is there, and
+    /// hangs up on the rest.
     fn visit(&mut self, (path, parameter): (&str, &str)) {
         self.publish(2);
         if matches!(path, "/api/poll" | "/api/messages") {

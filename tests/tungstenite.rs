@@ -1,4 +1,5 @@
-//! A WebSocket client that nobody here wrote, Rust's tungstenite, against the full server and an echo loop.
+//! A WebSocket client that nobody here wrote, Rust's tungstenite, against the full server and an
+//! echo loop.
 
 mod common;
 
@@ -63,7 +64,8 @@ fn close_frame(code: u16, reason: &'static str) -> CloseFrame {
     CloseFrame { code: code.into(), reason: reason.into() }
 }
 
-/// Checks that the closing handshake was whole: both sides have closed, and then the server has ended.
+/// Checks that the closing handshake was whole: both sides have closed, and then the server has
+/// ended.
 fn expect_clean_end(client: &mut Client) {
     match client.read() {
         Err(Error::ConnectionClosed) => {}

@@ -1,4 +1,5 @@
-//! WebSocket as raw frames (RFC 6455): at `/ws` and `/api/ws` of the full server, and at an echo loop.
+//! WebSocket as raw frames (RFC 6455): at `/ws` and `/api/ws` of the full server, and at an echo
+//! loop.
 
 mod common;
 
@@ -30,8 +31,8 @@ fn echo_server() -> TestServer {
     })
 }
 
-/// All that comes back for `frames`, up to the end, which is the server's doing: the client does not close.
-/// The same whole, byte by byte, and with a message left over behind.
+/// All that comes back for `frames`, up to the end, which is the server's doing: the client does
+/// not close. The same whole, byte by byte, and with a message left over behind.
 #[track_caller]
 fn frames_until_end(server: &TestServer, frames: &[u8]) -> Vec<Frame> {
     let mut received = ["whole", "byte by byte", "with bytes left over"].map(|way| {
@@ -52,7 +53,8 @@ fn frames_until_end(server: &TestServer, frames: &[u8]) -> Vec<Frame> {
     std::mem::take(&mut received[0])
 }
 
-/// Checks that `frames` fail the connection with this error, and not before what came ahead of them was served.
+/// Checks that `frames` fail the connection with this error, and not before what came ahead of them
+/// was served.
 #[track_caller]
 fn expect_failure(server: &TestServer, frames: &[u8], error: ProtocolError) {
     let before = masked_frame(true, Opcode::Text, b"before");
@@ -95,7 +97,8 @@ fn handshakes_that_are_wrong_are_told_so_and_keep_the_connection() {
             }
             match status {
                 405 => assert!(field(&head, "Allow").unwrap().contains("GET"), "{head}"),
-                // RFC 6455, section 4.4; RFC 9110, sections 15.5.22 and 7.8: Upgrade comes with Connection.
+                // RFC 6455, section 4.4; RFC 9110, sections 15.5.22 and 7.8: Upgrade comes with
+                // Connection.
                 426 => {
                     assert_eq!(field(&head, "Sec-WebSocket-Version"), Some("13"));
                     assert_eq!(field(&head, "Upgrade"), Some("websocket"));
@@ -246,8 +249,8 @@ fn a_close_is_echoed_once_and_the_server_ends_first() {
         let received = frames_until_end(&server, &frame);
         assert_eq!((received.len(), received[0].close().0), (1, code));
     }
-    // RFC 6455, section 5.5.1: without a code there is none to echo; what follows is ignored, a second Close,
-    // a fault, anything; and a message that was not finished never will be.
+    // RFC 6455, section 5.5.1: without a code there is none to echo; what follows is ignored, a
+    // second Close, a fault, anything; and a message that was not finished never will be.
     let (close, fault) = (masked_frame(true, Opcode::Close, b""), b"GET / HTTP/1.1\r\n\r\n");
     for frames in [&close[..], &[&close[..], &close[..], fault].concat()] {
         let unfinished = [&masked_frame(false, Opcode::Text, b"a"), frames].concat();

@@ -154,8 +154,8 @@ impl ChunkedDecoder {
             Ok(httparse::Status::Partial) => return Ok(None),
             Err(_) => return Err(ChunkError::Size),
         };
-        // httparse takes a line without a digit for a size of 0.
-        // Nor does it look at the extension: a lone LF in it may end the line for somebody in front of us.
+        // httparse takes a line without a digit for a size of 0. Nor does it look at the extension:
+        // a lone LF in it may end the line for somebody in front of us.
         let (before_end, is_control) = (&input[..used - 2], |byte: &u8| byte.is_ascii_control() && *byte != b'\t');
         if !input[0].is_ascii_hexdigit() || before_end.iter().any(is_control) {
             return Err(ChunkError::Size);

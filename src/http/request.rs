@@ -84,9 +84,10 @@ pub enum Framing {
     Chunked,
 }
 
-/// What is wrong with a request: the status to answer with, a sentence that says what was wrong
-/// and what was expected, and the section that says so. All of them end the connection: after most of them nobody knows
-/// where the next request begins, and a peer that gets the others wrong is better met anew.
+/// What is wrong with a request: the status to answer with, a sentence that says what was wrong and
+/// what was expected, and the section that says so. All of them end the connection: after most of
+/// them nobody knows where the next request begins, and a peer that gets the others wrong is better
+/// met anew.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum RequestError {
@@ -297,8 +298,8 @@ fn explain(error: httparse::Error, bytes: &[u8]) -> RequestError {
     }
 }
 
-/// `HTTP/` DIGIT `.` DIGIT is a version, if one that we do not speak (RFC 9112, section 2.3). What stands
-/// behind a second space in the target is none.
+/// `HTTP/` DIGIT `.` DIGIT is a version, if one that we do not speak (RFC 9112, section 2.3). What
+/// stands behind a second space in the target is none.
 fn explain_version(bytes: &[u8]) -> RequestError {
     let mut words = first_line(bytes).split(|&byte| byte == b' ').skip(2);
     match (words.next(), words.next()) {
@@ -525,7 +526,8 @@ impl Request {
         self.query().find(|(key, _)| key == name).map(|(_, value)| value)
     }
 
-    /// The value of the first field line called `name`, in any case, without the white space around it.
+    /// The value of the first field line called `name`, in any case, without the white space around
+    /// it.
     pub fn field(&self, name: &str) -> Option<&[u8]> {
         self.fields().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }

@@ -99,8 +99,9 @@ impl Access {
     }
 }
 
-/// A poll is a GET, and yet it may move a client's position. A browser that loads it as an image, say, sends
-/// no Origin, but says what it is doing (Fetch Metadata). Following a link to this server is welcome.
+/// A poll is a GET, and yet it may move a client's position. A browser that loads it as an image,
+/// say, sends no Origin, but says what it is doing (Fetch Metadata). Following a link to this
+/// server is welcome.
 fn refuse_foreign_fetch(request: &Request) -> Result<(), ApiError> {
     let is_foreign = matches!(request.field("sec-fetch-site"), Some(b"cross-site" | b"same-site"));
     if !is_foreign || request.field("sec-fetch-mode") == Some(b"navigate") {

@@ -37,8 +37,8 @@ impl Transport {
     }
 }
 
-/// A message on its way to the readers of a room: JSON, and the bytes of each transport, encoded when the
-/// first reader on that transport needs them.
+/// A message on its way to the readers of a room: JSON, and the bytes of each transport, encoded
+/// when the first reader on that transport needs them.
 pub struct Outgoing<'a> {
     id: Cursor,
     json: &'a str,

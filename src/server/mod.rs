@@ -1,5 +1,5 @@
-//! The application: rooms and mailboxes over every transport. It uses the public API of the layers below,
-//! as any program does, and its shape is the same: a loop that pulls events.
+//! The application: rooms and mailboxes over every transport. It uses the public API of the layers
+//! below, as any program does, and its shape is the same: a loop that pulls events.
 
 mod access;
 mod files;
@@ -54,7 +54,8 @@ pub struct Config {
     pub static_folder: Option<PathBuf>,
     /// Whether to write a line for each request to standard output.
     pub log: bool,
-    /// Whether SIGINT and SIGTERM end the server in an orderly way. One server of a process can have them.
+    /// Whether SIGINT and SIGTERM end the server in an orderly way. One server of a process can
+    /// have them.
     pub signals: bool,
     /// Foreign origins whose pages may use this server.
     pub allow_origins: Vec<String>,

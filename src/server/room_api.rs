@@ -1,5 +1,5 @@
-//! The endpoints of rooms, and of the two-channel demo, which is two rooms. Everyone in a room is given
-//! everything that is published there, on whichever transport.
+//! The endpoints of rooms, and of the two-channel demo, which is two rooms. Everyone in a room is
+//! given everything that is published there, on whichever transport.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -58,8 +58,8 @@ impl Server {
         self.poll_room(call, DEMO_POLLS, None, cursor, TIMEOUT)
     }
 
-    /// Answers a poll if there is news for it, and holds it otherwise. A client without a cursor goes on
-    /// from what it was given last, so that nothing is lost between two of its polls.
+    /// Answers a poll if there is news for it, and holds it otherwise. A client without a cursor
+    /// goes on from what it was given last, so that nothing is lost between two of its polls.
     fn poll_room(
         &mut self,
         call: &Call<'_>,
@@ -155,8 +155,9 @@ impl Server {
         Ok((id, timestamp))
     }
 
-    /// Answers all polls that wait in a room. All of them stand behind the message before this one, so
-    /// there are only two different contents: for those who miss something, and for those who do not.
+    /// Answers all polls that wait in a room. All of them stand behind the message before this one,
+    /// so there are only two different contents: for those who miss something, and for those who do
+    /// not.
     fn answer_room_polls(&mut self, name: &Rc<str>) {
         let Some(room) = self.rooms.get_mut(name) else { return };
         let mut contents: [Option<(Shared, u64)>; 2] = [None, None];
@@ -238,7 +239,8 @@ impl Server {
         room.streams.insert(call.conn);
         if let Some(client) = client.as_ref().and_then(|id| self.clients.get_mut(id)) {
             client.held.insert(call.conn);
-            // Should it poll after this, it gets again what the stream gives it, and misses nothing.
+            // Should it poll after this, it gets again what the stream gives it, and misses
+            // nothing.
             if client.position(&room.name).is_none() {
                 client.give(&room.name, from.after);
             }

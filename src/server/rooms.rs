@@ -1,4 +1,5 @@
-//! Rooms: a feed with many readers. And what is remembered of the clients that poll without a cursor.
+//! Rooms: a feed with many readers. And what is remembered of the clients that poll without a
+//! cursor.
 
 use std::collections::{BTreeSet, HashMap};
 use std::rc::Rc;
@@ -13,11 +14,13 @@ use crate::random::Random;
 const RETAINED_MESSAGES: usize = 1000;
 const RETAINED_BYTES: usize = 1024 * 1024;
 
-/// How many rooms there are at most. Beyond it, one in which nobody waits makes way: an empty one, or,
-/// for a message, the one that was unused for longest. Its feed is gone, and cursors into it are told so.
+/// How many rooms there are at most. Beyond it, one in which nobody waits makes way: an empty one,
+/// or, for a message, the one that was unused for longest. Its feed is gone, and cursors into it
+/// are told so.
 const MAX_ROOMS: usize = 256;
 
-/// How many clients are remembered at most, for how long after their last poll, and in how many rooms each.
+/// How many clients are remembered at most, for how long after their last poll, and in how many
+/// rooms each.
 const MAX_CLIENTS: usize = 100_000;
 const CLIENT_MEMORY: Duration = Duration::from_secs(300);
 const ROOMS_PER_CLIENT: usize = 16;
@@ -59,7 +62,8 @@ impl Room {
         Replay { after: self.feed.last(usize::MAX), recovered: false }
     }
 
-    /// Everything after the reader's position, as the answer to a poll. The messages are JSON already.
+    /// Everything after the reader's position, as the answer to a poll. The messages are JSON
+    /// already.
     pub fn batch(&self, from: Replay, rest: &str) -> String {
         let messages: Vec<&str> = self.feed.after(from.after).map(|(_, json)| &**json).collect();
         let (messages, recovered, tip) = (messages.join(","), from.recovered, self.feed.tip());
@@ -86,8 +90,8 @@ impl Rooms {
         self.rooms.get_mut(name)
     }
 
-    /// The room, made if there was none. Whoever only reads displaces nobody's messages: any page may
-    /// have a browser send a GET.
+    /// The room, made if there was none. Whoever only reads displaces nobody's messages: any page
+    /// may have a browser send a GET.
     ///
     /// # Errors
     /// 503 when there are too many, and none may make way.

@@ -10,7 +10,8 @@ type Handler = fn(&mut Server, &Call<'_>) -> Result<Reply, ApiError>;
 /// How a resource behaves when it is asked for its head only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// The answer is made at once, without any effect: HEAD makes it too, and leaves the content out.
+    /// The answer is made at once, without any effect: HEAD makes it too, and leaves the content
+    /// out.
     Plain,
     /// The answer may be held, or never end, or move a cursor: HEAD gets an empty one.
     Live,

@@ -164,7 +164,8 @@ impl FrameHeader {
 }
 
 /// Masks or unmasks `payload`, the same operation both ways: byte `i` of a frame's payload is
-/// combined by XOR with byte `i % 4` of the key. `payload` begins at byte `offset` of the frame's payload.
+/// combined by XOR with byte `i % 4` of the key. `payload` begins at byte `offset` of the frame's
+/// payload.
 ///
 /// Eight bytes at a time: a key of 4 repeats in 8, and the compiler turns words into vectors.
 pub fn mask(payload: &mut [u8], key: [u8; 4], offset: usize) {

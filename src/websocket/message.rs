@@ -66,8 +66,9 @@ struct Frame {
 
 /// Turns the bytes that a peer sends on an open WebSocket into messages and control frames.
 ///
-/// It allocates by what has arrived, never by the length that a header claims. Text is checked
-/// as it arrives, so that the first byte that cannot be UTF-8 ends the connection, not the end of the message.
+/// It allocates by what has arrived, never by the length that a header claims. Text is checked as
+/// it arrives, so that the first byte that cannot be UTF-8 ends the connection, not the end of the
+/// message.
 #[derive(Debug)]
 pub struct Receiver {
     peer: Role,
@@ -158,7 +159,8 @@ impl Receiver {
     }
 
     /// Checks the text that has arrived since the last check. The standard library tells a
-    /// character that is not all here (`error_len` is `None`) from bytes that no character begins with.
+    /// character that is not all here (`error_len` is `None`) from bytes that no character begins
+    /// with.
     fn check_text(&mut self) -> Result<(), ProtocolError> {
         match str::from_utf8(&self.payload[self.checked..]) {
             Ok(text) => self.checked += text.len(),

@@ -1,5 +1,6 @@
 //! What the tests share: a server in a thread, with a clock that can be set forward, and a client
-//! that sees raw bytes. Every wait is for something to happen, with a limit that only a failure reaches.
+//! that sees raw bytes. Every wait is for something to happen, with a limit that only a failure
+//! reaches.
 #![allow(dead_code)] // each test file uses its own part of this
 
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -63,9 +64,9 @@ impl TestServer {
         self.remote.advance_clock(Duration::from_secs(seconds));
     }
 
-    /// Sets the clock forward, past a deadline of `client`'s. Whatever is due is done before the server answers
-    /// another request, so `client` need not be patient from here on: what does not come now was
-    /// not due.
+    /// Sets the clock forward, past a deadline of `client`'s. Whatever is due is done before the
+    /// server answers another request, so `client` need not be patient from here on: what does not
+    /// come now was not due.
     pub fn pass(&self, seconds: u64, client: &Client) {
         self.advance(seconds);
         self.get("/health");
@@ -118,7 +119,8 @@ impl TestServer {
         }
     }
 
-    /// Waits until so many connections of a transport are open: `long_poll`, `stream`, `sse`, `websocket`.
+    /// Waits until so many connections of a transport are open: `long_poll`, `stream`, `sse`,
+    /// `websocket`.
     pub fn wait_for_open(&self, transport: &str, count: u64) {
         self.wait_for(&format!("{count} open {transport}"), |stats| {
             stats["transports"][transport]["open"].as_u64() == Some(count)
