@@ -329,3 +329,11 @@ fn a_client_that_goes_from_a_stream_to_polls_misses_nothing() {
     server.publish("general", "between");
     assert_eq!(server.get("/api/poll?client_id=alice").texts(), ["between"]);
 }
+
+#[test]
+fn a_room_that_no_query_could_name_is_refused() {
+    let server = TestServer::start();
+    let answer = server.post("/api/send", r#"{"sender": "a", "text": "b", "room": "x\u0000y"}"#);
+    assert_eq!(answer.status, 400);
+    expect_complaint(&answer, "room|a string without NUL", "room");
+}

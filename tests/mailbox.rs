@@ -361,3 +361,11 @@ fn a_wrong_parameter_is_named() {
         assert_eq!((answer.status, answer.text().contains("expected the id of a message")), (400, true), "{answer:?}");
     }
 }
+
+#[test]
+fn a_cursor_that_is_no_string_is_named_as_what_it_should_be() {
+    let server = TestServer::start();
+    let answer = server.post("/poll", r#"{"last_message_id": 5}"#);
+    let sentence = "last_message_id: expected the id of a message (a UUID of version 8), not 5";
+    assert_eq!((answer.status, &answer.json()["error"]), (400, &sentence.into()));
+}

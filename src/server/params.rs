@@ -62,6 +62,8 @@ pub const ID: RangeInclusive<usize> = 1..=128;
 /// How long a text may be, in characters.
 pub const TEXT: RangeInclusive<usize> = 1..=65_536;
 
+const A_CURSOR: &str = "the id of a message (a UUID of version 8)";
+
 /// The JSON object of a content or a message. No content at all is an empty object.
 pub struct Fields(Map<String, Value>);
 
@@ -92,14 +94,33 @@ impl Fields {
 
     /// The same, required.
     pub fn required(&self, name: &str, range: &RangeInclusive<usize>) -> Result<&str, ApiError> {
-        self.optional(name, range)?
-            .ok_or_else(|| ApiError::bad(format!("{name}: expected {}, but it is missing", text_of(range))))
+        self.optional(name, range)?.ok_or_else(|| missing(name, range))
+    }
+
+    /// The name of a sender or a room: [`NAME`] characters, NUL not among them, because no query
+    /// could name it.
+    pub fn name(&self, name: &str) -> Result<Option<&str>, ApiError> {
+        match self.optional(name, &NAME)? {
+            Some(text) if text.contains('\0') => {
+                Err(ApiError::field(name, "a string without NUL", &format!("{text:?}")))
+            }
+            text => Ok(text),
+        }
     }
 
     /// A cursor; `None` if it is absent or null.
     pub fn cursor(&self, name: &str) -> Result<Option<Cursor>, ApiError> {
-        self.optional(name, &(0..=usize::MAX))?.map_or(Ok(None), |text| parse_cursor(name, text))
+        match self.0.get(name) {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::String(text)) => parse_cursor(name, text),
+            Some(other) => Err(ApiError::field(name, A_CURSOR, &other.to_string())),
+        }
     }
+}
+
+/// The error for a field or a parameter that is required.
+pub fn missing(name: &str, range: &RangeInclusive<usize>) -> ApiError {
+    ApiError::bad(format!("{name}: expected {}, but it is missing", text_of(range)))
 }
 
 fn text_of(range: &RangeInclusive<usize>) -> String {
@@ -146,6 +167,6 @@ fn parse_cursor(name: &str, text: &str) -> Result<Option<Cursor>, ApiError> {
     if text.is_empty() {
         return Ok(None);
     }
-    let wrong = |_| ApiError::field(name, "the id of a message (a UUID of version 8)", &format!("{text:?}"));
+    let wrong = |_| ApiError::field(name, A_CURSOR, &format!("{text:?}"));
     text.parse().map(Some).map_err(wrong)
 }

@@ -43,8 +43,8 @@ pub(super) fn rest_of_empty_answer(why: Why) -> &'static str {
 impl Server {
     /// GET /api/poll
     pub(super) fn room_poll(&mut self, call: &Call<'_>) -> Result<Reply, ApiError> {
-        let missing = || ApiError::bad("client_id: expected a string of 1 to 128 characters, but it is missing");
-        let client = params::text(call.request, "client_id", &ID)?.ok_or_else(missing)?;
+        let client = params::text(call.request, "client_id", &ID)?;
+        let client = client.ok_or_else(|| params::missing("client_id", &ID))?;
         let room = room_of(call)?;
         let cursor = params::cursor(call.request, "last_message_id")?;
         let timeout = params::number(call.request, "timeout", TIMEOUT, 5..=60)?;
@@ -123,9 +123,8 @@ impl Server {
     /// POST /api/send
     pub(super) fn room_send(&mut self, call: &Call<'_>) -> Result<Reply, ApiError> {
         let fields = Fields::parse(call.request.content())?;
-        let (sender, text) = (fields.required("sender", &NAME)?, fields.required("text", &TEXT)?);
-        let room = fields.optional("room", &NAME)?.unwrap_or(DEFAULT_ROOM);
-        self.publish(room, sender, text).map(sent)
+        let room = fields.name("room")?.unwrap_or(DEFAULT_ROOM);
+        self.publish(room, sender_of(&fields)?, fields.required("text", &TEXT)?).map(sent)
     }
 
     /// POST /send
@@ -263,7 +262,7 @@ impl Server {
             return Err(ApiError::bad("expected a text message with a JSON object, not a binary one"));
         };
         let fields = Fields::parse(text.as_bytes())?;
-        self.publish(room, fields.required("sender", &NAME)?, fields.required("text", &TEXT)?)?;
+        self.publish(room, sender_of(&fields)?, fields.required("text", &TEXT)?)?;
         Ok(())
     }
 
@@ -282,6 +281,10 @@ impl Server {
 
 fn sent((id, timestamp): (Cursor, f64)) -> Reply {
     answer_json(&json!({ "status": "sent", "message_id": id.to_string(), "timestamp": timestamp }))
+}
+
+fn sender_of(fields: &Fields) -> Result<&str, ApiError> {
+    fields.name("sender")?.ok_or_else(|| params::missing("sender", &NAME))
 }
 
 fn room_of(call: &Call<'_>) -> Result<String, ApiError> {
