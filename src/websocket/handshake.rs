@@ -16,7 +16,7 @@ const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 const VERSION: &[u8] = b"13";
 
 /// The longest answer to an opening handshake that a client reads, in bytes.
-const MAX_ANSWER: usize = 16 * 1024;
+const MAX_RESPONSE: usize = 16 * 1024;
 
 /// Why an opening handshake failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,7 +31,7 @@ pub enum HandshakeError {
     /// The server answered with this status and not with 101.
     Refused(u16),
     /// The answer is not an HTTP response, or too long for one.
-    MalformedAnswer,
+    MalformedResponse,
     /// `Sec-WebSocket-Accept` does not belong to the key that was sent.
     WrongAccept,
     /// The server chose an extension or a subprotocol that was not offered.
@@ -65,7 +65,7 @@ impl fmt::Display for HandshakeError {
             Key => "expected one Sec-WebSocket-Key of 16 bytes in base64",
             Version => "expected `Sec-WebSocket-Version: 13`",
             Refused(status) => return write!(f, "the server answered {status} and not 101"),
-            MalformedAnswer => "the answer to the handshake is not an HTTP response",
+            MalformedResponse => "the answer to the handshake is not an HTTP response",
             WrongAccept => "Sec-WebSocket-Accept is not the hash of the key that was sent",
             NotOffered => "the server chose an extension or a subprotocol that was not offered",
         })
@@ -148,13 +148,13 @@ pub fn opening_request(host: &str, target: &str, key: &str) -> Vec<u8> {
 ///
 /// # Errors
 /// A [`HandshakeError`] when the server refused, or answered what a client must not believe.
-pub fn parse_answer(bytes: &[u8], key: &str) -> Result<Parse<()>, HandshakeError> {
+pub fn parse_response(bytes: &[u8], key: &str) -> Result<Parse<()>, HandshakeError> {
     let mut fields = [httparse::EMPTY_HEADER; 100];
     let mut answer = httparse::Response::new(&mut fields);
     let used = match answer.parse(bytes) {
-        Ok(httparse::Status::Complete(used)) if used <= MAX_ANSWER => used,
-        Ok(httparse::Status::Partial) if bytes.len() <= MAX_ANSWER => return Ok(Parse::Partial),
-        _ => return Err(HandshakeError::MalformedAnswer),
+        Ok(httparse::Status::Complete(used)) if used <= MAX_RESPONSE => used,
+        Ok(httparse::Status::Partial) if bytes.len() <= MAX_RESPONSE => return Ok(Parse::Partial),
+        _ => return Err(HandshakeError::MalformedResponse),
     };
     match answer.code {
         Some(101) => {}
@@ -237,19 +237,19 @@ mod tests {
              Sec-WebSocket-Accept: {}\r\n\r\n",
             accept_key(key.as_bytes())
         );
-        let whole = parse_answer(format!("{good}\u{1}rest").as_bytes(), &key);
+        let whole = parse_response(format!("{good}\u{1}rest").as_bytes(), &key);
         assert_eq!(whole, Ok(Parse::Complete { value: (), used: good.len() }));
         for end in 0..good.len() {
-            assert_eq!(parse_answer(&good.as_bytes()[..end], &key), Ok(Parse::Partial));
+            assert_eq!(parse_response(&good.as_bytes()[..end], &key), Ok(Parse::Partial));
         }
-        let refused = |answer: String| parse_answer(answer.as_bytes(), &key).unwrap_err();
+        let refused = |answer: String| parse_response(answer.as_bytes(), &key).unwrap_err();
         assert_eq!(refused(good.replace("101", "403")), HandshakeError::Refused(403));
         assert_eq!(refused(good.replace("Accept: s3", "Accept: t3")), HandshakeError::WrongAccept);
         assert_eq!(
             refused(good.replace("\r\n\r\n", "\r\nSec-WebSocket-Extensions: x\r\n\r\n")),
             HandshakeError::NotOffered
         );
-        assert_eq!(refused("SSH-2.0\r\n\r\n".into()), HandshakeError::MalformedAnswer);
+        assert_eq!(refused("SSH-2.0\r\n\r\n".into()), HandshakeError::MalformedResponse);
         assert!(String::from_utf8(opening_request("h", "/", &key)).unwrap().contains(&key));
     }
 }

@@ -8,5 +8,5 @@ mod message;
 
 pub use error::ProtocolError;
 pub use frame::{FrameHeader, MAX_HEADER, Opcode, Role, mask, parse_header};
-pub use handshake::{HandshakeError, accept, accept_key, encode_key, opening_request, parse_answer};
+pub use handshake::{HandshakeError, accept, accept_key, encode_key, opening_request, parse_response};
 pub use message::{Close, Message, Received, Receiver, binary, close, encode, text};
