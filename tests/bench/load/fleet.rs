@@ -1,0 +1,290 @@
+//! Many client connections on one mio loop. What comes in is taken apart by the library's own codecs,
+//! in the role of the client, as far as it takes to count messages.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use mio::net::TcpStream;
+use mio::{Events, Interest, Poll, Token};
+use overwire::Parse;
+use overwire::http::ChunkedDecoder;
+use overwire::sse;
+use overwire::websocket::{self, Opcode, Role};
+
+use crate::bytes::LAST;
+
+/// How long nothing may happen. Under callgrind a server is slow.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How many connections are opened before the server has to have answered them: no more than wait in
+/// the queue of any listener.
+const AT_ONCE: usize = 100;
+
+/// What comes on a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Answers to requests.
+    Answers,
+    /// The frames of a WebSocket.
+    Frames,
+    /// Events in chunks.
+    Events,
+    /// Chunks, of which each message ends with [`LAST`].
+    Chunks,
+}
+
+#[derive(Debug)]
+enum Reading {
+    Answers,
+    /// The head of what is to become a stream.
+    Head(Kind),
+    /// Frames; so much of a payload is still to come.
+    Frames(u64),
+    Events(ChunkedDecoder, sse::Reader),
+    Chunks(ChunkedDecoder),
+}
+
+/// One connection.
+pub struct Conn {
+    /// Its number in the fleet.
+    pub number: usize,
+    stream: TcpStream,
+    reading: Reading,
+    /// Bytes that came and are not a whole element yet.
+    input: Vec<u8>,
+    output: Vec<u8>,
+    written: usize,
+    /// The last answer, head and content.
+    pub answer: Vec<u8>,
+    /// For whoever drives it: messages that it waits for, say.
+    pub awaited: usize,
+}
+
+/// A closed or broken connection, or bytes that no server should send.
+fn broken(what: impl std::fmt::Display) -> io::Error {
+    io::Error::other(format!("the server {what}"))
+}
+
+impl Conn {
+    /// Sends bytes, or queues them where the socket takes no more.
+    pub fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if self.output.is_empty() {
+            match self.stream.write(bytes) {
+                Ok(count) => self.output.extend_from_slice(&bytes[count..]),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => self.output.extend_from_slice(bytes),
+                Err(error) => return Err(error),
+            }
+        } else {
+            self.output.extend_from_slice(bytes);
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        while self.written < self.output.len() {
+            match self.stream.write(&self.output[self.written..]) {
+                Ok(count) => self.written += count,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+        self.output.clear();
+        self.written = 0;
+        Ok(())
+    }
+
+    /// Reads what is there, and returns how many messages it has completed.
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut messages = 0;
+        loop {
+            match self.stream.read(buffer) {
+                Ok(0) => return Err(broken("has closed a connection")),
+                Ok(count) => {
+                    messages += self.take(&buffer[..count])?;
+                    if count < buffer.len() {
+                        return Ok(messages);
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(messages),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn take(&mut self, fresh: &[u8]) -> io::Result<usize> {
+        if self.input.is_empty() {
+            let (messages, used) = self.count(fresh)?;
+            self.input.extend_from_slice(&fresh[used..]);
+            return Ok(messages);
+        }
+        let mut input = std::mem::take(&mut self.input);
+        input.extend_from_slice(fresh);
+        let (messages, used) = self.count(&input)?;
+        input.drain(..used);
+        self.input = input;
+        Ok(messages)
+    }
+
+    /// How many messages `input` completes, and how many of its bytes are done with.
+    fn count(&mut self, input: &[u8]) -> io::Result<(usize, usize)> {
+        let (mut messages, mut used) = (0, 0);
+        loop {
+            let rest = &input[used..];
+            match &mut self.reading {
+                Reading::Answers => {
+                    let Some(length) = answer_length(rest)? else { return Ok((messages, used)) };
+                    self.answer.clear();
+                    self.answer.extend_from_slice(&rest[..length]);
+                    used += length;
+                    messages += 1;
+                }
+                Reading::Head(kind) => {
+                    let Some(end) = rest.windows(4).position(|bytes| bytes == b"\r\n\r\n") else {
+                        return Ok((messages, used));
+                    };
+                    if !matches!(&rest[9..12], b"101" | b"200") {
+                        return Err(broken(String::from_utf8_lossy(rest)));
+                    }
+                    used += end + 4;
+                    messages += 1;
+                    self.reading = match kind {
+                        Kind::Answers => Reading::Answers,
+                        Kind::Frames => Reading::Frames(0),
+                        Kind::Events => Reading::Events(ChunkedDecoder::default(), sse::Reader::default()),
+                        Kind::Chunks => Reading::Chunks(ChunkedDecoder::default()),
+                    };
+                }
+                Reading::Frames(left) if *left > 0 => {
+                    let taken = rest.len().min(*left as usize);
+                    used += taken;
+                    *left -= taken as u64;
+                    messages += usize::from(*left == 0);
+                    if rest.is_empty() {
+                        return Ok((messages, used));
+                    }
+                }
+                Reading::Frames(left) => match websocket::parse_header(rest, Role::Server) {
+                    Ok(Parse::Complete { value, used: header }) => {
+                        used += header;
+                        *left = value.length;
+                        if value.opcode == Opcode::Ping {
+                            websocket::encode(&mut self.output, Opcode::Pong, b"", Some([0; 4]));
+                        }
+                    }
+                    Ok(Parse::Partial) => return Ok((messages, used)),
+                    Err(error) => return Err(broken(error)),
+                },
+                Reading::Events(decoder, reader) => {
+                    let mut content = Vec::new();
+                    used += decoder.decode(rest, &mut content, usize::MAX).map_err(broken)?;
+                    return Ok((messages + reader.read(&content).len(), used));
+                }
+                Reading::Chunks(decoder) => {
+                    let mut content = Vec::new();
+                    used += decoder.decode(rest, &mut content, usize::MAX).map_err(broken)?;
+                    return Ok((messages + content.iter().filter(|byte| **byte == LAST).count(), used));
+                }
+            }
+        }
+    }
+}
+
+/// The length of the answer at the front of `bytes`, if all of it is there.
+fn answer_length(bytes: &[u8]) -> io::Result<Option<usize>> {
+    let mut fields = [httparse::EMPTY_HEADER; 32];
+    let mut answer = httparse::Response::new(&mut fields);
+    let Ok(httparse::Status::Complete(head)) = answer.parse(bytes) else { return Ok(None) };
+    if !matches!(answer.code, Some(200..=299)) {
+        return Err(broken(String::from_utf8_lossy(bytes)));
+    }
+    let field = answer.headers.iter().find(|field| field.name.eq_ignore_ascii_case("content-length"));
+    let length = field.and_then(|field| str::from_utf8(field.value).ok()?.parse().ok()).unwrap_or(0);
+    Ok(if bytes.len() >= head + length { Some(head + length) } else { None })
+}
+
+/// All connections.
+pub struct Fleet {
+    poll: Poll,
+    events: Events,
+    buffer: Box<[u8]>,
+    address: SocketAddr,
+    pub conns: Vec<Conn>,
+}
+
+impl Fleet {
+    pub fn new(address: SocketAddr) -> io::Result<Self> {
+        let (poll, events) = (Poll::new()?, Events::with_capacity(1024));
+        Ok(Fleet { poll, events, buffer: vec![0; 256 * 1024].into(), address, conns: Vec::new() })
+    }
+
+    /// Opens one connection; returns its number.
+    pub fn connect(&mut self) -> io::Result<usize> {
+        let stream = std::net::TcpStream::connect(self.address)?;
+        stream.set_nonblocking(true)?;
+        stream.set_nodelay(true)?;
+        let mut stream = TcpStream::from_std(stream);
+        let number = self.conns.len();
+        self.poll.registry().register(&mut stream, Token(number), Interest::READABLE | Interest::WRITABLE)?;
+        let (input, output, answer) = (Vec::new(), Vec::new(), Vec::new());
+        let reading = Reading::Answers;
+        self.conns.push(Conn { number, stream, reading, input, output, written: 0, answer, awaited: 0 });
+        Ok(number)
+    }
+
+    /// Opens `count` streams by sending `request` on each, and waits until all have their head.
+    pub fn open(&mut self, count: usize, kind: Kind, request: &[u8]) -> io::Result<()> {
+        let end = self.conns.len() + count;
+        while self.conns.len() < end {
+            let wave = AT_ONCE.min(end - self.conns.len());
+            for _ in 0..wave {
+                let number = self.connect()?;
+                self.conns[number].reading = match kind {
+                    Kind::Answers => Reading::Answers,
+                    stream => Reading::Head(stream),
+                };
+                self.conns[number].send(request)?;
+            }
+            let mut opened = 0;
+            while opened < wave {
+                self.turn(None, |_, messages| {
+                    opened += messages;
+                    Ok(())
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until sockets are ready, reads them, and tells `each` connection that has completed
+    /// messages how many. With a `timeout` nothing needs to happen.
+    pub fn turn(
+        &mut self,
+        timeout: Option<Duration>,
+        mut each: impl FnMut(&mut Conn, usize) -> io::Result<()>,
+    ) -> io::Result<()> {
+        self.poll.poll(&mut self.events, Some(timeout.unwrap_or(PATIENCE)))?;
+        if self.events.is_empty() && timeout.is_none() {
+            return Err(broken("says nothing any more"));
+        }
+        for event in &self.events {
+            let Some(conn) = self.conns.get_mut(event.token().0) else { continue };
+            if event.is_writable() {
+                conn.flush()?;
+            }
+            if event.is_readable() {
+                let messages = conn.read(&mut self.buffer)?;
+                conn.flush()?;
+                if messages > 0 {
+                    each(conn, messages)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Closes all connections.
+    pub fn close(&mut self) {
+        self.conns.clear();
+    }
+}

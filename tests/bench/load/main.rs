@@ -1,0 +1,334 @@
+//! The benchmark: starts each program under the same load, in turn, and prints what a message costs it.
+//! `tests/bench/run` builds everything and starts this; README.md beside it says how to read the table.
+
+mod bytes;
+mod fleet;
+mod scenario;
+mod subject;
+
+use std::io;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use fleet::Kind;
+use scenario::{BURST, Idle, Sample, Scenario};
+use subject::{Running, Subject, Tool};
+
+const USAGE: &str = "usage: tests/bench/run [--peers] [--rounds N] [--only WORD] [--no-tools]
+  --peers     measure Node ws, FastAPI with uvicorn, and nginx with nchan too; installs them
+  --rounds N  how often everything is repeated (default 5)
+  --only WORD only the rows whose name has this word in it (repeatable)
+  --no-tools  do not count system calls (strace) and instructions (callgrind)";
+
+struct Options {
+    peers: bool,
+    rounds: usize,
+    only: Vec<String>,
+    tools: bool,
+}
+
+fn main() -> ExitCode {
+    let options = match parse(std::env::args().skip(1)) {
+        Ok(options) => options,
+        Err(complaint) => {
+            eprintln!("{complaint}\n{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match measure(&options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Options, String> {
+    let mut options = Options { peers: false, rounds: 5, only: Vec::new(), tools: true };
+    while let Some(argument) = arguments.next() {
+        let mut value = || arguments.next().ok_or(format!("{argument} needs a value"));
+        match argument.as_str() {
+            "--peers" => options.peers = true,
+            "--no-tools" => options.tools = false,
+            "--rounds" => match value()?.parse() {
+                Ok(rounds) if rounds > 0 => options.rounds = rounds,
+                _ => return Err("--rounds: expected a number from 1".into()),
+            },
+            "--only" => options.only.push(value()?),
+            "--help" => return Err("the benchmark".into()),
+            _ => return Err(format!("unknown argument {argument:?}")),
+        }
+    }
+    Ok(options)
+}
+
+impl Options {
+    fn wants(&self, name: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|word| name.contains(word))
+    }
+
+    fn peers(&self) -> &'static [Subject] {
+        if self.peers { &[Subject::Node, Subject::FastApi, Subject::Nchan] } else { &[] }
+    }
+}
+
+/// A row of the table.
+struct Row {
+    name: &'static str,
+    scenario: Scenario,
+    /// The size of a message in bytes.
+    size: usize,
+    /// How many units of work are measured in a round.
+    units: u64,
+    /// How many units make two counts of instructions and system calls that differ in nothing else;
+    /// 0 where the load is only more of another row's.
+    counted: u64,
+}
+
+fn rows() -> Vec<Row> {
+    use Scenario::*;
+    let row = |name, scenario, size, units, counted| Row { name, scenario, size, units, counted };
+    let to = |kind, subscribers, burst| Broadcast { kind, subscribers, burst };
+    vec![
+        row("echo 16 B, depth 1", Echo { depth: 1 }, 16, 1000, 20),
+        row("echo 16 B, depth 16", Echo { depth: 16 }, 16, 500, 10),
+        row("echo 1 KiB, depth 1", Echo { depth: 1 }, 1024, 1000, 20),
+        row("echo 1 KiB, depth 16", Echo { depth: 16 }, 1024, 200, 10),
+        row("echo 64 KiB, depth 1", Echo { depth: 1 }, 65536, 100, 10),
+        row("echo 64 KiB, depth 16", Echo { depth: 16 }, 65536, 8, 2),
+        row("GET, depth 1", Get { depth: 1 }, 16, 1000, 20),
+        row("GET, depth 16", Get { depth: 16 }, 16, 200, 10),
+        row("WebSocket to 1,000", to(Kind::Frames, 1000, 1), 16, 100, 5),
+        row("WebSocket to 10,000", to(Kind::Frames, 10_000, 1), 16, 30, 0),
+        row("SSE to 1,000", to(Kind::Events, 1000, 1), 16, 100, 5),
+        row("SSE to 10,000", to(Kind::Events, 10_000, 1), 16, 30, 0),
+        row("stream to 1,000", to(Kind::Chunks, 1000, 1), 16, 100, 5),
+        row("stream to 10,000", to(Kind::Chunks, 10_000, 1), 16, 30, 0),
+        row("WebSocket to 1,000, 16 together", to(Kind::Frames, 1000, BURST), 16, 50, 5),
+        row("SSE to 1,000, 16 together", to(Kind::Events, 1000, BURST), 16, 50, 5),
+        row("stream to 1,000, 16 together", to(Kind::Chunks, 1000, BURST), 16, 50, 5),
+        row("long poll, 1,000 held", Polls { held: 1000 }, 16, 50, 5),
+        row("long poll, 10,000 held", Polls { held: 10_000 }, 16, 10, 0),
+        row("connect, GET, close", Connect, 16, 20, 5),
+    ]
+}
+
+fn measure(options: &Options) -> io::Result<()> {
+    let subjects = [&[Subject::Floor, Subject::Overwire, Subject::Application], options.peers()].concat();
+    let rows: Vec<Row> = rows().into_iter().filter(|row| options.wants(row.name)).collect();
+    if !rows.is_empty() {
+        println!("Microseconds of the server's core for each message, and the ratio to the floor:\n");
+        println!("| |{}", subjects.iter().map(|subject| format!(" {} |", subject.name())).collect::<String>());
+        println!("|-|{}", "-:|".repeat(subjects.len()));
+    }
+    let mut results = Vec::new();
+    for row in &rows {
+        let samples = sample(row, &subjects, options.rounds)?;
+        println!("| {} |{}", row.name, subjects.iter().map(|s| cost_cell(&samples, *s)).collect::<String>());
+        results.push(samples);
+    }
+    if !rows.is_empty() {
+        println!("\nWhat the same rounds were like:\n");
+        println!(
+            "| | messages a second | floor's | last delivery p50, p99 | ratio of p99 | memory grown | load's share of its core |"
+        );
+        println!("|-|-:|-:|-:|-:|-:|-:|");
+    }
+    for (row, samples) in rows.iter().zip(&results) {
+        print_rounds(row, samples);
+    }
+    if options.tools && !rows.is_empty() {
+        println!("\nCounted for each message:\n");
+        println!("| | system calls | floor's | instructions of the program | floor's | /api's |\n|-|-:|-:|-:|-:|-:|");
+        for row in rows.iter().filter(|row| row.counted > 0) {
+            print_counts(row)?;
+        }
+    }
+    print_latencies(options, &subjects)?;
+    print_idle(options, &subjects)
+}
+
+type Samples = Vec<(Subject, Vec<Sample>)>;
+
+/// Rounds of a row: each program in turn, started anew each time.
+fn sample(row: &Row, subjects: &[Subject], rounds: usize) -> io::Result<Samples> {
+    let mut samples: Samples = subjects.iter().map(|subject| (*subject, Vec::new())).collect();
+    for _ in 0..rounds {
+        for (subject, samples) in samples.iter_mut().filter(|(subject, _)| row.scenario.fits(*subject)) {
+            let server = Running::start(*subject, Tool::Nothing, row.size)?;
+            // The slow ones have enough with less.
+            let units = match subject {
+                Subject::Node | Subject::FastApi | Subject::Nchan => (row.units / 4).max(2),
+                _ => row.units,
+            };
+            let named = |error| io::Error::other(format!("{}, {}: {error}", row.name, subject.name()));
+            samples.push(row.scenario.run(*subject, &server, row.size, units / 10, units).map_err(named)?);
+        }
+    }
+    Ok(samples)
+}
+
+fn of(samples: &Samples, subject: Subject) -> &[Sample] {
+    samples.iter().find(|(other, _)| *other == subject).map_or(&[], |(_, samples)| samples)
+}
+
+fn cost_cell(samples: &Samples, subject: Subject) -> String {
+    let own = of(samples, subject);
+    if own.is_empty() {
+        return " |".into();
+    }
+    let cost = median(own.iter().map(Sample::cost));
+    if subject == Subject::Floor {
+        return format!(" {cost:.2} |");
+    }
+    // Those of one round were measured within seconds.
+    let ratios = own.iter().zip(of(samples, Subject::Floor)).map(|(own, floor)| own.cost() / floor.cost());
+    format!(" {cost:.2}, {:.2} |", median(ratios))
+}
+
+fn print_rounds(row: &Row, samples: &Samples) {
+    let (own, floor) = (of(samples, Subject::Overwire), of(samples, Subject::Floor));
+    let rate = |samples: &[Sample]| median(samples.iter().map(|s| s.messages as f64 / s.wall.as_secs_f64()));
+    let share = median(own.iter().map(|s| s.load_cpu.as_secs_f64() / s.wall.as_secs_f64()));
+    let grown = median(own.iter().map(|s| s.grown as f64)) / 1024.0;
+    let delays = |samples: &[Sample]| {
+        let mut delays: Vec<Duration> = samples.iter().flat_map(|s| s.last_delivery.iter().copied()).collect();
+        delays.sort_unstable();
+        delays
+    };
+    let (own_delays, floor_delays) = (delays(own), delays(floor));
+    let last = match (row.scenario, percentile(&own_delays, 0.5), percentile(&own_delays, 0.99)) {
+        (Scenario::Connect, _, _) | (_, None, _) | (_, _, None) => " | ".to_owned(),
+        (_, Some(middle), Some(late)) => {
+            let ratio = late.as_secs_f64() / percentile(&floor_delays, 0.99).unwrap_or_default().as_secs_f64();
+            format!("{:.1} ms, {:.1} ms | {ratio:.2}", milliseconds(middle), milliseconds(late))
+        }
+    };
+    println!(
+        "| {} | {:.0} | {:.0} | {last} | {grown:.0} KiB | {:.0} % |",
+        row.name,
+        rate(own),
+        rate(floor),
+        share * 100.0
+    );
+}
+
+fn milliseconds(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1000.0
+}
+
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    match values.len() {
+        0 => f64::NAN,
+        length if length % 2 == 1 => values[middle],
+        _ => (values[middle - 1] + values[middle]) / 2.0,
+    }
+}
+
+fn percentile(sorted: &[Duration], part: f64) -> Option<Duration> {
+    sorted.get(((sorted.len() as f64 * part) as usize).min(sorted.len().saturating_sub(1))).copied()
+}
+
+/// What one more message costs: the difference of two runs, one with three times the work of the other,
+/// so that starting and connecting are not in it.
+fn count(row: &Row, subject: Subject, tool: Tool) -> io::Result<f64> {
+    let mut totals = [0.0; 2];
+    for (total, times) in totals.iter_mut().zip([1, 3]) {
+        let server = Running::start(subject, tool, row.size)?;
+        row.scenario.run(subject, &server, row.size, 2, times * row.counted)?;
+        *total = server.finish()? as f64;
+    }
+    Ok((totals[1] - totals[0]) / (2 * row.counted * row.scenario.unit()) as f64)
+}
+
+fn print_counts(row: &Row) -> io::Result<()> {
+    let calls = count(row, Subject::Overwire, Tool::Strace)?;
+    let floor_calls = count(row, Subject::Floor, Tool::Strace)?;
+    let instructions = count(row, Subject::Overwire, Tool::Callgrind)?;
+    let floor_instructions = count(row, Subject::Floor, Tool::Callgrind)?;
+    let application = if row.scenario.fits(Subject::Application) {
+        format!("{:.0}", count(row, Subject::Application, Tool::Callgrind)?)
+    } else {
+        String::new()
+    };
+    println!(
+        "| {} | {calls:.3} | {floor_calls:.3} | {instructions:.0} | {floor_instructions:.0} | {application} |",
+        row.name
+    );
+    Ok(())
+}
+
+/// Messages a second, in all.
+const RATE: u32 = 5000;
+
+fn print_latencies(options: &Options, subjects: &[Subject]) -> io::Result<()> {
+    if !options.wants("latency") {
+        return Ok(());
+    }
+    println!("\nLatency of an echo of 16 B at {RATE} messages a second over 100 connections, in microseconds:\n");
+    println!("| | p50 | p99 | p99.9 |\n|-|-:|-:|-:|");
+    let fits = |subject: &&Subject| Scenario::Echo { depth: 1 }.fits(**subject);
+    let mut rounds: Vec<(Subject, Vec<Vec<Duration>>)> =
+        subjects.iter().filter(fits).map(|subject| (*subject, Vec::new())).collect();
+    for _ in 0..options.rounds {
+        for (subject, delays) in &mut rounds {
+            let server = Running::start(*subject, Tool::Nothing, 16)?;
+            delays.push(scenario::latencies(&server, RATE, Duration::from_secs(2))?);
+        }
+    }
+    for (subject, rounds) in &rounds {
+        let at = |part| {
+            median(
+                rounds.iter().filter_map(|delays| percentile(delays, part)).map(|delay| milliseconds(delay) * 1000.0),
+            )
+        };
+        println!("| {} | {:.0} | {:.0} | {:.0} |", subject.name(), at(0.5), at(0.99), at(0.999));
+    }
+    Ok(())
+}
+
+fn print_idle(options: &Options, subjects: &[Subject]) -> io::Result<()> {
+    if !options.wants("idle") {
+        return Ok(());
+    }
+    println!("\nResident memory of the program for each idle connection, in bytes:\n");
+    println!("| | connections |{} kernel, both ends | after a broadcast to all | which took |", {
+        let names = subjects.iter().filter(|subject| **subject != Subject::Floor);
+        names.map(|subject| format!(" {} |", subject.name())).collect::<String>()
+    });
+    println!("|-|-:|{}-:|-:|-:|", "-:|".repeat(subjects.len() - 1));
+    let most = most_connections()?;
+    for (name, kind) in [("held poll", Kind::Answers), ("SSE", Kind::Events), ("WebSocket", Kind::Frames)] {
+        for count in [2000, 10_000, most] {
+            let mut cells = String::new();
+            let mut own = None;
+            for subject in subjects.iter().filter(|subject| **subject != Subject::Floor) {
+                let server = Running::start(*subject, Tool::Nothing, 16)?;
+                let idle = scenario::idle(*subject, &server, kind, count)?;
+                cells += &format!(" {:.0} |", idle.server);
+                if *subject == Subject::Overwire {
+                    own = Some(idle);
+                }
+            }
+            if let Some(Idle { kernel, after_broadcast, broadcast, .. }) = own {
+                println!(
+                    "| {name} | {count} |{cells} {kernel:.0} | {after_broadcast:.0} | {:.0} ms |",
+                    milliseconds(broadcast)
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
+/// As many connections as the file limit allows, less those that a program needs besides.
+fn most_connections() -> io::Result<usize> {
+    let limits = std::fs::read_to_string("/proc/self/limits")?;
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap_or_default();
+    let limit = line.split_whitespace().next().and_then(|number| number.parse().ok()).unwrap_or(1024_usize);
+    Ok(limit.min(1 << 20) - 250)
+}

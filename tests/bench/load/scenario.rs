@@ -1,0 +1,318 @@
+//! The scenarios: what is sent, what is awaited, and what is measured meanwhile.
+
+use std::collections::VecDeque;
+use std::io;
+use std::time::{Duration, Instant};
+
+use crate::bytes;
+use crate::fleet::{Conn, Fleet, Kind};
+use crate::subject::{Running, Subject, kernel_memory, own_cpu};
+
+/// How many connections echo or ask at once.
+pub const CONNECTIONS: usize = 100;
+
+/// How many messages are published together in a burst.
+pub const BURST: usize = 16;
+
+/// What a load is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scenario {
+    /// `depth` messages are sent at once on each of [`CONNECTIONS`], and again when all have come
+    /// back.
+    Echo { depth: usize },
+    /// The same with GET requests.
+    Get { depth: usize },
+    /// `burst` messages are published together to so many subscribers, and again when all have all.
+    Broadcast { kind: Kind, subscribers: usize, burst: usize },
+    /// A message is published to so many held polls, and again when all are answered and have polled anew.
+    Polls { held: usize },
+    /// A connection is opened, asks one question, and is closed.
+    Connect,
+}
+
+/// What was measured.
+#[derive(Debug, Clone, Default)]
+pub struct Sample {
+    /// Messages that were delivered, or connections that were opened.
+    pub messages: u64,
+    /// The server's time on its core.
+    pub cpu: Duration,
+    /// The load's time on its own.
+    pub load_cpu: Duration,
+    pub wall: Duration,
+    /// Each time from a publish to the last delivery.
+    pub last_delivery: Vec<Duration>,
+    /// How much memory the server had more at the end.
+    pub grown: u64,
+}
+
+impl Sample {
+    /// Microseconds of the server's core for each message.
+    pub fn cost(&self) -> f64 {
+        self.cpu.as_secs_f64() * 1e6 / self.messages as f64
+    }
+}
+
+impl Scenario {
+    /// Whether a program has what the scenario needs.
+    pub fn fits(self, subject: Subject) -> bool {
+        match (self, subject) {
+            (Scenario::Echo { .. }, Subject::Nchan | Subject::Application) => false,
+            _ => true,
+        }
+    }
+
+    /// Messages in one unit of work.
+    pub fn unit(self) -> u64 {
+        (match self {
+            Scenario::Echo { depth } | Scenario::Get { depth } => CONNECTIONS * depth,
+            Scenario::Broadcast { subscribers, burst, .. } => subscribers * burst,
+            Scenario::Polls { held } => held,
+            Scenario::Connect => CONNECTIONS,
+        }) as u64
+    }
+
+    /// Runs `warm` units of work, and then `units` that are measured.
+    pub fn run(self, subject: Subject, server: &Running, size: usize, warm: u64, units: u64) -> io::Result<Sample> {
+        let mut load =
+            Load { fleet: Fleet::new(server.address)?, subject, payload: bytes::payload(size), scenario: self };
+        load.prepare()?;
+        load.work(warm.max(1))?;
+        let (start, cpu, load_cpu, memory) = (Instant::now(), server.cpu()?, own_cpu()?, server.resident()?);
+        let last_delivery = load.work(units)?;
+        Ok(Sample {
+            messages: units * self.unit(),
+            cpu: server.cpu()? - cpu,
+            load_cpu: own_cpu()? - load_cpu,
+            wall: start.elapsed(),
+            last_delivery,
+            grown: server.resident()?.saturating_sub(memory),
+        })
+    }
+}
+
+struct Load {
+    fleet: Fleet,
+    subject: Subject,
+    payload: String,
+    scenario: Scenario,
+}
+
+impl Load {
+    fn hello(&self) -> &'static str {
+        if self.subject == Subject::Application { "/health" } else { "/hello" }
+    }
+
+    fn stream(&self, kind: Kind) -> Vec<u8> {
+        let application = self.subject == Subject::Application;
+        match kind {
+            Kind::Frames => bytes::upgrade(if application { "/api/ws" } else { "/ws" }),
+            Kind::Events => bytes::get(if application { "/api/events" } else { "/sse" }),
+            Kind::Chunks => bytes::get(if application { "/api/stream" } else { "/chunk" }),
+            Kind::Answers => bytes::get(self.hello()),
+        }
+    }
+
+    fn publication(&self) -> Vec<u8> {
+        match self.subject {
+            Subject::Application => {
+                let content = format!(r#"{{"sender": "bench", "text": "{}"}}"#, self.payload);
+                bytes::post("/api/send", &content)
+            }
+            _ => bytes::post("/pub", &self.payload),
+        }
+    }
+
+    /// Opens the connections. The publisher, where there is one, is the last.
+    fn prepare(&mut self) -> io::Result<()> {
+        match self.scenario {
+            Scenario::Echo { .. } => self.fleet.open(CONNECTIONS, Kind::Frames, &bytes::upgrade("/echo")),
+            Scenario::Get { .. } => self.fleet.open(CONNECTIONS, Kind::Answers, &self.stream(Kind::Answers)),
+            Scenario::Broadcast { kind, subscribers, .. } => {
+                self.fleet.open(subscribers, kind, &self.stream(kind))?;
+                self.fleet.connect().map(drop)
+            }
+            Scenario::Polls { held } => {
+                for number in 0..held {
+                    self.fleet.connect()?;
+                    poll(&mut self.fleet.conns[number], self.subject)?;
+                }
+                self.fleet.connect().map(drop)
+            }
+            Scenario::Connect => Ok(()),
+        }
+    }
+
+    /// Units of work; for each publish, the time until the last delivery.
+    fn work(&mut self, units: u64) -> io::Result<Vec<Duration>> {
+        match self.scenario {
+            Scenario::Echo { depth } => self.ping_pong(&bytes::message(&self.payload).repeat(depth), depth, units),
+            Scenario::Get { depth } => self.ping_pong(&self.stream(Kind::Answers).repeat(depth), depth, units),
+            Scenario::Broadcast { burst, .. } => (0..units).map(|_| self.publish(burst)).collect(),
+            Scenario::Polls { .. } => (0..units).map(|_| self.answer_polls()).collect(),
+            Scenario::Connect => (0..units).map(|_| self.connect()).collect(),
+        }
+    }
+
+    /// On each connection: sends, waits for as many answers, and again, `units` times.
+    fn ping_pong(&mut self, bytes: &[u8], depth: usize, units: u64) -> io::Result<Vec<Duration>> {
+        let mut left = units as usize * depth * CONNECTIONS;
+        for conn in &mut self.fleet.conns {
+            conn.awaited = units as usize * depth;
+            conn.send(bytes)?;
+        }
+        while left > 0 {
+            self.fleet.turn(None, |conn, messages| {
+                left -= messages;
+                let before = conn.awaited;
+                conn.awaited -= messages;
+                // Once for each time that all of what was sent is back.
+                if before.div_ceil(depth) > conn.awaited.div_ceil(depth) && conn.awaited > 0 {
+                    conn.send(bytes)?;
+                }
+                Ok(())
+            })?;
+        }
+        Ok(Vec::new())
+    }
+
+    fn publish(&mut self, burst: usize) -> io::Result<Duration> {
+        let publisher = self.fleet.conns.len() - 1;
+        // Everyone gets all, and the publisher gets an answer for each.
+        let mut left = self.fleet.conns.len() * burst;
+        let bytes = self.publication().repeat(burst);
+        let start = Instant::now();
+        self.fleet.conns[publisher].send(&bytes)?;
+        while left > 0 {
+            self.fleet.turn(None, |_, messages| {
+                left = left
+                    .checked_sub(messages)
+                    .ok_or_else(|| io::Error::other("the server has said more than it should"))?;
+                Ok(())
+            })?;
+        }
+        Ok(start.elapsed())
+    }
+
+    fn answer_polls(&mut self) -> io::Result<Duration> {
+        let publisher = self.fleet.conns.len() - 1;
+        let mut left = self.fleet.conns.len();
+        let (bytes, subject) = (self.publication(), self.subject);
+        let start = Instant::now();
+        self.fleet.conns[publisher].send(&bytes)?;
+        while left > 0 {
+            self.fleet.turn(None, |conn, messages| {
+                left -= messages;
+                if conn.number == publisher { Ok(()) } else { poll(conn, subject) }
+            })?;
+        }
+        Ok(start.elapsed())
+    }
+
+    fn connect(&mut self) -> io::Result<Duration> {
+        let start = Instant::now();
+        self.fleet.open(CONNECTIONS, Kind::Answers, &self.stream(Kind::Answers))?;
+        self.fleet.close();
+        Ok(start.elapsed())
+    }
+}
+
+/// Polls for what comes after the last answer.
+fn poll(conn: &mut Conn, subject: Subject) -> io::Result<()> {
+    let answer = str::from_utf8(&conn.answer).unwrap_or_default();
+    let request = match subject {
+        Subject::Application => {
+            let cursor = between(answer, r#""last_message_id":""#, '"').unwrap_or_default();
+            bytes::get(&format!("/api/poll?client_id={}&last_message_id={cursor}&timeout=60", conn.number))
+        }
+        Subject::Nchan => {
+            // Its cursor is in two fields, which go back as conditions.
+            let modified = between(answer, "Last-Modified: ", '\r');
+            let tag = between(answer, "Etag: ", '\r');
+            let fields = modified
+                .zip(tag)
+                .map(|(modified, tag)| format!("If-Modified-Since: {modified}\r\nIf-None-Match: {tag}\r\n"));
+            bytes::get_with("/poll", &fields.unwrap_or_default())
+        }
+        _ => {
+            let behind = answer.split_once(r#""id":"#).map_or("0", |(_, rest)| rest.trim_start());
+            let digits = behind.bytes().take_while(u8::is_ascii_digit).count();
+            bytes::get(&format!("/poll?since={}", &behind[..digits]))
+        }
+    };
+    conn.send(&request)
+}
+
+fn between<'a>(text: &'a str, before: &str, after: char) -> Option<&'a str> {
+    text.split_once(before)?.1.split_once(after).map(|(value, _)| value)
+}
+
+/// How much one idle connection costs.
+#[derive(Debug, Clone, Copy)]
+pub struct Idle {
+    /// In the server, in bytes.
+    pub server: f64,
+    /// In the kernel, for both ends, in bytes.
+    pub kernel: f64,
+    /// In the server after everyone has been given one message.
+    pub after_broadcast: f64,
+    /// How long that took.
+    pub broadcast: Duration,
+}
+
+/// What an idle connection costs: a stream of the `kind`, or a held poll.
+pub fn idle(subject: Subject, server: &Running, kind: Kind, count: usize) -> io::Result<Idle> {
+    let scenario = match kind {
+        Kind::Answers => Scenario::Polls { held: count },
+        kind => Scenario::Broadcast { kind, subscribers: count, burst: 1 },
+    };
+    let mut load = Load { fleet: Fleet::new(server.address)?, subject, payload: bytes::payload(16), scenario };
+    // What a first connection of each kind needs once is not what another one costs.
+    let mut first = Fleet::new(server.address)?;
+    first.open(100, Kind::Answers, &load.stream(Kind::Answers))?;
+    first.close();
+    let (server_before, kernel_before) = (server.resident()?, kernel_memory()?);
+    load.prepare()?;
+    if kind == Kind::Answers {
+        // A held poll says nothing. When this has been answered, those before it have been read.
+        first.open(100, Kind::Answers, &load.stream(Kind::Answers))?;
+    }
+    let (server_idle, kernel_idle) = (server.resident()?, kernel_memory()?);
+    let each = |before: u64, after: u64| (after as f64 - before as f64) / count as f64;
+    let broadcast = load.work(1)?.into_iter().sum();
+    Ok(Idle {
+        server: each(server_before, server_idle),
+        kernel: each(kernel_before, kernel_idle),
+        after_broadcast: each(server_before, server.resident()?),
+        broadcast,
+    })
+}
+
+/// Delays of single messages of an echo, sent at a fixed rate for `duration`, whether or not the answers
+/// come: a server that stalls is charged for all that it keeps waiting. Sorted.
+pub fn latencies(server: &Running, rate: u32, duration: Duration) -> io::Result<Vec<Duration>> {
+    let mut fleet = Fleet::new(server.address)?;
+    fleet.open(CONNECTIONS, Kind::Frames, &bytes::upgrade("/echo"))?;
+    let message = bytes::message(&bytes::payload(16));
+    let total = (f64::from(rate) * duration.as_secs_f64()) as u32;
+    let mut due = vec![VecDeque::new(); CONNECTIONS];
+    let mut delays = Vec::with_capacity(total as usize);
+    let (start, mut sent) = (Instant::now(), 0);
+    while delays.len() < total as usize {
+        let next = start + Duration::from_secs(1) * sent / rate;
+        if sent < total && next <= Instant::now() {
+            let at = sent as usize % CONNECTIONS;
+            fleet.conns[at].send(&message)?;
+            due[at].push_back(next);
+            sent += 1;
+        }
+        fleet.turn(Some(Duration::ZERO), |conn, messages| {
+            for _ in 0..messages {
+                delays.extend(due[conn.number].pop_front().map(|due: Instant| due.elapsed()));
+            }
+            Ok(())
+        })?;
+    }
+    delays.sort_unstable();
+    Ok(delays)
+}

@@ -1,0 +1,188 @@
+//! A program that is measured: started, pinned to a core of its own, asked for what the operating system
+//! says about it, and ended.
+
+use std::fs;
+use std::io;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long a program may take to start or to end. Under callgrind everything takes long.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Subject {
+    Floor,
+    /// `bench-server`, over the library.
+    Overwire,
+    /// The full server's own endpoints.
+    Application,
+    Node,
+    FastApi,
+    Nchan,
+}
+
+impl Subject {
+    pub fn name(self) -> &'static str {
+        match self {
+            Subject::Floor => "floor",
+            Subject::Overwire => "overwire",
+            Subject::Application => "overwire's /api",
+            Subject::Node => "Node ws",
+            Subject::FastApi => "FastAPI",
+            Subject::Nchan => "nchan",
+        }
+    }
+
+    fn command(self, port: u16, size: usize) -> io::Result<Vec<String>> {
+        let examples = std::env::current_exe()?.parent().map(Path::to_owned).unwrap_or_default();
+        let own = |path: &str| examples.join(path).to_string_lossy().into_owned();
+        let peer = |name: &str| vec![format!("tests/bench/peers/{name}"), "start".into(), port.to_string()];
+        let with_port = |program| vec![program, "--port".into(), port.to_string()];
+        Ok(match self {
+            Subject::Floor => [with_port(own("bench-floor")), vec!["--size".into(), size.to_string()]].concat(),
+            Subject::Overwire => with_port(own("bench-server")),
+            Subject::Application => with_port(own("../overwire")),
+            Subject::Node => peer("node"),
+            Subject::FastApi => peer("fastapi"),
+            Subject::Nchan => peer("nchan"),
+        })
+    }
+}
+
+/// Under what a program runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tool {
+    Nothing,
+    /// Counts system calls.
+    Strace,
+    /// Counts instructions.
+    Callgrind,
+}
+
+/// A program that runs, and ends with its owner, whichever way that ends.
+pub struct Running {
+    child: Child,
+    tool: Tool,
+    report: PathBuf,
+    pub address: SocketAddr,
+}
+
+impl Running {
+    /// Starts a program for messages of `size` bytes, and waits until it accepts connections.
+    pub fn start(subject: Subject, tool: Tool, size: usize) -> io::Result<Self> {
+        let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+        let report = std::env::temp_dir().join(format!("overwire-bench-{}-{}", std::process::id(), address.port()));
+        let report_name = report.to_string_lossy().into_owned();
+        // The detached tracer (-D) leaves the process id to the program.
+        let strace = ["strace", "-D", "-f", "-c", "-o", &report_name].map(String::from);
+        let callgrind = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null"].map(String::from);
+        let log_file = [format!("--log-file={report_name}")];
+        // Where there is one core only, taskset fails, and the program shares it with the load.
+        let pin = ["taskset", "-c", "0"].map(String::from);
+        let mut words = Vec::new();
+        if thread::available_parallelism().is_ok() && Path::new("/sys/devices/system/cpu/cpu1").exists() {
+            words.extend(pin);
+        }
+        match tool {
+            Tool::Nothing => {}
+            Tool::Strace => words.extend(strace),
+            Tool::Callgrind => words.extend(callgrind.into_iter().chain(log_file)),
+        }
+        words.extend(subject.command(address.port(), size)?);
+        let child = Command::new(&words[0])
+            .args(&words[1..])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}; was it built?", words[0])))?;
+        let mut running = Running { child, tool, report, address };
+        let started = Instant::now();
+        while TcpStream::connect(address).is_err() {
+            if let Some(status) = running.child.try_wait()? {
+                return Err(io::Error::other(format!("{words:?} ended at once: {status}")));
+            }
+            if started.elapsed() > PATIENCE {
+                return Err(io::Error::other(format!("{words:?} does not listen")));
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        Ok(running)
+    }
+
+    /// The time that its threads have spent on a core, user and system together.
+    pub fn cpu(&self) -> io::Result<Duration> {
+        cpu_of(&self.child.id().to_string())
+    }
+
+    /// Resident memory of its own in bytes: what is not backed by a file.
+    pub fn resident(&self) -> io::Result<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        kibibytes(&status, "RssAnon:")
+    }
+
+    /// Ends the program, and returns what the tool has counted.
+    pub fn finish(mut self) -> io::Result<u64> {
+        Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status()?;
+        self.child.wait()?;
+        let started = Instant::now();
+        loop {
+            let report = fs::read_to_string(&self.report).unwrap_or_default();
+            if let Some(count) = count_in(&report, self.tool) {
+                return Ok(count);
+            }
+            if started.elapsed() > PATIENCE {
+                return Err(io::Error::other(format!("{:?} has not reported", self.tool)));
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = fs::remove_file(&self.report);
+    }
+}
+
+fn count_in(report: &str, tool: Tool) -> Option<u64> {
+    match tool {
+        Tool::Nothing => Some(0),
+        // "100.00    0.012345           3      4021         2 total"
+        Tool::Strace => report.lines().find(|line| line.ends_with(" total"))?.split_whitespace().nth(3)?.parse().ok(),
+        // "==1234== Collected : 56789"
+        Tool::Callgrind => report.lines().find(|line| line.contains("Collected :"))?.rsplit(' ').next()?.parse().ok(),
+    }
+}
+
+/// The load's own share.
+pub fn own_cpu() -> io::Result<Duration> {
+    cpu_of("self")
+}
+
+/// Nanoseconds on a core, summed over the threads: finer than the clock ticks of /proc/PID/stat.
+fn cpu_of(process: &str) -> io::Result<Duration> {
+    let mut nanoseconds = 0;
+    for thread in fs::read_dir(format!("/proc/{process}/task"))? {
+        let account = fs::read_to_string(thread?.path().join("schedstat"))?;
+        nanoseconds += account.split_whitespace().next().and_then(|number| number.parse::<u64>().ok()).unwrap_or(0);
+    }
+    Ok(Duration::from_nanos(nanoseconds))
+}
+
+/// What the kernel has taken for itself, sockets and their buffers included, in bytes.
+pub fn kernel_memory() -> io::Result<u64> {
+    let account = fs::read_to_string("/proc/meminfo")?;
+    Ok(kibibytes(&account, "Slab:")? + kibibytes(&account, "PageTables:")?)
+}
+
+fn kibibytes(account: &str, name: &str) -> io::Result<u64> {
+    let line = account.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
+    let number = line.trim().trim_end_matches(" kB").parse::<u64>().map_err(io::Error::other)?;
+    Ok(number * 1024)
+}

@@ -1,0 +1,153 @@
+//! The program under load: the least that each transport needs over the library, so that it can be
+//! compared with programs of the same kind. `cargo run --release --example bench-server -- --port 7000`
+//!
+//! - GET /hello: `hello`
+//! - WebSocket /echo: text as text, binary as binary
+//! - WebSocket /ws: joins the one room; what it says is published there
+//! - GET /sse, GET /chunk: the room as a stream, a message an event or a chunk
+//! - GET /poll?since=N: held until there is a message with a greater number; `{"id": N, "message": "..."}`
+//! - POST /pub: publishes its content, which must be text
+
+use std::collections::{BTreeSet, VecDeque};
+use std::io;
+use std::process::ExitCode;
+
+use overwire::http::{Method, Request, Response};
+use overwire::websocket::Message;
+use overwire::{ConnId, Event, EventLoop, Limits, Shared, http, sse, websocket};
+
+/// How many messages a poll can catch up with.
+const RETAINED: usize = 1000;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let port = match &arguments[..] {
+        [] => Some(7000),
+        [name, port] if name == "--port" => port.parse().ok(),
+        _ => None,
+    };
+    let Some(port) = port else {
+        eprintln!("usage: bench-server [--port 7000]");
+        return ExitCode::from(2);
+    };
+    match run(port) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench-server: port {port}: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(port: u16) -> io::Result<()> {
+    let mut server = EventLoop::bind(("127.0.0.1", port), Limits::default())?;
+    server.watch_signals()?;
+    println!("listening on http://{}", server.local_address());
+    let mut room = Room::default();
+    loop {
+        match server.next_event()? {
+            Event::Request(conn, request) => answer(&mut server, &mut room, conn, &request),
+            Event::Message(conn, Message::Text(text)) if room.websockets.contains(&conn) => {
+                room.publish(&mut server, text)
+            }
+            Event::Message(conn, message) => server.send_message(conn, &message),
+            Event::Closed(conn) => room.leave(conn),
+            Event::Timer(_) => {}
+            Event::Shutdown => return server.drain(),
+        }
+    }
+}
+
+fn answer(server: &mut EventLoop, room: &mut Room, conn: ConnId, request: &Request) {
+    match (request.method(), &*request.path()) {
+        (Method::Get, "/hello") => server.respond(conn, Response::text(200, "hello")),
+        (Method::Get, path @ ("/echo" | "/ws")) => match websocket::accept(request, &[]) {
+            Ok(head) => {
+                server.begin(conn, head);
+                if path == "/ws" {
+                    room.websockets.insert(conn);
+                }
+            }
+            Err(error) => server.respond(conn, error.response()),
+        },
+        (Method::Get, "/sse") => {
+            server.begin(conn, sse::stream_head());
+            room.events.insert(conn);
+        }
+        (Method::Get, "/chunk") => {
+            server.begin(conn, Response::new(200).with_field("Content-Type", "text/plain; charset=utf-8"));
+            room.chunks.insert(conn);
+        }
+        (Method::Get, "/poll") => match request.parameter("since").map(|since| since.parse()) {
+            Some(Ok(since)) => room.poll(server, conn, since),
+            _ => server.respond(conn, Response::error(400, "since: expected a whole number")),
+        },
+        (Method::Post, "/pub") => match str::from_utf8(request.content()) {
+            Ok(text) => {
+                room.publish(server, text.to_owned());
+                server.respond(conn, Response::new(204));
+            }
+            Err(_) => server.respond(conn, Response::error(400, "expected text in UTF-8")),
+        },
+        _ => server.respond(conn, Response::error(404, "expected /hello, /echo, /ws, /sse, /chunk, /poll or /pub")),
+    }
+}
+
+/// The room: its last messages, and who waits for the next one.
+#[derive(Default)]
+struct Room {
+    /// The number of the newest message; the first has number 1.
+    newest: u64,
+    retained: VecDeque<String>,
+    websockets: BTreeSet<ConnId>,
+    events: BTreeSet<ConnId>,
+    chunks: BTreeSet<ConnId>,
+    polls: BTreeSet<ConnId>,
+}
+
+impl Room {
+    /// Encodes a message once for each transport, and sends it to everyone.
+    fn publish(&mut self, server: &mut EventLoop, text: String) {
+        self.newest += 1;
+        let send = |server: &mut EventLoop, to: &BTreeSet<ConnId>, bytes: &Shared| {
+            for conn in to {
+                server.send(*conn, bytes);
+            }
+        };
+        send(server, &self.websockets, &websocket::text(&text));
+        send(server, &self.events, &http::chunk(&sse::event(Some(&self.newest.to_string()), "message", &text)));
+        send(server, &self.chunks, &http::chunk(text.as_bytes()));
+        let content = poll_content(self.newest, &text).into_bytes().into();
+        for conn in std::mem::take(&mut self.polls) {
+            server.respond(conn, poll_answer(&content));
+        }
+        self.retained.push_back(text);
+        if self.retained.len() > RETAINED {
+            self.retained.pop_front();
+        }
+    }
+
+    /// Answers with the first message behind `since`, or waits for it.
+    fn poll(&mut self, server: &mut EventLoop, conn: ConnId, since: u64) {
+        let oldest = self.newest + 1 - self.retained.len() as u64;
+        let number = oldest.max(since.saturating_add(1));
+        match self.retained.get((number - oldest) as usize) {
+            Some(text) => server.respond(conn, poll_answer(&poll_content(number, text).into_bytes().into())),
+            None => drop(self.polls.insert(conn)),
+        }
+    }
+
+    fn leave(&mut self, conn: ConnId) {
+        for set in [&mut self.websockets, &mut self.events, &mut self.chunks, &mut self.polls] {
+            set.remove(&conn);
+        }
+    }
+}
+
+fn poll_content(id: u64, message: &str) -> String {
+    serde_json::json!({ "id": id, "message": message }).to_string()
+}
+
+fn poll_answer(content: &Shared) -> Response {
+    Response::new(200).with_shared_content("application/json", content).with_field("Cache-Control", "no-store")
+}
