@@ -20,27 +20,27 @@ pub enum Parse<T> {
     Partial,
 }
 
-/// Bytes encoded once and queued on any number of connections: a clone copies a pointer.
-///
+/// Bytes encoded once and queued on any number of connections: a clone copies a pointer of 8 bytes.
+#[derive(Clone)]
+pub struct Shared(Rc<Encoded>);
+
 /// A chunk of a chunked answer remembers which of its bytes are the chunk-data, because an
 /// HTTP/1.0 client has to be sent these bytes without the chunk around them
 /// (RFC 9112, section 6.1: no `Transfer-Encoding` to a 1.0 client).
-#[derive(Clone)]
-pub struct Shared {
-    bytes: Rc<[u8]>,
-    unframed: Range<u32>,
+struct Encoded {
+    bytes: Vec<u8>,
+    unframed: Range<usize>,
 }
 
 impl Shared {
     /// Shares `bytes`, of which the range `unframed` is the content without its transfer coding.
     pub(crate) fn framed(bytes: Vec<u8>, unframed: Range<usize>) -> Self {
-        let unframed = unframed.start as u32..unframed.end as u32;
-        Shared { bytes: bytes.into(), unframed }
+        Shared(Rc::new(Encoded { bytes, unframed }))
     }
 
     /// The same content without its transfer coding: for a client that knows none.
     pub fn unframed(&self) -> &[u8] {
-        &self.bytes[self.unframed.start as usize..self.unframed.end as usize]
+        &self.0.bytes[self.0.unframed.clone()]
     }
 }
 
@@ -55,12 +55,12 @@ impl Deref for Shared {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        &self.bytes
+        &self.0.bytes
     }
 }
 
 impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Shared({:?})", String::from_utf8_lossy(&self.bytes))
+        write!(f, "Shared({:?})", String::from_utf8_lossy(self))
     }
 }

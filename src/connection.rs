@@ -282,6 +282,9 @@ impl Connection {
     /// Decodes from the backlog and then from the front of `fresh`, until there is something to
     /// tell. On `None`, all of `fresh` has been decoded, dropped, or kept for later.
     pub fn receive(&mut self, fresh: &mut &[u8], context: &Context<'_>) -> Option<Outcome> {
+        if fresh.is_empty() && self.backlog.is_empty() {
+            return None;
+        }
         loop {
             if self.is_over() {
                 self.backlog = Backlog::default();

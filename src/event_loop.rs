@@ -23,6 +23,7 @@ use crate::bytes::Shared;
 use crate::connection::{Connection, Context, Outcome, Traffic};
 use crate::http::{Request, Response, format_date};
 use crate::limits::Limits;
+use crate::outbox::Outbox;
 use crate::signals;
 use crate::slab::{Key, Slab};
 use crate::timers::Timers;
@@ -41,6 +42,10 @@ const EVENTS_PER_TURN: usize = 64;
 /// How many connections are accepted, and how many writes one connection gets, in one turn.
 const ACCEPTS_PER_TURN: usize = 256;
 const WRITES_PER_TURN: usize = 16;
+
+/// How many emptied buffers are kept, and the largest one that is: no more than 4 MiB in all.
+const SPARE_COUNT: usize = 128;
+const SPARE_SIZE: usize = 32 * 1024;
 
 /// How long accepting pauses when the system has no file descriptor or memory left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -171,14 +176,39 @@ struct Turn {
 struct World {
     limits: Limits,
     now: Instant,
-    date_seconds: u64,
     date: String,
+    date_until: Instant,
     draining: bool,
 }
 
 impl World {
     fn context(&self) -> Context<'_> {
         Context { limits: &self.limits, now: self.now, date: &self.date, draining: self.draining }
+    }
+}
+
+/// Buffers that outboxes have emptied, for the next ones that have something to encode. A server at
+/// work takes and gives back the same few again and again, warm from the last time; an idle
+/// connection owns none.
+#[derive(Default)]
+struct Spares(Vec<Vec<u8>>);
+
+impl Spares {
+    fn lend(&mut self, outbox: &mut Outbox) {
+        if outbox.is_empty()
+            && let Some(buffer) = self.0.pop()
+        {
+            outbox.lend(buffer);
+        }
+    }
+
+    fn take_back(&mut self, outbox: &mut Outbox) {
+        if let Some(buffer) = outbox.reclaim()
+            && buffer.capacity() <= SPARE_SIZE
+            && self.0.len() < SPARE_COUNT
+        {
+            self.0.push(buffer);
+        }
     }
 }
 
@@ -238,6 +268,7 @@ pub struct EventLoop {
     /// How many of `turns` are left before the loop flushes and looks for news.
     left_in_round: usize,
     unflushed: Vec<Key>,
+    spares: Spares,
     pending: VecDeque<Event>,
     /// Closed connections, kept until their `Closed` has been told.
     closed: Vec<Key>,
@@ -265,6 +296,7 @@ impl EventLoop {
         let poll = Poll::new()?;
         poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
         let waker = Waker::new(poll.registry(), WAKER)?;
+        let now = Instant::now();
         let state = RemoteState { waker, shut_down: AtomicBool::new(false), ahead: AtomicU64::new(0) };
         Ok(EventLoop {
             poll,
@@ -275,7 +307,7 @@ impl EventLoop {
             signals: None,
             remote: Remote(Arc::new(state)),
             shutdown_told: false,
-            world: World { limits, now: Instant::now(), date_seconds: 0, date: format_date(0), draining: false },
+            world: World { limits, now, date: String::new(), date_until: now, draining: false },
             peers: Slab::default(),
             timers: Timers::default(),
             buffer: vec![0; READ_BUFFER].into(),
@@ -283,6 +315,7 @@ impl EventLoop {
             turns: VecDeque::new(),
             left_in_round: 0,
             unflushed: Vec::new(),
+            spares: Spares::default(),
             pending: VecDeque::new(),
             closed: Vec::new(),
             log: None,
@@ -345,7 +378,9 @@ impl EventLoop {
         if let Some(event) = self.pending.pop_front() {
             return Ok(Some(event));
         }
-        self.reap();
+        if !self.closed.is_empty() {
+            self.reap();
+        }
         if self.turn.is_some() {
             return Ok(self.decode());
         }
@@ -371,6 +406,7 @@ impl EventLoop {
     /// Answers a request completely. Does nothing when no request is held there.
     pub fn respond(&mut self, to: ConnId, response: Response) {
         self.log_status(to, response.status());
+        self.lend(to);
         self.act(to, |connection, context| {
             connection.respond(&response, context);
             None
@@ -383,6 +419,7 @@ impl EventLoop {
     /// [`Event::Closed`] says so. Does nothing when no request is held there.
     pub fn begin(&mut self, to: ConnId, head: Response) {
         self.log_status(to, head.status());
+        self.lend(to);
         self.act(to, |connection, context| connection.begin(&head, context));
     }
 
@@ -397,6 +434,7 @@ impl EventLoop {
     /// framed once and [sent](Self::send).
     pub fn send_message(&mut self, to: ConnId, message: &Message) {
         self.make_room(to, message.as_bytes().len());
+        self.lend(to);
         self.act(to, |connection, context| connection.send_message(message, context));
     }
 
@@ -418,6 +456,13 @@ impl EventLoop {
         });
     }
 
+    /// Something is about to be encoded into the outbox of what `to` names.
+    fn lend(&mut self, to: ConnId) {
+        if let Some(peer) = self.peers.get_mut(to.key).filter(|peer| peer.connection.is_in_use()) {
+            self.spares.lend(peer.connection.outbox_mut());
+        }
+    }
+
     /// Does something to what `to` names, unless it is over.
     fn act(&mut self, to: ConnId, action: impl FnOnce(&mut Connection, &Context<'_>) -> Option<Outcome>) {
         let Some(peer) = self.peers.get_mut(to.key).filter(|peer| peer.exchange == to.exchange) else { return };
@@ -434,7 +479,7 @@ impl EventLoop {
     fn make_room(&mut self, to: ConnId, more: usize) {
         let Some(peer) = self.peers.get_mut(to.key).filter(|peer| peer.exchange == to.exchange) else { return };
         if peer.writable && peer.connection.is_full(more, &self.world.limits) {
-            let outcome = write_outbox(peer, &self.world.context());
+            let outcome = write_outbox(peer, &self.world.context(), &mut self.spares);
             self.after(to.key, outcome);
         }
     }
@@ -524,10 +569,12 @@ impl EventLoop {
 
     fn update_clock(&mut self) {
         self.world.now = self.clock();
-        let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        if self.world.date_seconds != seconds {
-            self.world.date_seconds = seconds;
-            self.world.date = format_date(seconds);
+        // The date changes once a second; until then there is no need to ask for it.
+        if self.world.now >= self.world.date_until {
+            let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            self.world.date = format_date(since.as_secs());
+            self.world.date_until =
+                self.world.now + Duration::from_secs(1) - Duration::from_nanos(since.subsec_nanos().into());
         }
     }
 
@@ -735,13 +782,17 @@ impl EventLoop {
 
     /// Writes what has been queued since the last turn.
     fn flush(&mut self) {
-        for key in mem::take(&mut self.unflushed) {
+        let mut flushing = mem::take(&mut self.unflushed);
+        for key in flushing.drain(..) {
             if let Some(peer) = self.peers.get_mut(key) {
                 peer.is_unflushed = false;
-                let outcome = write_outbox(peer, &self.world.context());
+                let outcome = write_outbox(peer, &self.world.context(), &mut self.spares);
                 self.after(key, outcome);
             }
         }
+        // Those who are left with more to write; the list keeps its memory.
+        flushing.append(&mut self.unflushed);
+        self.unflushed = flushing;
     }
 
     // Keeping the books.
@@ -829,7 +880,7 @@ impl EventLoop {
 
 /// Writes a connection's outbox until it is empty or the socket takes no more, and shuts writing
 /// down when the connection says so.
-fn write_outbox(peer: &mut Peer, context: &Context<'_>) -> Option<Outcome> {
+fn write_outbox(peer: &mut Peer, context: &Context<'_>, spares: &mut Spares) -> Option<Outcome> {
     for _ in 0..WRITES_PER_TURN {
         if peer.connection.outbox().is_empty() {
             break;
@@ -837,6 +888,7 @@ fn write_outbox(peer: &mut Peer, context: &Context<'_>) -> Option<Outcome> {
         match peer.connection.outbox_mut().write_to(&mut peer.stream) {
             Ok(count) => {
                 if peer.connection.wrote(count, context) {
+                    spares.take_back(peer.connection.outbox_mut());
                     return shut_down_writing(peer);
                 }
             }
@@ -848,6 +900,7 @@ fn write_outbox(peer: &mut Peer, context: &Context<'_>) -> Option<Outcome> {
             Err(_) => return peer.connection.lose(),
         }
     }
+    spares.take_back(peer.connection.outbox_mut());
     // A connection that drains may have had nothing to write.
     if peer.connection.wrote(0, context) { shut_down_writing(peer) } else { None }
 }

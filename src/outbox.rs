@@ -3,12 +3,17 @@
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, Write};
+use std::mem;
 
 use crate::bytes::Shared;
 
 /// From how many bytes on a piece grows no more. A piece is freed when all of it is written: were
 /// there one for all that is ever queued, a peer that always leaves a byte would make it endless.
 const PIECE: usize = 16 * 1024;
+
+/// Up to how many bytes are copied behind what waits already. A reference to them would be a piece
+/// of its own, in the queue and in the system call.
+const SMALL: usize = 128;
 
 /// How many pieces one `writev` takes at most.
 const PIECES_PER_WRITE: usize = 64;
@@ -22,6 +27,8 @@ enum Piece {
 }
 
 impl Piece {
+    const NONE: Piece = Piece::Own(Vec::new());
+
     fn bytes(&self) -> &[u8] {
         match self {
             Piece::Own(bytes) => bytes,
@@ -30,16 +37,30 @@ impl Piece {
     }
 }
 
-/// The outgoing queue of one connection.
+/// The pieces behind the first.
 #[derive(Debug, Default)]
+struct Rest(VecDeque<Piece>);
+
+/// The outgoing queue of one connection.
+///
+/// Most of the time there is nothing in it, or one piece: an answer, a frame that everyone gets. So
+/// the first piece has its place here, and the queue behind it is made only when there is a second.
+#[derive(Debug)]
 pub struct Outbox {
-    pieces: VecDeque<Piece>,
+    first: Piece,
+    rest: Option<Box<Rest>>,
     /// How much of the first piece has been written.
     written: usize,
     /// How many bytes wait.
     length: usize,
     /// How many bytes were ever queued.
     total: u64,
+}
+
+impl Default for Outbox {
+    fn default() -> Self {
+        Outbox { first: Piece::NONE, rest: None, written: 0, length: 0, total: 0 }
+    }
 }
 
 impl Outbox {
@@ -61,27 +82,49 @@ impl Outbox {
     /// What the queue costs in memory: its bytes, and the pieces that hold them. A limit on bytes
     /// alone would let a peer pay with a thousand tiny pieces.
     pub fn cost(&self) -> usize {
-        self.length + self.pieces.len() * size_of::<Piece>()
+        self.length + self.rest.as_ref().map_or(0, |rest| rest.0.len() * size_of::<Piece>())
     }
 
-    /// Queues a reference to bytes that other peers are sent too.
+    /// Queues bytes that other peers are sent too: by reference, unless they are so few that a
+    /// copy behind what waits already is cheaper.
     pub fn push(&mut self, bytes: &Shared) {
-        if !bytes.is_empty() {
-            self.count(bytes.len());
-            self.pieces.push_back(Piece::Shared(bytes.clone()));
+        if bytes.is_empty() {
+            return;
         }
+        if self.is_empty() {
+            self.first = Piece::Shared(bytes.clone());
+        } else if bytes.len() <= SMALL {
+            return self.push_own(|out| out.extend_from_slice(bytes));
+        } else {
+            self.rest().push_back(Piece::Shared(bytes.clone()));
+        }
+        self.count(bytes.len());
     }
 
     /// Queues what `encode` appends.
     pub fn push_own(&mut self, encode: impl FnOnce(&mut Vec<u8>)) {
-        if !matches!(self.pieces.back(), Some(Piece::Own(bytes)) if bytes.len() < PIECE) {
-            self.pieces.push_back(Piece::Own(Vec::new()));
-        }
-        let Some(Piece::Own(bytes)) = self.pieces.back_mut() else { return };
-        let before = bytes.len();
-        encode(bytes);
-        let more = bytes.len() - before;
+        let out = self.own_piece();
+        let before = out.len();
+        encode(out);
+        let more = out.len() - before;
         self.count(more);
+    }
+
+    /// The piece that bytes of this peer's own are appended to: the last one, or a new one.
+    fn own_piece(&mut self) -> &mut Vec<u8> {
+        let has_room = |piece: &Piece| matches!(piece, Piece::Own(bytes) if bytes.len() < PIECE);
+        let last = self.rest.as_ref().and_then(|rest| rest.0.back()).unwrap_or(&self.first);
+        if !has_room(last) {
+            self.rest().push_back(Piece::NONE);
+        }
+        match self.rest.as_mut().and_then(|rest| rest.0.back_mut()).unwrap_or(&mut self.first) {
+            Piece::Own(bytes) => bytes,
+            Piece::Shared(_) => unreachable!("the last piece has been made an own one"),
+        }
+    }
+
+    fn rest(&mut self) -> &mut VecDeque<Piece> {
+        &mut self.rest.get_or_insert_default().0
     }
 
     fn count(&mut self, more: usize) {
@@ -94,20 +137,40 @@ impl Outbox {
         *self = Outbox { total: self.total, ..Outbox::default() };
     }
 
+    /// Gives an empty outbox a buffer, so that what is encoded next needs no memory of its own.
+    pub fn lend(&mut self, buffer: Vec<u8>) {
+        if self.is_empty() {
+            self.first = Piece::Own(buffer);
+        }
+    }
+
+    /// Takes the buffer of an outbox that has become empty: an idle connection owns none.
+    pub fn reclaim(&mut self) -> Option<Vec<u8>> {
+        match &mut self.first {
+            Piece::Own(buffer) if self.length == 0 && buffer.capacity() > 0 => Some(mem::take(buffer)),
+            _ => None,
+        }
+    }
+
     /// Writes what `sink` takes in one call, and returns how many bytes that were. A short write
     /// leaves the rest in the queue, from the very byte where the peer's share ended.
     ///
     /// # Errors
     /// What `sink` says, `WouldBlock` among it.
     pub fn write_to(&mut self, sink: &mut impl Write) -> io::Result<usize> {
-        let mut slices = [IoSlice::new(&[]); PIECES_PER_WRITE];
-        let mut count = 0;
-        for (slice, piece) in slices.iter_mut().zip(&self.pieces) {
-            let skip = if count == 0 { self.written } else { 0 };
-            *slice = IoSlice::new(&piece.bytes()[skip..]);
-            count += 1;
-        }
-        let written = sink.write_vectored(&slices[..count])?;
+        let first = &self.first.bytes()[self.written..];
+        let written = match &self.rest {
+            None => sink.write(first)?,
+            Some(rest) => {
+                let mut slices = [IoSlice::new(first); PIECES_PER_WRITE];
+                let rest = rest.0.iter().take(PIECES_PER_WRITE - 1);
+                let count = 1 + rest.len();
+                for (slice, piece) in slices[1..].iter_mut().zip(rest) {
+                    *slice = IoSlice::new(piece.bytes());
+                }
+                sink.write_vectored(&slices[..count])?
+            }
+        };
         self.advance(written);
         Ok(written)
     }
@@ -115,14 +178,21 @@ impl Outbox {
     fn advance(&mut self, written: usize) {
         self.length -= written;
         self.written += written;
-        while let Some(piece) = self.pieces.front()
-            && self.written >= piece.bytes().len()
+        while self.written >= self.first.bytes().len()
+            && let Some(next) = self.rest.as_mut().and_then(|rest| rest.0.pop_front())
         {
-            self.written -= piece.bytes().len();
-            self.pieces.pop_front();
+            self.written -= self.first.bytes().len();
+            self.first = next;
         }
-        if self.pieces.is_empty() {
-            self.pieces = VecDeque::new(); // an idle connection owns no queue
+        if self.rest.as_ref().is_some_and(|rest| rest.0.is_empty()) {
+            self.rest = None;
+        }
+        if self.length == 0 {
+            self.written = 0;
+            match &mut self.first {
+                Piece::Own(buffer) => buffer.clear(),
+                shared => *shared = Piece::NONE,
+            }
         }
     }
 }
@@ -157,13 +227,14 @@ mod tests {
     }
 
     fn outbox() -> (Outbox, Vec<u8>) {
-        let mut outbox = Outbox::default();
+        let (mut outbox, large) = (Outbox::default(), [b'x'; SMALL + 1]);
         outbox.push_own(|out| out.extend_from_slice(b"head "));
         outbox.push_own(|out| out.extend_from_slice(b"and "));
-        outbox.push(&Shared::from(b"shared ".to_vec()));
+        outbox.push(&Shared::from(large.to_vec()));
         outbox.push(&Shared::from(Vec::new()));
+        outbox.push(&Shared::from(b" shared ".to_vec()));
         outbox.push_own(|out| out.extend_from_slice(b"own"));
-        (outbox, b"head and shared own".to_vec())
+        (outbox, [b"head and ", &large[..], b" shared own"].concat())
     }
 
     #[test]
@@ -176,8 +247,31 @@ mod tests {
     }
 
     #[test]
+    fn what_goes_to_many_is_referred_to_and_not_copied() {
+        let (mut outbox, shared) = (Outbox::default(), Shared::from(b"few".to_vec()));
+        outbox.push(&shared);
+        assert!(matches!(&outbox.first, Piece::Shared(bytes) if bytes.as_ptr() == shared.as_ptr()));
+        outbox.push(&shared);
+        let pieces: Vec<&Piece> = outbox.rest.iter().flat_map(|rest| &rest.0).collect();
+        assert!(matches!(pieces[..], [Piece::Own(copy)] if copy == b"few"), "{pieces:?}");
+        outbox.push(&Shared::from(vec![0; SMALL + 1]));
+        assert!(matches!(outbox.rest.unwrap().0.back(), Some(Piece::Shared(_))));
+    }
+
+    #[test]
+    fn a_lent_buffer_comes_back_when_all_is_written() {
+        let mut outbox = Outbox::default();
+        outbox.lend(Vec::with_capacity(100));
+        outbox.push_own(|out| out.extend_from_slice(b"own"));
+        assert_eq!(outbox.reclaim(), None);
+        outbox.write_to(&mut Vec::new()).unwrap();
+        assert!(outbox.reclaim().is_some_and(|buffer| buffer.is_empty() && buffer.capacity() == 100));
+        assert_eq!(outbox.reclaim(), None);
+    }
+
+    #[test]
     fn short_writes_lose_and_repeat_nothing() {
-        for room in 1..20 {
+        for room in 1..200 {
             let (mut outbox, expected) = outbox();
             let mut sink = Narrow { room, taken: Vec::new(), calls: 0 };
             while !outbox.is_empty() {
@@ -197,7 +291,8 @@ mod tests {
             outbox.push_own(|out| out.extend_from_slice(&[b'x'; 1000]));
             outbox.write_to(&mut sink).unwrap();
             sink.taken.clear();
-            let held: usize = outbox.pieces.iter().map(|piece| piece.bytes().len()).sum();
+            let rest = outbox.rest.iter().flat_map(|rest| &rest.0);
+            let held: usize = rest.chain([&outbox.first]).map(|piece| piece.bytes().len()).sum();
             assert!(held <= PIECE + 2000, "{held}");
         }
         assert_eq!((outbox.len(), outbox.total()), (1, 10_000_001));
@@ -206,7 +301,7 @@ mod tests {
     #[test]
     fn appending_behind_a_short_write_keeps_the_order() {
         let (mut outbox, expected) = outbox();
-        let mut sink = Narrow { room: 17, taken: Vec::new(), calls: 0 };
+        let mut sink = Narrow { room: 145, taken: Vec::new(), calls: 0 };
         outbox.write_to(&mut sink).unwrap();
         outbox.push_own(|out| out.extend_from_slice(b"more"));
         outbox.write_to(&mut sink).unwrap();

@@ -60,8 +60,15 @@ pub fn comment(text: &str) -> Vec<u8> {
 fn field(out: &mut Vec<u8>, name: &str, value: &str) {
     out.extend_from_slice(name.as_bytes());
     out.extend_from_slice(b": ");
-    out.extend(value.bytes().filter(|byte| !matches!(byte, b'\r' | b'\n' | 0) || (name == "data" && *byte == 0)));
+    match name {
+        "data" => out.extend_from_slice(value.as_bytes()), // a line already, and it may hold NUL
+        _ => out.extend(value.bytes().filter(|byte| !matches!(byte, b'\r' | b'\n' | 0))),
+    }
     out.push(b'\n');
+}
+
+fn is_line_end(byte: u8) -> bool {
+    matches!(byte, b'\r' | b'\n')
 }
 
 /// The lines of `text`, ended by CRLF, LF or CR. (`str::lines` does not know a lone CR.)
@@ -69,7 +76,7 @@ fn lines(text: &str) -> impl Iterator<Item = &str> {
     let mut rest = Some(text);
     std::iter::from_fn(move || {
         let text = rest?;
-        let Some(end) = text.find(['\r', '\n']) else {
+        let Some(end) = text.bytes().position(is_line_end) else {
             return rest.take();
         };
         let ending = if text[end..].starts_with("\r\n") { 2 } else { 1 };
@@ -108,15 +115,19 @@ pub struct Reader {
 impl Reader {
     /// Reads `input` and returns the events that it completes. What is left is kept. A line
     /// may grow without bound: the caller limits how much it reads.
-    pub fn read(&mut self, input: &[u8]) -> Vec<Event> {
+    pub fn read(&mut self, mut input: &[u8]) -> Vec<Event> {
         let mut events = Vec::new();
-        for &byte in input {
-            let ends_crlf = mem::replace(&mut self.after_cr, byte == b'\r') && byte == b'\n';
-            match byte {
-                b'\n' if ends_crlf => {}
-                b'\r' | b'\n' => events.extend(self.end_line()),
-                _ => self.line.push(byte),
+        while let Some(&first) = input.first() {
+            if mem::take(&mut self.after_cr) && first == b'\n' {
+                input = &input[1..];
+                continue;
             }
+            let end = input.iter().position(|byte| is_line_end(*byte));
+            self.line.extend_from_slice(&input[..end.unwrap_or(input.len())]);
+            let Some(end) = end else { break };
+            self.after_cr = input[end] == b'\r';
+            events.extend(self.end_line());
+            input = &input[end + 1..];
         }
         events
     }
@@ -138,9 +149,15 @@ impl Reader {
     }
 
     fn end_line(&mut self) -> Option<Event> {
-        let bytes = mem::take(&mut self.line);
-        let text = String::from_utf8_lossy(&bytes);
-        let line = if self.begun { &text } else { text.strip_prefix('\u{feff}').unwrap_or(&text) };
+        let mut bytes = mem::take(&mut self.line);
+        let event = self.interpret(&String::from_utf8_lossy(&bytes));
+        bytes.clear();
+        self.line = bytes; // for the next line
+        event
+    }
+
+    fn interpret(&mut self, text: &str) -> Option<Event> {
+        let line = if self.begun { text } else { text.strip_prefix('\u{feff}').unwrap_or(text) };
         self.begun = true;
         if line.is_empty() {
             return self.dispatch();

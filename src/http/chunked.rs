@@ -1,6 +1,7 @@
 //! The chunked transfer coding, both ways (RFC 9112, section 7.1).
 
 use std::fmt;
+use std::io::Write;
 
 use crate::bytes::Shared;
 
@@ -29,8 +30,8 @@ pub fn chunk(data: &[u8]) -> Shared {
     if data.is_empty() {
         return Shared::from(Vec::new());
     }
-    let mut bytes = Vec::with_capacity(data.len() + 12);
-    bytes.extend_from_slice(format!("{:x}\r\n", data.len()).as_bytes());
+    let mut bytes = Vec::with_capacity(data.len() + 20); // 16 digits and two CRLF
+    write!(bytes, "{:x}\r\n", data.len()).expect("a Vec takes everything");
     let start = bytes.len();
     bytes.extend_from_slice(data);
     bytes.extend_from_slice(b"\r\n");

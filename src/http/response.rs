@@ -4,6 +4,9 @@ use serde_json::{Value, json};
 
 use crate::bytes::Shared;
 
+/// What the status line and the lines that the event loop adds take at most, in bytes.
+const OWN_LINES: usize = 192;
+
 /// The content of a response.
 #[derive(Debug, Clone)]
 pub enum Content {
@@ -75,6 +78,7 @@ impl Response {
     /// that nothing a peer sent can add a field of its own (RFC 9110, section 5.5).
     pub fn with_field(mut self, name: &str, value: &str) -> Self {
         debug_assert!(name.bytes().all(|b| b.is_ascii_graphic() && b != b':'), "a field name is a token");
+        self.fields.reserve(name.len() + value.len() + 4);
         self.fields.extend_from_slice(name.as_bytes());
         self.fields.extend_from_slice(b": ");
         self.fields.extend(value.bytes().map(|byte| if matches!(byte, b'\r' | b'\n' | 0) { b' ' } else { byte }));
@@ -120,6 +124,7 @@ impl Response {
     /// is to be one.
     pub fn encode_head(&self, out: &mut Vec<u8>, date: &str, delimiter: Delimiter, connection: Option<&str>) {
         let mut decimal = [0; 20];
+        out.reserve(OWN_LINES + self.fields.len());
         out.extend_from_slice(b"HTTP/1.1 ");
         out.extend_from_slice(digits(self.status.into(), &mut decimal));
         out.push(b' ');

@@ -171,7 +171,8 @@ impl FrameHeader {
 pub fn mask(payload: &mut [u8], key: [u8; 4], offset: usize) {
     let mut turned = key;
     turned.rotate_left(offset % 4);
-    let word = u64::from_ne_bytes([turned, turned].concat().try_into().expect("twice 4 bytes"));
+    let [a, b, c, d] = turned;
+    let word = u64::from_ne_bytes([a, b, c, d, a, b, c, d]);
     let mut words = payload.chunks_exact_mut(8);
     for bytes in &mut words {
         let masked = u64::from_ne_bytes((&*bytes).try_into().expect("8 bytes")) ^ word;

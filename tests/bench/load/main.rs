@@ -16,7 +16,7 @@ use subject::{Running, Subject, Tool};
 
 const USAGE: &str = "usage: tests/bench/run [--peers] [--rounds N] [--only WORD] [--no-tools]
   --peers     measure Node ws, FastAPI with uvicorn, and nginx with nchan too; installs them
-  --rounds N  how often everything is repeated (default 5)
+  --rounds N  how often everything is repeated (default 5); 0 only counts
   --only WORD only the rows whose name has this word in it (repeatable)
   --no-tools  do not count system calls (strace) and instructions (callgrind)";
 
@@ -52,8 +52,8 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Options, String>
             "--peers" => options.peers = true,
             "--no-tools" => options.tools = false,
             "--rounds" => match value()?.parse() {
-                Ok(rounds) if rounds > 0 => options.rounds = rounds,
-                _ => return Err("--rounds: expected a number from 1".into()),
+                Ok(rounds) => options.rounds = rounds,
+                Err(_) => return Err("--rounds: expected a number".into()),
             },
             "--only" => options.only.push(value()?),
             "--help" => return Err("the benchmark".into()),
@@ -117,18 +117,19 @@ fn rows() -> Vec<Row> {
 fn measure(options: &Options) -> io::Result<()> {
     let subjects = [&[Subject::Floor, Subject::Overwire, Subject::Application], options.peers()].concat();
     let rows: Vec<Row> = rows().into_iter().filter(|row| options.wants(row.name)).collect();
-    if !rows.is_empty() {
+    let timed = options.rounds > 0 && !rows.is_empty();
+    if timed {
         println!("Microseconds of the server's core for each message, and the ratio to the floor:\n");
         println!("| |{}", subjects.iter().map(|subject| format!(" {} |", subject.name())).collect::<String>());
         println!("|-|{}", "-:|".repeat(subjects.len()));
     }
     let mut results = Vec::new();
-    for row in &rows {
+    for row in rows.iter().filter(|_| timed) {
         let samples = sample(row, &subjects, options.rounds)?;
         println!("| {} |{}", row.name, subjects.iter().map(|s| cost_cell(&samples, *s)).collect::<String>());
         results.push(samples);
     }
-    if !rows.is_empty() {
+    if timed {
         println!("\nWhat the same rounds were like:\n");
         println!(
             "| | messages a second | floor's | last delivery p50, p99 | ratio of p99 | memory grown | load's share of its core |"
@@ -145,8 +146,11 @@ fn measure(options: &Options) -> io::Result<()> {
             print_counts(row)?;
         }
     }
-    print_latencies(options, &subjects)?;
-    print_idle(options, &subjects)
+    if options.rounds > 0 {
+        print_latencies(options, &subjects)?;
+        print_idle(options, &subjects)?;
+    }
+    Ok(())
 }
 
 type Samples = Vec<(Subject, Vec<Sample>)>;
