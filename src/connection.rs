@@ -32,14 +32,14 @@ use crate::outbox::Outbox;
 use crate::websocket::{self, Message, Opcode, ProtocolError, Received, Receiver, Role};
 
 /// What a connection needs to know of the world in order to take its next step.
-#[derive(Debug, Clone, Copy)]
-pub struct Context<'a> {
+#[derive(Debug, Clone)]
+pub struct Context {
     /// The bounds.
-    pub limits: &'a Limits,
+    pub limits: Limits,
     /// The time.
     pub now: Instant,
     /// The value of the Date field.
-    pub date: &'a str,
+    pub date: String,
     /// The server is going away: no connection persists.
     pub draining: bool,
 }
@@ -153,22 +153,23 @@ impl Backlog {
         self.bytes.extend_from_slice(fresh);
     }
 
-    fn consume(&mut self, used: usize) {
-        self.consumed += used;
-        if self.consumed == self.bytes.len() {
+    /// All but the last `left` bytes have been decoded.
+    fn leave(&mut self, left: usize) {
+        self.consumed = self.bytes.len() - left;
+        if left == 0 {
             *self = Backlog::default();
         }
     }
 }
 
-/// What decoding came to.
+/// What decoding some bytes off the front of the input came to.
 enum Step {
-    /// So many bytes were decoded, and there may be more to decode.
-    Decoded(usize),
-    /// So many bytes were decoded, and they completed this.
-    Complete(usize, Outcome),
-    /// So many bytes were decoded, and the rest needs more behind it.
-    Starved(usize),
+    /// There may be more to decode.
+    Decoded,
+    /// They completed this.
+    Complete(Outcome),
+    /// What is left needs more behind it.
+    Starved,
 }
 
 /// How many bytes a connection has moved since it was accepted.
@@ -192,7 +193,7 @@ pub struct Connection {
 
 impl Connection {
     /// A connection that was just accepted.
-    pub fn new(context: &Context<'_>) -> Self {
+    pub fn new(context: &Context) -> Self {
         Connection {
             state: State::Idle,
             backlog: Backlog::default(),
@@ -203,7 +204,7 @@ impl Connection {
     }
 
     /// A connection that is refused before it said anything: it gets `response`, and is closed.
-    pub fn refused(response: &Response, context: &Context<'_>) -> Self {
+    pub fn refused(response: &Response, context: &Context) -> Self {
         let mut connection = Connection::new(context);
         connection.answer_and_close(response, context);
         connection
@@ -267,6 +268,11 @@ impl Connection {
         !self.outbox.is_empty() || matches!(self.state, State::Draining)
     }
 
+    /// Whether it has nothing to decode, nothing to write, and is not on its way to its end.
+    pub fn is_quiet(&self) -> bool {
+        self.backlog.is_empty() && self.outbox.is_empty() && !self.is_over()
+    }
+
     fn is_over(&self) -> bool {
         matches!(self.state, State::Draining | State::Lingering | State::Closed)
     }
@@ -281,49 +287,52 @@ impl Connection {
 
     /// Decodes from the backlog and then from the front of `fresh`, until there is something to
     /// tell. On `None`, all of `fresh` has been decoded, dropped, or kept for later.
-    pub fn receive(&mut self, fresh: &mut &[u8], context: &Context<'_>) -> Option<Outcome> {
-        if fresh.is_empty() && self.backlog.is_empty() {
-            return None;
-        }
+    pub fn receive(&mut self, fresh: &mut &[u8], context: &Context) -> Option<Outcome> {
         loop {
+            if fresh.is_empty() && self.backlog.is_empty() {
+                return None;
+            }
             if self.is_over() {
                 self.backlog = Backlog::default();
                 *fresh = &[];
                 return None;
             }
-            if self.is_paused(context.limits) {
+            if self.is_paused(&context.limits) {
                 self.keep(fresh);
                 return None;
             }
-            if !self.backlog.is_empty() && !fresh.is_empty() {
-                let length = self.backlog.rest().len();
-                let ends_line = fresh.contains(&b'\n');
-                self.keep(fresh);
-                if !ends_line && self.may_wait_for_line_end(length, context.limits) {
-                    self.backlog.starved = true;
-                    return None;
-                }
-            }
-            let backlog = mem::take(&mut self.backlog);
-            let input = if backlog.is_empty() { *fresh } else { backlog.rest() };
-            let step = self.decode(input, context);
-            let (Step::Decoded(used) | Step::Complete(used, _) | Step::Starved(used)) = step;
-            if backlog.is_empty() {
-                *fresh = &fresh[used..];
+            let step = if self.backlog.is_empty() {
+                self.decode(fresh, context)
+            } else if self.starves(fresh, &context.limits) {
+                return None;
             } else {
+                let mut backlog = mem::take(&mut self.backlog);
+                let mut rest = backlog.rest();
+                let step = self.decode(&mut rest, context);
+                let left = rest.len();
+                backlog.leave(left);
                 self.backlog = backlog;
-                self.backlog.consume(used);
-            }
+                step
+            };
             match step {
-                Step::Decoded(_) => {}
-                Step::Complete(_, input) => return Some(input),
-                Step::Starved(_) => {
+                Step::Decoded => {}
+                Step::Complete(outcome) => return Some(outcome),
+                Step::Starved => {
                     self.keep(fresh);
                     self.backlog.starved = true;
                     return None;
                 }
             }
         }
+    }
+
+    /// Puts `fresh` behind the backlog, and says whether it is too early to decode the two.
+    fn starves(&mut self, fresh: &mut &[u8], limits: &Limits) -> bool {
+        let length = self.backlog.rest().len();
+        let may_wait = !fresh.is_empty() && !fresh.contains(&b'\n');
+        self.keep(fresh);
+        self.backlog.starved = may_wait && self.may_wait_for_line_end(length, limits);
+        self.backlog.starved
     }
 
     /// A head is parsed from its beginning each time, so it is parsed only when another line of
@@ -345,54 +354,56 @@ impl Connection {
         }
     }
 
-    fn decode(&mut self, input: &[u8], context: &Context<'_>) -> Step {
+    /// Takes one step, and the bytes that it decodes off the front of `input`.
+    fn decode(&mut self, input: &mut &[u8], context: &Context) -> Step {
         match &mut self.state {
+            State::WebSocket(_) | State::CloseSent(_) => self.decode_frames(input, context),
             State::Idle => {
                 // RFC 9112, section 2.2: empty lines before a request are ignored.
                 let blank = input.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
-                if blank == input.len() {
-                    return Step::Starved(blank);
+                *input = &input[blank..];
+                if input.is_empty() {
+                    return Step::Starved;
                 }
                 self.state = State::Head;
                 self.deadline = Some(context.now + context.limits.head_time);
-                Step::Decoded(blank)
+                Step::Decoded
             }
             State::Head => self.decode_head(input, context),
             State::Content(_) => self.decode_content(input, context),
-            State::WebSocket(_) | State::CloseSent(_) => self.decode_frames(input, context),
-            State::Held(_) | State::Streaming(_) | State::Draining | State::Lingering | State::Closed => {
-                Step::Starved(0)
-            }
+            State::Held(_) | State::Streaming(_) | State::Draining | State::Lingering | State::Closed => Step::Starved,
         }
     }
 
-    fn decode_head(&mut self, input: &[u8], context: &Context<'_>) -> Step {
-        let limits = context.limits;
+    fn decode_head(&mut self, input: &mut &[u8], context: &Context) -> Step {
+        let limits = &context.limits;
         let (head, used) = match parse_head(input, limits.head, limits.target) {
-            Ok(Parse::Partial) => return Step::Starved(0),
+            Ok(Parse::Partial) => return Step::Starved,
             Ok(Parse::Complete { value, used }) => (value, used),
-            Err(error) => return Step::Complete(0, self.refuse(error, context)),
+            Err(error) => return Step::Complete(self.refuse(error, context)),
         };
         let coding = match head.framing {
-            Framing::Empty => return Step::Complete(used, self.hold(Request::new(head, input[..used].to_vec(), used))),
+            Framing::Empty => None,
             Framing::Length(length) if length > limits.content as u64 => {
-                return Step::Complete(0, self.refuse(RequestError::ContentTooLong(limits.content), context));
+                return Step::Complete(self.refuse(RequestError::ContentTooLong(limits.content), context));
             }
-            Framing::Length(length) => Coding::Length(length as usize),
-            Framing::Chunked => Coding::Chunked(ChunkedDecoder::default()),
+            Framing::Length(length) => Some(Coding::Length(length as usize)),
+            Framing::Chunked => Some(Coding::Chunked(ChunkedDecoder::default())),
         };
+        let buffer = input[..used].to_vec();
+        *input = &input[used..];
+        let Some(coding) = coding else { return Step::Complete(self.hold(Request::new(head, buffer, used))) };
         // RFC 9110, section 10.1.1: no need to say it to a client that did not wait for it.
-        if head.expects_continue && input.len() == used {
+        if head.expects_continue && input.is_empty() {
             self.outbox.push_own(|out| out.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n"));
         }
-        let arriving = Arriving { head, head_length: used, buffer: input[..used].to_vec(), coding };
-        self.state = State::Content(Box::new(arriving));
+        self.state = State::Content(Box::new(Arriving { head, head_length: used, buffer, coding }));
         self.deadline = Some(context.now + limits.content_time);
-        Step::Decoded(used)
+        Step::Decoded
     }
 
-    fn decode_content(&mut self, input: &[u8], context: &Context<'_>) -> Step {
-        let State::Content(arriving) = &mut self.state else { return Step::Starved(0) };
+    fn decode_content(&mut self, input: &mut &[u8], context: &Context) -> Step {
+        let State::Content(arriving) = &mut self.state else { return Step::Starved };
         let (used, done) = match &mut arriving.coding {
             Coding::Length(left) => {
                 let used = input.len().min(*left);
@@ -406,20 +417,21 @@ impl Connection {
                     Ok(used) => (used, decoder.is_done()),
                     Err(ChunkError::TooLong) => {
                         let error = RequestError::ContentTooLong(context.limits.content);
-                        return Step::Complete(0, self.refuse(error, context));
+                        return Step::Complete(self.refuse(error, context));
                     }
-                    Err(error) => return Step::Complete(0, self.refuse(RequestError::Chunk(error), context)),
+                    Err(error) => return Step::Complete(self.refuse(RequestError::Chunk(error), context)),
                 }
             }
         };
+        *input = &input[used..];
         match mem::replace(&mut self.state, State::Idle) {
             State::Content(arriving) if done => {
                 let Arriving { head, head_length, buffer, .. } = *arriving;
-                Step::Complete(used, self.hold(Request::new(head, buffer, head_length)))
+                Step::Complete(self.hold(Request::new(head, buffer, head_length)))
             }
             unfinished => {
                 self.state = unfinished;
-                Step::Starved(used)
+                Step::Starved
             }
         }
     }
@@ -430,45 +442,51 @@ impl Connection {
         Outcome::Request(request)
     }
 
-    fn decode_frames(&mut self, input: &[u8], context: &Context<'_>) -> Step {
-        let (State::WebSocket(socket) | State::CloseSent(socket)) = &mut self.state else { return Step::Starved(0) };
-        let (used, received) = match socket.receiver.receive(input, context.limits.message) {
-            Ok((used, Some(received))) => (used, received),
-            Ok((used, None)) => return Step::Starved(used),
+    fn decode_frames(&mut self, input: &mut &[u8], context: &Context) -> Step {
+        let (open, socket) = match &mut self.state {
+            State::WebSocket(socket) => (true, socket),
+            State::CloseSent(socket) => (false, socket),
+            _ => return Step::Starved,
+        };
+        let received = match socket.receiver.receive(input, context.limits.message) {
+            Ok((used, received)) => {
+                *input = &input[used..];
+                received
+            }
             Err(error) => return self.fail_websocket(error, context),
         };
-        let open = matches!(self.state, State::WebSocket(_));
         match received {
-            Received::Message(message) if open => Step::Complete(used, Outcome::Message(message)),
-            Received::Ping(payload) if open => {
+            None => Step::Starved,
+            Some(Received::Message(message)) if open => Step::Complete(Outcome::Message(message)),
+            Some(Received::Ping(payload)) if open => {
                 self.outbox.push_own(|out| websocket::encode(out, Opcode::Pong, &payload, None));
-                Step::Decoded(used)
+                Step::Decoded
             }
-            Received::Close(close) => {
+            Some(Received::Close(close)) => {
                 self.drain(context);
                 if !open {
-                    return Step::Decoded(used);
+                    return Step::Decoded;
                 }
                 // RFC 6455, section 5.5.1: a Close is answered by one, with the status code
                 // received.
                 let payload = close.code.map_or_else(Vec::new, |code| websocket::close(code, ""));
                 self.outbox.push_own(|out| websocket::encode(out, Opcode::Close, &payload, None));
-                Step::Complete(used, Outcome::Closed)
+                Step::Complete(Outcome::Closed)
             }
             // After our Close nothing is answered any more; a Pong was counted when it came.
-            Received::Message(_) | Received::Ping(_) | Received::Pong(_) => Step::Decoded(used),
+            Some(Received::Message(_) | Received::Ping(_) | Received::Pong(_)) => Step::Decoded,
         }
     }
 
     /// RFC 6455, section 7.1.7: "fail the WebSocket connection".
-    fn fail_websocket(&mut self, error: ProtocolError, context: &Context<'_>) -> Step {
+    fn fail_websocket(&mut self, error: ProtocolError, context: &Context) -> Step {
         let open = matches!(self.state, State::WebSocket(_));
         self.drain(context);
         if !open {
-            return Step::Decoded(0);
+            return Step::Decoded;
         }
         self.push_close(error.close_code(), &error.to_string());
-        Step::Complete(0, Outcome::Closed)
+        Step::Complete(Outcome::Closed)
     }
 
     fn push_close(&mut self, code: u16, reason: &str) {
@@ -476,18 +494,18 @@ impl Connection {
         self.outbox.push_own(|out| websocket::encode(out, Opcode::Close, &payload, None));
     }
 
-    fn refuse(&mut self, error: RequestError, context: &Context<'_>) -> Outcome {
+    fn refuse(&mut self, error: RequestError, context: &Context) -> Outcome {
         let before = self.outbox.total();
         self.answer_and_close(&Response::error(error.status(), &error.to_string()), context);
         Outcome::Refused(error, self.outbox.total() - before)
     }
 
-    fn answer_and_close(&mut self, response: &Response, context: &Context<'_>) {
+    fn answer_and_close(&mut self, response: &Response, context: &Context) {
         self.push_response(response, response.delimiter(), Some("close"), false, context);
         self.drain(context);
     }
 
-    fn drain(&mut self, context: &Context<'_>) {
+    fn drain(&mut self, context: &Context) {
         self.state = State::Draining;
         self.deadline = Some(context.now + context.limits.closing_time);
     }
@@ -498,11 +516,11 @@ impl Connection {
         delimiter: Delimiter,
         connection: Option<&str>,
         head_only: bool,
-        context: &Context<'_>,
+        context: &Context,
     ) {
         let has_content = !head_only && delimiter != Delimiter::NoContent;
         self.outbox.push_own(|out| {
-            response.encode_head(out, context.date, delimiter, connection);
+            response.encode_head(out, &context.date, delimiter, connection);
             if let (Content::Own(content), true) = (response.content(), has_content) {
                 out.extend_from_slice(content);
             }
@@ -513,7 +531,7 @@ impl Connection {
     }
 
     /// Answers the request that the application holds. Does nothing when there is none.
-    pub fn respond(&mut self, response: &Response, context: &Context<'_>) {
+    pub fn respond(&mut self, response: &Response, context: &Context) {
         let State::Held(exchange) = self.state else { return };
         let persists = exchange.persistent && !context.draining;
         let connection = exchange.connection(persists);
@@ -522,7 +540,7 @@ impl Connection {
     }
 
     /// The answer is complete: on to the next request, or to the end.
-    fn finish(&mut self, persists: bool, context: &Context<'_>) {
+    fn finish(&mut self, persists: bool, context: &Context) {
         if persists {
             self.state = State::Idle;
             self.deadline = Some(context.now + context.limits.idle_time);
@@ -535,7 +553,7 @@ impl Connection {
     /// status of 101, of WebSocket frames. Does nothing when no request is held. Returns
     /// [`Outcome::Closed`] when nothing may follow: the request was HEAD, or the status is 204 or
     /// 304.
-    pub fn begin(&mut self, head: &Response, context: &Context<'_>) -> Option<Outcome> {
+    pub fn begin(&mut self, head: &Response, context: &Context) -> Option<Outcome> {
         let State::Held(exchange) = self.state else { return None };
         if head.status() == 101 {
             self.push_response(head, Delimiter::NoContent, None, false, context);
@@ -562,9 +580,9 @@ impl Connection {
     /// Queues encoded bytes on a stream or a WebSocket: a chunk, or a frame. Does nothing in any
     /// other state. Returns [`Outcome::Closed`] when the peer has let its outbox fill up: it is a
     /// slow consumer, and the stream ends here.
-    pub fn send(&mut self, bytes: &Shared, context: &Context<'_>) -> Option<Outcome> {
+    pub fn send(&mut self, bytes: &Shared, context: &Context) -> Option<Outcome> {
         match self.state {
-            State::WebSocket(_) | State::Streaming(_) if self.is_full(bytes.len(), context.limits) => {
+            State::WebSocket(_) | State::Streaming(_) if self.is_full(bytes.len(), &context.limits) => {
                 Some(self.cut_slow_consumer(context))
             }
             // RFC 9112, section 6.1: a 1.0 client is never sent a transfer coding.
@@ -582,10 +600,12 @@ impl Connection {
 
     /// Queues a message for this peer alone, framed right into its outbox; otherwise as
     /// [`send`](Self::send).
-    pub fn send_message(&mut self, message: &Message, context: &Context<'_>) -> Option<Outcome> {
+    pub fn send_message(&mut self, message: &Message, context: &Context) -> Option<Outcome> {
         let payload = message.as_bytes();
         match self.state {
-            State::WebSocket(_) if self.is_full(payload.len(), context.limits) => Some(self.cut_slow_consumer(context)),
+            State::WebSocket(_) if self.is_full(payload.len(), &context.limits) => {
+                Some(self.cut_slow_consumer(context))
+            }
             State::WebSocket(_) => {
                 self.outbox.push_own(|out| websocket::encode(out, message.opcode(), payload, None));
                 None
@@ -599,7 +619,7 @@ impl Connection {
         !self.outbox.is_empty() && self.outbox.cost() + more > limits.outbox
     }
 
-    fn cut_slow_consumer(&mut self, context: &Context<'_>) -> Outcome {
+    fn cut_slow_consumer(&mut self, context: &Context) -> Outcome {
         // A stream gets no last-chunk: without it the client sees that it is incomplete
         // (RFC 9112, section 8), and resumes.
         if matches!(self.state, State::WebSocket(_)) {
@@ -617,7 +637,7 @@ impl Connection {
 
     /// Ends a stream with the last-chunk, or a WebSocket with a closing handshake and status
     /// code 1000. Does nothing in any other state.
-    pub fn end(&mut self, context: &Context<'_>) {
+    pub fn end(&mut self, context: &Context) {
         match self.state {
             State::Streaming(exchange) => {
                 self.push_last_chunk(exchange);
@@ -629,7 +649,7 @@ impl Connection {
     }
 
     /// Begins the closing handshake of a WebSocket. Messages that still arrive are dropped.
-    pub fn close(&mut self, code: u16, reason: &str, context: &Context<'_>) {
+    pub fn close(&mut self, code: u16, reason: &str, context: &Context) {
         match mem::replace(&mut self.state, State::Idle) {
             State::WebSocket(socket) => {
                 self.push_close(code, reason);
@@ -643,7 +663,7 @@ impl Connection {
     /// The server is going away. What the application still holds gets an end that its client
     /// understands: 503, the last-chunk, or status code 1001. A connection on which nothing is
     /// happening needs no lingering.
-    pub fn go_away(&mut self, context: &Context<'_>) {
+    pub fn go_away(&mut self, context: &Context) {
         match self.state {
             State::Idle if self.outbox.is_empty() => drop(self.lose()),
             State::Idle | State::Head | State::Content(_) => self.drain(context),
@@ -657,8 +677,8 @@ impl Connection {
     /// Notes that `count` bytes of the outbox were written. Returns whether writing is to be shut
     /// down now: the peer shall see the end, and may still be read.
     #[must_use]
-    pub fn wrote(&mut self, count: usize, context: &Context<'_>) -> bool {
-        let limits = context.limits;
+    pub fn wrote(&mut self, count: usize, context: &Context) -> bool {
+        let limits = &context.limits;
         match &mut self.state {
             State::Idle if count > 0 => self.deadline = Some(context.now + limits.idle_time),
             // While nothing is read because of what waits, reading is the only sign of life.
@@ -678,7 +698,7 @@ impl Connection {
 
     /// The peer has shut down its side and everything before that has been decoded. A peer that
     /// does so while it waits for an answer or a stream has hung up: there is no other sign of it.
-    pub fn end_of_input(&mut self, context: &Context<'_>) -> Option<Outcome> {
+    pub fn end_of_input(&mut self, context: &Context) -> Option<Outcome> {
         match self.state {
             State::Head | State::Content(_) => Some(self.refuse(RequestError::EndedEarly, context)),
             State::Idle => {
@@ -706,7 +726,7 @@ impl Connection {
     }
 
     /// The deadline has passed.
-    pub fn on_deadline(&mut self, context: &Context<'_>) -> Option<Outcome> {
+    pub fn on_deadline(&mut self, context: &Context) -> Option<Outcome> {
         match &mut self.state {
             State::Idle if self.outbox.is_empty() => {
                 self.drain(context);

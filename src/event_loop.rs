@@ -150,6 +150,12 @@ impl Peer {
         }
     }
 
+    /// Whether nothing is to be done for it until mio says so: all is read, decoded and written, and
+    /// its deadline has not come nearer.
+    fn is_quiet(&self) -> bool {
+        !self.readable && self.end == End::Open && self.connection.is_quiet()
+    }
+
     /// Whether the connection is to be told that its peer has shut down: when everything before
     /// that has been decoded, or when the program holds its request or stream, for then the peer
     /// has hung up.
@@ -170,21 +176,6 @@ struct Turn {
     end: usize,
     /// How many events it has had.
     events: usize,
-}
-
-/// What connections need to know.
-struct World {
-    limits: Limits,
-    now: Instant,
-    date: String,
-    date_until: Instant,
-    draining: bool,
-}
-
-impl World {
-    fn context(&self) -> Context<'_> {
-        Context { limits: &self.limits, now: self.now, date: &self.date, draining: self.draining }
-    }
 }
 
 /// Buffers that outboxes have emptied, for the next ones that have something to encode. A server at
@@ -257,7 +248,10 @@ pub struct EventLoop {
     signals: Option<UnixStream>,
     remote: Remote,
     shutdown_told: bool,
-    world: World,
+    /// What connections need to know.
+    world: Context,
+    /// When the date in it changes.
+    date_until: Instant,
     peers: Slab<Peer>,
     timers: Timers<Due>,
     /// Lent to one connection after the other for its turn. A connection owns a buffer only while
@@ -307,7 +301,8 @@ impl EventLoop {
             signals: None,
             remote: Remote(Arc::new(state)),
             shutdown_told: false,
-            world: World { limits, now, date: String::new(), date_until: now, draining: false },
+            world: Context { limits, now, date: String::new(), draining: false },
+            date_until: now,
             peers: Slab::default(),
             timers: Timers::default(),
             buffer: vec![0; READ_BUFFER].into(),
@@ -392,7 +387,7 @@ impl EventLoop {
         {
             self.left_in_round -= 1;
             self.begin_turn(key);
-            return Ok(None);
+            return Ok(self.decode());
         }
         self.accept();
         self.flush();
@@ -406,8 +401,8 @@ impl EventLoop {
     /// Answers a request completely. Does nothing when no request is held there.
     pub fn respond(&mut self, to: ConnId, response: Response) {
         self.log_status(to, response.status());
-        self.lend(to);
-        self.act(to, |connection, context| {
+        self.act(to, 0, |connection, context, spares| {
+            spares.lend(connection.outbox_mut());
             connection.respond(&response, context);
             None
         });
@@ -419,29 +414,31 @@ impl EventLoop {
     /// [`Event::Closed`] says so. Does nothing when no request is held there.
     pub fn begin(&mut self, to: ConnId, head: Response) {
         self.log_status(to, head.status());
-        self.lend(to);
-        self.act(to, |connection, context| connection.begin(&head, context));
+        self.act(to, 0, |connection, context, spares| {
+            spares.lend(connection.outbox_mut());
+            connection.begin(&head, context)
+        });
     }
 
     /// Queues encoded bytes on a stream or a WebSocket. The bytes are shared, not copied. If they
     /// do not fit into the peer's outbox, the stream ends here and [`Event::Closed`] says so.
     pub fn send(&mut self, to: ConnId, bytes: &Shared) {
-        self.make_room(to, bytes.len());
-        self.act(to, |connection, context| connection.send(bytes, context));
+        self.act(to, bytes.len(), |connection, context, _| connection.send(bytes, context));
     }
 
     /// Queues one message on one WebSocket, framed right into its outbox. What goes to many is
     /// framed once and [sent](Self::send).
     pub fn send_message(&mut self, to: ConnId, message: &Message) {
-        self.make_room(to, message.as_bytes().len());
-        self.lend(to);
-        self.act(to, |connection, context| connection.send_message(message, context));
+        self.act(to, message.as_bytes().len(), |connection, context, spares| {
+            spares.lend(connection.outbox_mut());
+            connection.send_message(message, context)
+        });
     }
 
     /// Ends a stream with its last-chunk, or a WebSocket with a closing handshake and status code
     /// 1000. The program has let go of it: only an event that was under way may still be reported.
     pub fn end(&mut self, to: ConnId) {
-        self.act(to, |connection, context| {
+        self.act(to, 0, |connection, context, _| {
             connection.end(context);
             None
         });
@@ -450,36 +447,36 @@ impl EventLoop {
     /// Ends a WebSocket with a closing handshake, this status code, and this reason (at most 123
     /// bytes). The program has let go of it, as after [`end`](Self::end).
     pub fn close(&mut self, to: ConnId, code: u16, reason: &str) {
-        self.act(to, |connection, context| {
+        self.act(to, 0, |connection, context, _| {
             connection.close(code, reason, context);
             None
         });
     }
 
-    /// Something is about to be encoded into the outbox of what `to` names.
-    fn lend(&mut self, to: ConnId) {
-        if let Some(peer) = self.peers.get_mut(to.key).filter(|peer| peer.connection.is_in_use()) {
-            self.spares.lend(peer.connection.outbox_mut());
-        }
-    }
-
-    /// Does something to what `to` names, unless it is over.
-    fn act(&mut self, to: ConnId, action: impl FnOnce(&mut Connection, &Context<'_>) -> Option<Outcome>) {
+    /// Does something to what `to` names, unless it is over, that queues about `more` bytes.
+    fn act(
+        &mut self,
+        to: ConnId,
+        more: usize,
+        action: impl FnOnce(&mut Connection, &Context, &mut Spares) -> Option<Outcome>,
+    ) {
         let Some(peer) = self.peers.get_mut(to.key).filter(|peer| peer.exchange == to.exchange) else { return };
+        let context = &self.world;
+        // A peer is slow when its socket takes no more, not when the program says much at once: what
+        // would not fit into the outbox is a reason to write before the turn is over.
+        if peer.connection.is_full(more, &context.limits) && peer.writable {
+            let lost = write_outbox(peer, context, &mut self.spares);
+            if lost.is_some() {
+                return self.after(to.key, lost);
+            }
+        }
         let was_held = peer.connection.is_in_use();
-        let outcome = action(&mut peer.connection, &self.world.context());
-        if was_held && !peer.connection.is_in_use() && outcome.is_none() {
+        let outcome = action(&mut peer.connection, context, &mut self.spares);
+        if self.log.is_some() && was_held && !peer.connection.is_in_use() && outcome.is_none() {
             self.log_end(to.key);
         }
-        self.after(to.key, outcome);
-    }
-
-    /// A peer is slow when its socket takes no more, not when the program says much at once: what
-    /// would not fit into the outbox is a reason to write before the turn is over.
-    fn make_room(&mut self, to: ConnId, more: usize) {
-        let Some(peer) = self.peers.get_mut(to.key).filter(|peer| peer.exchange == to.exchange) else { return };
-        if peer.writable && peer.connection.is_full(more, &self.world.limits) {
-            let outcome = write_outbox(peer, &self.world.context(), &mut self.spares);
+        // A connection whose turn it is is settled at the end of its turn.
+        if outcome.is_some() || self.turn.as_ref().is_none_or(|turn| turn.key != to.key) {
             self.after(to.key, outcome);
         }
     }
@@ -513,7 +510,7 @@ impl EventLoop {
         self.world.draining = true;
         for key in self.peers.keys().collect::<Vec<_>>() {
             if let Some(peer) = self.peers.get_mut(key) {
-                peer.connection.go_away(&self.world.context());
+                peer.connection.go_away(&self.world);
                 if let Some(entry) = peer.entry.as_mut().filter(|entry| entry.status == 0) {
                     entry.status = 503;
                 }
@@ -570,10 +567,10 @@ impl EventLoop {
     fn update_clock(&mut self) {
         self.world.now = self.clock();
         // The date changes once a second; until then there is no need to ask for it.
-        if self.world.now >= self.world.date_until {
+        if self.world.now >= self.date_until {
             let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
             self.world.date = format_date(since.as_secs());
-            self.world.date_until =
+            self.date_until =
                 self.world.now + Duration::from_secs(1) - Duration::from_nanos(since.subsec_nanos().into());
         }
     }
@@ -586,9 +583,7 @@ impl EventLoop {
                 LISTENER | WAKER => {}
                 SIGNALS => self.read_signal(),
                 Token(slot) => {
-                    if let Some(key) = self.peers.key_of(slot)
-                        && let Some(peer) = self.peers.get_mut(key)
-                    {
+                    if let Some((key, peer)) = self.peers.at_mut(slot) {
                         peer.note(event);
                         self.settle(key);
                     }
@@ -622,7 +617,7 @@ impl EventLoop {
                 let peer = self.peers.get_mut(key)?;
                 peer.timer = None;
                 let is_due = peer.connection.deadline().is_some_and(|at| at <= self.world.now);
-                let outcome = if is_due { peer.connection.on_deadline(&self.world.context()) } else { None };
+                let outcome = if is_due { peer.connection.on_deadline(&self.world) } else { None };
                 self.after(key, outcome);
             }
         }
@@ -659,12 +654,12 @@ impl EventLoop {
         // Without this, the second small write in a row waits for the peer's acknowledgement of the
         // first.
         let _ = stream.set_nodelay(true);
-        let context = self.world.context();
+        let context = &self.world;
         let connection = if self.peers.len() < limit {
-            Connection::new(&context)
+            Connection::new(context)
         } else {
             let sentence = format!("the server has {limit} connections open and takes no more: try again later");
-            Connection::refused(&Response::error(503, &sentence).with_field("Retry-After", "1"), &context)
+            Connection::refused(&Response::error(503, &sentence).with_field("Retry-After", "1"), context)
         };
         let key = self.peers.insert(Peer {
             connection,
@@ -734,23 +729,27 @@ impl EventLoop {
         if turn.events == EVENTS_PER_TURN {
             peer.connection.postpone(&mut fresh);
         } else {
-            outcome = peer.connection.receive(&mut fresh, &self.world.context());
+            outcome = peer.connection.receive(&mut fresh, &self.world);
             turn.events += 1;
         }
         turn.start = turn.end - fresh.len();
-        if outcome.is_none() {
-            self.turn = None;
-            outcome = self.end_input(key);
-            self.settle(key);
+        match outcome {
+            Some(Outcome::Message(message)) => Some(Event::Message(ConnId { key, exchange: peer.exchange }, message)),
+            Some(outcome) => self.report(key, outcome),
+            None => {
+                self.turn = None;
+                let outcome = self.end_input(key);
+                self.settle(key);
+                outcome.and_then(|outcome| self.report(key, outcome))
+            }
         }
-        outcome.and_then(|outcome| self.report(key, outcome))
     }
 
     /// Tells the connection that its peer has shut down, when the time for that has come.
     fn end_input(&mut self, key: Key) -> Option<Outcome> {
         let peer = self.peers.get_mut(key).filter(|peer| peer.end_is_due(&self.world.limits))?;
         peer.end = End::Told;
-        peer.connection.end_of_input(&self.world.context())
+        peer.connection.end_of_input(&self.world)
     }
 
     fn report(&mut self, key: Key, outcome: Outcome) -> Option<Event> {
@@ -786,8 +785,10 @@ impl EventLoop {
         for key in flushing.drain(..) {
             if let Some(peer) = self.peers.get_mut(key) {
                 peer.is_unflushed = false;
-                let outcome = write_outbox(peer, &self.world.context(), &mut self.spares);
-                self.after(key, outcome);
+                let outcome = write_outbox(peer, &self.world, &mut self.spares);
+                if outcome.is_some() || !peer.is_quiet() {
+                    self.after(key, outcome);
+                }
             }
         }
         // Those who are left with more to write; the list keeps its memory.
@@ -880,29 +881,25 @@ impl EventLoop {
 
 /// Writes a connection's outbox until it is empty or the socket takes no more, and shuts writing
 /// down when the connection says so.
-fn write_outbox(peer: &mut Peer, context: &Context<'_>, spares: &mut Spares) -> Option<Outcome> {
+fn write_outbox(peer: &mut Peer, context: &Context, spares: &mut Spares) -> Option<Outcome> {
+    let mut count = 0;
     for _ in 0..WRITES_PER_TURN {
         if peer.connection.outbox().is_empty() {
+            spares.take_back(peer.connection.outbox_mut());
             break;
         }
         match peer.connection.outbox_mut().write_to(&mut peer.stream) {
-            Ok(count) => {
-                if peer.connection.wrote(count, context) {
-                    spares.take_back(peer.connection.outbox_mut());
-                    return shut_down_writing(peer);
-                }
-            }
+            Ok(written) => count += written,
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 peer.writable = false;
-                return None;
+                break;
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(_) => return peer.connection.lose(),
         }
     }
-    spares.take_back(peer.connection.outbox_mut());
     // A connection that drains may have had nothing to write.
-    if peer.connection.wrote(0, context) { shut_down_writing(peer) } else { None }
+    if peer.connection.wrote(count, context) { shut_down_writing(peer) } else { None }
 }
 
 fn shut_down_writing(peer: &mut Peer) -> Option<Outcome> {

@@ -65,15 +65,19 @@ impl<T> Slab<T> {
         self.slots.get_mut(key.slot()).filter(|entry| entry.generation == key.generation)?.value.as_mut()
     }
 
-    /// The key of the value that is in this slot now.
-    pub fn key_of(&self, slot: usize) -> Option<Key> {
-        let entry = self.slots.get(slot).filter(|entry| entry.value.is_some())?;
-        Some(Key { slot: slot as u32, generation: entry.generation })
+    /// The value that is in this slot now, to be changed, and its key.
+    pub fn at_mut(&mut self, slot: usize) -> Option<(Key, &mut T)> {
+        let entry = self.slots.get_mut(slot)?;
+        let key = Key { slot: slot as u32, generation: entry.generation };
+        entry.value.as_mut().map(|value| (key, value))
     }
 
     /// All keys.
     pub fn keys(&self) -> impl Iterator<Item = Key> {
-        (0..self.slots.len()).filter_map(|slot| self.key_of(slot))
+        let key = |(slot, entry): (usize, &Slot<T>)| {
+            entry.value.is_some().then_some(Key { slot: slot as u32, generation: entry.generation })
+        };
+        self.slots.iter().enumerate().filter_map(key)
     }
 
     /// How many values there are.
@@ -98,6 +102,7 @@ mod tests {
         assert_eq!((slab.remove(first), slab.remove(first)), (Some('a'), None));
         let second = slab.insert('b');
         assert_eq!((first.slot(), slab.get(first), slab.get(second)), (second.slot(), None, Some(&'b')));
-        assert_eq!((slab.key_of(0), slab.key_of(1), slab.len()), (Some(second), None, 1));
+        assert_eq!((slab.at_mut(0), slab.len()), (Some((second, &mut 'b')), 1));
+        assert_eq!((slab.at_mut(1), slab.keys().collect::<Vec<_>>()), (None, vec![second]));
     }
 }

@@ -22,12 +22,12 @@ impl Bench {
     fn with(change: impl FnOnce(&mut Limits)) -> Self {
         let (mut limits, now) = (Limits::default(), Instant::now());
         change(&mut limits);
-        let context = Context { limits: &limits, now, date: "today", draining: false };
+        let context = Context { limits: limits.clone(), now, date: "today".into(), draining: false };
         Bench { connection: Connection::new(&context), limits, now }
     }
 
-    fn act<T>(&mut self, action: impl FnOnce(&mut Connection, &Context<'_>) -> T) -> T {
-        let context = Context { limits: &self.limits, now: self.now, date: "today", draining: false };
+    fn act<T>(&mut self, action: impl FnOnce(&mut Connection, &Context) -> T) -> T {
+        let context = Context { limits: self.limits.clone(), now: self.now, date: "today".into(), draining: false };
         action(&mut self.connection, &context)
     }
 

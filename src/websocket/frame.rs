@@ -146,20 +146,22 @@ impl FrameHeader {
 
     /// Appends the header to `out`, 2 to [`MAX_HEADER`] bytes.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        out.push(if self.fin { FIN } else { 0 } | self.opcode as u8);
+        let first = if self.fin { FIN } else { 0 } | self.opcode as u8;
         let mask = if self.masking_key.is_some() { MASK } else { 0 };
         match self.length {
-            0..=125 => out.push(mask | self.length as u8),
+            0..=125 => out.extend_from_slice(&[first, mask | self.length as u8]),
             126..=0xffff => {
-                out.push(mask | 126);
-                out.extend_from_slice(&(self.length as u16).to_be_bytes());
+                let [high, low] = (self.length as u16).to_be_bytes();
+                out.extend_from_slice(&[first, mask | 126, high, low]);
             }
             _ => {
-                out.push(mask | 127);
+                out.extend_from_slice(&[first, mask | 127]);
                 out.extend_from_slice(&self.length.to_be_bytes());
             }
         }
-        out.extend_from_slice(self.masking_key.as_ref().map_or(&[], |key| &key[..]));
+        if let Some(key) = self.masking_key {
+            out.extend_from_slice(&key);
+        }
     }
 }
 
@@ -169,8 +171,7 @@ impl FrameHeader {
 ///
 /// Eight bytes at a time: a key of 4 repeats in 8, and the compiler turns words into vectors.
 pub fn mask(payload: &mut [u8], key: [u8; 4], offset: usize) {
-    let mut turned = key;
-    turned.rotate_left(offset % 4);
+    let turned = u32::from_be_bytes(key).rotate_left(8 * (offset % 4) as u32).to_be_bytes();
     let [a, b, c, d] = turned;
     let word = u64::from_ne_bytes([a, b, c, d, a, b, c, d]);
     let mut words = payload.chunks_exact_mut(8);

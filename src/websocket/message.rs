@@ -102,9 +102,14 @@ impl Receiver {
             if self.frame.is_none() {
                 match parse_header(&input[used..], self.peer)? {
                     Parse::Partial => return Ok((used, None)),
-                    Parse::Complete { value, used: header } => {
-                        self.begin_frame(value, max_message)?;
-                        used += header;
+                    Parse::Complete { value: header, used: length } => {
+                        used += length;
+                        if self.is_whole_message(&header, input.len() - used, max_message) {
+                            let payload = &input[used..used + header.length as usize];
+                            let message = whole_message(&header, payload)?;
+                            return Ok((used + payload.len(), Some(Received::Message(message))));
+                        }
+                        self.begin_frame(header, max_message)?;
                     }
                 }
             }
@@ -115,6 +120,13 @@ impl Receiver {
                 return Ok((used, Some(received)));
             }
         }
+    }
+
+    /// The short cut for what most messages are: one frame, all of it here. Its payload is copied
+    /// once, into the message, and checked once.
+    fn is_whole_message(&self, header: &FrameHeader, available: usize, max_message: usize) -> bool {
+        let begins_and_ends = header.fin && !header.opcode.is_control() && header.opcode != Opcode::Continuation;
+        begins_and_ends && self.opcode.is_none() && header.length <= available.min(max_message) as u64
     }
 
     /// Fragments must be in order, and the message must stay within its limit: judged from the
@@ -178,16 +190,25 @@ impl Receiver {
             _ if !header.fin => Ok(None),
             _ => {
                 self.checked = 0;
-                let payload = mem::take(&mut self.payload);
-                let message = match self.opcode.take() {
-                    Some(Opcode::Text) => {
-                        Message::Text(String::from_utf8(payload).map_err(|_| ProtocolError::NotUtf8)?)
-                    }
-                    _ => Message::Binary(payload),
-                };
-                Ok(Some(Received::Message(message)))
+                let opcode = self.opcode.take().unwrap_or(Opcode::Binary);
+                message(opcode, mem::take(&mut self.payload)).map(|message| Some(Received::Message(message)))
             }
         }
+    }
+}
+
+fn whole_message(header: &FrameHeader, payload: &[u8]) -> Result<Message, ProtocolError> {
+    let mut payload = payload.to_vec();
+    if let Some(key) = header.masking_key {
+        mask(&mut payload, key, 0);
+    }
+    message(header.opcode, payload)
+}
+
+fn message(opcode: Opcode, payload: Vec<u8>) -> Result<Message, ProtocolError> {
+    match opcode {
+        Opcode::Text => String::from_utf8(payload).map(Message::Text).map_err(|_| ProtocolError::NotUtf8),
+        _ => Ok(Message::Binary(payload)),
     }
 }
 
@@ -216,6 +237,7 @@ fn may_be_sent(code: u16) -> bool {
 /// Appends one unfragmented frame to `out`. A client passes a `masking_key` that no one can
 /// foresee (section 5.3), a server passes `None`.
 pub fn encode(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8], masking_key: Option<[u8; 4]>) {
+    out.reserve(super::MAX_HEADER + payload.len());
     FrameHeader { masking_key, ..FrameHeader::new(opcode, payload.len()) }.encode(out);
     let start = out.len();
     out.extend_from_slice(payload);

@@ -31,7 +31,7 @@ fn deliver(bytes: &[u8], size: usize) -> Record {
     // No head reaches its limit: a head that is too long and wrong as well may be refused for either.
     let limits = Limits { head: 1 << 20, target: 1 << 20, content: 512, message: 512, ..Limits::default() };
     let context =
-        Context { limits: &limits, now: Instant::now(), date: "Sun, 06 Nov 1994 08:49:37 GMT", draining: false };
+        Context { limits: limits.clone(), now: Instant::now(), date: "Sun, 06 Nov 1994 08:49:37 GMT".into(), draining: false };
     let (mut connection, mut outcome) = (Connection::new(&context), Record::default());
     for mut piece in bytes.chunks(size.max(1)) {
         while let Some(input) = connection.receive(&mut piece, &context) {
@@ -49,7 +49,7 @@ fn deliver(bytes: &[u8], size: usize) -> Record {
 }
 
 /// Answers at once, and says what it was told.
-fn application(connection: &mut Connection, input: Outcome, context: &Context<'_>) -> String {
+fn application(connection: &mut Connection, input: Outcome, context: &Context) -> String {
     match input {
         Outcome::Request(request) => {
             let told = answer(connection, &request, context);
@@ -63,7 +63,7 @@ fn application(connection: &mut Connection, input: Outcome, context: &Context<'_
     }
 }
 
-fn answer(connection: &mut Connection, request: &Request, context: &Context<'_>) -> Option<Outcome> {
+fn answer(connection: &mut Connection, request: &Request, context: &Context) -> Option<Outcome> {
     if let Ok(head) = websocket::accept(request, &[]) {
         return connection.begin(&head, context);
     }
