@@ -521,8 +521,8 @@ impl Connection {
         let has_content = !head_only && delimiter != Delimiter::NoContent;
         self.outbox.push_own(|out| {
             response.encode_head(out, &context.date, delimiter, connection);
-            if let (Content::Own(content), true) = (response.content(), has_content) {
-                out.extend_from_slice(content);
+            if has_content && !matches!(response.content(), Content::Shared(_)) {
+                out.extend_from_slice(response.content());
             }
         });
         if let (Content::Shared(content), true) = (response.content(), has_content) {

@@ -758,7 +758,9 @@ impl EventLoop {
         let conn = ConnId { key, exchange: peer.exchange };
         match outcome {
             Outcome::Request(request) => {
-                self.log_begin(key, request.method().as_str(), request.target(), 0);
+                if self.log.is_some() {
+                    self.log_begin(key, request.method().as_str(), request.target(), 0);
+                }
                 Some(Event::Request(conn, request))
             }
             Outcome::Message(message) => Some(Event::Message(conn, message)),

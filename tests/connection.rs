@@ -60,7 +60,7 @@ impl Bench {
         self.act(Connection::on_deadline)
     }
 
-    fn respond(&mut self, text: &str) -> (String, bool) {
+    fn respond(&mut self, text: &'static str) -> (String, bool) {
         self.act(|connection, context| connection.respond(&Response::text(200, text), context));
         self.written()
     }

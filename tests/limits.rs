@@ -233,7 +233,7 @@ fn echo(mut server: EventLoop) -> std::io::Result<()> {
         match server.next_event()? {
             Event::Request(conn, request) => match websocket::accept(&request, &[]) {
                 Ok(head) => server.begin(conn, head),
-                Err(_) => server.respond(conn, http::Response::text(200, request.content())),
+                Err(_) => server.respond(conn, http::Response::text(200, request.content().to_vec())),
             },
             Event::Message(conn, message) => server.send_message(conn, &message),
             Event::Timer(_) | Event::Closed(_) => {}

@@ -238,6 +238,9 @@ pub struct Head {
     /// Whether the client waits for `100 Continue` before it sends the content.
     pub expects_continue: bool,
     target: Span,
+    /// `None` in an absolute-form that has no path: then it is `/`.
+    path: Option<Span>,
+    query: Span,
     fields: Vec<(Span, Span)>,
 }
 
@@ -323,7 +326,7 @@ fn check_head(parsed: &httparse::Request<'_, '_>, bytes: &[u8], max_target: usiz
     }
     let version = if version == 0 { Version::Http10 } else { Version::Http11 };
     let method = Method::from_token(method).ok_or(RequestError::UnknownMethod)?;
-    check_target(method, target)?;
+    let (path, query) = check_target(method, target)?;
     check_host(parsed.headers, version)?;
     let fields = parsed.headers.iter();
     Ok(Head {
@@ -333,6 +336,8 @@ fn check_head(parsed: &httparse::Request<'_, '_>, bytes: &[u8], max_target: usiz
         persistent: persistent(parsed.headers, version),
         expects_continue: expects_continue(parsed.headers, version)?,
         target: Span::of(target.as_bytes(), bytes),
+        path: if path.is_empty() { None } else { Some(Span::of(path.as_bytes(), bytes)) },
+        query: Span::of(query.as_bytes(), bytes),
         fields: fields.map(|f| (Span::of(f.name.as_bytes(), bytes), Span::of(f.value, bytes))).collect(),
     })
 }
@@ -343,33 +348,36 @@ fn values<'a>(fields: Fields<'a>, name: &'static str) -> impl Iterator<Item = &'
     fields.iter().filter(move |field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value)
 }
 
-/// origin-form, absolute-form, or asterisk-form with OPTIONS (RFC 9112, section 3.2).
-fn check_target(method: Method, target: &str) -> Result<(), RequestError> {
+/// origin-form, absolute-form, or asterisk-form with OPTIONS (RFC 9112, section 3.2). Returns path and
+/// query, both still encoded.
+fn check_target(method: Method, target: &str) -> Result<(&str, &str), RequestError> {
     if target == "*" {
-        return if method == Method::Options { Ok(()) } else { Err(RequestError::Target) };
+        return if method == Method::Options { Ok(target.split_at(1)) } else { Err(RequestError::Target) };
     }
     let (path, query) = split_target(target).ok_or(RequestError::Target)?;
-    let well_formed =
-        !target.contains('#') && decode_component(path, false).is_some() && decode_component(query, true).is_some();
-    if well_formed { Ok(()) } else { Err(RequestError::Target) }
+    let well_formed = !target.as_bytes().contains(&b'#')
+        && decode_component(path, false).is_some()
+        && decode_component(query, true).is_some();
+    if well_formed { Ok((path, query)) } else { Err(RequestError::Target) }
 }
 
-/// Path and query, both still encoded. The authority of an absolute-form is dropped here and
-/// read in [`Request::host`].
+/// Path and query of a target. The authority of an absolute-form is dropped here and read in
+/// [`Request::host`].
 fn split_target(target: &str) -> Option<(&str, &str)> {
-    let rest = match split_scheme(target) {
-        Some(rest) => {
-            let authority = rest.find(['/', '?']).unwrap_or(rest.len());
-            if rest[..authority].is_empty() || !is_host(&rest.as_bytes()[..authority]) {
-                return None;
-            }
-            &rest[authority..]
+    let path_and_query = if target.starts_with('/') {
+        target
+    } else {
+        let rest = split_scheme(target)?;
+        let authority = rest.find(['/', '?']).unwrap_or(rest.len());
+        if authority == 0 || !is_host(&rest.as_bytes()[..authority]) {
+            return None;
         }
-        None if target.starts_with('/') => target,
-        None => return None,
+        &rest[authority..]
     };
-    let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
-    Some((if path.is_empty() { "/" } else { path }, query))
+    Some(match path_and_query.bytes().position(|byte| byte == b'?') {
+        Some(mark) => (&path_and_query[..mark], &path_and_query[mark + 1..]),
+        None => path_and_query.split_at(path_and_query.len()),
+    })
 }
 
 fn split_scheme(target: &str) -> Option<&str> {
@@ -390,12 +398,27 @@ fn check_host(fields: Fields<'_>, version: Version) -> Result<(), RequestError> 
     }
 }
 
+/// The bytes of a reg-name: unreserved, sub-delims and percent-encoded (RFC 3986, section 3.2.2).
+const IS_HOST: [bool; 256] = {
+    let (mut table, mut byte) = ([false; 256], 0);
+    while byte < 128 {
+        table[byte] = (byte as u8).is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let mut others = b"-._~%!$&'()*+,;=".as_slice();
+    while let [byte, rest @ ..] = others {
+        table[*byte as usize] = true;
+        others = rest;
+    }
+    table
+};
+
 /// `uri-host [ ":" port ]` (RFC 9110, section 7.2), as far as a server needs to tell.
 fn is_host(host: &[u8]) -> bool {
     let (name, port) = split_port(host);
     let name_is_good = match name {
         [b'[', address @ .., b']'] => address.iter().all(|&b| b.is_ascii_hexdigit() || matches!(b, b':' | b'.')),
-        _ => name.iter().all(|&b| b.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=".contains(&b)),
+        _ => name.iter().all(|&byte| IS_HOST[byte as usize]),
     };
     !name.is_empty() && name_is_good && port.is_none_or(|port| port.iter().all(u8::is_ascii_digit))
 }
@@ -465,14 +488,14 @@ fn persistent(fields: Fields<'_>, version: Version) -> bool {
 
 /// RFC 9110, section 10.1.1. An HTTP/1.0 client cannot mean it, so it is ignored there.
 fn expects_continue(fields: Fields<'_>, version: Version) -> Result<bool, RequestError> {
-    let mut expectations = values(fields, "expect").flat_map(list).peekable();
-    if version == Version::Http10 || expectations.peek().is_none() {
-        return Ok(false);
+    let mut expects = false;
+    for expectation in values(fields, "expect").flat_map(list) {
+        if version == Version::Http11 && !expectation.eq_ignore_ascii_case(b"100-continue") {
+            return Err(RequestError::Expectation);
+        }
+        expects = version == Version::Http11;
     }
-    match expectations.all(|expectation| expectation.eq_ignore_ascii_case(b"100-continue")) {
-        true => Ok(true),
-        false => Err(RequestError::Expectation),
-    }
+    Ok(expects)
 }
 
 /// A whole request: the head and all of its content, in one buffer.
@@ -507,18 +530,22 @@ impl Request {
 
     /// The request target as it was sent.
     pub fn target(&self) -> &str {
-        str::from_utf8(self.head.target.get(&self.buffer)).expect("httparse checked that the target is UTF-8")
+        self.text(self.head.target)
+    }
+
+    fn text(&self, part_of_target: Span) -> &str {
+        str::from_utf8(part_of_target.get(&self.buffer)).expect("httparse checked that the target is UTF-8")
     }
 
     /// The path of the target, percent-decoded once; `*` for the asterisk-form.
     pub fn path(&self) -> Cow<'_, str> {
-        let path = split_target(self.target()).map_or("*", |(path, _)| path);
+        let path = self.head.path.map_or("/", |path| self.text(path));
         decode_component(path, false).unwrap_or(Cow::Borrowed(path))
     }
 
     /// The pairs of the query, decoded, in order.
     pub fn query(&self) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
-        query_pairs(split_target(self.target()).map_or("", |(_, query)| query))
+        query_pairs(self.text(self.head.query))
     }
 
     /// The first value of the query parameter `name`.
@@ -529,7 +556,13 @@ impl Request {
     /// The value of the first field line called `name`, in any case, without the white space around
     /// it.
     pub fn field(&self, name: &str) -> Option<&[u8]> {
-        self.fields().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+        self.values(name).next()
+    }
+
+    /// The values of all field lines called `name`.
+    pub fn values(&self, name: &str) -> impl Iterator<Item = &[u8]> {
+        let is_called = move |(key, _): &&(Span, Span)| key.get(&self.buffer).eq_ignore_ascii_case(name.as_bytes());
+        self.head.fields.iter().filter(is_called).map(|(_, value)| value.get(&self.buffer))
     }
 
     /// All field lines in order, names as they were sent.
@@ -542,7 +575,7 @@ impl Request {
 
     /// All list elements of all fields called `name`: `Connection: keep-alive, Upgrade` gives two.
     pub fn elements(&self, name: &str) -> impl Iterator<Item = &[u8]> {
-        self.fields().filter(move |(key, _)| key.eq_ignore_ascii_case(name)).flat_map(|(_, value)| list(value))
+        self.values(name).flat_map(list)
     }
 
     /// Host and port that the request is for: the authority of an absolute-form target, else the

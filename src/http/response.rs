@@ -1,5 +1,7 @@
 //! Responses: status, fields and content, encoded into bytes (RFC 9112, sections 4 to 6).
 
+use std::ops::Deref;
+
 use serde_json::{Value, json};
 
 use crate::bytes::Shared;
@@ -12,22 +14,45 @@ const OWN_LINES: usize = 192;
 pub enum Content {
     /// Bytes of this response alone.
     Own(Vec<u8>),
+    /// Bytes of the program.
+    Static(&'static [u8]),
     /// Bytes that other responses carry too.
     Shared(Shared),
 }
 
-impl Content {
-    /// Its length in bytes.
-    pub fn len(&self) -> usize {
+impl Deref for Content {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
         match self {
-            Content::Own(bytes) => bytes.len(),
-            Content::Shared(bytes) => bytes.len(),
+            Content::Own(bytes) => bytes,
+            Content::Static(bytes) => bytes,
+            Content::Shared(bytes) => bytes,
         }
     }
+}
 
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
+impl From<Vec<u8>> for Content {
+    fn from(bytes: Vec<u8>) -> Self {
+        Content::Own(bytes)
+    }
+}
+
+impl From<String> for Content {
+    fn from(text: String) -> Self {
+        Content::Own(text.into_bytes())
+    }
+}
+
+impl From<&'static str> for Content {
+    fn from(text: &'static str) -> Self {
+        Content::Static(text.as_bytes())
+    }
+}
+
+impl From<&Shared> for Content {
+    fn from(bytes: &Shared) -> Self {
+        Content::Shared(bytes.clone())
     }
 }
 
@@ -56,17 +81,17 @@ pub struct Response {
 impl Response {
     /// A response without fields or content.
     pub fn new(status: u16) -> Self {
-        Response { status, fields: Vec::new(), content: Content::Own(Vec::new()) }
+        Response { status, fields: Vec::new(), content: Content::Static(&[]) }
     }
 
     /// A response of plain text.
-    pub fn text(status: u16, text: impl Into<Vec<u8>>) -> Self {
-        Response::new(status).with_content("text/plain; charset=utf-8", text.into())
+    pub fn text(status: u16, text: impl Into<Content>) -> Self {
+        Response::new(status).with_content("text/plain; charset=utf-8", text)
     }
 
     /// A response of JSON, with a final newline for those who read it in a terminal.
     pub fn json(status: u16, value: &Value) -> Self {
-        Response::new(status).with_content("application/json", format!("{value}\n").into_bytes())
+        Response::new(status).with_content("application/json", format!("{value}\n"))
     }
 
     /// An error as JSON: `{"type": "error", "error": "<sentence>"}`. Never cached.
@@ -81,19 +106,18 @@ impl Response {
         self.fields.reserve(name.len() + value.len() + 4);
         self.fields.extend_from_slice(name.as_bytes());
         self.fields.extend_from_slice(b": ");
-        self.fields.extend(value.bytes().map(|byte| if matches!(byte, b'\r' | b'\n' | 0) { b' ' } else { byte }));
+        let start = self.fields.len();
+        self.fields.extend_from_slice(value.as_bytes());
+        for byte in &mut self.fields[start..] {
+            *byte = if matches!(*byte, b'\r' | b'\n' | 0) { b' ' } else { *byte };
+        }
         self.fields.extend_from_slice(b"\r\n");
         self
     }
 
     /// Sets the content and its type.
-    pub fn with_content(self, content_type: &str, bytes: Vec<u8>) -> Self {
-        Response { content: Content::Own(bytes), ..self.with_field("Content-Type", content_type) }
-    }
-
-    /// Sets a content that other responses carry too.
-    pub fn with_shared_content(self, content_type: &str, bytes: &Shared) -> Self {
-        Response { content: Content::Shared(bytes.clone()), ..self.with_field("Content-Type", content_type) }
+    pub fn with_content(self, content_type: &str, content: impl Into<Content>) -> Self {
+        Response { content: content.into(), ..self.with_field("Content-Type", content_type) }
     }
 
     /// The status code.

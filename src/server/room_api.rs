@@ -293,5 +293,5 @@ fn room_of(call: &Call<'_>) -> Result<String, ApiError> {
 
 /// JSON that no cache keeps, shared by all who get the same.
 pub(super) fn poll_answer(content: Shared) -> Response {
-    Response::new(200).with_shared_content("application/json", &content).with_field("Cache-Control", "no-store")
+    Response::new(200).with_content("application/json", &content).with_field("Cache-Control", "no-store")
 }

@@ -110,9 +110,9 @@ pub fn accept(request: &Request, supported: &[&str]) -> Result<Response, Handsha
 }
 
 fn check_key(request: &Request) -> Result<&[u8], HandshakeError> {
-    let mut keys = request.fields().filter(|(name, _)| name.eq_ignore_ascii_case("sec-websocket-key"));
+    let mut keys = request.values("sec-websocket-key");
     match (keys.next(), keys.next()) {
-        (Some((_, key)), None) if STANDARD.decode(key).is_ok_and(|nonce| nonce.len() == 16) => Ok(key),
+        (Some(key), None) if STANDARD.decode(key).is_ok_and(|nonce| nonce.len() == 16) => Ok(key),
         _ => Err(HandshakeError::Key),
     }
 }

@@ -149,5 +149,5 @@ fn poll_content(id: u64, message: &str) -> String {
 }
 
 fn poll_answer(content: &Shared) -> Response {
-    Response::new(200).with_shared_content("application/json", content).with_field("Cache-Control", "no-store")
+    Response::new(200).with_content("application/json", content).with_field("Cache-Control", "no-store")
 }

@@ -90,9 +90,7 @@ impl Answers {
 
 fn whole(response: &Response) -> Vec<u8> {
     let mut bytes = head(response, response.delimiter());
-    if let http::Content::Own(content) = response.content() {
-        bytes.extend_from_slice(content);
-    }
+    bytes.extend_from_slice(response.content());
     bytes
 }
 

@@ -56,10 +56,7 @@ impl Sample {
 impl Scenario {
     /// Whether a program has what the scenario needs.
     pub fn fits(self, subject: Subject) -> bool {
-        match (self, subject) {
-            (Scenario::Echo { .. }, Subject::Nchan | Subject::Application) => false,
-            _ => true,
-        }
+        !matches!((self, subject), (Scenario::Echo { .. }, Subject::Nchan | Subject::Application))
     }
 
     /// Messages in one unit of work.

@@ -96,7 +96,7 @@ impl World {
             // The application.
             b'a' => self.respond(&Response::text(200, vec![b'a'; script.number() * 4])),
             b'A' => self.respond(
-                &Response::new(200).with_shared_content("text/plain", &Shared::from(vec![b'A'; script.number() * 4])),
+                &Response::new(200).with_content("text/plain", &Shared::from(vec![b'A'; script.number() * 4])),
             ),
             b'n' => self.respond(&Response::new(204)),
             b's' => self.begin(&sse::stream_head()),
