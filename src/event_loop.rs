@@ -156,6 +156,11 @@ impl Peer {
         !self.readable && self.end == End::Open && self.connection.is_quiet()
     }
 
+    /// Whether there is input, and it was quiet before.
+    fn has_only_input(&self) -> bool {
+        self.readable && !self.has_turn && self.end == End::Open && self.connection.is_quiet()
+    }
+
     /// Whether the connection is to be told that its peer has shut down: when everything before
     /// that has been decoded, or when the program holds its request or stream, for then the peer
     /// has hung up.
@@ -585,7 +590,13 @@ impl EventLoop {
                 Token(slot) => {
                     if let Some((key, peer)) = self.peers.at_mut(slot) {
                         peer.note(event);
-                        self.settle(key);
+                        // The usual case needs no more: there is input, and nothing else to do.
+                        if peer.has_only_input() {
+                            peer.has_turn = true;
+                            self.turns.push_back(key);
+                        } else {
+                            self.settle(key);
+                        }
                     }
                 }
             }
