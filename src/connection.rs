@@ -29,7 +29,11 @@ use crate::http::{
 };
 use crate::limits::Limits;
 use crate::outbox::Outbox;
-use crate::websocket::{self, Message, Opcode, ProtocolError, Received, Receiver, Role};
+use crate::websocket::{self, FrameHeader, Message, Opcode, ProtocolError, Received, Receiver, Role};
+
+/// From how many bytes on the payload of a message is moved into the outbox, and not copied behind its
+/// frame header.
+const LARGE: usize = 4096;
 
 /// What a connection needs to know of the world in order to take its next step.
 #[derive(Debug, Clone)]
@@ -598,16 +602,18 @@ impl Connection {
         }
     }
 
-    /// Queues a message for this peer alone, framed right into its outbox; otherwise as
-    /// [`send`](Self::send).
-    pub fn send_message(&mut self, message: &Message, context: &Context) -> Option<Outcome> {
-        let payload = message.as_bytes();
+    /// Queues a message for this peer alone; otherwise as [`send`](Self::send).
+    pub fn send_message(&mut self, message: Message, context: &Context) -> Option<Outcome> {
+        let (opcode, length) = (message.opcode(), message.as_bytes().len());
         match self.state {
-            State::WebSocket(_) if self.is_full(payload.len(), &context.limits) => {
-                Some(self.cut_slow_consumer(context))
-            }
+            State::WebSocket(_) if self.is_full(length, &context.limits) => Some(self.cut_slow_consumer(context)),
             State::WebSocket(_) => {
-                self.outbox.push_own(|out| websocket::encode(out, message.opcode(), payload, None));
+                if length < LARGE {
+                    self.outbox.push_own(|out| websocket::encode(out, opcode, message.as_bytes(), None));
+                } else {
+                    self.outbox.push_own(|out| FrameHeader::new(opcode, length).encode(out));
+                    self.outbox.push_piece(message.into_bytes());
+                }
                 None
             }
             _ => None,

@@ -34,7 +34,7 @@ const WAKER: Token = Token(usize::MAX - 1);
 const SIGNALS: Token = Token(usize::MAX - 2);
 
 /// How much one connection may take of one turn: one read of this many bytes.
-const READ_BUFFER: usize = 64 * 1024;
+const READ_BUFFER: usize = 256 * 1024;
 
 /// How many requests or messages it may have decoded in one turn: each may be work for the program.
 const EVENTS_PER_TURN: usize = 64;
@@ -43,9 +43,12 @@ const EVENTS_PER_TURN: usize = 64;
 const ACCEPTS_PER_TURN: usize = 256;
 const WRITES_PER_TURN: usize = 16;
 
-/// How many emptied buffers are kept, and the largest one that is: no more than 4 MiB in all.
-const SPARE_COUNT: usize = 128;
-const SPARE_SIZE: usize = 32 * 1024;
+/// From how many bytes on an outbox is written at the end of its connection's own turn, and not when
+/// all have had theirs: by then the bytes would have left the processor's cache.
+const WARM: usize = 32 * 1024;
+
+/// How many bytes of emptied buffers are kept.
+const SPARE_BYTES: usize = 4 * 1024 * 1024;
 
 /// How long accepting pauses when the system has no file descriptor or memory left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -187,23 +190,27 @@ struct Turn {
 /// work takes and gives back the same few again and again, warm from the last time; an idle
 /// connection owns none.
 #[derive(Default)]
-struct Spares(Vec<Vec<u8>>);
+struct Spares {
+    buffers: Vec<Vec<u8>>,
+    bytes: usize,
+}
 
 impl Spares {
     fn lend(&mut self, outbox: &mut Outbox) {
         if outbox.is_empty()
-            && let Some(buffer) = self.0.pop()
+            && let Some(buffer) = self.buffers.pop()
         {
+            self.bytes -= buffer.capacity();
             outbox.lend(buffer);
         }
     }
 
     fn take_back(&mut self, outbox: &mut Outbox) {
         if let Some(buffer) = outbox.reclaim()
-            && buffer.capacity() <= SPARE_SIZE
-            && self.0.len() < SPARE_COUNT
+            && self.bytes + buffer.capacity() <= SPARE_BYTES
         {
-            self.0.push(buffer);
+            self.bytes += buffer.capacity();
+            self.buffers.push(buffer);
         }
     }
 }
@@ -431,9 +438,9 @@ impl EventLoop {
         self.act(to, bytes.len(), |connection, context, _| connection.send(bytes, context));
     }
 
-    /// Queues one message on one WebSocket, framed right into its outbox. What goes to many is
-    /// framed once and [sent](Self::send).
-    pub fn send_message(&mut self, to: ConnId, message: &Message) {
+    /// Queues one message on one WebSocket, framed right into its outbox; a large one is moved there.
+    /// What goes to many is framed once and [sent](Self::send).
+    pub fn send_message(&mut self, to: ConnId, message: Message) {
         self.act(to, message.as_bytes().len(), |connection, context, spares| {
             spares.lend(connection.outbox_mut());
             connection.send_message(message, context)
@@ -749,7 +756,14 @@ impl EventLoop {
             Some(outcome) => self.report(key, outcome),
             None => {
                 self.turn = None;
-                let outcome = self.end_input(key);
+                let mut outcome = self.end_input(key);
+                if outcome.is_none()
+                    && let Some(peer) = self.peers.get_mut(key)
+                    && peer.writable
+                    && peer.connection.outbox().len() >= WARM
+                {
+                    outcome = write_outbox(peer, &self.world, &mut self.spares);
+                }
                 self.settle(key);
                 outcome.and_then(|outcome| self.report(key, outcome))
             }

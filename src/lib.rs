@@ -16,7 +16,7 @@
 //!                 Err(error) => server.respond(conn, error.response()),
 //!             },
 //!             Event::Request(conn, _) => server.respond(conn, Response::text(200, "hello\n")),
-//!             Event::Message(conn, message) => server.send_message(conn, &message),
+//!             Event::Message(conn, message) => server.send_message(conn, message),
 //!             Event::Timer(_) | Event::Closed(_) => {}
 //!             Event::Shutdown => return server.drain(),
 //!         }

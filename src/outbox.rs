@@ -110,6 +110,17 @@ impl Outbox {
         self.count(more);
     }
 
+    /// Queues bytes of this peer's own that are too many to be copied.
+    pub fn push_piece(&mut self, bytes: Vec<u8>) {
+        let length = bytes.len();
+        if self.is_empty() {
+            self.first = Piece::Own(bytes);
+        } else {
+            self.rest().push_back(Piece::Own(bytes));
+        }
+        self.count(length);
+    }
+
     /// The piece that bytes of this peer's own are appended to: the last one, or a new one.
     fn own_piece(&mut self) -> &mut Vec<u8> {
         let has_room = |piece: &Piece| matches!(piece, Piece::Own(bytes) if bytes.len() < PIECE);

@@ -241,7 +241,7 @@ fn a_stale_operation_does_nothing() {
         connection.end(context);
         connection.close(1000, "", context);
         assert!(connection.send(&chunk(b"x"), context).is_none());
-        assert!(connection.send_message(&Message::Text("x".into()), context).is_none());
+        assert!(connection.send_message(Message::Text("x".into()), context).is_none());
     });
     assert_eq!(bench.written(), (String::new(), false));
 }

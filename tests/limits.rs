@@ -235,7 +235,7 @@ fn echo(mut server: EventLoop) -> std::io::Result<()> {
                 Ok(head) => server.begin(conn, head),
                 Err(_) => server.respond(conn, http::Response::text(200, request.content().to_vec())),
             },
-            Event::Message(conn, message) => server.send_message(conn, &message),
+            Event::Message(conn, message) => server.send_message(conn, message),
             Event::Timer(_) | Event::Closed(_) => {}
             Event::Shutdown => return server.drain(),
         }

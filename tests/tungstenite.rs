@@ -48,7 +48,7 @@ fn echo_server() -> TestServer {
                     Ok(head) => server.begin(conn, head),
                     Err(error) => server.respond(conn, error.response()),
                 },
-                Event::Message(conn, message) => server.send_message(conn, &message),
+                Event::Message(conn, message) => server.send_message(conn, message),
                 Event::Timer(_) | Event::Closed(_) => {}
                 Event::Shutdown => return server.drain(),
             }

@@ -292,7 +292,7 @@ impl Server {
         // A wrong message is no reason to end a good connection.
         if let Err(error) = said {
             let answer = json!({ "type": "error", "error": error.sentence });
-            self.event_loop.send_message(conn, &Message::Text(answer.to_string()));
+            self.event_loop.send_message(conn, Message::Text(answer.to_string()));
         }
     }
 

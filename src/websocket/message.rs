@@ -25,6 +25,14 @@ impl Message {
         }
     }
 
+    /// The payload, by value.
+    pub fn into_bytes(self) -> Vec<u8> {
+        match self {
+            Message::Text(text) => text.into_bytes(),
+            Message::Binary(bytes) => bytes,
+        }
+    }
+
     /// The opcode of its first frame.
     pub fn opcode(&self) -> Opcode {
         match self {
@@ -154,6 +162,9 @@ impl Receiver {
         let taken = input.len().min(usize::try_from(left).unwrap_or(usize::MAX));
         let target = if header.opcode.is_control() { &mut self.control } else { &mut self.payload };
         let start = target.len();
+        // Room for all of the frame, but never for more than twice of what has arrived.
+        let all = usize::try_from(left).unwrap_or(usize::MAX);
+        target.reserve_exact(all.min(start + 2 * taken));
         target.extend_from_slice(&input[..taken]);
         if let Some(key) = header.masking_key {
             mask(&mut target[start..], key, (*arrived % 4) as usize);

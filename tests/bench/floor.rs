@@ -130,7 +130,7 @@ fn run(port: u16, size: usize) -> io::Result<()> {
         message: bytes::message(&payload).len(),
         publish: bytes::post("/pub", &payload).len(),
     };
-    let mut buffer = vec![0; 64 * 1024];
+    let mut buffer = vec![0; 256 * 1024];
     let mut events = Events::with_capacity(1024);
     loop {
         match poll.poll(&mut events, None) {

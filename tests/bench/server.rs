@@ -50,7 +50,7 @@ fn run(port: u16) -> io::Result<()> {
             Event::Message(conn, Message::Text(text)) if room.websockets.contains(&conn) => {
                 room.publish(&mut server, text)
             }
-            Event::Message(conn, message) => server.send_message(conn, &message),
+            Event::Message(conn, message) => server.send_message(conn, message),
             Event::Closed(conn) => room.leave(conn),
             Event::Timer(_) => {}
             Event::Shutdown => return server.drain(),

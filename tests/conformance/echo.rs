@@ -64,7 +64,7 @@ fn run(options: &Options) -> io::Result<()> {
     loop {
         match server.next_event()? {
             Event::Request(conn, request) => answer(&mut server, conn, &request, options.any_host),
-            Event::Message(conn, message) => server.send_message(conn, &message),
+            Event::Message(conn, message) => server.send_message(conn, message),
             Event::Timer(_) | Event::Closed(_) => {}
             Event::Shutdown => return server.drain(),
         }

@@ -103,7 +103,7 @@ impl World {
             b'N' => self.begin(&Response::new(304)),
             b'u' => self.begin(&Response::new(101).with_field("Upgrade", "websocket")),
             b'd' => self.send(&chunk(&vec![b'd'; script.number() * 4])),
-            b'm' => self.send_message(&Message::Binary(vec![b'm'; script.number() * 4])),
+            b'm' => self.send_message(Message::Binary(vec![b'm'; script.number() * 4])),
             b'e' => self.end(),
             b'q' => self.close(),
             // The world.
@@ -179,7 +179,7 @@ impl World {
         self.told(input);
     }
 
-    fn send_message(&mut self, message: &Message) {
+    fn send_message(&mut self, message: Message) {
         let input = self.act(|connection, context| connection.send_message(message, context));
         self.told(input);
     }

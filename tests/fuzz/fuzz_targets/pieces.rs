@@ -56,8 +56,9 @@ fn application(connection: &mut Connection, input: Outcome, context: &Context) -
             format!("{} {} {:?} {told:?}", request.method(), request.target(), request.content())
         }
         Outcome::Message(message) => {
-            assert!(connection.send_message(&message, context).is_none());
-            format!("{message:?}")
+            let told = format!("{message:?}");
+            assert!(connection.send_message(message, context).is_none());
+            told
         }
         other => format!("{other:?}"),
     }
