@@ -277,6 +277,13 @@ impl Connection {
         self.backlog.is_empty() && self.outbox.is_empty() && !self.is_over()
     }
 
+    /// Its turn is over.
+    pub fn rest(&mut self) {
+        if let State::WebSocket(socket) = &mut self.state {
+            socket.receiver.rest();
+        }
+    }
+
     fn is_over(&self) -> bool {
         matches!(self.state, State::Draining | State::Lingering | State::Closed)
     }
@@ -605,11 +612,14 @@ impl Connection {
     /// Queues a message for this peer alone; otherwise as [`send`](Self::send).
     pub fn send_message(&mut self, message: Message, context: &Context) -> Option<Outcome> {
         let (opcode, length) = (message.opcode(), message.as_bytes().len());
-        match self.state {
-            State::WebSocket(_) if self.is_full(length, &context.limits) => Some(self.cut_slow_consumer(context)),
-            State::WebSocket(_) => {
+        if matches!(self.state, State::WebSocket(_)) && self.is_full(length, &context.limits) {
+            return Some(self.cut_slow_consumer(context));
+        }
+        match &mut self.state {
+            State::WebSocket(socket) => {
                 if length < LARGE {
                     self.outbox.push_own(|out| websocket::encode(out, opcode, message.as_bytes(), None));
+                    socket.receiver.reuse(message.into_bytes());
                 } else {
                     self.outbox.push_own(|out| FrameHeader::new(opcode, length).encode(out));
                     self.outbox.push_piece(message.into_bytes());

@@ -756,6 +756,7 @@ impl EventLoop {
             Some(outcome) => self.report(key, outcome),
             None => {
                 self.turn = None;
+                peer.connection.rest();
                 let mut outcome = self.end_input(key);
                 if outcome.is_none()
                     && let Some(peer) = self.peers.get_mut(key)

@@ -327,14 +327,15 @@ fn check_head(parsed: &httparse::Request<'_, '_>, bytes: &[u8], max_target: usiz
     let version = if version == 0 { Version::Http10 } else { Version::Http11 };
     let method = Method::from_token(method).ok_or(RequestError::UnknownMethod)?;
     let (path, query) = check_target(method, target)?;
-    check_host(parsed.headers, version)?;
+    let said = Said::by(parsed.headers);
+    said.check_host(version)?;
     let fields = parsed.headers.iter();
     Ok(Head {
         method,
         version,
-        framing: framing(parsed.headers, version)?,
-        persistent: persistent(parsed.headers, version),
-        expects_continue: expects_continue(parsed.headers, version)?,
+        framing: said.framing(version)?,
+        persistent: said.persistent(version),
+        expects_continue: said.expects_continue(version)?,
         target: Span::of(target.as_bytes(), bytes),
         path: if path.is_empty() { None } else { Some(Span::of(path.as_bytes(), bytes)) },
         query: Span::of(query.as_bytes(), bytes),
@@ -342,10 +343,93 @@ fn check_head(parsed: &httparse::Request<'_, '_>, bytes: &[u8], max_target: usiz
     })
 }
 
-type Fields<'a> = &'a [httparse::Header<'a>];
+/// What the fields say about the connection and the content, gathered in one pass.
+#[derive(Default)]
+struct Said<'a> {
+    hosts: usize,
+    host: &'a [u8],
+    encodings: usize,
+    encoding: &'a [u8],
+    length: Option<u64>,
+    bad_length: bool,
+    close: bool,
+    keep_alive: bool,
+    expects_continue: bool,
+    expects_other: bool,
+}
 
-fn values<'a>(fields: Fields<'a>, name: &'static str) -> impl Iterator<Item = &'a [u8]> {
-    fields.iter().filter(move |field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value)
+impl<'a> Said<'a> {
+    fn by(fields: &[httparse::Header<'a>]) -> Self {
+        let mut said = Said::default();
+        for httparse::Header { name, value } in fields {
+            if name.eq_ignore_ascii_case("host") {
+                (said.hosts, said.host) = (said.hosts + 1, value);
+            } else if name.eq_ignore_ascii_case("connection") {
+                for option in list(value) {
+                    said.close |= option.eq_ignore_ascii_case(b"close");
+                    said.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
+                }
+            } else if name.eq_ignore_ascii_case("content-length") {
+                said.note_length(value);
+            } else if name.eq_ignore_ascii_case("transfer-encoding") {
+                (said.encodings, said.encoding) = (said.encodings + 1, value);
+            } else if name.eq_ignore_ascii_case("expect") {
+                for expectation in list(value) {
+                    let is_known = expectation.eq_ignore_ascii_case(b"100-continue");
+                    said.expects_continue |= is_known;
+                    said.expects_other |= !is_known;
+                }
+            }
+        }
+        said
+    }
+
+    /// All Content-Length fields and list elements must agree.
+    fn note_length(&mut self, value: &[u8]) {
+        for element in value.split(|&byte| byte == b',') {
+            let length = decimal(element.trim_ascii());
+            self.bad_length |= length.is_none() || self.length.is_some_and(|other| Some(other) != length);
+            self.length = length;
+        }
+    }
+
+    fn check_host(&self, version: Version) -> Result<(), RequestError> {
+        match self.hosts {
+            0 if version == Version::Http11 => Err(RequestError::NoHost),
+            0 => Ok(()),
+            1 if self.host.is_empty() || is_host(self.host) => Ok(()),
+            1 => Err(RequestError::BadHost),
+            _ => Err(RequestError::ManyHosts),
+        }
+    }
+
+    /// RFC 9112, section 6.3. A request that could be framed in two ways is refused: the next hop
+    /// may have chosen the other one, and one of us would take content for a request.
+    fn framing(&self, version: Version) -> Result<Framing, RequestError> {
+        match (self.encodings, self.length) {
+            _ if self.bad_length => Err(RequestError::ContentLength),
+            (0, None | Some(0)) => Ok(Framing::Empty),
+            (0, Some(length)) => Ok(Framing::Length(length)),
+            (_, Some(_)) => Err(RequestError::LengthAndEncoding),
+            _ if version == Version::Http10 => Err(RequestError::EncodingInHttp10),
+            (1, None) if self.encoding.eq_ignore_ascii_case(b"chunked") => Ok(Framing::Chunked),
+            _ => Err(RequestError::TransferEncoding),
+        }
+    }
+
+    /// RFC 9112, section 9.3.
+    fn persistent(&self, version: Version) -> bool {
+        !self.close && (version == Version::Http11 || self.keep_alive)
+    }
+
+    /// RFC 9110, section 10.1.1. An HTTP/1.0 client cannot mean it, so it is ignored there.
+    fn expects_continue(&self, version: Version) -> Result<bool, RequestError> {
+        match version {
+            Version::Http10 => Ok(false),
+            Version::Http11 if self.expects_other => Err(RequestError::Expectation),
+            Version::Http11 => Ok(self.expects_continue),
+        }
+    }
 }
 
 /// origin-form, absolute-form, or asterisk-form with OPTIONS (RFC 9112, section 3.2). Returns path and
@@ -387,17 +471,6 @@ fn split_scheme(target: &str) -> Option<&str> {
     })
 }
 
-fn check_host(fields: Fields<'_>, version: Version) -> Result<(), RequestError> {
-    let mut hosts = values(fields, "host");
-    match (hosts.next(), hosts.next()) {
-        (None, _) if version == Version::Http10 => Ok(()),
-        (None, _) => Err(RequestError::NoHost),
-        (Some(_), Some(_)) => Err(RequestError::ManyHosts),
-        (Some(host), None) if host.is_empty() || is_host(host) => Ok(()),
-        (Some(_), None) => Err(RequestError::BadHost),
-    }
-}
-
 /// The bytes of a reg-name: unreserved, sub-delims and percent-encoded (RFC 3986, section 3.2.2).
 const IS_HOST: [bool; 256] = {
     let (mut table, mut byte) = ([false; 256], 0);
@@ -425,41 +498,11 @@ fn is_host(host: &[u8]) -> bool {
 
 /// Splits `[::1]:80` and `localhost:80` in front of the port.
 fn split_port(host: &[u8]) -> (&[u8], Option<&[u8]>) {
-    let after_address = host.iter().position(|&byte| byte == b']').map_or(0, |bracket| bracket + 1);
-    match host[after_address..].iter().position(|&byte| byte == b':') {
-        Some(colon) => (&host[..after_address + colon], Some(&host[after_address + colon + 1..])),
-        None => (host, None),
-    }
-}
-
-/// RFC 9112, section 6.3. A request that could be framed in two ways is refused: the next hop
-/// may have chosen the other one, and one of us would take content for a request.
-fn framing(fields: Fields<'_>, version: Version) -> Result<Framing, RequestError> {
-    let mut encodings = values(fields, "transfer-encoding");
-    let length = content_length(fields)?;
-    match (encodings.next(), encodings.next()) {
-        (None, _) => Ok(match length {
-            None | Some(0) => Framing::Empty,
-            Some(length) => Framing::Length(length),
-        }),
-        (Some(_), _) if length.is_some() => Err(RequestError::LengthAndEncoding),
-        (Some(_), _) if version == Version::Http10 => Err(RequestError::EncodingInHttp10),
-        (Some(coding), None) if coding.eq_ignore_ascii_case(b"chunked") => Ok(Framing::Chunked),
-        _ => Err(RequestError::TransferEncoding),
-    }
-}
-
-/// The one value of all Content-Length fields and list elements, which must agree.
-fn content_length(fields: Fields<'_>) -> Result<Option<u64>, RequestError> {
-    let mut length = None;
-    for value in values(fields, "content-length").flat_map(|value| value.split(|&byte| byte == b',')) {
-        let this = decimal(value.trim_ascii()).ok_or(RequestError::ContentLength)?;
-        if length.is_some_and(|length| length != this) {
-            return Err(RequestError::ContentLength);
-        }
-        length = Some(this);
-    }
-    Ok(length)
+    let colon = match host.iter().rposition(|&byte| matches!(byte, b':' | b']')) {
+        Some(at) if host[at] == b':' => at,
+        _ => return (host, None),
+    };
+    (&host[..colon], Some(&host[colon + 1..]))
 }
 
 /// `1*DIGIT`: no sign, no white space, no overflow. (`str::parse` would take `+5`.)
@@ -471,31 +514,6 @@ fn decimal(digits: &[u8]) -> Option<u64> {
         let digit = char::from(byte).to_digit(10)?;
         number.checked_mul(10)?.checked_add(digit.into())
     })
-}
-
-/// RFC 9112, section 9.3.
-fn persistent(fields: Fields<'_>, version: Version) -> bool {
-    let mut options = values(fields, "connection").flat_map(list);
-    match version {
-        Version::Http11 => !options.any(|option| option.eq_ignore_ascii_case(b"close")),
-        Version::Http10 => {
-            let options: Vec<_> = options.collect();
-            let has = |name: &[u8]| options.iter().any(|option| option.eq_ignore_ascii_case(name));
-            has(b"keep-alive") && !has(b"close")
-        }
-    }
-}
-
-/// RFC 9110, section 10.1.1. An HTTP/1.0 client cannot mean it, so it is ignored there.
-fn expects_continue(fields: Fields<'_>, version: Version) -> Result<bool, RequestError> {
-    let mut expects = false;
-    for expectation in values(fields, "expect").flat_map(list) {
-        if version == Version::Http11 && !expectation.eq_ignore_ascii_case(b"100-continue") {
-            return Err(RequestError::Expectation);
-        }
-        expects = version == Version::Http11;
-    }
-    Ok(expects)
 }
 
 /// A whole request: the head and all of its content, in one buffer.

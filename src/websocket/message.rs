@@ -97,6 +97,21 @@ impl Receiver {
         Receiver { peer, opcode: None, payload: Vec::new(), checked: 0, control: Vec::new(), frame: None }
     }
 
+    /// Hands back the memory of a message.
+    pub fn reuse(&mut self, mut buffer: Vec<u8>) {
+        if self.payload.capacity() == 0 {
+            buffer.clear();
+            self.payload = buffer;
+        }
+    }
+
+    /// Frees memory.
+    pub fn rest(&mut self) {
+        if self.payload.is_empty() {
+            self.payload = Vec::new();
+        }
+    }
+
     /// Takes bytes from the front of `input` up to the end of the next message or control frame,
     /// and returns how many it took and what they completed. Bytes that it leaves without
     /// having completed anything are the beginning of a frame header, to be passed again with
@@ -114,7 +129,7 @@ impl Receiver {
                         used += length;
                         if self.is_whole_message(&header, input.len() - used, max_message) {
                             let payload = &input[used..used + header.length as usize];
-                            let message = whole_message(&header, payload)?;
+                            let message = whole_message(&header, payload, mem::take(&mut self.payload))?;
                             return Ok((used + payload.len(), Some(Received::Message(message))));
                         }
                         self.begin_frame(header, max_message)?;
@@ -208,8 +223,11 @@ impl Receiver {
     }
 }
 
-fn whole_message(header: &FrameHeader, payload: &[u8]) -> Result<Message, ProtocolError> {
-    let mut payload = payload.to_vec();
+fn whole_message(header: &FrameHeader, bytes: &[u8], mut payload: Vec<u8>) -> Result<Message, ProtocolError> {
+    if payload.capacity() > 4 * bytes.len() {
+        payload = Vec::new();
+    }
+    payload.extend_from_slice(bytes);
     if let Some(key) = header.masking_key {
         mask(&mut payload, key, 0);
     }

@@ -117,9 +117,9 @@ impl Room {
         send(server, &self.websockets, &websocket::text(&text));
         send(server, &self.events, &http::chunk(&sse::event(Some(&self.newest.to_string()), "message", &text)));
         send(server, &self.chunks, &http::chunk(text.as_bytes()));
-        let content = poll_content(self.newest, &text).into_bytes().into();
+        let answer = poll_answer(self.newest, &text);
         for conn in std::mem::take(&mut self.polls) {
-            server.respond(conn, poll_answer(&content));
+            server.respond(conn, answer.clone());
         }
         self.retained.push_back(text);
         if self.retained.len() > RETAINED {
@@ -132,7 +132,7 @@ impl Room {
         let oldest = self.newest + 1 - self.retained.len() as u64;
         let number = oldest.max(since.saturating_add(1));
         match self.retained.get((number - oldest) as usize) {
-            Some(text) => server.respond(conn, poll_answer(&poll_content(number, text).into_bytes().into())),
+            Some(text) => server.respond(conn, poll_answer(number, text)),
             None => drop(self.polls.insert(conn)),
         }
     }
@@ -144,10 +144,8 @@ impl Room {
     }
 }
 
-fn poll_content(id: u64, message: &str) -> String {
-    serde_json::json!({ "id": id, "message": message }).to_string()
-}
-
-fn poll_answer(content: &Shared) -> Response {
-    Response::new(200).with_content("application/json", content).with_field("Cache-Control", "no-store")
+/// An answer whose clones share its content.
+fn poll_answer(id: u64, message: &str) -> Response {
+    let content = Shared::from(serde_json::json!({ "id": id, "message": message }).to_string().into_bytes());
+    Response::new(200).with_content("application/json", &content).with_field("Cache-Control", "no-store")
 }
