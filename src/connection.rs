@@ -717,7 +717,7 @@ impl Connection {
     pub fn end_of_input(&mut self, context: &Context) -> Option<Outcome> {
         match self.state {
             State::Head | State::Content(_) => Some(self.refuse(RequestError::EndedEarly, context)),
-            State::Idle => {
+            State::Idle if !self.outbox.is_empty() => {
                 self.drain(context);
                 None
             }

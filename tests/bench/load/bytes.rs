@@ -23,12 +23,12 @@ pub fn payload(size: usize) -> String {
 
 /// A GET request on a persistent connection.
 pub fn get(target: &str) -> Vec<u8> {
-    get_with(target, "")
+    get_with(target, "Accept: */*\r\n")
 }
 
 /// A GET request with further field lines.
 pub fn get_with(target: &str, fields: &str) -> Vec<u8> {
-    format!("GET {target} HTTP/1.1\r\nHost: localhost\r\nUser-Agent: bench\r\nAccept: */*\r\n{fields}\r\n").into_bytes()
+    format!("GET {target} HTTP/1.1\r\nHost: localhost\r\nUser-Agent: bench\r\n{fields}\r\n").into_bytes()
 }
 
 /// Publishes `content`.

@@ -17,10 +17,6 @@ use crate::bytes::LAST;
 /// How long nothing may happen. Under callgrind a server is slow.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How many connections are opened before the server has to have answered them: no more than wait in
-/// the queue of any listener.
-const AT_ONCE: usize = 100;
-
 /// What comes on a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -41,8 +37,38 @@ enum Reading {
     Head(Kind),
     /// Frames; so much of a payload is still to come.
     Frames(u64),
-    Events(ChunkedDecoder, sse::Reader),
-    Chunks(ChunkedDecoder),
+    Events(Coding, sse::Reader),
+    Chunks(Coding),
+}
+
+/// How the content of a stream comes: in chunks, or up to the end of the connection.
+#[derive(Debug)]
+enum Coding {
+    Chunked(ChunkedDecoder),
+    None,
+}
+
+impl Coding {
+    fn of(head: &[u8]) -> Self {
+        let head = String::from_utf8_lossy(head).to_ascii_lowercase();
+        if head.contains("transfer-encoding: chunked") {
+            Coding::Chunked(ChunkedDecoder::default())
+        } else {
+            Coding::None
+        }
+    }
+
+    /// The content at the front of `input`, and how many bytes that were.
+    fn decode(&mut self, input: &[u8]) -> io::Result<(Vec<u8>, usize)> {
+        match self {
+            Coding::Chunked(decoder) => {
+                let mut content = Vec::new();
+                let used = decoder.decode(input, &mut content, usize::MAX).map_err(broken)?;
+                Ok((content, used))
+            }
+            Coding::None => Ok((input.to_vec(), input.len())),
+        }
+    }
 }
 
 /// One connection.
@@ -151,8 +177,8 @@ impl Conn {
                     self.reading = match kind {
                         Kind::Answers => Reading::Answers,
                         Kind::Frames => Reading::Frames(0),
-                        Kind::Events => Reading::Events(ChunkedDecoder::default(), sse::Reader::default()),
-                        Kind::Chunks => Reading::Chunks(ChunkedDecoder::default()),
+                        Kind::Events => Reading::Events(Coding::of(&rest[..end + 4]), sse::Reader::default()),
+                        Kind::Chunks => Reading::Chunks(Coding::of(&rest[..end + 4])),
                     };
                 }
                 Reading::Frames(left) if *left > 0 => {
@@ -175,15 +201,13 @@ impl Conn {
                     Ok(Parse::Partial) => return Ok((messages, used)),
                     Err(error) => return Err(broken(error)),
                 },
-                Reading::Events(decoder, reader) => {
-                    let mut content = Vec::new();
-                    used += decoder.decode(rest, &mut content, usize::MAX).map_err(broken)?;
-                    return Ok((messages + reader.read(&content).len(), used));
+                Reading::Events(coding, reader) => {
+                    let (content, taken) = coding.decode(rest)?;
+                    return Ok((messages + reader.read(&content).len(), used + taken));
                 }
-                Reading::Chunks(decoder) => {
-                    let mut content = Vec::new();
-                    used += decoder.decode(rest, &mut content, usize::MAX).map_err(broken)?;
-                    return Ok((messages + content.iter().filter(|byte| **byte == LAST).count(), used));
+                Reading::Chunks(coding) => {
+                    let (content, taken) = coding.decode(rest)?;
+                    return Ok((messages + content.iter().filter(|byte| **byte == LAST).count(), used + taken));
                 }
             }
         }
@@ -209,13 +233,16 @@ pub struct Fleet {
     events: Events,
     buffer: Box<[u8]>,
     address: SocketAddr,
+    /// How many connections are opened before the server has to have answered them.
+    at_once: usize,
     pub conns: Vec<Conn>,
 }
 
 impl Fleet {
-    pub fn new(address: SocketAddr) -> io::Result<Self> {
+    /// Connections to `address`, opened `at_once`: no more than wait in the queue of any listener.
+    pub fn new(address: SocketAddr, at_once: usize) -> io::Result<Self> {
         let (poll, events) = (Poll::new()?, Events::with_capacity(1024));
-        Ok(Fleet { poll, events, buffer: vec![0; 256 * 1024].into(), address, conns: Vec::new() })
+        Ok(Fleet { poll, events, buffer: vec![0; 256 * 1024].into(), address, at_once, conns: Vec::new() })
     }
 
     /// Opens one connection; returns its number.
@@ -236,7 +263,7 @@ impl Fleet {
     pub fn open(&mut self, count: usize, kind: Kind, request: &[u8]) -> io::Result<()> {
         let end = self.conns.len() + count;
         while self.conns.len() < end {
-            let wave = AT_ONCE.min(end - self.conns.len());
+            let wave = self.at_once.min(end - self.conns.len());
             for _ in 0..wave {
                 let number = self.connect()?;
                 self.conns[number].reading = match kind {

@@ -18,13 +18,15 @@ const USAGE: &str = "usage: tests/bench/run [--peers] [--rounds N] [--only WORD]
   --peers     measure Node ws, FastAPI with uvicorn, and nginx with nchan too; installs them
   --rounds N  how often everything is repeated (default 5); 0 only counts
   --only WORD only the rows whose name has this word in it (repeatable)
-  --no-tools  do not count system calls (strace) and instructions (callgrind)";
+  --no-tools  do not count system calls (strace) and instructions (callgrind)
+  --check     only count system calls, and fail where there are more than there may be";
 
 struct Options {
     peers: bool,
     rounds: usize,
     only: Vec<String>,
     tools: bool,
+    check: bool,
 }
 
 fn main() -> ExitCode {
@@ -35,7 +37,8 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    match measure(&options) {
+    let done = if options.check { check(&options) } else { measure(&options) };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("bench: {error}");
@@ -45,12 +48,13 @@ fn main() -> ExitCode {
 }
 
 fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Options, String> {
-    let mut options = Options { peers: false, rounds: 5, only: Vec::new(), tools: true };
+    let mut options = Options { peers: false, rounds: 5, only: Vec::new(), tools: true, check: false };
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().ok_or(format!("{argument} needs a value"));
         match argument.as_str() {
             "--peers" => options.peers = true,
             "--no-tools" => options.tools = false,
+            "--check" => options.check = true,
             "--rounds" => match value()?.parse() {
                 Ok(rounds) => options.rounds = rounds,
                 Err(_) => return Err("--rounds: expected a number".into()),
@@ -84,34 +88,53 @@ struct Row {
     /// How many units make two counts of instructions and system calls that differ in nothing else;
     /// 0 where the load is only more of another row's.
     counted: u64,
+    /// How many system calls a message may take.
+    calls: f64,
 }
 
 fn rows() -> Vec<Row> {
     use Scenario::*;
-    let row = |name, scenario, size, units, counted| Row { name, scenario, size, units, counted };
+    let row = |name, scenario, size, units, counted, calls| Row { name, scenario, size, units, counted, calls };
     let to = |kind, subscribers, burst| Broadcast { kind, subscribers, burst };
     vec![
-        row("echo 16 B, depth 1", Echo { depth: 1 }, 16, 1000, 20),
-        row("echo 16 B, depth 16", Echo { depth: 16 }, 16, 500, 10),
-        row("echo 1 KiB, depth 1", Echo { depth: 1 }, 1024, 1000, 20),
-        row("echo 1 KiB, depth 16", Echo { depth: 16 }, 1024, 200, 10),
-        row("echo 64 KiB, depth 1", Echo { depth: 1 }, 65536, 100, 10),
-        row("echo 64 KiB, depth 16", Echo { depth: 16 }, 65536, 8, 2),
-        row("GET, depth 1", Get { depth: 1 }, 16, 1000, 20),
-        row("GET, depth 16", Get { depth: 16 }, 16, 200, 10),
-        row("WebSocket to 1,000", to(Kind::Frames, 1000, 1), 16, 100, 5),
-        row("WebSocket to 10,000", to(Kind::Frames, 10_000, 1), 16, 30, 0),
-        row("SSE to 1,000", to(Kind::Events, 1000, 1), 16, 100, 5),
-        row("SSE to 10,000", to(Kind::Events, 10_000, 1), 16, 30, 0),
-        row("stream to 1,000", to(Kind::Chunks, 1000, 1), 16, 100, 5),
-        row("stream to 10,000", to(Kind::Chunks, 10_000, 1), 16, 30, 0),
-        row("WebSocket to 1,000, 16 together", to(Kind::Frames, 1000, BURST), 16, 50, 5),
-        row("SSE to 1,000, 16 together", to(Kind::Events, 1000, BURST), 16, 50, 5),
-        row("stream to 1,000, 16 together", to(Kind::Chunks, 1000, BURST), 16, 50, 5),
-        row("long poll, 1,000 held", Polls { held: 1000 }, 16, 50, 5),
-        row("long poll, 10,000 held", Polls { held: 10_000 }, 16, 10, 0),
-        row("connect, GET, close", Connect, 16, 20, 5),
+        row("echo 16 B, depth 1", Echo { depth: 1 }, 16, 1000, 20, 2.02),
+        row("echo 16 B, depth 16", Echo { depth: 16 }, 16, 500, 10, 0.13),
+        row("echo 1 KiB, depth 1", Echo { depth: 1 }, 1024, 1000, 20, 2.02),
+        row("echo 1 KiB, depth 16", Echo { depth: 16 }, 1024, 200, 10, 0.13),
+        row("echo 64 KiB, depth 1", Echo { depth: 1 }, 65536, 100, 10, 3.0),
+        row("echo 64 KiB, depth 16", Echo { depth: 16 }, 65536, 8, 2, 1.0),
+        row("GET, depth 1", Get { depth: 1 }, 16, 1000, 20, 2.02),
+        row("GET, depth 16", Get { depth: 16 }, 16, 200, 10, 0.13),
+        row("WebSocket to 1,000", to(Kind::Frames, 1000, 1), 16, 100, 5, 1.01),
+        row("WebSocket to 10,000", to(Kind::Frames, 10_000, 1), 16, 30, 0, 1.01),
+        row("SSE to 1,000", to(Kind::Events, 1000, 1), 16, 100, 5, 1.01),
+        row("SSE to 10,000", to(Kind::Events, 10_000, 1), 16, 30, 0, 1.01),
+        row("stream to 1,000", to(Kind::Chunks, 1000, 1), 16, 100, 5, 1.01),
+        row("stream to 10,000", to(Kind::Chunks, 10_000, 1), 16, 30, 0, 1.01),
+        row("WebSocket to 1,000, 16 together", to(Kind::Frames, 1000, BURST), 16, 50, 5, 0.07),
+        row("SSE to 1,000, 16 together", to(Kind::Events, 1000, BURST), 16, 50, 5, 0.07),
+        row("stream to 1,000, 16 together", to(Kind::Chunks, 1000, BURST), 16, 50, 5, 0.07),
+        row("long poll, 1,000 held", Polls { held: 1000 }, 16, 50, 5, 2.02),
+        row("long poll, 10,000 held", Polls { held: 10_000 }, 16, 10, 0, 2.02),
+        row("connect, GET, close", Connect, 16, 20, 5, 10.1),
     ]
+}
+
+/// Counts the system calls of the server, which do not depend on how fast or how busy the machine is.
+fn check(options: &Options) -> io::Result<()> {
+    println!("| | system calls a message | at most |\n|-|-:|-:|");
+    let mut too_many = Vec::new();
+    let silence =
+        Row { name: "a second of silence", scenario: Scenario::Silence, size: 16, units: 0, counted: 1000, calls: 0.0 };
+    let counted = rows().into_iter().filter(|row| row.counted > 0).chain([silence]);
+    for row in counted.filter(|row| options.wants(row.name)) {
+        let calls = count(&row, Subject::Overwire, Tool::Strace)?;
+        println!("| {} | {calls:.3} | {} |", row.name, row.calls);
+        if calls > row.calls {
+            too_many.push(row.name);
+        }
+    }
+    if too_many.is_empty() { Ok(()) } else { Err(io::Error::other(format!("too many system calls: {too_many:?}"))) }
 }
 
 fn measure(options: &Options) -> io::Result<()> {
@@ -312,7 +335,8 @@ fn print_idle(options: &Options, subjects: &[Subject]) -> io::Result<()> {
             let mut own = None;
             for subject in subjects.iter().filter(|subject| **subject != Subject::Floor) {
                 let server = Running::start(*subject, Tool::Nothing, 16)?;
-                let idle = scenario::idle(*subject, &server, kind, count)?;
+                let named = |error| io::Error::other(format!("{name}, {count}, {}: {error}", subject.name()));
+                let idle = scenario::idle(*subject, &server, kind, count).map_err(named)?;
                 cells += &format!(" {:.0} |", idle.server);
                 if *subject == Subject::Overwire {
                     own = Some(idle);

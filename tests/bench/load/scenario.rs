@@ -11,6 +11,9 @@ use crate::subject::{Running, Subject, kernel_memory, own_cpu};
 /// How many connections echo or ask at once.
 pub const CONNECTIONS: usize = 100;
 
+/// How many connections are opened at once.
+const AT_ONCE: usize = 100;
+
 /// How many messages are published together in a burst.
 pub const BURST: usize = 16;
 
@@ -28,6 +31,8 @@ pub enum Scenario {
     Polls { held: usize },
     /// A connection is opened, asks one question, and is closed.
     Connect,
+    /// A WebSocket on which nothing happens for so many milliseconds.
+    Silence,
 }
 
 /// What was measured.
@@ -66,25 +71,34 @@ impl Scenario {
             Scenario::Broadcast { subscribers, burst, .. } => subscribers * burst,
             Scenario::Polls { held } => held,
             Scenario::Connect => CONNECTIONS,
+            Scenario::Silence => 1,
         }) as u64
     }
 
     /// Runs `warm` units of work, and then `units` that are measured.
     pub fn run(self, subject: Subject, server: &Running, size: usize, warm: u64, units: u64) -> io::Result<Sample> {
-        let mut load =
-            Load { fleet: Fleet::new(server.address)?, subject, payload: bytes::payload(size), scenario: self };
+        // What is counted must be the same every time: who connects alone meets a server that sleeps.
+        let at_once = if server.is_counted() { 1 } else { AT_ONCE };
+        let fleet = Fleet::new(server.address, at_once)?;
+        let mut load = Load { fleet, subject, payload: bytes::payload(size), scenario: self };
         load.prepare()?;
         load.work(warm.max(1))?;
         let (start, cpu, load_cpu, memory) = (Instant::now(), server.cpu()?, own_cpu()?, server.resident()?);
         let last_delivery = load.work(units)?;
-        Ok(Sample {
+        let sample = Sample {
             messages: units * self.unit(),
             cpu: server.cpu()? - cpu,
             load_cpu: own_cpu()? - load_cpu,
             wall: start.elapsed(),
             last_delivery,
             grown: server.resident()?.saturating_sub(memory),
-        })
+        };
+        if server.is_counted() {
+            // Nor may it depend on how many of these the server sees hang up before it is ended.
+            load.fleet.close();
+            load.fleet.open(1, Kind::Answers, &load.stream(Kind::Answers))?;
+        }
+        Ok(sample)
     }
 }
 
@@ -104,8 +118,11 @@ impl Load {
         let application = self.subject == Subject::Application;
         match kind {
             Kind::Frames => bytes::upgrade(if application { "/api/ws" } else { "/ws" }),
-            Kind::Events => bytes::get(if application { "/api/events" } else { "/sse" }),
-            Kind::Chunks => bytes::get(if application { "/api/stream" } else { "/chunk" }),
+            // nchan does not stream to a client that does not ask for it.
+            Kind::Events => {
+                bytes::get_with(if application { "/api/events" } else { "/sse" }, "Accept: text/event-stream\r\n")
+            }
+            Kind::Chunks => bytes::get_with(if application { "/api/stream" } else { "/chunk" }, "TE: chunked\r\n"),
             Kind::Answers => bytes::get(self.hello()),
         }
     }
@@ -123,6 +140,7 @@ impl Load {
     /// Opens the connections. The publisher, where there is one, is the last.
     fn prepare(&mut self) -> io::Result<()> {
         match self.scenario {
+            Scenario::Silence => self.fleet.open(1, Kind::Frames, &self.stream(Kind::Frames)),
             Scenario::Echo { .. } => self.fleet.open(CONNECTIONS, Kind::Frames, &bytes::upgrade("/echo")),
             Scenario::Get { .. } => self.fleet.open(CONNECTIONS, Kind::Answers, &self.stream(Kind::Answers)),
             Scenario::Broadcast { kind, subscribers, .. } => {
@@ -148,6 +166,10 @@ impl Load {
             Scenario::Broadcast { burst, .. } => (0..units).map(|_| self.publish(burst)).collect(),
             Scenario::Polls { .. } => (0..units).map(|_| self.answer_polls()).collect(),
             Scenario::Connect => (0..units).map(|_| self.connect()).collect(),
+            Scenario::Silence => {
+                std::thread::sleep(Duration::from_millis(units));
+                Ok(Vec::new())
+            }
         }
     }
 
@@ -263,9 +285,9 @@ pub fn idle(subject: Subject, server: &Running, kind: Kind, count: usize) -> io:
         Kind::Answers => Scenario::Polls { held: count },
         kind => Scenario::Broadcast { kind, subscribers: count, burst: 1 },
     };
-    let mut load = Load { fleet: Fleet::new(server.address)?, subject, payload: bytes::payload(16), scenario };
+    let mut load = Load { fleet: Fleet::new(server.address, AT_ONCE)?, subject, payload: bytes::payload(16), scenario };
     // What a first connection of each kind needs once is not what another one costs.
-    let mut first = Fleet::new(server.address)?;
+    let mut first = Fleet::new(server.address, AT_ONCE)?;
     first.open(100, Kind::Answers, &load.stream(Kind::Answers))?;
     first.close();
     let (server_before, kernel_before) = (server.resident()?, kernel_memory()?);
@@ -288,7 +310,7 @@ pub fn idle(subject: Subject, server: &Running, kind: Kind, count: usize) -> io:
 /// Delays of single messages of an echo, sent at a fixed rate for `duration`, whether or not the answers
 /// come: a server that stalls is charged for all that it keeps waiting. Sorted.
 pub fn latencies(server: &Running, rate: u32, duration: Duration) -> io::Result<Vec<Duration>> {
-    let mut fleet = Fleet::new(server.address)?;
+    let mut fleet = Fleet::new(server.address, AT_ONCE)?;
     fleet.open(CONNECTIONS, Kind::Frames, &bytes::upgrade("/echo"))?;
     let message = bytes::message(&bytes::payload(16));
     let total = (f64::from(rate) * duration.as_secs_f64()) as u32;

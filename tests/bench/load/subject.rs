@@ -113,6 +113,11 @@ impl Running {
         Ok(running)
     }
 
+    /// Whether a tool counts what it does.
+    pub fn is_counted(&self) -> bool {
+        self.tool != Tool::Nothing
+    }
+
     /// The time that its threads have spent on a core, user and system together.
     pub fn cpu(&self) -> io::Result<Duration> {
         cpu_of(&self.child.id().to_string())
