@@ -764,3 +764,27 @@ impl Connection {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Its part of what an idle connection costs: `cargo test sizes -- --nocapture`.
+    #[test]
+    fn sizes() {
+        let sizes = [
+            ("state: boxed where it needs more than a few bytes", size_of::<State>()),
+            ("backlog: a Vec without memory, most of the time", size_of::<Backlog>()),
+            ("outbox: a place for one piece, and counts", size_of::<Outbox>()),
+            ("deadline", size_of::<Option<Instant>>()),
+            ("received: for the statistics", size_of::<u64>()),
+        ];
+        for (field, size) in sizes {
+            println!("{size:4} B  {field}");
+        }
+        println!("{:4} B  Connection", size_of::<Connection>());
+        println!("{:4} B  WebSocket, in a box of its own", size_of::<WebSocket>());
+        assert_eq!(sizes.iter().map(|(_, size)| size).sum::<usize>(), size_of::<Connection>());
+        assert!(size_of::<Connection>() <= 136 && size_of::<WebSocket>() <= 104);
+    }
+}

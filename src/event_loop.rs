@@ -275,6 +275,9 @@ pub struct EventLoop {
     left_in_round: usize,
     unflushed: Vec<Key>,
     spares: Spares,
+    /// The limit on connections was reached, and standard error has a line about it. It gets another
+    /// one when the limit is reached again after half of the connections have gone.
+    is_full_told: bool,
     pending: VecDeque<Event>,
     /// Closed connections, kept until their `Closed` has been told.
     closed: Vec<Key>,
@@ -323,6 +326,7 @@ impl EventLoop {
             left_in_round: 0,
             unflushed: Vec::new(),
             spares: Spares::default(),
+            is_full_told: false,
             pending: VecDeque::new(),
             closed: Vec::new(),
             log: None,
@@ -674,8 +678,17 @@ impl EventLoop {
         let _ = stream.set_nodelay(true);
         let context = &self.world;
         let connection = if self.peers.len() < limit {
+            self.is_full_told &= self.peers.len() > limit / 2;
             Connection::new(context)
         } else {
+            if !mem::replace(&mut self.is_full_told, true) {
+                // Standard error may be closed: no reason not to serve.
+                let _ = writeln!(
+                    io::stderr(),
+                    "overwire: {limit} connections are open, as many as may be (the default is `ulimit -n` less a \
+                     reserve): new ones are answered with 503"
+                );
+            }
             let sentence = format!("the server has {limit} connections open and takes no more: try again later");
             Connection::refused(&Response::error(503, &sentence).with_field("Retry-After", "1"), context)
         };
@@ -935,4 +948,30 @@ fn shut_down_writing(peer: &mut Peer) -> Option<Outcome> {
     // The peer had its end before we had ours: nothing is left to wait for.
     let both_ended = matches!(peer.end, End::Reached | End::Told);
     if shut.is_err() || both_ended { peer.connection.lose() } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What an idle connection costs, `cargo test sizes -- --nocapture` prints it. Besides this there
+    /// is an entry in the timers, and a box for a WebSocket.
+    #[test]
+    fn sizes() {
+        let sizes = [
+            ("connection: what connection.rs lists", size_of::<Connection>()),
+            ("stream: the socket's file descriptor", size_of::<TcpStream>()),
+            ("exchange: which request it is, so that names go stale", size_of::<u32>()),
+            ("readable, writable, end, has_turn, is_unflushed: a byte each", size_of::<[bool; 4]>() + size_of::<End>()),
+            ("timer: its key, and when it is due", size_of::<Option<(Key, Instant)>>()),
+            ("entry: the log's, if there is a log", size_of::<Option<Box<Entry>>>()),
+        ];
+        for (field, size) in sizes {
+            println!("{size:4} B  {field}");
+        }
+        println!("{:4} B  Peer, with padding", size_of::<Peer>());
+        let sum: usize = sizes.iter().map(|(_, size)| size).sum();
+        assert!((sum..sum + 8).contains(&size_of::<Peer>()), "a field is missing in the list");
+        assert!(size_of::<Peer>() <= 200);
+    }
 }

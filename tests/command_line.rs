@@ -3,7 +3,7 @@
 mod common;
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
@@ -41,8 +41,11 @@ struct Program {
 
 impl Program {
     fn start(arguments: &[&str]) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_overwire"));
-        let mut process = command.args(["--port", "0"]).args(arguments).stdout(Stdio::piped()).spawn().unwrap();
+        Self::spawn(Command::new(env!("CARGO_BIN_EXE_overwire")).args(["--port", "0"]).args(arguments))
+    }
+
+    fn spawn(command: &mut Command) -> Self {
+        let mut process = command.stdout(Stdio::piped()).spawn().unwrap();
         let (sender, lines) = mpsc::channel();
         let stdout = BufReader::new(process.stdout.take().unwrap());
         thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
@@ -321,4 +324,26 @@ fn either_signal_ends_it_in_an_orderly_way() {
         }
         assert_eq!(program.exit_code(), Some(0), "{name}");
     }
+}
+
+#[test]
+fn the_limit_on_open_files_is_kept_and_said_in_one_line() {
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -n 64 && exec \"$0\" --port 0", env!("CARGO_BIN_EXE_overwire")]);
+    let mut program = Program::spawn(command.stderr(Stdio::piped()));
+    let mut stderr = program.process.stderr.take().unwrap();
+    let mut clients: Vec<Client> = (0..32).map(|_| program.connect()).collect();
+    assert!(clients.iter_mut().all(|client| client.get("/health").status == 200));
+    for _ in 0..3 {
+        let answer = program.connect().answer();
+        assert_eq!((answer.status, answer.field("Retry-After")), (503, Some("1")), "{answer:?}");
+    }
+    assert!(clients.iter_mut().all(|client| client.get("/health").status == 200), "those who are there stay");
+    drop(clients);
+    program.signal("TERM");
+    assert!(program.process.wait().unwrap().success());
+    let mut told = String::new();
+    stderr.read_to_string(&mut told).unwrap();
+    assert_eq!(told.lines().count(), 1, "{told}");
+    assert!(told.starts_with("overwire: 32 connections are open, as many as may be"), "{told}");
 }

@@ -1,0 +1,171 @@
+//! What a connection costs in heap blocks, counted by an allocator of our own. It counts in the loop's
+//! thread alone, so the clients may do as they like.
+
+mod common;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+use common::{Client, TestServer};
+use overwire::http::Response;
+use overwire::websocket::Opcode;
+use overwire::{Event, Limits, http, sse, websocket};
+
+struct Counting;
+
+thread_local! {
+    /// How many allocations this thread has made since it asked for them to be counted, and how many
+    /// more blocks there are than then.
+    static COUNTS: Cell<Option<(i64, i64)>> = const { Cell::new(None) };
+}
+
+fn note(allocations: i64, blocks: i64) {
+    COUNTS.set(COUNTS.get().map(|counts| (counts.0 + allocations, counts.1 + blocks)));
+}
+
+// SAFETY: everything is passed on to the system's allocator as it came.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        note(1, 1);
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        note(0, -1);
+        unsafe { System.dealloc(block, layout) }
+    }
+
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        note(1, 0);
+        unsafe { System.realloc(block, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Echoes on `/ws`, streams on `/sse`, holds on `/poll`, answers at `/count` with the counts so far:
+/// allocations, and blocks that have not been freed.
+fn server() -> TestServer {
+    TestServer::of_loop(Limits::default(), |mut server| {
+        COUNTS.set(Some((0, 0)));
+        loop {
+            match server.next_event()? {
+                Event::Request(conn, request) => match &*request.path() {
+                    "/ws" => server.begin(conn, websocket::accept(&request, &[]).expect("a handshake")),
+                    "/sse" => {
+                        server.begin(conn, sse::stream_head());
+                        server.send(conn, &http::chunk(&sse::comment("hello")));
+                    }
+                    "/poll" => {}
+                    _ => {
+                        let (allocations, blocks) = COUNTS.get().expect("this thread is counted");
+                        server.respond(conn, Response::text(200, format!("{allocations} {blocks}")));
+                    }
+                },
+                Event::Message(conn, message) => server.send_message(conn, message),
+                Event::Timer(_) | Event::Closed(_) => {}
+                Event::Shutdown => return server.drain(),
+            }
+        }
+    })
+}
+
+/// The counts, asked for on a connection that is there already. Whatever came before has been read.
+fn counts(client: &mut Client) -> (i64, i64) {
+    let answer = client.get("/count");
+    let (allocations, blocks) = answer.text().split_once(' ').expect("two numbers");
+    (allocations.parse().unwrap(), blocks.parse().unwrap())
+}
+
+/// How many blocks one more idle connection owns, besides its place in the loop's lists: those grow by
+/// doubling, and each growth is one block in the place of another.
+fn blocks_of_an_idle_connection(open: impl Fn(&TestServer) -> Client) -> f64 {
+    const MANY: usize = 200;
+    let server = server();
+    let mut observer = server.connect();
+    // What a first one needs is there before the count: spare buffers, the lists themselves.
+    let first = open(&server);
+    counts(&mut observer);
+    let (_, before) = counts(&mut observer);
+    let all: Vec<Client> = (0..MANY).map(|_| open(&server)).collect();
+    let (_, after) = counts(&mut observer);
+    drop((first, all));
+    (after - before) as f64 / MANY as f64
+}
+
+#[test]
+fn an_idle_websocket_owns_one_block() {
+    let blocks = blocks_of_an_idle_connection(|server| {
+        let mut client = server.websocket("/ws");
+        client.send_text("hello");
+        assert_eq!(client.frame().text(), "hello");
+        client
+    });
+    assert!((0.95..=1.05).contains(&blocks), "{blocks}");
+}
+
+#[test]
+fn an_idle_stream_owns_no_block() {
+    let blocks = blocks_of_an_idle_connection(|server| {
+        let mut client = server.connect();
+        client.send_get("/sse").head();
+        assert_eq!(client.chunk_text(), ": hello\n\n");
+        client
+    });
+    assert!((-0.05..=0.05).contains(&blocks), "{blocks}");
+}
+
+#[test]
+fn a_held_poll_owns_no_block() {
+    let blocks = blocks_of_an_idle_connection(|server| {
+        let mut client = server.connect();
+        // An answer says that its connection has been accepted.
+        client.get("/count");
+        client.send_get("/poll");
+        client
+    });
+    assert!((-0.05..=0.05).contains(&blocks), "{blocks}");
+}
+
+#[test]
+fn an_echo_allocates_once() {
+    const MANY: usize = 200;
+    let server = server();
+    let (mut observer, mut client) = (server.connect(), server.websocket("/ws"));
+    let mut echo = |message: &str| {
+        client.send_text(message);
+        assert_eq!(client.frame().text(), message);
+    };
+    echo("warm");
+    let asking = {
+        let before = counts(&mut observer).0;
+        counts(&mut observer).0 - before
+    };
+    for message in ["small", &"x".repeat(1000)] {
+        echo(message);
+        let before = counts(&mut observer).0;
+        (0..MANY).for_each(|_| echo(message));
+        let allocations = counts(&mut observer).0 - before - asking;
+        assert!(allocations <= MANY as i64, "{allocations} allocations for {MANY} echoes of {} bytes", message.len());
+    }
+}
+
+#[test]
+fn sixteen_echoes_that_come_together_share_one_allocation() {
+    let server = server();
+    let (mut observer, mut client) = (server.connect(), server.websocket("/ws"));
+    let together = common::masked_frame(true, Opcode::Text, b"together").repeat(16);
+    let mut echo = || {
+        client.send(&together);
+        (0..16).for_each(|_| assert_eq!(client.frame().text(), "together"));
+    };
+    (0..10).for_each(|_| echo());
+    let before = counts(&mut observer).0;
+    let asking = counts(&mut observer).0 - before;
+    let before = counts(&mut observer).0;
+    (0..100).for_each(|_| echo());
+    let allocations = counts(&mut observer).0 - before - asking;
+    // A burst may arrive in two pieces.
+    assert!(allocations <= 200, "{allocations} allocations for 100 bursts");
+}
