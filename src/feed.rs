@@ -65,16 +65,18 @@ impl FromStr for Cursor {
 
     fn from_str(text: &str) -> Result<Self, NotACursor> {
         let bytes = text.as_bytes();
-        let in_place = |(at, byte): (usize, &u8)| match at {
-            8 | 13 | 18 | 23 => *byte == b'-',
-            _ => byte.is_ascii_hexdigit(),
-        };
-        if bytes.len() != 36 || !bytes.iter().enumerate().all(in_place) {
+        if bytes.len() != 36 {
             return Err(NotACursor);
         }
-        let digits = text.replace('-', "");
-        let half = |range| u64::from_str_radix(&digits[range], 16).map_err(|_| NotACursor);
-        let (first, second) = (half(0..16)?, half(16..32)?);
+        let mut number: u128 = 0;
+        for (at, byte) in bytes.iter().enumerate() {
+            match (at, char::from(*byte).to_digit(16)) {
+                (8 | 13 | 18 | 23, _) if *byte == b'-' => {}
+                (8 | 13 | 18 | 23, _) | (_, None) => return Err(NotACursor),
+                (_, Some(digit)) => number = number << 4 | u128::from(digit),
+            }
+        }
+        let (first, second) = ((number >> 64) as u64, number as u64);
         if first >> 12 & 0xf != 8 || second >> SEQUENCE_BITS != 0b10 {
             return Err(NotACursor);
         }

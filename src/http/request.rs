@@ -7,7 +7,7 @@ use std::mem::MaybeUninit;
 
 use super::chunked::ChunkError;
 use super::list;
-use super::target::{decode_component, query_pairs};
+use super::target::{decode_component, query_pairs, query_value, split_at_byte};
 use crate::bytes::Parse;
 
 /// How many field lines a request head may have.
@@ -458,10 +458,7 @@ fn split_target(target: &str) -> Option<(&str, &str)> {
         }
         &rest[authority..]
     };
-    Some(match path_and_query.bytes().position(|byte| byte == b'?') {
-        Some(mark) => (&path_and_query[..mark], &path_and_query[mark + 1..]),
-        None => path_and_query.split_at(path_and_query.len()),
-    })
+    Some(split_at_byte(path_and_query, b'?'))
 }
 
 fn split_scheme(target: &str) -> Option<&str> {
@@ -568,7 +565,7 @@ impl Request {
 
     /// The first value of the query parameter `name`.
     pub fn parameter(&self, name: &str) -> Option<Cow<'_, str>> {
-        self.query().find(|(key, _)| key == name).map(|(_, value)| value)
+        query_value(self.text(self.head.query), name)
     }
 
     /// The value of the first field line called `name`, in any case, without the white space around

@@ -34,10 +34,36 @@ pub fn decode_component(text: &str, plus_is_space: bool) -> Option<Cow<'_, str>>
 /// The names and values of a query such as `room=general&limit=5`, decoded. A pair whose
 /// escapes are broken is left out: a request with one has been refused before.
 pub fn query_pairs(query: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
-    query.split('&').filter(|pair| !pair.is_empty()).filter_map(|pair| {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        Some((decode_component(name, true)?, decode_component(value, true)?))
-    })
+    encoded_pairs(query)
+        .filter_map(|(name, value)| Some((decode_component(name, true)?, decode_component(value, true)?)))
+}
+
+/// The first value of `name` in a query. Only this value is decoded.
+pub(super) fn query_value<'a>(query: &'a str, name: &str) -> Option<Cow<'a, str>> {
+    let is_called = |encoded: &str| decode_component(encoded, true).is_some_and(|decoded| decoded == name);
+    encoded_pairs(query).find(|(encoded, _)| is_called(encoded)).and_then(|(_, value)| decode_component(value, true))
+}
+
+fn encoded_pairs(query: &str) -> impl Iterator<Item = (&str, &str)> {
+    let mut rest = query;
+    let pairs = std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let (pair, others) = split_at_byte(rest, b'&');
+        rest = others;
+        Some(pair)
+    });
+    pairs.filter(|pair| !pair.is_empty()).map(|pair| split_at_byte(pair, b'='))
+}
+
+/// What is in front of the first `byte`, which is ASCII, and what is behind it, both parts of `text`. (For texts as short as
+/// these, `str::split_once` takes several times as long.)
+pub(super) fn split_at_byte(text: &str, byte: u8) -> (&str, &str) {
+    match text.bytes().position(|other| other == byte) {
+        Some(at) => (&text[..at], &text[at + 1..]),
+        None => text.split_at(text.len()),
+    }
 }
 
 fn hex_digit(byte: u8) -> Option<u8> {
@@ -65,5 +91,8 @@ mod tests {
     fn a_query_gives_its_pairs_in_order() {
         let pairs: Vec<_> = query_pairs("room=a+b&&flag&x=%3D=").collect();
         assert_eq!(pairs, [("room".into(), "a b".into()), ("flag".into(), "".into()), ("x".into(), "==".into())]);
+        let value = |name| query_value("r%6fom=a+b&&flag&x=1&x=2&bad=%f", name);
+        assert_eq!([value("room"), value("flag"), value("x")], ["a b", "", "1"].map(|text| Some(text.into())));
+        assert_eq!([value("bad"), value("r%6fom"), value("")], [None, None, None]);
     }
 }

@@ -144,10 +144,9 @@ impl Server {
         let json: Rc<str> = message.to_string().into();
         room.feed.publish(json.clone(), json.len());
         let outgoing = Outgoing::new(id, &json);
-        for conn in &room.streams {
-            let Some(hold) = self.holds.get(conn) else { continue };
-            self.event_loop.send(*conn, outgoing.encoded(hold.transport));
-            self.stats.of(hold.transport).messages += 1;
+        for (conn, transport) in &room.streams {
+            self.event_loop.send(*conn, outgoing.encoded(*transport));
+            self.stats.of(*transport).messages += 1;
         }
         let room = room.name.clone();
         self.answer_room_polls(&room);
@@ -155,20 +154,22 @@ impl Server {
     }
 
     /// Answers all polls that wait in a room. All of them stand behind the message before this one,
-    /// so there are only two different contents: for those who miss something, and for those who do
-    /// not.
+    /// so there are only two different answers: for those who miss something, and for those who do
+    /// not. A clone of an answer shares its content.
     fn answer_room_polls(&mut self, name: &Rc<str>) {
         let Some(room) = self.rooms.get_mut(name) else { return };
-        let mut contents: [Option<(Shared, u64)>; 2] = [None, None];
+        let mut answers: [Option<(Response, u64)>; 2] = [None, None];
         for conn in std::mem::take(&mut room.polls) {
             let Some(Purpose::RoomPoll { client, from, .. }) = self.holds.get(&conn).map(|hold| &hold.purpose) else {
                 continue;
             };
             let Some(room) = self.rooms.get(name) else { return };
-            let (content, messages) = contents[usize::from(from.recovered)].get_or_insert_with(|| {
-                (room.batch(*from, NEWS).into_bytes().into(), room.feed.after(from.after).len() as u64)
-            });
-            let (response, messages) = (poll_answer(content.clone()), *messages);
+            let (response, messages) = answers[usize::from(from.recovered)]
+                .get_or_insert_with(|| {
+                    let content = room.batch(*from, NEWS).into_bytes().into();
+                    (poll_answer(content), room.feed.after(from.after).len() as u64)
+                })
+                .clone();
             if let Some(client) = client.as_ref().and_then(|id| self.clients.get_mut(id)) {
                 client.give(name, room.feed.tip());
             }
@@ -235,7 +236,7 @@ impl Server {
             self.event_loop.send(call.conn, Outgoing::new(id, json).encoded(transport));
             self.stats.of(transport).messages += 1;
         }
-        room.streams.insert(call.conn);
+        room.streams.insert(call.conn, transport);
         if let Some(client) = client.as_ref().and_then(|id| self.clients.get_mut(id)) {
             client.held.insert(call.conn);
             // Should it poll after this, it gets again what the stream gives it, and misses

@@ -1,10 +1,11 @@
 //! Rooms: a feed with many readers. And what is remembered of the clients that poll without a
 //! cursor.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use super::message::Transport;
 use super::params::ApiError;
 use crate::event_loop::ConnId;
 use crate::feed::{Cursor, Feed, Replay};
@@ -46,8 +47,8 @@ pub struct Room {
     pub feed: Feed<Rc<str>>,
     /// Held polls: each is answered once.
     pub polls: BTreeSet<ConnId>,
-    /// Streams and WebSockets: each is sent everything.
-    pub streams: BTreeSet<ConnId>,
+    /// Streams and WebSockets: each is sent everything, encoded for its transport.
+    pub streams: BTreeMap<ConnId, Transport>,
     used: Instant,
 }
 
@@ -100,7 +101,7 @@ impl Rooms {
             self.make_way(to)?;
             let feed = Feed::new(random.number(), RETAINED_MESSAGES, RETAINED_BYTES);
             let name: Rc<str> = name.into();
-            let room = Room { name: name.clone(), feed, polls: BTreeSet::new(), streams: BTreeSet::new(), used: now };
+            let room = Room { name: name.clone(), feed, polls: BTreeSet::new(), streams: BTreeMap::new(), used: now };
             self.rooms.insert(name, room);
         }
         let room = self.rooms.get_mut(name).expect("it is there now");
