@@ -20,7 +20,7 @@ pub enum Parse<T> {
     Partial,
 }
 
-/// Bytes encoded once and queued on any number of connections: a clone copies a pointer of 8 bytes.
+/// Bytes encoded once and queued on any number of connections: a clone copies a pointer.
 #[derive(Clone)]
 pub struct Shared(Rc<Encoded>);
 
@@ -38,7 +38,7 @@ impl Shared {
         Shared(Rc::new(Encoded { bytes, unframed }))
     }
 
-    /// The same content without its transfer coding: for a client that knows none.
+    /// The same content without its transfer coding, for an HTTP/1.0 client: a chunk's chunk-data.
     pub fn unframed(&self) -> &[u8] {
         &self.0.bytes[self.0.unframed.clone()]
     }

@@ -33,7 +33,7 @@ use crate::websocket::{self, FrameHeader, Message, Opcode, ProtocolError, Receiv
 
 /// From how many bytes on the payload of a message is moved into the outbox, and not copied behind its
 /// frame header.
-const LARGE: usize = 4096;
+const LARGE: usize = 16 * 1024;
 
 /// What a connection needs to know of the world in order to take its next step.
 #[derive(Debug, Clone)]
@@ -126,7 +126,7 @@ enum State {
     CloseSent(Box<WebSocket>),
     /// What is in the outbox is still to be written, and then writing is shut down.
     Draining,
-    /// Writing is shut down. Outcome is read and dropped, because a socket closed with unread input
+    /// Writing is shut down. Input is read and dropped, because a socket closed with unread input
     /// sends a reset, and a reset destroys what the peer has not read yet (RFC 9112, section 9.6).
     Lingering,
     /// Over.
@@ -157,11 +157,11 @@ impl Backlog {
         self.bytes.extend_from_slice(fresh);
     }
 
-    /// All but the last `left` bytes have been decoded.
+    /// All but the last `left` bytes have been decoded. A few bytes do not keep the memory of many.
     fn leave(&mut self, left: usize) {
         self.consumed = self.bytes.len() - left;
-        if left == 0 {
-            *self = Backlog::default();
+        if left < self.bytes.capacity() / 4 {
+            *self = Backlog { bytes: self.rest().to_vec(), ..Backlog::default() };
         }
     }
 }
@@ -272,15 +272,15 @@ impl Connection {
         !self.outbox.is_empty() || matches!(self.state, State::Draining)
     }
 
-    /// Whether it has nothing to decode, nothing to write, and is not on its way to its end.
-    pub fn is_quiet(&self) -> bool {
+    /// Whether nothing waits here to be decoded or to be written, and it is not on its way to its end.
+    pub fn is_settled(&self) -> bool {
         self.backlog.is_empty() && self.outbox.is_empty() && !self.is_over()
     }
 
-    /// Its turn is over.
-    pub fn rest(&mut self) {
-        if let State::WebSocket(socket) = &mut self.state {
-            socket.receiver.rest();
+    /// Its turn is over, and nobody knows when the next one comes: frees what it kept for more.
+    pub fn end_turn(&mut self) {
+        if let State::WebSocket(socket) | State::CloseSent(socket) = &mut self.state {
+            socket.receiver.release_spare();
         }
     }
 
@@ -698,7 +698,9 @@ impl Connection {
         match &mut self.state {
             State::Idle if count > 0 => self.deadline = Some(context.now + limits.idle_time),
             // While nothing is read because of what waits, reading is the only sign of life.
-            State::WebSocket(socket) if count > 0 && self.outbox.cost() > limits.outbox / 4 => socket.heard = true,
+            State::WebSocket(socket) if count > 0 && self.outbox.cost() + count > limits.outbox / 4 => {
+                socket.heard = true
+            }
             State::Draining if self.outbox.is_empty() => {
                 self.state = State::Lingering;
                 self.deadline = Some(context.now + limits.closing_time);

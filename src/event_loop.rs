@@ -5,12 +5,14 @@
 //! One round of the loop: sleep until a socket is ready or a timer is due; give each connection
 //! that is ready one turn, in which at most one buffer is read and decoded; flush what the program
 //! has queued; sleep again. Nothing is written inside [`send`](EventLoop::send), so a burst to one
-//! peer is one `writev`, and 16 pipelined messages cost one read and one write.
+//! peer is one `writev`, and 16 pipelined messages cost one read and one write. Only much is written
+//! sooner: what would not fit into an outbox, and what would not stay in the processor's cache.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
 use std::mem;
 use std::net::{Shutdown, SocketAddr, ToSocketAddrs};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -47,8 +49,10 @@ const WRITES_PER_TURN: usize = 16;
 /// all have had theirs: by then the bytes would have left the processor's cache.
 const WARM: usize = 32 * 1024;
 
-/// How many bytes of emptied buffers are kept.
+/// How many bytes of emptied buffers are kept, and of what sizes. Small ones would not do for the next
+/// answer; large ones would wait with it, beyond the limit of its outbox, if its peer is slow.
 const SPARE_BYTES: usize = 4 * 1024 * 1024;
+const SPARE_SIZES: RangeInclusive<usize> = 256..=64 * 1024;
 
 /// How long accepting pauses when the system has no file descriptor or memory left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -153,15 +157,15 @@ impl Peer {
         }
     }
 
-    /// Whether nothing is to be done for it until mio says so: all is read, decoded and written, and
-    /// its deadline has not come nearer.
-    fn is_quiet(&self) -> bool {
-        !self.readable && self.end == End::Open && self.connection.is_quiet()
+    /// Whether nothing is to be done for it until mio says so: all is read, decoded and written. An end
+    /// that is known may have to be told.
+    fn is_settled(&self) -> bool {
+        !self.readable && self.end == End::Open && self.connection.is_settled()
     }
 
-    /// Whether there is input, and it was quiet before.
+    /// Whether there is input, and nothing else to be done.
     fn has_only_input(&self) -> bool {
-        self.readable && !self.has_turn && self.end == End::Open && self.connection.is_quiet()
+        self.readable && !self.has_turn && self.end == End::Open && self.connection.is_settled()
     }
 
     /// Whether the connection is to be told that its peer has shut down: when everything before
@@ -196,17 +200,20 @@ struct Spares {
 }
 
 impl Spares {
-    fn lend(&mut self, outbox: &mut Outbox) {
-        if outbox.is_empty()
+    /// For what a connection encodes next, if it will.
+    fn lend(&mut self, connection: &mut Connection) {
+        if connection.is_in_use()
+            && connection.outbox().is_empty()
             && let Some(buffer) = self.buffers.pop()
         {
             self.bytes -= buffer.capacity();
-            outbox.lend(buffer);
+            connection.outbox_mut().lend(buffer);
         }
     }
 
     fn take_back(&mut self, outbox: &mut Outbox) {
         if let Some(buffer) = outbox.reclaim()
+            && SPARE_SIZES.contains(&buffer.capacity())
             && self.bytes + buffer.capacity() <= SPARE_BYTES
         {
             self.bytes += buffer.capacity();
@@ -418,7 +425,7 @@ impl EventLoop {
     pub fn respond(&mut self, to: ConnId, response: Response) {
         self.log_status(to, response.status());
         self.act(to, 0, |connection, context, spares| {
-            spares.lend(connection.outbox_mut());
+            spares.lend(connection);
             connection.respond(&response, context);
             None
         });
@@ -431,12 +438,13 @@ impl EventLoop {
     pub fn begin(&mut self, to: ConnId, head: Response) {
         self.log_status(to, head.status());
         self.act(to, 0, |connection, context, spares| {
-            spares.lend(connection.outbox_mut());
+            spares.lend(connection);
             connection.begin(&head, context)
         });
     }
 
-    /// Queues encoded bytes on a stream or a WebSocket. The bytes are shared, not copied. If they
+    /// Queues encoded bytes on a stream or a WebSocket. The bytes are shared; they are copied only where
+    /// they are few and others wait already. If they
     /// do not fit into the peer's outbox, the stream ends here and [`Event::Closed`] says so.
     pub fn send(&mut self, to: ConnId, bytes: &Shared) {
         self.act(to, bytes.len(), |connection, context, _| connection.send(bytes, context));
@@ -446,7 +454,7 @@ impl EventLoop {
     /// What goes to many is framed once and [sent](Self::send).
     pub fn send_message(&mut self, to: ConnId, message: Message) {
         self.act(to, message.as_bytes().len(), |connection, context, spares| {
-            spares.lend(connection.outbox_mut());
+            spares.lend(connection);
             connection.send_message(message, context)
         });
     }
@@ -488,11 +496,16 @@ impl EventLoop {
         }
         let was_held = peer.connection.is_in_use();
         let outcome = action(&mut peer.connection, context, &mut self.spares);
-        if self.log.is_some() && was_held && !peer.connection.is_in_use() && outcome.is_none() {
+        let has_ended = was_held && !peer.connection.is_in_use() && outcome.is_none();
+        // A connection whose turn it is is settled at the end of its turn.
+        let in_turn = self.turn.as_ref().is_some_and(|turn| turn.key == to.key);
+        if !in_turn {
+            peer.connection.end_turn();
+        }
+        if has_ended && self.log.is_some() {
             self.log_end(to.key);
         }
-        // A connection whose turn it is is settled at the end of its turn.
-        if outcome.is_some() || self.turn.as_ref().is_none_or(|turn| turn.key != to.key) {
+        if !in_turn || outcome.is_some() {
             self.after(to.key, outcome);
         }
     }
@@ -769,7 +782,7 @@ impl EventLoop {
             Some(outcome) => self.report(key, outcome),
             None => {
                 self.turn = None;
-                peer.connection.rest();
+                peer.connection.end_turn();
                 let mut outcome = self.end_input(key);
                 if outcome.is_none()
                     && let Some(peer) = self.peers.get_mut(key)
@@ -827,7 +840,8 @@ impl EventLoop {
             if let Some(peer) = self.peers.get_mut(key) {
                 peer.is_unflushed = false;
                 let outcome = write_outbox(peer, &self.world, &mut self.spares);
-                if outcome.is_some() || !peer.is_quiet() {
+                // A write only moves the deadline of a settled connection away.
+                if outcome.is_some() || !peer.is_settled() {
                     self.after(key, outcome);
                 }
             }
@@ -926,7 +940,6 @@ fn write_outbox(peer: &mut Peer, context: &Context, spares: &mut Spares) -> Opti
     let mut count = 0;
     for _ in 0..WRITES_PER_TURN {
         if peer.connection.outbox().is_empty() {
-            spares.take_back(peer.connection.outbox_mut());
             break;
         }
         match peer.connection.outbox_mut().write_to(&mut peer.stream) {
@@ -939,6 +952,7 @@ fn write_outbox(peer: &mut Peer, context: &Context, spares: &mut Spares) -> Opti
             Err(_) => return peer.connection.lose(),
         }
     }
+    spares.take_back(peer.connection.outbox_mut());
     // A connection that drains may have had nothing to write.
     if peer.connection.wrote(count, context) { shut_down_writing(peer) } else { None }
 }

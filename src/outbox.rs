@@ -39,7 +39,7 @@ impl Piece {
 
 /// The pieces behind the first.
 #[derive(Debug, Default)]
-struct Rest(VecDeque<Piece>);
+struct Behind(VecDeque<Piece>);
 
 /// The outgoing queue of one connection.
 ///
@@ -48,7 +48,7 @@ struct Rest(VecDeque<Piece>);
 #[derive(Debug)]
 pub struct Outbox {
     first: Piece,
-    rest: Option<Box<Rest>>,
+    behind: Option<Box<Behind>>,
     /// How much of the first piece has been written.
     written: usize,
     /// How many bytes wait.
@@ -59,7 +59,7 @@ pub struct Outbox {
 
 impl Default for Outbox {
     fn default() -> Self {
-        Outbox { first: Piece::NONE, rest: None, written: 0, length: 0, total: 0 }
+        Outbox { first: Piece::NONE, behind: None, written: 0, length: 0, total: 0 }
     }
 }
 
@@ -79,10 +79,10 @@ impl Outbox {
         self.total
     }
 
-    /// What the queue costs in memory: its bytes, and the pieces that hold them. A limit on bytes
-    /// alone would let a peer pay with a thousand tiny pieces.
+    /// What the queue costs in memory: its bytes, and the places of all pieces but the first, which is
+    /// always there. A limit on bytes alone would let a peer pay with a thousand tiny pieces.
     pub fn cost(&self) -> usize {
-        self.length + self.rest.as_ref().map_or(0, |rest| rest.0.len() * size_of::<Piece>())
+        self.length + self.behind.as_ref().map_or(0, |behind| behind.0.len() * size_of::<Piece>())
     }
 
     /// Queues bytes that other peers are sent too: by reference, unless they are so few that a
@@ -96,7 +96,7 @@ impl Outbox {
         } else if bytes.len() <= SMALL {
             return self.push_own(|out| out.extend_from_slice(bytes));
         } else {
-            self.rest().push_back(Piece::Shared(bytes.clone()));
+            self.behind().push_back(Piece::Shared(bytes.clone()));
         }
         self.count(bytes.len());
     }
@@ -116,26 +116,26 @@ impl Outbox {
         if self.is_empty() {
             self.first = Piece::Own(bytes);
         } else {
-            self.rest().push_back(Piece::Own(bytes));
+            self.behind().push_back(Piece::Own(bytes));
         }
         self.count(length);
     }
 
     /// The piece that bytes of this peer's own are appended to: the last one, or a new one.
     fn own_piece(&mut self) -> &mut Vec<u8> {
-        let has_room = |piece: &Piece| matches!(piece, Piece::Own(bytes) if bytes.len() < PIECE);
-        let last = self.rest.as_ref().and_then(|rest| rest.0.back()).unwrap_or(&self.first);
-        if !has_room(last) {
-            self.rest().push_back(Piece::NONE);
+        let last = self.behind.as_ref().and_then(|behind| behind.0.back()).unwrap_or(&self.first);
+        if !matches!(last, Piece::Own(bytes) if bytes.len() < PIECE) {
+            self.behind().push_back(Piece::NONE);
         }
-        match self.rest.as_mut().and_then(|rest| rest.0.back_mut()).unwrap_or(&mut self.first) {
+        // Looked up again, because a borrow cannot be returned from one branch only.
+        match self.behind.as_mut().and_then(|behind| behind.0.back_mut()).unwrap_or(&mut self.first) {
             Piece::Own(bytes) => bytes,
-            Piece::Shared(_) => unreachable!("the last piece has been made an own one"),
+            Piece::Shared(_) => unreachable!("a piece that is not an own one has just got one behind it"),
         }
     }
 
-    fn rest(&mut self) -> &mut VecDeque<Piece> {
-        &mut self.rest.get_or_insert_default().0
+    fn behind(&mut self) -> &mut VecDeque<Piece> {
+        &mut self.behind.get_or_insert_default().0
     }
 
     fn count(&mut self, more: usize) {
@@ -170,13 +170,13 @@ impl Outbox {
     /// What `sink` says, `WouldBlock` among it.
     pub fn write_to(&mut self, sink: &mut impl Write) -> io::Result<usize> {
         let first = &self.first.bytes()[self.written..];
-        let written = match &self.rest {
+        let written = match &self.behind {
             None => sink.write(first)?,
-            Some(rest) => {
+            Some(behind) => {
                 let mut slices = [IoSlice::new(first); PIECES_PER_WRITE];
-                let rest = rest.0.iter().take(PIECES_PER_WRITE - 1);
-                let count = 1 + rest.len();
-                for (slice, piece) in slices[1..].iter_mut().zip(rest) {
+                let behind = behind.0.iter().take(PIECES_PER_WRITE - 1);
+                let count = 1 + behind.len();
+                for (slice, piece) in slices[1..].iter_mut().zip(behind) {
                     *slice = IoSlice::new(piece.bytes());
                 }
                 sink.write_vectored(&slices[..count])?
@@ -190,13 +190,13 @@ impl Outbox {
         self.length -= written;
         self.written += written;
         while self.written >= self.first.bytes().len()
-            && let Some(next) = self.rest.as_mut().and_then(|rest| rest.0.pop_front())
+            && let Some(next) = self.behind.as_mut().and_then(|behind| behind.0.pop_front())
         {
             self.written -= self.first.bytes().len();
             self.first = next;
         }
-        if self.rest.as_ref().is_some_and(|rest| rest.0.is_empty()) {
-            self.rest = None;
+        if self.behind.as_ref().is_some_and(|behind| behind.0.is_empty()) {
+            self.behind = None;
         }
         if self.length == 0 {
             self.written = 0;
@@ -263,10 +263,10 @@ mod tests {
         outbox.push(&shared);
         assert!(matches!(&outbox.first, Piece::Shared(bytes) if bytes.as_ptr() == shared.as_ptr()));
         outbox.push(&shared);
-        let pieces: Vec<&Piece> = outbox.rest.iter().flat_map(|rest| &rest.0).collect();
+        let pieces: Vec<&Piece> = outbox.behind.iter().flat_map(|behind| &behind.0).collect();
         assert!(matches!(pieces[..], [Piece::Own(copy)] if copy == b"few"), "{pieces:?}");
         outbox.push(&Shared::from(vec![0; SMALL + 1]));
-        assert!(matches!(outbox.rest.unwrap().0.back(), Some(Piece::Shared(_))));
+        assert!(matches!(outbox.behind.unwrap().0.back(), Some(Piece::Shared(_))));
     }
 
     #[test]
@@ -302,7 +302,7 @@ mod tests {
             outbox.push_own(|out| out.extend_from_slice(&[b'x'; 1000]));
             outbox.write_to(&mut sink).unwrap();
             sink.taken.clear();
-            let rest = outbox.rest.iter().flat_map(|rest| &rest.0);
+            let rest = outbox.behind.iter().flat_map(|behind| &behind.0);
             let held: usize = rest.chain([&outbox.first]).map(|piece| piece.bytes().len()).sum();
             assert!(held <= PIECE + 2000, "{held}");
         }

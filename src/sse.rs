@@ -113,8 +113,8 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Reads `input` and returns the events that it completes. What is left is kept. A line
-    /// may grow without bound: the caller limits how much it reads.
+    /// Reads `input` and returns the events that it completes. What is left is kept, and so is the
+    /// memory of the longest line. A line may grow without bound: the caller limits how much it reads.
     pub fn read(&mut self, mut input: &[u8]) -> Vec<Event> {
         let mut events = Vec::new();
         while let Some(&first) = input.first() {

@@ -8,7 +8,7 @@ use std::cell::Cell;
 
 use common::{Client, TestServer};
 use overwire::http::Response;
-use overwire::websocket::Opcode;
+use overwire::websocket::{Message, Opcode};
 use overwire::{Event, Limits, http, sse, websocket};
 
 struct Counting;
@@ -44,15 +44,24 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Echoes on `/ws`, streams on `/sse`, holds on `/poll`, answers at `/count` with the counts so far:
+/// Echoes on `/ws`, and `/tell` sends something to the newest of these; streams on `/sse`, holds on `/poll`, answers at `/count` with the counts so far:
 /// allocations, and blocks that have not been freed.
 fn server() -> TestServer {
     TestServer::of_loop(Limits::default(), |mut server| {
         COUNTS.set(Some((0, 0)));
+        let mut newest = None;
         loop {
             match server.next_event()? {
                 Event::Request(conn, request) => match &*request.path() {
-                    "/ws" => server.begin(conn, websocket::accept(&request, &[]).expect("a handshake")),
+                    "/ws" => {
+                        server.begin(conn, websocket::accept(&request, &[]).expect("a handshake"));
+                        newest = Some(conn);
+                    }
+                    "/tell" => {
+                        let length = request.parameter("length").expect("a length").parse().expect("a number");
+                        server.send_message(newest.expect("a WebSocket"), Message::Text("x".repeat(length)));
+                        server.respond(conn, Response::new(204));
+                    }
                     "/sse" => {
                         server.begin(conn, sse::stream_head());
                         server.send(conn, &http::chunk(&sse::comment("hello")));
@@ -103,6 +112,20 @@ fn an_idle_websocket_owns_one_block() {
         client
     });
     assert!((0.95..=1.05).contains(&blocks), "{blocks}");
+}
+
+/// Sent when it is not the turn of its connection: nothing of it may stay there.
+#[test]
+fn a_websocket_that_was_told_something_owns_one_block() {
+    for length in [10, 3000, 100_000] {
+        let blocks = blocks_of_an_idle_connection(|server| {
+            let mut client = server.websocket("/ws");
+            assert_eq!(server.get(&format!("/tell?length={length}")).status, 204);
+            assert_eq!(client.frame().payload.len(), length);
+            client
+        });
+        assert!((0.95..=1.05).contains(&blocks), "{blocks} after a message of {length} bytes");
+    }
 }
 
 #[test]

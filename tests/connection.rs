@@ -203,6 +203,19 @@ fn an_empty_outbox_takes_one_item_of_any_size() {
 }
 
 #[test]
+fn reading_what_waited_is_a_sign_of_life() {
+    let mut bench = Bench::with(|limits| limits.outbox = 1000);
+    bench.open_websocket();
+    assert!(bench.act(|connection, context| connection.send(&Shared::from(vec![b'x'; 900]), context)).is_none());
+    assert!(bench.wait(20).is_none(), "it is pinged");
+    // All of it at once: nothing waits behind it any more.
+    let (written, _) = bench.written();
+    assert!(written.ends_with("\u{fffd}\0"), "the ping is the last: {written:?}");
+    assert!(bench.wait(20).is_none(), "and pinged again");
+    assert!(matches!(bench.wait(20), Some(Outcome::Closed)), "it has been silent since");
+}
+
+#[test]
 fn pings_are_not_answered_without_bound() {
     let mut bench = Bench::with(|limits| limits.outbox = 1000);
     bench.open_websocket();

@@ -72,6 +72,9 @@ struct Frame {
     arrived: u64,
 }
 
+/// The largest buffer that is kept for the next message, in bytes.
+const LARGEST_SPARE: usize = 4096;
+
 /// Turns the bytes that a peer sends on an open WebSocket into messages and control frames.
 ///
 /// It allocates by what has arrived, never by the length that a header claims. Text is checked as
@@ -97,16 +100,18 @@ impl Receiver {
         Receiver { peer, opcode: None, payload: Vec::new(), checked: 0, control: Vec::new(), frame: None }
     }
 
-    /// Hands back the memory of a message.
+    /// Keeps the memory of a small message for the next one, until
+    /// [`release_spare`](Self::release_spare): messages that come together need one block between
+    /// them.
     pub fn reuse(&mut self, mut buffer: Vec<u8>) {
-        if self.payload.capacity() == 0 {
+        if self.payload.capacity() == 0 && buffer.capacity() <= LARGEST_SPARE {
             buffer.clear();
             self.payload = buffer;
         }
     }
 
-    /// Frees memory.
-    pub fn rest(&mut self) {
+    /// Frees the memory that was kept.
+    pub fn release_spare(&mut self) {
         if self.payload.is_empty() {
             self.payload = Vec::new();
         }
@@ -177,9 +182,11 @@ impl Receiver {
         let taken = input.len().min(usize::try_from(left).unwrap_or(usize::MAX));
         let target = if header.opcode.is_control() { &mut self.control } else { &mut self.payload };
         let start = target.len();
-        // Room for all of the frame, but never for more than twice of what has arrived.
-        let all = usize::try_from(left).unwrap_or(usize::MAX);
-        target.reserve_exact(all.min(start + 2 * taken));
+        // Room for all of a message's last frame, but never for more than twice of what has arrived.
+        let (all, twice) = (usize::try_from(left).unwrap_or(usize::MAX), start + 2 * taken);
+        if header.fin || all > twice {
+            target.reserve_exact(all.min(twice));
+        }
         target.extend_from_slice(&input[..taken]);
         if let Some(key) = header.masking_key {
             mask(&mut target[start..], key, (*arrived % 4) as usize);
@@ -224,6 +231,7 @@ impl Receiver {
 }
 
 fn whole_message(header: &FrameHeader, bytes: &[u8], mut payload: Vec<u8>) -> Result<Message, ProtocolError> {
+    // The program may keep the message for long: a short one shall not hold the memory of a long one.
     if payload.capacity() > 4 * bytes.len() {
         payload = Vec::new();
     }
@@ -406,6 +414,26 @@ mod tests {
         assert_eq!(receive(&[&first[..], second].concat()), Err(ProtocolError::MessageTooLong(1000)));
         let claims_much = [0x82, 0xff, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0];
         assert_eq!(receive(&claims_much), Err(ProtocolError::MessageTooLong(1000)));
+    }
+
+    #[test]
+    fn memory_grows_by_what_has_arrived_and_not_with_each_fragment() {
+        let mut receiver = Receiver::new(Role::Client);
+        let mut growths = 0;
+        for number in 0..10_000 {
+            let opcode = if number == 0 { Opcode::Binary } else { Opcode::Continuation };
+            let before = receiver.payload.capacity();
+            receiver.receive(&frame(false, opcode, b"x"), 1 << 20).unwrap();
+            growths += usize::from(receiver.payload.capacity() != before);
+        }
+        assert!(growths <= 20 && receiver.payload.capacity() <= 20_000, "{growths}, {}", receiver.payload.capacity());
+
+        let mut receiver = Receiver::new(Role::Client);
+        let large = frame(true, Opcode::Binary, &[0; 100_000]);
+        receiver.receive(&large[..1000], 1 << 20).unwrap();
+        assert!(receiver.payload.capacity() <= 2000, "{}", receiver.payload.capacity());
+        receiver.receive(&large[1000..90_000], 1 << 20).unwrap();
+        assert_eq!(receiver.payload.capacity(), 100_000, "all of it, and no more");
     }
 
     #[test]
