@@ -168,6 +168,18 @@ impl Peer {
         self.readable && !self.has_turn && self.end == End::Open && self.connection.is_settled()
     }
 
+    /// Whether there is something to write that nobody knows of yet.
+    fn wants_flush(&self) -> bool {
+        !self.is_unflushed && self.writable && self.connection.wants_output()
+    }
+
+    /// Whether there is something to read, to decode, or to tell.
+    fn wants_turn(&self, limits: &Limits) -> bool {
+        (self.readable && self.connection.wants_input(limits))
+            || self.connection.can_decode(limits)
+            || self.end_is_due(limits)
+    }
+
     /// Whether the connection is to be told that its peer has shut down: when everything before
     /// that has been decoded, or when the program holds its request or stream, for then the peer
     /// has hung up.
@@ -202,12 +214,10 @@ struct Spares {
 impl Spares {
     /// For what a connection encodes next, if it will.
     fn lend(&mut self, connection: &mut Connection) {
-        if connection.is_in_use()
-            && connection.outbox().is_empty()
-            && let Some(buffer) = self.buffers.pop()
-        {
-            self.bytes -= buffer.capacity();
-            connection.outbox_mut().lend(buffer);
+        if connection.is_in_use() && connection.outbox().is_empty() {
+            let buffer = self.buffers.pop();
+            self.bytes -= buffer.as_ref().map_or(0, Vec::capacity);
+            connection.outbox_mut().lend(buffer.unwrap_or_else(|| Vec::with_capacity(*SPARE_SIZES.start())));
         }
     }
 
@@ -457,6 +467,12 @@ impl EventLoop {
             spares.lend(connection);
             connection.send_message(message, context)
         });
+        // It keeps the message's memory for the next one, of which there is none outside of its turn.
+        if !self.has_turn(to.key)
+            && let Some(peer) = self.peers.get_mut(to.key)
+        {
+            peer.connection.end_turn();
+        }
     }
 
     /// Ends a stream with its last-chunk, or a WebSocket with a closing handshake and status code
@@ -494,20 +510,31 @@ impl EventLoop {
                 return self.after(to.key, lost);
             }
         }
-        let was_held = peer.connection.is_in_use();
+        let (was_in_use, deadline) = (peer.connection.is_in_use(), peer.connection.deadline());
         let outcome = action(&mut peer.connection, context, &mut self.spares);
-        let has_ended = was_held && !peer.connection.is_in_use() && outcome.is_none();
-        // A connection whose turn it is is settled at the end of its turn.
-        let in_turn = self.turn.as_ref().is_some_and(|turn| turn.key == to.key);
-        if !in_turn {
-            peer.connection.end_turn();
+        let is_in_use = peer.connection.is_in_use();
+        // What one more message on a stream changes is its outbox, and nothing else.
+        if outcome.is_none() && is_in_use && deadline == peer.connection.deadline() && !peer.wants_turn(&context.limits)
+        {
+            if peer.wants_flush() {
+                peer.is_unflushed = true;
+                self.unflushed.push(to.key);
+            }
+            return;
         }
-        if has_ended && self.log.is_some() {
+        if was_in_use && !is_in_use && outcome.is_none() {
             self.log_end(to.key);
         }
-        if !in_turn || outcome.is_some() {
-            self.after(to.key, outcome);
+        // A connection whose turn it is is settled at the end of its turn.
+        match outcome {
+            None if self.has_turn(to.key) => {}
+            None => self.settle(to.key),
+            outcome => self.after(to.key, outcome),
         }
+    }
+
+    fn has_turn(&self, key: Key) -> bool {
+        self.turn.as_ref().is_some_and(|turn| turn.key == key)
     }
 
     /// How many bytes a connection has moved since it was accepted. Still answered while its
@@ -869,9 +896,7 @@ impl EventLoop {
             self.closed.push(key);
             return;
         }
-        let has_input = (peer.readable && connection.wants_input(limits)) || connection.can_decode(limits);
-        let in_turn = self.turn.as_ref().is_some_and(|turn| turn.key == key);
-        if (has_input || peer.end_is_due(limits)) && !peer.has_turn && !in_turn {
+        if !peer.has_turn && peer.wants_turn(limits) && self.turn.as_ref().is_none_or(|turn| turn.key != key) {
             peer.has_turn = true;
             // Those who have hung up come first: what others send now is not for them any more.
             match peer.end {
@@ -879,7 +904,7 @@ impl EventLoop {
                 _ => self.turns.push_back(key),
             }
         }
-        if connection.wants_output() && peer.writable && !peer.is_unflushed {
+        if peer.wants_flush() {
             peer.is_unflushed = true;
             self.unflushed.push(key);
         }
