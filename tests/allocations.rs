@@ -13,30 +13,41 @@ use overwire::{Event, Limits, http, sse, websocket};
 
 struct Counting;
 
-thread_local! {
-    /// How many allocations this thread has made since it asked for them to be counted, and how many
-    /// more blocks there are than then.
-    static COUNTS: Cell<Option<(i64, i64)>> = const { Cell::new(None) };
+/// What a thread has done since it asked to be counted.
+#[derive(Clone, Copy, Default)]
+struct Counts {
+    allocations: i64,
+    /// How many more blocks there are than then, and bytes in them.
+    blocks: i64,
+    bytes: i64,
 }
 
-fn note(allocations: i64, blocks: i64) {
-    COUNTS.set(COUNTS.get().map(|counts| (counts.0 + allocations, counts.1 + blocks)));
+thread_local! {
+    static COUNTS: Cell<Option<Counts>> = const { Cell::new(None) };
+}
+
+fn note(allocations: i64, blocks: i64, bytes: i64) {
+    COUNTS.set(COUNTS.get().map(|counts| Counts {
+        allocations: counts.allocations + allocations,
+        blocks: counts.blocks + blocks,
+        bytes: counts.bytes + bytes,
+    }));
 }
 
 // SAFETY: everything is passed on to the system's allocator as it came.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        note(1, 1);
+        note(1, 1, layout.size() as i64);
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        note(0, -1);
+        note(0, -1, -(layout.size() as i64));
         unsafe { System.dealloc(block, layout) }
     }
 
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        note(1, 0);
+        note(1, 0, size as i64 - layout.size() as i64);
         unsafe { System.realloc(block, layout, size) }
     }
 }
@@ -44,12 +55,15 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Echoes on `/ws`, and `/tell` sends something to the newest of these; streams on `/sse`, holds on `/poll`, answers at `/count` with the counts so far:
-/// allocations, and blocks that have not been freed.
+/// How many bytes `/shout` sends to everyone.
+const SHOUT: usize = 100_000;
+
+/// Echoes on `/ws`, and `/tell` sends something to the newest of these; streams on `/sse`, and `/shout`
+/// sends something to all of these; holds on `/poll`; answers at `/count` with the counts so far.
 fn server() -> TestServer {
     TestServer::of_loop(Limits::default(), |mut server| {
-        COUNTS.set(Some((0, 0)));
-        let mut newest = None;
+        COUNTS.set(Some(Counts::default()));
+        let (mut newest, mut streams) = (None, Vec::new());
         loop {
             match server.next_event()? {
                 Event::Request(conn, request) => match &*request.path() {
@@ -65,11 +79,17 @@ fn server() -> TestServer {
                     "/sse" => {
                         server.begin(conn, sse::stream_head());
                         server.send(conn, &http::chunk(&sse::comment("hello")));
+                        streams.push(conn);
+                    }
+                    "/shout" => {
+                        let chunk = http::chunk(&vec![b'x'; SHOUT]);
+                        streams.iter().for_each(|stream| server.send(*stream, &chunk));
+                        server.respond(conn, Response::new(204));
                     }
                     "/poll" => {}
                     _ => {
-                        let (allocations, blocks) = COUNTS.get().expect("this thread is counted");
-                        server.respond(conn, Response::text(200, format!("{allocations} {blocks}")));
+                        let Counts { allocations, blocks, bytes } = COUNTS.get().expect("this thread is counted");
+                        server.respond(conn, Response::text(200, format!("{allocations} {blocks} {bytes}")));
                     }
                 },
                 Event::Message(conn, message) => server.send_message(conn, message),
@@ -81,10 +101,10 @@ fn server() -> TestServer {
 }
 
 /// The counts, asked for on a connection that is there already. Whatever came before has been read.
-fn counts(client: &mut Client) -> (i64, i64) {
+fn counts(client: &mut Client) -> Counts {
     let answer = client.get("/count");
-    let (allocations, blocks) = answer.text().split_once(' ').expect("two numbers");
-    (allocations.parse().unwrap(), blocks.parse().unwrap())
+    let numbers: Vec<i64> = answer.text().split(' ').map(|number| number.parse().unwrap()).collect();
+    Counts { allocations: numbers[0], blocks: numbers[1], bytes: numbers[2] }
 }
 
 /// How many blocks one more idle connection owns, besides its place in the loop's lists: those grow by
@@ -96,9 +116,9 @@ fn blocks_of_an_idle_connection(open: impl Fn(&TestServer) -> Client) -> f64 {
     // What a first one needs is there before the count: spare buffers, the lists themselves.
     let first = open(&server);
     counts(&mut observer);
-    let (_, before) = counts(&mut observer);
+    let before = counts(&mut observer).blocks;
     let all: Vec<Client> = (0..MANY).map(|_| open(&server)).collect();
-    let (_, after) = counts(&mut observer);
+    let after = counts(&mut observer).blocks;
     drop((first, all));
     (after - before) as f64 / MANY as f64
 }
@@ -162,14 +182,14 @@ fn an_echo_allocates_once() {
     };
     echo("warm");
     let asking = {
-        let before = counts(&mut observer).0;
-        counts(&mut observer).0 - before
+        let before = counts(&mut observer).allocations;
+        counts(&mut observer).allocations - before
     };
     for message in ["small", &"x".repeat(1000)] {
         echo(message);
-        let before = counts(&mut observer).0;
+        let before = counts(&mut observer).allocations;
         (0..MANY).for_each(|_| echo(message));
-        let allocations = counts(&mut observer).0 - before - asking;
+        let allocations = counts(&mut observer).allocations - before - asking;
         assert!(allocations <= MANY as i64, "{allocations} allocations for {MANY} echoes of {} bytes", message.len());
     }
 }
@@ -184,11 +204,27 @@ fn sixteen_echoes_that_come_together_share_one_allocation() {
         (0..16).for_each(|_| assert_eq!(client.frame().text(), "together"));
     };
     (0..10).for_each(|_| echo());
-    let before = counts(&mut observer).0;
-    let asking = counts(&mut observer).0 - before;
-    let before = counts(&mut observer).0;
+    let before = counts(&mut observer).allocations;
+    let asking = counts(&mut observer).allocations - before;
+    let before = counts(&mut observer).allocations;
     (0..100).for_each(|_| echo());
-    let allocations = counts(&mut observer).0 - before - asking;
+    let allocations = counts(&mut observer).allocations - before - asking;
     // A burst may arrive in two pieces.
     assert!(allocations <= 200, "{allocations} allocations for 100 bursts");
+}
+
+#[test]
+fn what_waits_for_many_is_there_once() {
+    const MESSAGES: usize = 60;
+    let server = server();
+    let mut observer = server.connect();
+    // They never read: what their sockets do not take waits in the server, up to a limit.
+    let mut deaf: Vec<Client> = (0..20).map(|_| server.connect()).collect();
+    deaf.iter_mut().for_each(|client| drop(client.send_get("/sse").head()));
+    let before = counts(&mut observer).bytes;
+    for _ in 0..MESSAGES {
+        assert_eq!(observer.get("/shout").status, 204);
+        let more = counts(&mut observer).bytes - before;
+        assert!(more <= (MESSAGES * SHOUT + SHOUT) as i64, "{more} bytes for 20 receivers");
+    }
 }

@@ -74,6 +74,8 @@ pub enum Delimiter {
 #[derive(Debug, Clone)]
 pub struct Response {
     status: u16,
+    /// Empty if there is no such field.
+    content_type: &'static str,
     fields: Vec<u8>,
     content: Content,
 }
@@ -81,7 +83,7 @@ pub struct Response {
 impl Response {
     /// A response without fields or content.
     pub fn new(status: u16) -> Self {
-        Response { status, fields: Vec::new(), content: Content::Static(&[]) }
+        Response { status, content_type: "", fields: Vec::new(), content: Content::Static(&[]) }
     }
 
     /// A response of plain text.
@@ -116,8 +118,8 @@ impl Response {
     }
 
     /// Sets the content and its type.
-    pub fn with_content(self, content_type: &str, content: impl Into<Content>) -> Self {
-        Response { content: content.into(), ..self.with_field("Content-Type", content_type) }
+    pub fn with_content(self, content_type: &'static str, content: impl Into<Content>) -> Self {
+        Response { content_type, content: content.into(), ..self }
     }
 
     /// The status code.
@@ -169,6 +171,9 @@ impl Response {
             Delimiter::Length(length) => line("Content-Length: ", digits(length as u64, &mut decimal)),
             Delimiter::LastChunk => line("Transfer-Encoding: ", b"chunked"),
             Delimiter::Close | Delimiter::NoContent => {}
+        }
+        if !self.content_type.is_empty() {
+            line("Content-Type: ", self.content_type.as_bytes());
         }
         out.extend_from_slice(&self.fields);
         out.extend_from_slice(b"\r\n");

@@ -31,7 +31,7 @@ pub enum Scenario {
     Polls { held: usize },
     /// A connection is opened, asks one question, and is closed.
     Connect,
-    /// A WebSocket on which nothing happens for so many milliseconds.
+    /// A WebSocket on which nothing happens for so many seconds.
     Silence,
 }
 
@@ -167,7 +167,7 @@ impl Load {
             Scenario::Polls { .. } => (0..units).map(|_| self.answer_polls()).collect(),
             Scenario::Connect => (0..units).map(|_| self.connect()).collect(),
             Scenario::Silence => {
-                std::thread::sleep(Duration::from_millis(units));
+                std::thread::sleep(Duration::from_secs(units));
                 Ok(Vec::new())
             }
         }

@@ -8,11 +8,13 @@
 //! peer is one `writev`, and 16 pipelined messages cost one read and one write. Only much is written
 //! sooner: what would not fit into an outbox, and what would not stay in the processor's cache.
 
+mod peer;
+mod spares;
+
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
 use std::mem;
-use std::net::{Shutdown, SocketAddr, ToSocketAddrs};
-use std::ops::RangeInclusive;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -20,12 +22,13 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use mio::net::{TcpListener, TcpStream, UnixStream};
 use mio::{Events, Interest, Poll, Token, Waker};
 
+use self::peer::{End, Peer};
+use self::spares::Spares;
 use crate::access_log::{AccessLog, Entry};
 use crate::bytes::Shared;
 use crate::connection::{Connection, Context, Outcome, Traffic};
 use crate::http::{Request, Response, format_date};
 use crate::limits::Limits;
-use crate::outbox::Outbox;
 use crate::signals;
 use crate::slab::{Key, Slab};
 use crate::timers::Timers;
@@ -41,18 +44,12 @@ const READ_BUFFER: usize = 256 * 1024;
 /// How many requests or messages it may have decoded in one turn: each may be work for the program.
 const EVENTS_PER_TURN: usize = 64;
 
-/// How many connections are accepted, and how many writes one connection gets, in one turn.
+/// How many connections are accepted in one turn.
 const ACCEPTS_PER_TURN: usize = 256;
-const WRITES_PER_TURN: usize = 16;
 
 /// From how many bytes on an outbox is written at the end of its connection's own turn, and not when
 /// all have had theirs: by then the bytes would have left the processor's cache.
 const WARM: usize = 32 * 1024;
-
-/// How many bytes of emptied buffers are kept, and of what sizes. Small ones would not do for the next
-/// answer; large ones would wait with it, beyond the limit of its outbox, if its peer is slow.
-const SPARE_BYTES: usize = 4 * 1024 * 1024;
-const SPARE_SIZES: RangeInclusive<usize> = 256..=64 * 1024;
 
 /// How long accepting pauses when the system has no file descriptor or memory left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -114,85 +111,6 @@ enum Accepting {
     Stopped,
 }
 
-/// What is known of the end of a peer's input.
-#[derive(Debug, PartialEq, Eq)]
-enum End {
-    /// Not there.
-    Open,
-    /// Behind bytes that have not been read yet: the system says that the peer has shut down.
-    Announced,
-    /// Read.
-    Reached,
-    /// Read, and told to the connection.
-    Told,
-}
-
-/// A connection, its socket, and what is known about the socket's readiness. mio is
-/// edge-triggered: it says "ready" once, and we remember it until a call says `WouldBlock`.
-struct Peer {
-    connection: Connection,
-    stream: TcpStream,
-    /// How many requests it has made.
-    exchange: u32,
-    readable: bool,
-    writable: bool,
-    end: End,
-    /// It waits in `turns`.
-    has_turn: bool,
-    /// It waits in `unflushed`.
-    is_unflushed: bool,
-    /// The timer that is set for it, and for when. It may be earlier than the deadline, never
-    /// later: when it comes up early it is set anew. So a deadline that moves costs nothing.
-    timer: Option<(Key, Instant)>,
-    entry: Option<Box<Entry>>,
-}
-
-impl Peer {
-    /// Notes what mio says. Events may be spurious: it is the read or the write that finds out.
-    fn note(&mut self, event: &mio::event::Event) {
-        self.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
-        self.writable |= event.is_writable() || event.is_write_closed() || event.is_error();
-        if event.is_read_closed() && self.end == End::Open {
-            self.end = End::Announced;
-        }
-    }
-
-    /// Whether nothing is to be done for it until mio says so: all is read, decoded and written. An end
-    /// that is known may have to be told.
-    fn is_settled(&self) -> bool {
-        !self.readable && self.end == End::Open && self.connection.is_settled()
-    }
-
-    /// Whether there is input, and nothing else to be done.
-    fn has_only_input(&self) -> bool {
-        self.readable && !self.has_turn && self.end == End::Open && self.connection.is_settled()
-    }
-
-    /// Whether there is something to write that nobody knows of yet.
-    fn wants_flush(&self) -> bool {
-        !self.is_unflushed && self.writable && self.connection.wants_output()
-    }
-
-    /// Whether there is something to read, to decode, or to tell.
-    fn wants_turn(&self, limits: &Limits) -> bool {
-        (self.readable && self.connection.wants_input(limits))
-            || self.connection.can_decode(limits)
-            || self.end_is_due(limits)
-    }
-
-    /// Whether the connection is to be told that its peer has shut down: when everything before
-    /// that has been decoded, or when the program holds its request or stream, for then the peer
-    /// has hung up.
-    fn end_is_due(&self, limits: &Limits) -> bool {
-        match self.end {
-            End::Open | End::Told => false,
-            End::Announced => self.connection.is_answering(),
-            End::Reached if self.connection.can_decode(limits) => false,
-            End::Reached => self.connection.is_answering() || !self.connection.is_paused(limits),
-        }
-    }
-}
-
 /// The connection whose turn it is, and its part of the read buffer that is not decoded yet.
 struct Turn {
     key: Key,
@@ -200,36 +118,6 @@ struct Turn {
     end: usize,
     /// How many events it has had.
     events: usize,
-}
-
-/// Buffers that outboxes have emptied, for the next ones that have something to encode. A server at
-/// work takes and gives back the same few again and again, warm from the last time; an idle
-/// connection owns none.
-#[derive(Default)]
-struct Spares {
-    buffers: Vec<Vec<u8>>,
-    bytes: usize,
-}
-
-impl Spares {
-    /// For what a connection encodes next, if it will.
-    fn lend(&mut self, connection: &mut Connection) {
-        if connection.is_in_use() && connection.outbox().is_empty() {
-            let buffer = self.buffers.pop();
-            self.bytes -= buffer.as_ref().map_or(0, Vec::capacity);
-            connection.outbox_mut().lend(buffer.unwrap_or_else(|| Vec::with_capacity(*SPARE_SIZES.start())));
-        }
-    }
-
-    fn take_back(&mut self, outbox: &mut Outbox) {
-        if let Some(buffer) = outbox.reclaim()
-            && SPARE_SIZES.contains(&buffer.capacity())
-            && self.bytes + buffer.capacity() <= SPARE_BYTES
-        {
-            self.bytes += buffer.capacity();
-            self.buffers.push(buffer);
-        }
-    }
 }
 
 struct RemoteState {
@@ -505,7 +393,7 @@ impl EventLoop {
         // A peer is slow when its socket takes no more, not when the program says much at once: what
         // would not fit into the outbox is a reason to write before the turn is over.
         if peer.connection.is_full(more, &context.limits) && peer.writable {
-            let lost = write_outbox(peer, context, &mut self.spares);
+            let lost = peer.write(context, &mut self.spares);
             if lost.is_some() {
                 return self.after(to.key, lost);
             }
@@ -732,18 +620,7 @@ impl EventLoop {
             let sentence = format!("the server has {limit} connections open and takes no more: try again later");
             Connection::refused(&Response::error(503, &sentence).with_field("Retry-After", "1"), context)
         };
-        let key = self.peers.insert(Peer {
-            connection,
-            stream,
-            exchange: 0,
-            readable: false,
-            writable: true,
-            end: End::Open,
-            has_turn: false,
-            is_unflushed: false,
-            timer: None,
-            entry: None,
-        });
+        let key = self.peers.insert(Peer::new(connection, stream));
         let Some(peer) = self.peers.get_mut(key) else { return };
         let registry = self.poll.registry();
         match registry.register(&mut peer.stream, Token(key.slot()), Interest::READABLE | Interest::WRITABLE) {
@@ -816,7 +693,7 @@ impl EventLoop {
                     && peer.writable
                     && peer.connection.outbox().len() >= WARM
                 {
-                    outcome = write_outbox(peer, &self.world, &mut self.spares);
+                    outcome = peer.write(&self.world, &mut self.spares);
                 }
                 self.settle(key);
                 outcome.and_then(|outcome| self.report(key, outcome))
@@ -866,7 +743,7 @@ impl EventLoop {
         for key in flushing.drain(..) {
             if let Some(peer) = self.peers.get_mut(key) {
                 peer.is_unflushed = false;
-                let outcome = write_outbox(peer, &self.world, &mut self.spares);
+                let outcome = peer.write(&self.world, &mut self.spares);
                 // A write only moves the deadline of a settled connection away.
                 if outcome.is_some() || !peer.is_settled() {
                     self.after(key, outcome);
@@ -956,61 +833,5 @@ impl EventLoop {
             // The turn's time would not do: most requests are answered within the turn.
             log.write(&entry, Instant::now() + self.remote.ahead(), peer.connection.traffic().sent);
         }
-    }
-}
-
-/// Writes a connection's outbox until it is empty or the socket takes no more, and shuts writing
-/// down when the connection says so.
-fn write_outbox(peer: &mut Peer, context: &Context, spares: &mut Spares) -> Option<Outcome> {
-    let mut count = 0;
-    for _ in 0..WRITES_PER_TURN {
-        if peer.connection.outbox().is_empty() {
-            break;
-        }
-        match peer.connection.outbox_mut().write_to(&mut peer.stream) {
-            Ok(written) => count += written,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                peer.writable = false;
-                break;
-            }
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(_) => return peer.connection.lose(),
-        }
-    }
-    spares.take_back(peer.connection.outbox_mut());
-    // A connection that drains may have had nothing to write.
-    if peer.connection.wrote(count, context) { shut_down_writing(peer) } else { None }
-}
-
-fn shut_down_writing(peer: &mut Peer) -> Option<Outcome> {
-    let shut = peer.stream.shutdown(Shutdown::Write);
-    // The peer had its end before we had ours: nothing is left to wait for.
-    let both_ended = matches!(peer.end, End::Reached | End::Told);
-    if shut.is_err() || both_ended { peer.connection.lose() } else { None }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// What an idle connection costs, `cargo test sizes -- --nocapture` prints it. Besides this there
-    /// is an entry in the timers, and a box for a WebSocket.
-    #[test]
-    fn sizes() {
-        let sizes = [
-            ("connection: what connection.rs lists", size_of::<Connection>()),
-            ("stream: the socket's file descriptor", size_of::<TcpStream>()),
-            ("exchange: which request it is, so that names go stale", size_of::<u32>()),
-            ("readable, writable, end, has_turn, is_unflushed: a byte each", size_of::<[bool; 4]>() + size_of::<End>()),
-            ("timer: its key, and when it is due", size_of::<Option<(Key, Instant)>>()),
-            ("entry: the log's, if there is a log", size_of::<Option<Box<Entry>>>()),
-        ];
-        for (field, size) in sizes {
-            println!("{size:4} B  {field}");
-        }
-        println!("{:4} B  Peer, with padding", size_of::<Peer>());
-        let sum: usize = sizes.iter().map(|(_, size)| size).sum();
-        assert!((sum..sum + 8).contains(&size_of::<Peer>()), "a field is missing in the list");
-        assert!(size_of::<Peer>() <= 200);
     }
 }
