@@ -58,8 +58,9 @@ static ALLOCATOR: Counting = Counting;
 /// How many bytes `/shout` sends to everyone.
 const SHOUT: usize = 100_000;
 
-/// Echoes on `/ws`, and `/tell` sends something to the newest of these; streams on `/sse`, and `/shout`
-/// sends something to all of these; holds on `/poll`; answers at `/count` with the counts so far.
+/// Echoes on `/ws`, and `/tell` sends something to the newest of these; streams on `/sse`, `/shout`
+/// sends something to all of these, `/respond` wrongly responds to the newest; holds on `/poll`;
+/// answers at `/count` with the counts so far.
 fn server() -> TestServer {
     TestServer::of_loop(Limits::default(), |mut server| {
         COUNTS.set(Some(Counts::default()));
@@ -80,6 +81,10 @@ fn server() -> TestServer {
                         server.begin(conn, sse::stream_head());
                         server.send(conn, &http::chunk(&sse::comment("hello")));
                         streams.push(conn);
+                    }
+                    "/respond" => {
+                        server.respond(*streams.last().expect("a stream"), Response::text(200, "nobody asked"));
+                        server.respond(conn, Response::new(204));
                     }
                     "/shout" => {
                         let chunk = http::chunk(&vec![b'x'; SHOUT]);
@@ -146,6 +151,19 @@ fn a_websocket_that_was_told_something_owns_one_block() {
         });
         assert!((0.95..=1.05).contains(&blocks), "{blocks} after a message of {length} bytes");
     }
+}
+
+/// `respond` does nothing on a stream, and nothing may be left of it.
+#[test]
+fn an_operation_that_does_nothing_leaves_no_block() {
+    let blocks = blocks_of_an_idle_connection(|server| {
+        let mut client = server.connect();
+        client.send_get("/sse").head();
+        assert_eq!(client.chunk_text(), ": hello\n\n");
+        assert_eq!(server.get("/respond").status, 204);
+        client
+    });
+    assert!((-0.05..=0.05).contains(&blocks), "{blocks}");
 }
 
 #[test]

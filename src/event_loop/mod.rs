@@ -407,6 +407,9 @@ impl EventLoop {
             if peer.wants_flush() {
                 peer.is_unflushed = true;
                 self.unflushed.push(to.key);
+            } else {
+                // An action that was not due has left unused what it was lent.
+                self.spares.take_back(peer.connection.outbox_mut());
             }
             return;
         }

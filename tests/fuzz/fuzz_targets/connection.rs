@@ -114,7 +114,8 @@ impl World {
     }
 
     fn act<T>(&mut self, action: impl FnOnce(&mut Connection, &Context) -> T) -> T {
-        let context = Context { limits: self.limits.clone(), now: self.now, date: DATE.into(), draining: self.draining };
+        let context =
+            Context { limits: self.limits.clone(), now: self.now, date: DATE.into(), draining: self.draining };
         action(&mut self.connection, &context)
     }
 

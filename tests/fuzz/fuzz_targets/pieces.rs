@@ -30,8 +30,12 @@ struct Record {
 fn deliver(bytes: &[u8], size: usize) -> Record {
     // No head reaches its limit: a head that is too long and wrong as well may be refused for either.
     let limits = Limits { head: 1 << 20, target: 1 << 20, content: 512, message: 512, ..Limits::default() };
-    let context =
-        Context { limits: limits.clone(), now: Instant::now(), date: "Sun, 06 Nov 1994 08:49:37 GMT".into(), draining: false };
+    let context = Context {
+        limits: limits.clone(),
+        now: Instant::now(),
+        date: "Sun, 06 Nov 1994 08:49:37 GMT".into(),
+        draining: false,
+    };
     let (mut connection, mut outcome) = (Connection::new(&context), Record::default());
     for mut piece in bytes.chunks(size.max(1)) {
         while let Some(input) = connection.receive(&mut piece, &context) {
