@@ -1,6 +1,6 @@
 //! The event loop: every system call on a socket is here, and nothing else is. It moves bytes
 //! between sockets and [`Connection`]s, keeps their deadlines, and hands one [`Event`] after the
-//! other to the program that pulls them. The only file that imports mio.
+//! other to the program that pulls them. The only module that imports mio.
 //!
 //! One round of the loop: sleep until a socket is ready or a timer is due; give each connection
 //! that is ready one turn, in which at most one buffer is read and decoded; flush what the program

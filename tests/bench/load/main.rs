@@ -14,10 +14,10 @@ use fleet::Kind;
 use scenario::{BURST, Idle, Sample, Scenario};
 use subject::{Running, Subject, Tool};
 
-const USAGE: &str = "usage: tests/bench/run [--peers] [--rounds N] [--only WORD] [--no-tools]
+const USAGE: &str = "usage: tests/bench/run [--peers] [--rounds N] [--only WORD] [--no-tools] | --check
   --peers     measure Node ws, FastAPI with uvicorn, and nginx with nchan too; installs them
   --rounds N  how often everything is repeated (default 5); 0 only counts
-  --only WORD only the rows whose name has this word in it (repeatable)
+  --only WORD only the rows whose name has this word in it, or the tables latency and idle (repeatable)
   --no-tools  do not count system calls (strace) and instructions (callgrind)
   --check     only count system calls, and fail where there are more than there may be";
 
@@ -30,6 +30,10 @@ struct Options {
 }
 
 fn main() -> ExitCode {
+    if std::env::args().any(|argument| argument == "--help") {
+        println!("{USAGE}");
+        return ExitCode::SUCCESS;
+    }
     let options = match parse(std::env::args().skip(1)) {
         Ok(options) => options,
         Err(complaint) => {
@@ -60,7 +64,6 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Options, String>
                 Err(_) => return Err("--rounds: expected a number".into()),
             },
             "--only" => options.only.push(value()?),
-            "--help" => return Err("the benchmark".into()),
             _ => return Err(format!("unknown argument {argument:?}")),
         }
     }
@@ -122,13 +125,17 @@ fn rows() -> Vec<Row> {
 
 /// Counts the system calls of the server, which do not depend on how fast or how busy the machine is.
 fn check(options: &Options) -> io::Result<()> {
-    println!("| | system calls a message | at most |\n|-|-:|-:|");
     let mut too_many = Vec::new();
     // Two seconds more must not make a call more; half of one is for the moment at which it is ended.
     let silence =
         Row { name: "a second of silence", scenario: Scenario::Silence, size: 16, units: 0, counted: 1, calls: 0.5 };
     let counted = rows().into_iter().filter(|row| row.counted > 0).chain([silence]);
-    for row in counted.filter(|row| options.wants(row.name)) {
+    let counted: Vec<Row> = counted.filter(|row| options.wants(row.name)).collect();
+    if counted.is_empty() {
+        return Err(io::Error::other(format!("no row that is counted has one of {:?} in its name", options.only)));
+    }
+    println!("| | system calls a message | at most |\n|-|-:|-:|");
+    for row in counted {
         let calls = count(&row, Subject::Overwire, Tool::Strace)?;
         println!("| {} | {calls:.3} | {} |", row.name, row.calls);
         if calls > row.calls {
@@ -141,6 +148,9 @@ fn check(options: &Options) -> io::Result<()> {
 fn measure(options: &Options) -> io::Result<()> {
     let subjects = [&[Subject::Floor, Subject::Overwire, Subject::Application], options.peers()].concat();
     let rows: Vec<Row> = rows().into_iter().filter(|row| options.wants(row.name)).collect();
+    if rows.is_empty() && !options.wants("latency") && !options.wants("idle") {
+        return Err(io::Error::other(format!("no row has one of {:?} in its name", options.only)));
+    }
     let timed = options.rounds > 0 && !rows.is_empty();
     if timed {
         println!("Microseconds of the server's core for each message, and the ratio to the floor:\n");
