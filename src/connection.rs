@@ -160,7 +160,7 @@ impl Backlog {
     /// All but the last `left` bytes have been decoded. A few bytes do not keep the memory of many.
     fn leave(&mut self, left: usize) {
         self.consumed = self.bytes.len() - left;
-        if left < self.bytes.capacity() / 4 {
+        if left <= self.bytes.capacity() / 4 {
             *self = Backlog { bytes: self.rest().to_vec(), ..Backlog::default() };
         }
     }
@@ -260,6 +260,12 @@ impl Connection {
     /// all the same, because a hang-up can be seen only behind them.
     pub fn wants_input(&self, limits: &Limits) -> bool {
         !self.is_closed() && (self.backlog.is_empty() || !self.is_paused(limits))
+    }
+
+    /// Whether much may be read at once: messages are decoded as they come, and the peer reads what
+    /// it is sent, so that little of it will have to be kept.
+    pub fn may_read_much(&self) -> bool {
+        matches!(self.state, State::WebSocket(_)) && self.outbox.is_empty()
     }
 
     /// Whether there are bytes here that could be decoded now.

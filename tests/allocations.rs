@@ -5,6 +5,7 @@ mod common;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::{Client, TestServer};
 use overwire::http::Response;
@@ -58,8 +59,12 @@ static ALLOCATOR: Counting = Counting;
 /// How many bytes `/shout` sends to everyone.
 const SHOUT: usize = 100_000;
 
+/// Ends what `/pause` began. One test uses it.
+static RESUMED: AtomicBool = AtomicBool::new(false);
+
 /// Echoes on `/ws`, and `/tell` sends something to the newest of these; streams on `/sse`, `/shout`
 /// sends something to all of these, `/respond` wrongly responds to the newest; holds on `/poll`;
+/// `/pause` keeps the loop busy;
 /// answers at `/count` with the counts so far.
 fn server() -> TestServer {
     TestServer::of_loop(Limits::default(), |mut server| {
@@ -84,6 +89,12 @@ fn server() -> TestServer {
                     }
                     "/respond" => {
                         server.respond(*streams.last().expect("a stream"), Response::text(200, "nobody asked"));
+                        server.respond(conn, Response::new(204));
+                    }
+                    "/pause" => {
+                        while !RESUMED.load(Ordering::Acquire) {
+                            std::thread::yield_now();
+                        }
                         server.respond(conn, Response::new(204));
                     }
                     "/shout" => {
@@ -245,4 +256,21 @@ fn what_waits_for_many_is_there_once() {
         let more = counts(&mut observer).bytes - before;
         assert!(more <= (MESSAGES * SHOUT + SHOUT) as i64, "{more} bytes for 20 receivers");
     }
+}
+
+#[test]
+fn what_waits_behind_a_held_request_is_bounded_by_one_read() {
+    let server = server();
+    let (mut observer, mut pauser) = (server.connect(), server.connect());
+    let mut clients: Vec<Client> = (0..20).map(|_| server.connect()).collect();
+    clients.iter_mut().for_each(|client| drop(client.get("/count")));
+    let before = counts(&mut observer).bytes;
+    // While the loop is kept busy, all of it arrives.
+    pauser.send_get("/pause");
+    let held = [b"GET /poll HTTP/1.1\r\nHost: h\r\n\r\n".to_vec(), vec![b'x'; 300_000]].concat();
+    clients.iter_mut().for_each(|client| drop(client.send(&held)));
+    RESUMED.store(true, Ordering::Release);
+    assert_eq!(pauser.answer().status, 204);
+    let more = counts(&mut observer).bytes - before;
+    assert!(more <= 20 * 66 * 1024, "{more} bytes for 20 clients");
 }

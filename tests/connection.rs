@@ -231,6 +231,17 @@ fn pings_are_not_answered_without_bound() {
 }
 
 #[test]
+fn empty_lines_behind_pipelined_requests_leave_nothing_behind() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.receive(&[GET, GET, b"\r\n"].concat()).len(), 1);
+    for _ in 0..2 {
+        bench.respond("hello");
+        bench.receive(b"");
+    }
+    assert!(bench.connection.is_settled(), "{:?}", bench.connection);
+}
+
+#[test]
 fn a_part_of_something_is_no_work_until_more_comes() {
     for part in ["GET / HT", "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n5"] {
         let mut bench = Bench::new();

@@ -38,8 +38,12 @@ const LISTENER: Token = Token(usize::MAX);
 const WAKER: Token = Token(usize::MAX - 1);
 const SIGNALS: Token = Token(usize::MAX - 2);
 
-/// How much one connection may take of one turn: one read of this many bytes.
-const READ_BUFFER: usize = 256 * 1024;
+/// How much one connection may take of one turn: one read of so many bytes. What cannot be decoded
+/// yet is kept, so this bounds what waits behind a held request.
+const READ: usize = 64 * 1024;
+
+/// The same for an open WebSocket whose peer has read all that it was sent: several large messages.
+const LARGE_READ: usize = 256 * 1024;
 
 /// How many requests or messages it may have decoded in one turn: each may be work for the program.
 const EVENTS_PER_TURN: usize = 64;
@@ -225,7 +229,7 @@ impl EventLoop {
             date_until: now,
             peers: Slab::default(),
             timers: Timers::default(),
-            buffer: vec![0; READ_BUFFER].into(),
+            buffer: vec![0; LARGE_READ].into(),
             turn: None,
             turns: VecDeque::new(),
             left_in_round: 0,
@@ -341,9 +345,9 @@ impl EventLoop {
         });
     }
 
-    /// Queues encoded bytes on a stream or a WebSocket. The bytes are shared; they are copied only where
-    /// they are few and others wait already. If they
-    /// do not fit into the peer's outbox, the stream ends here and [`Event::Closed`] says so.
+    /// Queues encoded bytes on a stream or a WebSocket. The bytes are shared; they are copied only
+    /// where they are few and others wait already. If they do not fit into the peer's outbox, the
+    /// stream ends here and [`Event::Closed`] says so.
     pub fn send(&mut self, to: ConnId, bytes: &Shared) {
         self.act(to, bytes.len(), |connection, context, _| connection.send(bytes, context));
     }
@@ -645,14 +649,15 @@ impl EventLoop {
         let limits = &self.world.limits;
         // What is here is decoded before more is read.
         if peer.readable && peer.connection.wants_input(limits) && !peer.connection.can_decode(limits) {
-            match peer.stream.read(&mut self.buffer) {
+            let most = if peer.connection.may_read_much() { LARGE_READ } else { READ };
+            match peer.stream.read(&mut self.buffer[..most]) {
                 Ok(0) => {
                     peer.readable = false;
                     peer.end = End::Reached;
                 }
                 Ok(read) => {
                     count = read;
-                    peer.readable = read == self.buffer.len() || peer.end == End::Announced;
+                    peer.readable = read == most || peer.end == End::Announced;
                     peer.connection.count_received(read);
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => peer.readable = false,
@@ -685,6 +690,7 @@ impl EventLoop {
         }
         turn.start = turn.end - fresh.len();
         match outcome {
+            // The usual case, which needs no second look at the peer: only requests are logged.
             Some(Outcome::Message(message)) => Some(Event::Message(ConnId { key, exchange: peer.exchange }, message)),
             Some(outcome) => self.report(key, outcome),
             None => {
