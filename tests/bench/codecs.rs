@@ -40,7 +40,7 @@ const BROWSER: &str = "GET /api/poll?room=general&client_id=c1f0a9&last_message_
     Cookie: theme=dark; session=0f8fad5bd9cb469fa16570867728950e\r\n\r\n";
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = env::args().skip(1).collect();
+    let arguments: Vec<String> = env::args_os().skip(1).map(|word| word.to_string_lossy().into()).collect();
     match &arguments[..] {
         [] => {
             for operation in operations() {

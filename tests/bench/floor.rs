@@ -19,7 +19,7 @@ use bytes::Answers;
 const LISTENER: Token = Token(usize::MAX);
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<String> = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into()).collect();
     let (mut port, mut size) = (Some(7000), Some(16));
     for pair in arguments.chunks(2) {
         match pair {

@@ -20,7 +20,7 @@ use overwire::{ConnId, Event, EventLoop, Limits, Shared, http, sse, websocket};
 const RETAINED: usize = 1000;
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<String> = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into()).collect();
     let port = match &arguments[..] {
         [] => Some(7000),
         [name, port] if name == "--port" => port.parse().ok(),

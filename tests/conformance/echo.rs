@@ -23,7 +23,7 @@ struct Options {
 }
 
 fn main() -> ExitCode {
-    let options = match parse(env::args().skip(1)) {
+    let options = match parse(env::args_os().skip(1).map(|word| word.to_string_lossy().into())) {
         Ok(options) => options,
         Err(complaint) => {
             eprintln!("{complaint}\n{USAGE}");

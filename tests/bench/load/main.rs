@@ -30,11 +30,11 @@ struct Options {
 }
 
 fn main() -> ExitCode {
-    if std::env::args().any(|argument| argument == "--help") {
+    if std::env::args_os().any(|argument| argument == "--help") {
         println!("{USAGE}");
         return ExitCode::SUCCESS;
     }
-    let options = match parse(std::env::args().skip(1)) {
+    let options = match parse(std::env::args_os().skip(1).map(|word| word.to_string_lossy().into())) {
         Ok(options) => options,
         Err(complaint) => {
             eprintln!("{complaint}\n{USAGE}");
