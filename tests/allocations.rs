@@ -268,7 +268,9 @@ fn what_waits_behind_a_held_request_is_bounded_by_one_read() {
     // While the loop is kept busy, all of it arrives.
     pauser.send_get("/pause");
     let held = [b"GET /poll HTTP/1.1\r\nHost: h\r\n\r\n".to_vec(), vec![b'x'; 300_000]].concat();
-    clients.iter_mut().for_each(|client| drop(client.send(&held)));
+    for client in &mut clients {
+        client.send(&held);
+    }
     RESUMED.store(true, Ordering::Release);
     assert_eq!(pauser.answer().status, 204);
     let more = counts(&mut observer).bytes - before;
