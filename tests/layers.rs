@@ -30,7 +30,11 @@ const CONFINED: [(&str, &[&str]); 5] = [
 ];
 
 /// What a program may begin a path of a `use` with.
-const PROGRAM_ROOTS: [&str; 6] = ["std", "overwire", "serde_json", "self", "super", "crate"];
+const PROGRAM_ROOTS: [&str; 7] = ["std", "overwire", "serde_json", "self", "super", "crate", "common"];
+
+/// The one lesson that does without the library, and what it uses.
+const BELOW_THE_LIBRARY: &str = "lessons/00-readiness/";
+const BELOW_ROOTS: [&str; 4] = ["std", "mio", "command_line", "common"];
 
 fn layer_of(module: &str) -> Option<usize> {
     LAYERS.iter().position(|layer| layer.contains(&module))
@@ -124,7 +128,11 @@ fn violations(path: &str, source: &str) -> Vec<String> {
     };
     let module = module_of(path).filter(|module| !matches!(*module, "main" | "bin"));
     // A program may have sockets and clocks of its own.
-    let confined = if module.is_some() { &CONFINED[..] } else { &CONFINED[..2] };
+    let is_below = path.starts_with(BELOW_THE_LIBRARY);
+    let confined = match module {
+        Some(_) => &CONFINED[..],
+        None => &CONFINED[usize::from(is_below)..2],
+    };
     for (word, modules) in confined.iter().filter(|(_, modules)| !module.is_some_and(|own| modules.contains(&own))) {
         // A test of what takes the time as an argument needs a time to begin with.
         let tests = if *word == "Instant::now" { code.find("#[cfg(test)]\nmod tests") } else { None };
@@ -135,7 +143,11 @@ fn violations(path: &str, source: &str) -> Vec<String> {
         None => {
             for (at, _) in code.match_indices("\nuse ") {
                 let root = identifier(&code[at + 5..]);
-                if !PROGRAM_ROOTS.contains(&root) {
+                if is_below {
+                    if !BELOW_ROOTS.contains(&root) {
+                        complain(at + 1, format!("this lesson uses mio and std, not {root}"));
+                    }
+                } else if !PROGRAM_ROOTS.contains(&root) {
                     complain(at + 1, format!("a program uses overwire, not {root}"));
                 }
             }

@@ -1,0 +1,51 @@
+//! What the lessons' programs have in common and what teaches nothing twice: the command line, the
+//! greeting, and the page.
+#![allow(dead_code, unused_imports)] // each program uses a part
+
+pub mod command_line;
+
+use std::io;
+use std::process::ExitCode;
+
+use overwire::http::{Method, Request, Response};
+use overwire::{EventLoop, Limits};
+
+pub use command_line::{Costs, Lesson, Receive, Send, Wish};
+
+/// The style sheet of every lesson's page.
+const STYLE: &str = include_str!("page.css");
+
+/// Runs a lesson's program: reads the command line, listens, greets, and serves until Ctrl+C.
+pub fn run(lesson: &Lesson, serve: fn(EventLoop) -> io::Result<()>) -> ExitCode {
+    let port = match lesson.wish() {
+        Wish::Run(port) => port,
+        Wish::Measure => return ExitCode::SUCCESS,
+        Wish::Exit(code) => return code,
+    };
+    let listen = || {
+        let mut server = EventLoop::bind(("127.0.0.1", port), Limits::default())?;
+        server.watch_signals()?;
+        lesson.greet(server.local_address());
+        serve(server)
+    };
+    match listen() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => lesson.complain(port, &error),
+    }
+}
+
+/// Answers what is not the lesson's own: its page at `/`, the page's style, and otherwise 404.
+pub fn page(request: &Request, html: &'static str) -> Response {
+    let found = match &*request.path() {
+        "/" => Response::new(200).with_content("text/html; charset=utf-8", html),
+        "/page.css" => Response::new(200).with_content("text/css; charset=utf-8", STYLE),
+        "/favicon.ico" => return Response::new(204),
+        path => return Response::error(404, &format!("there is nothing at {path}")),
+    };
+    match request.method() {
+        Method::Get | Method::Head => found.with_field("Cache-Control", "no-cache"),
+        method => {
+            Response::error(405, &format!("{method} is not allowed here: expected GET")).with_field("Allow", "GET, HEAD")
+        }
+    }
+}
