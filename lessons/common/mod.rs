@@ -44,8 +44,7 @@ pub fn page(request: &Request, html: &'static str) -> Response {
     };
     match request.method() {
         Method::Get | Method::Head => found.with_field("Cache-Control", "no-cache"),
-        method => {
-            Response::error(405, &format!("{method} is not allowed here: expected GET")).with_field("Allow", "GET, HEAD")
-        }
+        method => Response::error(405, &format!("{method} is not allowed here: expected GET"))
+            .with_field("Allow", "GET, HEAD"),
     }
 }
