@@ -35,7 +35,7 @@ const LESSONS: [&str; 9] = [
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// When blessing, nobody knows how many lines will come: silence for so long is their end.
-const SILENCE: Duration = Duration::from_millis(1500);
+const SILENCE: Duration = Duration::from_secs(2);
 
 fn blessing() -> bool {
     std::env::var_os("BLESS").is_some_and(|value| value == "1")
@@ -507,7 +507,7 @@ fn check(
 ) -> Option<Change> {
     let count = shown.len();
     let (mut printed, ended) = if blessing() {
-        running.wait(places, |lines, silence| !lines.is_empty() && silence > SILENCE)
+        running.wait(places, |_, silence| silence > SILENCE)
     } else {
         running.wait(places, |lines, _| lines.len() >= count)
     };
@@ -562,4 +562,220 @@ transcripts! {
     transcripts_of_websocket: 6,
     transcripts_of_webrtc_signalling: 7,
     transcripts_of_choosing: 8,
+}
+
+// Links, and what a lesson consists of.
+
+/// The targets of a page's links, outside of fenced blocks, with the numbers of their lines.
+fn links(lines: &[String]) -> Vec<(usize, String)> {
+    let fenced = blocks(lines);
+    let mut links = Vec::new();
+    for (at, line) in lines.iter().enumerate() {
+        if fenced.iter().any(|block| (block.first..block.end).contains(&at)) {
+            continue;
+        }
+        for (start, _) in line.match_indices("](") {
+            let target = line[start + 2..].split(')').next().unwrap_or_default();
+            links.push((at + 1, target.to_owned()));
+        }
+    }
+    links
+}
+
+/// How a heading is named in a link: lower case, spaces as hyphens, punctuation left out.
+fn slug(heading: &str) -> String {
+    let kept = heading.trim_start_matches('#').trim().chars();
+    let kept = kept.filter(|character| character.is_alphanumeric() || matches!(character, ' ' | '-' | '_'));
+    kept.collect::<String>().to_lowercase().replace(' ', "-")
+}
+
+fn broken_link(page: &Path, target: &str) -> Option<&'static str> {
+    if let Some(rest) = target.strip_prefix("https://") {
+        let names_a_section = match rest.split_once('/').unwrap_or((rest, "")) {
+            ("www.rfc-editor.org", path) => {
+                path.starts_with("rfc/rfc") && (path.contains("#section-") || path.contains("#appendix-"))
+            }
+            ("html.spec.whatwg.org" | "fetch.spec.whatwg.org" | "websockets.spec.whatwg.org", path) => {
+                path.contains('#')
+            }
+            ("w3c.github.io" | "www.w3.org", path) => path.contains('#'),
+            _ => true,
+        };
+        return (!names_a_section).then_some("names no section");
+    }
+    if target.contains("://") {
+        return Some("is neither https nor a file");
+    }
+    let (file, heading) = target.split_once('#').unwrap_or((target, ""));
+    let file = if file.is_empty() { page.to_owned() } else { page.parent().unwrap().join(file) };
+    if !file.exists() {
+        return Some("leads nowhere");
+    }
+    let found = heading.is_empty() || lines_of(&file).iter().any(|line| line.starts_with('#') && slug(line) == heading);
+    (!found).then_some("names no heading of that page")
+}
+
+#[test]
+fn links_lead_somewhere() {
+    let mut wrong = String::new();
+    for page in pages() {
+        for (line, target) in links(&lines_of(&page)) {
+            if let Some(fault) = broken_link(&page, &target) {
+                writeln!(wrong, "{}:{line}: {target} {fault}", page.display()).unwrap();
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "\n{wrong}");
+}
+
+/// The headings of a lesson, in this order. Those in the second list are not in each of them.
+const HEADINGS: [&str; 12] = [
+    "What you should know already",
+    "The goal",
+    "Run it",
+    "Steps",
+    "The bytes",
+    "The sequence",
+    "Run the broken one",
+    "In the browser",
+    "What it costs, and when to choose it",
+    "What this code leaves out",
+    "Exercises",
+    "Sections to read",
+];
+const OPTIONAL: [&str; 1] = ["Run the broken one"];
+
+#[test]
+fn a_lesson_has_its_parts_in_order() {
+    for lesson in LESSONS {
+        let lines = lines_of(&readme(lesson));
+        let headings: Vec<_> = lines.iter().filter_map(|line| line.strip_prefix("## ")).collect();
+        let has_broken = Path::new(ROOT).join("lessons").join(lesson).join("broken.rs").exists();
+        let wanted = HEADINGS.iter().filter(|heading| has_broken || !OPTIONAL.contains(heading)).copied();
+        assert_eq!(headings, wanted.collect::<Vec<_>>(), "{lesson}");
+        assert!(lines.iter().any(|line| line == "```mermaid"), "{lesson} has no diagram");
+        let number = &lesson[..2];
+        for (exercise, answer) in exercises(lesson) {
+            let text = lines.join("\n");
+            let command = format!("cargo test --test {number}-exercises {exercise}");
+            assert!(text.contains(&command), "{lesson} does not say `{command}`");
+            assert!(text.contains(&format!("](answers/{answer})")), "{lesson} has no link to {answer}");
+        }
+    }
+}
+
+/// A lesson's exercises: the names of their tests, and the files of their answers, in order.
+fn exercises(lesson: &str) -> Vec<(String, String)> {
+    let folder = Path::new(ROOT).join("lessons").join(lesson);
+    let source = read(&folder.join("exercises.rs"));
+    let mut tests = Vec::new();
+    let mut lines = source.lines();
+    while let Some(line) = lines.next() {
+        if line == "#[test]" {
+            let name = lines.next().and_then(|line| line.strip_prefix("fn ")).expect("a test is a function");
+            tests.push(name.split('(').next().unwrap().to_owned());
+        }
+    }
+    let mut answers: Vec<_> =
+        fs::read_dir(folder.join("answers")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    answers.sort();
+    let answers: Vec<_> = answers.into_iter().map(|name| name.into_string().unwrap()).collect();
+    let wanted = tests.iter().enumerate().map(|(at, test)| format!("{}-{}.patch", at + 1, test.replace('_', "-")));
+    assert_eq!(answers, wanted.collect::<Vec<_>>(), "the answers of {lesson}");
+    assert!((2..=3).contains(&tests.len()), "{lesson} has {} exercises", tests.len());
+    tests.into_iter().zip(answers).collect()
+}
+
+// Exercises.
+
+/// A copy of the project in which answers can be tried.
+struct Copy {
+    folder: PathBuf,
+}
+
+impl Copy {
+    fn new() -> Self {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("exercises");
+        for part in
+            ["Cargo.toml", "Cargo.lock", "src", "static", "lessons", "tests/common", "tests/bench", "tests/conformance"]
+        {
+            synchronise(&Path::new(ROOT).join(part), &folder.join(part));
+        }
+        Copy { folder }
+    }
+
+    fn apply(&self, patch: &Path) {
+        // Not as a part of the repository around it.
+        let status = Command::new("git")
+            .args(["apply", "--whitespace=nowarn"])
+            .arg(patch)
+            .current_dir(&self.folder)
+            .env("GIT_CEILING_DIRECTORIES", self.folder.parent().unwrap())
+            .status()
+            .expect("git runs");
+        assert!(status.success(), "{} does not apply", patch.display());
+    }
+
+    /// Runs the exercises of all lessons: `ok` or `FAILED` for each.
+    fn run(&self) -> HashMap<String, String> {
+        let mut command = Command::new(env!("CARGO"));
+        command.args(["test", "--offline", "--locked", "--no-fail-fast"]).current_dir(&self.folder);
+        command.env("CARGO_TARGET_DIR", self.folder.with_file_name("exercises-target"));
+        for lesson in LESSONS {
+            command.args(["--test", &format!("{}-exercises", &lesson[..2])]);
+        }
+        let output = command.stdin(Stdio::null()).output().expect("cargo runs");
+        let text = String::from_utf8_lossy(&output.stdout);
+        let outcomes = text.lines().filter_map(|line| line.strip_prefix("test ")?.split_once(" ... "));
+        let outcomes: HashMap<_, _> = outcomes.map(|(name, outcome)| (name.to_owned(), outcome.to_owned())).collect();
+        assert!(!outcomes.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+        outcomes
+    }
+}
+
+/// Makes `copy` like `original`, and leaves alone what is alike, so that little has to be built anew.
+fn synchronise(original: &Path, copy: &Path) {
+    if original.is_dir() {
+        fs::create_dir_all(copy).unwrap();
+        let names = |folder: &Path| -> Vec<_> {
+            fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name()).collect()
+        };
+        let (here, there) = (names(original), names(copy));
+        for name in there.iter().filter(|name| !here.contains(name)) {
+            let gone = copy.join(name);
+            if gone.is_dir() { fs::remove_dir_all(gone) } else { fs::remove_file(gone) }.unwrap();
+        }
+        here.iter()
+            .filter(|name| *name != "node_modules")
+            .for_each(|name| synchronise(&original.join(name), &copy.join(name)));
+    } else {
+        let content = fs::read(original).unwrap();
+        if fs::read(copy).ok().as_ref() != Some(&content) {
+            fs::create_dir_all(copy.parent().unwrap()).unwrap();
+            fs::write(copy, content).unwrap();
+        }
+    }
+}
+
+#[test]
+fn an_exercise_fails_until_it_is_done() {
+    let exercises: HashMap<_, _> = LESSONS.iter().map(|lesson| (*lesson, exercises(lesson))).collect();
+    let all: Vec<_> = exercises.values().flatten().map(|(test, _)| test).collect();
+    let outcomes = Copy::new().run();
+    for test in &all {
+        assert_eq!(outcomes.get(*test).map(String::as_str), Some("FAILED"), "{test} before its answer");
+    }
+    // One answer of each lesson at a time: they touch their own lesson alone.
+    for round in 0..3 {
+        let copy = Copy::new();
+        let answered: Vec<_> =
+            LESSONS.iter().filter_map(|lesson| Some((lesson, exercises[lesson].get(round)?))).collect();
+        for (lesson, (_, answer)) in &answered {
+            copy.apply(&Path::new(ROOT).join("lessons").join(lesson).join("answers").join(answer));
+        }
+        let outcomes = copy.run();
+        for (lesson, (test, _)) in answered {
+            assert_eq!(outcomes.get(test).map(String::as_str), Some("ok"), "{test} of {lesson}, with its answer");
+        }
+    }
 }
