@@ -293,9 +293,9 @@ fn a_member_who_answers_no_ping_is_gone_after_40_seconds() {
 #[test]
 fn the_end_of_the_server_is_a_close_with_1001() {
     let server = lesson();
-    let mut sockets = ["/echo", "/chat"].map(|target| server.websocket(target));
+    let sockets = ["/echo", "/chat"].map(|target| server.websocket(target));
     server.shut_down();
-    for socket in &mut sockets {
+    for mut socket in sockets {
         assert_eq!(socket.frame().close().0, 1001);
         socket.send_frame(Opcode::Close, websocket::close(1001, "")).expect_end();
     }
