@@ -84,6 +84,7 @@ pub struct FrameHeader {
 /// # Errors
 /// A [`ProtocolError`] as soon as the bytes that are there show it: reserved bits or an opcode in
 /// the first byte need no second.
+// ANCHOR: parse_header
 pub fn parse_header(bytes: &[u8], sender: Role) -> Result<Parse<FrameHeader>, ProtocolError> {
     let Some(&first) = bytes.first() else { return Ok(Parse::Partial) };
     if first & RSV != 0 {
@@ -116,9 +117,11 @@ pub fn parse_header(bytes: &[u8], sender: Role) -> Result<Parse<FrameHeader>, Pr
     let used = 2 + used + if masked { 4 } else { 0 };
     Ok(Parse::Complete { value: FrameHeader { fin, opcode, masking_key, length }, used })
 }
+// ANCHOR_END: parse_header
 
 /// The payload length: 7 bits, or 16 or 64 more in network byte order. "The minimal number of
 /// bytes MUST be used"; the top bit of 64 must be 0.
+// ANCHOR: parse_length
 fn parse_length(short: u64, rest: &[u8]) -> Result<Parse<u64>, ProtocolError> {
     let (value, used, least) = match short {
         126 => match rest.first_chunk::<2>() {
@@ -137,6 +140,7 @@ fn parse_length(short: u64, rest: &[u8]) -> Result<Parse<u64>, ProtocolError> {
         _ => Ok(Parse::Complete { value, used }),
     }
 }
+// ANCHOR_END: parse_length
 
 impl FrameHeader {
     /// The header of an unfragmented, unmasked frame.
@@ -165,6 +169,7 @@ impl FrameHeader {
     }
 }
 
+// ANCHOR: mask
 /// Masks or unmasks `payload`, the same operation both ways: byte `i` of a frame's payload is
 /// combined by XOR with byte `i % 4` of the key. `payload` begins at byte `offset` of the frame's
 /// payload.
@@ -183,6 +188,7 @@ pub fn mask(payload: &mut [u8], key: [u8; 4], offset: usize) {
         *byte ^= key;
     }
 }
+// ANCHOR_END: mask
 
 #[cfg(test)]
 mod tests {
