@@ -2,15 +2,15 @@
 //! answers every key with the same accept, and `/frames`, whose handshake is right, takes one read
 //! for one frame.
 
-#[path = "../common/command_line.rs"]
-mod command_line;
+#[path = "../common/mod.rs"]
+mod common;
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::ExitCode;
 use std::thread;
 
-use command_line::{Lesson, Wish};
+use common::{Lesson, Wish};
 use overwire::websocket::accept_key;
 
 const LESSON: Lesson = Lesson {
