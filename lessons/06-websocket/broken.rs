@@ -1,4 +1,4 @@
-//! A WebSocket server as many tutorials have it, over std alone, with two famous bugs: `/handshake`
+//! A WebSocket server as many tutorials have it, with sockets of `std::net` and two famous bugs: `/handshake`
 //! answers every key with the same accept, and `/frames`, whose handshake is right, takes one read
 //! for one frame.
 
