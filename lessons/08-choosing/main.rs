@@ -66,10 +66,10 @@ impl Transport {
         Transport::ALL.into_iter().find(|transport| transport.name() == name)
     }
 
-    /// One message in this transport's clothes. The calls nest as the bytes do.
-    fn encode(self, id: Cursor, json: &str) -> Shared {
+    /// One JSON value as this transport carries it. The calls nest as the bytes do.
+    fn encode(self, id: Cursor, name: &str, json: &str) -> Shared {
         match self {
-            Transport::Events => http::chunk(&sse::event(Some(&id.to_string()), "message", json)),
+            Transport::Events => http::chunk(&sse::event(Some(&id.to_string()), name, json)),
             Transport::WebSocket => websocket::text(json),
             _ => http::chunk(format!("{json}\n").as_bytes()),
         }
@@ -177,12 +177,11 @@ impl Site {
             }
             _ => {
                 self.server.begin(conn, head);
-                if !replay.recovered {
-                    let notice = json!({ "recovered": false }).to_string();
-                    self.server.send(conn, &transport.encode(replay.after, &notice));
-                }
+                // Where the stream begins: a client that loses it before the first message needs to know.
+                let begins = json!({ "last_message_id": replay.after.to_string(), "recovered": replay.recovered });
+                self.server.send(conn, &transport.encode(replay.after, "position", &begins.to_string()));
                 for (id, json) in self.feed.after(replay.after) {
-                    self.server.send(conn, &transport.encode(id, json));
+                    self.server.send(conn, &transport.encode(id, "message", json));
                     self.totals[transport as usize].messages += 1;
                 }
             }
@@ -201,7 +200,7 @@ impl Site {
         let id = self.feed.next_cursor();
         let json = json!({ "id": id.to_string(), "text": text }).to_string();
         self.feed.publish(json.clone(), json.len());
-        let encoded = Transport::ALL.map(|transport| transport.encode(id, &json));
+        let encoded = Transport::ALL.map(|transport| transport.encode(id, "message", &json));
         let readers: Vec<_> = self.readers.iter().map(|(conn, reader)| (*conn, reader.transport)).collect();
         for (conn, transport) in readers {
             match transport {
