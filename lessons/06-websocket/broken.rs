@@ -47,14 +47,12 @@ fn listen(port: u16) -> io::Result<()> {
 }
 
 fn serve(mut stream: TcpStream) -> io::Result<()> {
-    // ANCHOR: handshake
     let (path, key) = read_request(&stream)?;
     let accept = match path.as_str() {
         // BUG: a constant. It is right for one key, and every client makes a key of its own.
         "/handshake" => ACCEPT.to_owned(),
         _ => accept_key(key.as_bytes()),
     };
-    // ANCHOR_END: handshake
     write!(
         stream,
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -80,9 +78,9 @@ fn read_request(stream: &TcpStream) -> io::Result<(String, String)> {
     Ok((path, key))
 }
 
-// ANCHOR: frames
 fn echo(mut stream: TcpStream) -> io::Result<()> {
     loop {
+        // ANCHOR: read
         // BUG: TCP is a stream of bytes. A read may return half a frame, or two and a half.
         let mut bytes = [0; 1024];
         if stream.read(&mut bytes)? == 0 {
@@ -92,6 +90,7 @@ fn echo(mut stream: TcpStream) -> io::Result<()> {
         let length = (bytes[1] & 0x7f) as usize;
         let key = &bytes[2..6];
         let payload: Vec<u8> = (0..length).map(|i| bytes[6 + i] ^ key[i % 4]).collect();
+        // ANCHOR_END: read
         match opcode {
             1 => stream.write_all(&[&[0x81, length as u8], &payload[..]].concat())?,
             8 => return Ok(()),
@@ -99,4 +98,3 @@ fn echo(mut stream: TcpStream) -> io::Result<()> {
         }
     }
 }
-// ANCHOR_END: frames

@@ -30,7 +30,6 @@ fn main() -> ExitCode {
     common::run(&LESSON, serve)
 }
 
-// ANCHOR: serve
 pub fn serve(mut server: EventLoop) -> io::Result<()> {
     let mut chat: HashSet<ConnId> = HashSet::new();
     loop {
@@ -47,6 +46,7 @@ pub fn serve(mut server: EventLoop) -> io::Result<()> {
                 },
                 _ => server.respond(conn, common::page(&request, PAGE)),
             },
+            // ANCHOR: chat
             Event::Message(conn, message) if chat.contains(&conn) => match message {
                 Message::Text(text) => {
                     let frame = websocket::text(&text);
@@ -63,14 +63,13 @@ pub fn serve(mut server: EventLoop) -> io::Result<()> {
             Event::Closed(conn) => {
                 chat.remove(&conn);
             }
+            // ANCHOR_END: chat
             Event::Timer(_) => {}
             Event::Shutdown => return server.drain(),
         }
     }
 }
-// ANCHOR_END: serve
 
-// ANCHOR: open
 /// The answer to an opening handshake: 101, or the refusal.
 fn open(request: &Request) -> Result<Response, Response> {
     if is_foreign(request) {
@@ -83,10 +82,11 @@ fn open(request: &Request) -> Result<Response, Response> {
 /// Whether the page of another site asks. A browser sends `Origin` with each WebSocket handshake,
 /// and a page cannot forge it; without one, this is no browser. `null`, a page that hides its
 /// origin, is foreign.
+// ANCHOR: is_foreign
 fn is_foreign(request: &Request) -> bool {
     request.values("origin").any(|origin| {
         let host = origin.strip_prefix(b"http://").or_else(|| origin.strip_prefix(b"https://"));
         host.zip(request.host()).is_none_or(|(host, own)| !host.eq_ignore_ascii_case(own.as_bytes()))
     })
 }
-// ANCHOR_END: open
+// ANCHOR_END: is_foreign

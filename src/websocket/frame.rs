@@ -84,8 +84,8 @@ pub struct FrameHeader {
 /// # Errors
 /// A [`ProtocolError`] as soon as the bytes that are there show it: reserved bits or an opcode in
 /// the first byte need no second.
-// ANCHOR: parse_header
 pub fn parse_header(bytes: &[u8], sender: Role) -> Result<Parse<FrameHeader>, ProtocolError> {
+    // ANCHOR: parse_header
     let Some(&first) = bytes.first() else { return Ok(Parse::Partial) };
     if first & RSV != 0 {
         return Err(ProtocolError::ReservedBits);
@@ -102,6 +102,7 @@ pub fn parse_header(bytes: &[u8], sender: Role) -> Result<Parse<FrameHeader>, Pr
         _ => {}
     }
     let short = u64::from(second & 0x7f);
+    // ANCHOR_END: parse_header
     if opcode.is_control() && short > MAX_CONTROL {
         return Err(ProtocolError::ControlTooLong);
     }
@@ -117,11 +118,9 @@ pub fn parse_header(bytes: &[u8], sender: Role) -> Result<Parse<FrameHeader>, Pr
     let used = 2 + used + if masked { 4 } else { 0 };
     Ok(Parse::Complete { value: FrameHeader { fin, opcode, masking_key, length }, used })
 }
-// ANCHOR_END: parse_header
 
 /// The payload length: 7 bits, or 16 or 64 more in network byte order. "The minimal number of
 /// bytes MUST be used"; the top bit of 64 must be 0.
-// ANCHOR: parse_length
 fn parse_length(short: u64, rest: &[u8]) -> Result<Parse<u64>, ProtocolError> {
     let (value, used, least) = match short {
         126 => match rest.first_chunk::<2>() {
@@ -140,7 +139,6 @@ fn parse_length(short: u64, rest: &[u8]) -> Result<Parse<u64>, ProtocolError> {
         _ => Ok(Parse::Complete { value, used }),
     }
 }
-// ANCHOR_END: parse_length
 
 impl FrameHeader {
     /// The header of an unfragmented, unmasked frame.
@@ -152,6 +150,7 @@ impl FrameHeader {
     pub fn encode(&self, out: &mut Vec<u8>) {
         let first = if self.fin { FIN } else { 0 } | self.opcode as u8;
         let mask = if self.masking_key.is_some() { MASK } else { 0 };
+        // ANCHOR: length
         match self.length {
             0..=125 => out.extend_from_slice(&[first, mask | self.length as u8]),
             126..=0xffff => {
@@ -163,18 +162,19 @@ impl FrameHeader {
                 out.extend_from_slice(&self.length.to_be_bytes());
             }
         }
+        // ANCHOR_END: length
         if let Some(key) = self.masking_key {
             out.extend_from_slice(&key);
         }
     }
 }
 
-// ANCHOR: mask
 /// Masks or unmasks `payload`, the same operation both ways: byte `i` of a frame's payload is
 /// combined by XOR with byte `i % 4` of the key. `payload` begins at byte `offset` of the frame's
 /// payload.
 ///
 /// Eight bytes at a time: a key of 4 repeats in 8, and the compiler turns words into vectors.
+// ANCHOR: mask
 pub fn mask(payload: &mut [u8], key: [u8; 4], offset: usize) {
     let turned = u32::from_be_bytes(key).rotate_left(8 * (offset % 4) as u32).to_be_bytes();
     let [a, b, c, d] = turned;

@@ -208,7 +208,6 @@ impl Receiver {
     /// Checks the text that has arrived since the last check. The standard library tells a
     /// character that is not all here (`error_len` is `None`) from bytes that no character begins
     /// with.
-    // ANCHOR: check_text
     fn check_text(&mut self) -> Result<(), ProtocolError> {
         match str::from_utf8(&self.payload[self.checked..]) {
             Ok(text) => self.checked += text.len(),
@@ -217,7 +216,6 @@ impl Receiver {
         }
         Ok(())
     }
-    // ANCHOR_END: check_text
 
     fn end_frame(&mut self, header: FrameHeader) -> Result<Option<Received>, ProtocolError> {
         match header.opcode {
@@ -271,11 +269,9 @@ fn parse_close(payload: &[u8]) -> Result<Close, ProtocolError> {
 
 /// Sections 7.4.1 and 7.4.2, and the registry that they set up: 1004 is reserved; 1005, 1006 and
 /// 1015 are for reporting only; 3000 to 4999 belong to libraries and applications.
-// ANCHOR: may_be_sent
 fn may_be_sent(code: u16) -> bool {
     matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
 }
-// ANCHOR_END: may_be_sent
 
 /// Appends one unfragmented frame to `out`. A client passes a `masking_key` that no one can
 /// foresee (section 5.3), a server passes `None`.
