@@ -93,7 +93,7 @@ fn echo(mut stream: TcpStream) -> io::Result<()> {
         // ANCHOR_END: read
         match opcode {
             1 => stream.write_all(&[&[0x81, length as u8], &payload[..]].concat())?,
-            8 => return Ok(()),
+            8 => return stream.write_all(&[0x88, 0]),
             _ => {}
         }
     }
