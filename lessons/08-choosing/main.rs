@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use common::{Costs, Lesson, Receive, Send};
 use overwire::connection::Traffic;
-use overwire::feed::{Cursor, Feed};
+use overwire::feed::{Cursor, Feed, Replay};
 use overwire::http::{self, Method, Request, Response};
 use overwire::random::Random;
 use overwire::{ConnId, Event, EventLoop, Shared, TimerId, sse, websocket};
@@ -80,8 +80,8 @@ impl Transport {
 /// A request that is held, or a stream that is open.
 struct Reader {
     transport: Transport,
-    /// Everything up to here has been given to it.
-    after: Cursor,
+    /// Behind which message it began, and whether nothing is missing there.
+    from: Replay,
     /// What its connection had carried before.
     since: Traffic,
     timer: Option<TimerId>,
@@ -165,7 +165,7 @@ impl Site {
         let replay = self.feed.replay(cursor(request)?.unwrap_or(self.feed.tip()));
         let mut since = self.server.traffic(conn);
         since.received -= request.wire_length() as u64;
-        let reader = Reader { transport, after: replay.after, since, timer: None };
+        let reader = Reader { transport, from: replay, since, timer: None };
         self.readers.insert(conn, reader);
         self.totals[transport as usize].requests += 1;
         match transport {
@@ -217,11 +217,11 @@ impl Site {
 
     /// Answers a poll with everything after its cursor, which may be nothing.
     fn answer(&mut self, conn: ConnId) {
-        let Some(Reader { transport, after, since, timer }) = self.readers.remove(&conn) else { return };
+        let Some(Reader { transport, from, since, timer }) = self.readers.remove(&conn) else { return };
         timer.into_iter().for_each(|timer| self.server.cancel_timer(timer));
-        let messages: Vec<&str> = self.feed.after(after).map(|(_, json)| &**json).collect();
+        let messages: Vec<&str> = self.feed.after(from.after).map(|(_, json)| &**json).collect();
         self.totals[transport as usize].messages += messages.len() as u64;
-        let (tip, recovered) = (self.feed.tip(), self.feed.replay(after).recovered);
+        let (tip, recovered) = (self.feed.tip(), from.recovered);
         let content = messages.join(",");
         let content = format!("{{\"messages\":[{content}],\"last_message_id\":\"{tip}\",\"recovered\":{recovered}}}\n");
         let response = Response::new(200).with_content("application/json", content);
