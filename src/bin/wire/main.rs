@@ -13,8 +13,8 @@ use std::env;
 use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
 
-use options::{Options, Transport, Wish};
-use view::View;
+use crate::options::{Options, Transport, Wish};
+use crate::view::View;
 
 /// How a run ends.
 #[derive(Debug)]

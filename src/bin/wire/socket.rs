@@ -46,7 +46,7 @@ pub fn run(options: &Options, view: &mut View) -> Result<(), End> {
         lines: VecDeque::new(),
         waits: false,
         unclaimed: 0,
-        sent_close: None,
+        has_sent_close: false,
         received_close: None,
         is_closed_by_server: false,
         deadline: None,
@@ -96,7 +96,7 @@ struct Socket<'a> {
     waits: bool,
     /// How many messages, Pongs and Closes came since the last line was sent, without a `/wait` for them.
     unclaimed: usize,
-    sent_close: Option<Close>,
+    has_sent_close: bool,
     received_close: Option<Close>,
     /// The server began the closing handshake.
     is_closed_by_server: bool,
@@ -198,7 +198,8 @@ impl Socket<'_> {
 
     /// Fails the connection (RFC 6455, section 7.1.7).
     fn fail(&mut self, error: ProtocolError, view: &mut View) -> Result<(), End> {
-        if self.sent_close.is_none() {
+        view.flush()?;
+        if !self.has_sent_close {
             self.send(Opcode::Close, &websocket::close(error.close_code(), &error.to_string()), view)?;
         }
         Err(End::Failed(format!("{error} ({})", error.section())))
@@ -209,18 +210,18 @@ impl Socket<'_> {
             self.unclaimed += 1;
         }
         match received {
-            Received::Ping(payload) if self.sent_close.is_none() => self.send(Opcode::Pong, &payload, view)?,
+            Received::Ping(payload) if !self.has_sent_close => self.send(Opcode::Pong, &payload, view)?,
             Received::Close(close) => {
                 self.received_close = Some(close.clone());
                 self.deadline = Some(Instant::now() + CLOSING_TIME);
-                self.is_closed_by_server = self.sent_close.is_none();
+                self.is_closed_by_server = !self.has_sent_close;
                 if self.is_closed_by_server {
                     // The status code is echoed (section 5.5.1).
                     let payload = close.code.map(|code| websocket::close(code, "")).unwrap_or_default();
                     self.send(Opcode::Close, &payload, view)?;
                 }
             }
-            Received::Message(_) if view.is_done() && self.sent_close.is_none() => {
+            Received::Message(_) if view.is_done() && !self.has_sent_close => {
                 self.send(Opcode::Close, &websocket::close(1000, ""), view)?;
             }
             _ => {}
@@ -241,7 +242,7 @@ impl Socket<'_> {
             let Some(line) = self.lines.pop_front().filter(|_| self.received_close.is_none()) else { return Ok(()) };
             match line {
                 Some(line) => self.carry_out(&line, view)?,
-                None if self.options.count.is_none() && self.sent_close.is_none() && !io::stdin().is_terminal() => {
+                None if self.options.count.is_none() && !self.has_sent_close && !io::stdin().is_terminal() => {
                     self.send(Opcode::Close, &websocket::close(1000, ""), view)?;
                 }
                 None => {}
@@ -250,6 +251,9 @@ impl Socket<'_> {
     }
 
     fn carry_out(&mut self, line: &str, view: &mut View) -> Result<(), End> {
+        if self.has_sent_close && !line.starts_with("/wait") && !line.starts_with("/hex") {
+            return Ok(view.remark("not sent: nothing may follow a Close (RFC 6455, section 5.5.1)")?);
+        }
         let Some(command) = line.strip_prefix('/').filter(|rest| !rest.starts_with('/')) else {
             let text = line.strip_prefix('/').filter(|_| line.starts_with("//")).unwrap_or(line);
             return self.send(Opcode::Text, text.as_bytes(), view);
@@ -289,7 +293,16 @@ impl Socket<'_> {
         let key = self.options.mask.unwrap_or_else(|| self.random.bytes());
         let mut frame = Vec::new();
         websocket::encode(&mut frame, opcode, payload, Some(key));
-        self.send_bytes(&frame, view)
+        self.send_bytes(&frame, view)?;
+        if opcode == Opcode::Close {
+            self.note_close(); // if it could not be labelled, because of what was sent before it
+        }
+        Ok(())
+    }
+
+    fn note_close(&mut self) {
+        self.has_sent_close = true;
+        self.deadline = Some(Instant::now() + CLOSING_TIME);
     }
 
     fn send_bytes(&mut self, bytes: &[u8], view: &mut View) -> Result<(), End> {
@@ -297,9 +310,8 @@ impl Socket<'_> {
         // That the connection is gone shows when it is read: what came before is still to be shown.
         let seen = self.connection.send(bytes, view)?.unwrap_or_default();
         for seen in seen {
-            if let Seen::Frame(Received::Close(close)) = seen {
-                self.sent_close = Some(close);
-                self.deadline = Some(Instant::now() + CLOSING_TIME);
+            if let Seen::Frame(Received::Close(_)) = seen {
+                self.note_close();
             }
         }
         Ok(())

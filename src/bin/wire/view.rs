@@ -3,6 +3,7 @@
 
 use std::io;
 use std::mem;
+use std::time::Duration;
 
 use overwire::http::Delimiter;
 use overwire::websocket::{FrameHeader, Message, Opcode, ProtocolError, Received, Receiver, Role};
@@ -224,6 +225,7 @@ impl View {
                 return Ok(None);
             }
             LinePart::EventEnd(Some(event)) => format!("dispatches a {} event", escape(event.name.as_bytes())),
+            LinePart::Field { name, value } if name == "retry" => reconnection_time(value),
             LinePart::EventEnd(None) => "dispatches nothing: no data".to_owned(),
             LinePart::Field { name, .. } if !matches!(name.as_str(), "data" | "event" | "id" | "retry") => {
                 "ignored".to_owned()
@@ -279,10 +281,11 @@ impl View {
         let (payload, unmasked) = mem::take(&mut side.payload);
         let arrived = side.arrived;
         let mut text = rows_of_text(&unmasked);
-        if let (Opcode::Close, Some(code)) = (frame.opcode, unmasked.first_chunk::<2>()) {
-            // Each byte of the code is a dot or a character of one byte.
-            let reason: String = rows_of_text(&unmasked[2..]).concat();
-            text = split_reason(&format!("{} ", u16::from_be_bytes(*code)), &reason, text.len());
+        if let (Opcode::Close, [high, low, reason @ ..]) = (frame.opcode, &unmasked[..]) {
+            // The code stands where its two bytes do.
+            let code = format!("{} ", u16::from_be_bytes([*high, *low]));
+            text = rows_of_text(&[b"  ", reason].concat());
+            text[0].replace_range(..2, &code);
         }
         let shown = payload.len().min(rows.saturating_mul(ROW));
         self.dump(way, "payload", &payload[..shown], &text)?;
@@ -315,7 +318,6 @@ impl View {
             }
             Err(error) => {
                 side.receiver = None;
-                self.show_payload(way)?;
                 Ok(vec![Seen::Violation(error)])
             }
         }
@@ -359,13 +361,13 @@ fn seen(piece: Piece) -> Vec<Seen> {
     }
 }
 
-/// The code stands where its two bytes do, and the reason behind it.
-fn split_reason(code: &str, reason: &str, rows: usize) -> Vec<String> {
-    let mut characters = reason.chars();
-    let first: String = code.chars().chain(characters.by_ref().take(ROW - 2)).collect();
-    let mut text = vec![first];
-    text.extend((1..rows).map(|_| characters.by_ref().take(ROW).collect()));
-    text
+fn reconnection_time(digits: &str) -> String {
+    match digits.parse::<u64>() {
+        Ok(milliseconds) if digits.bytes().all(|byte| byte.is_ascii_digit()) => {
+            format!("reconnect after {} s", Duration::from_millis(milliseconds).as_secs_f64())
+        }
+        _ => "ignored".to_owned(),
+    }
 }
 
 fn bytes(count: u64) -> String {
