@@ -475,12 +475,10 @@ impl Connection {
         match received {
             None => Step::Starved,
             Some(Received::Message(message)) if open => Step::Complete(Outcome::Message(message)),
-            // ANCHOR: ping
             Some(Received::Ping(payload)) if open => {
                 self.outbox.push_own(|out| websocket::encode(out, Opcode::Pong, &payload, None));
                 Step::Decoded
             }
-            // ANCHOR_END: ping
             Some(Received::Close(close)) => {
                 self.drain(context);
                 if !open {

@@ -86,11 +86,11 @@ fn echo(mut stream: TcpStream) -> io::Result<()> {
         if stream.read(&mut bytes)? == 0 {
             return Ok(());
         }
+        // ANCHOR_END: read
         let opcode = bytes[0] & 0x0f;
         let length = (bytes[1] & 0x7f) as usize;
         let key = &bytes[2..6];
         let payload: Vec<u8> = (0..length).map(|i| bytes[6 + i] ^ key[i % 4]).collect();
-        // ANCHOR_END: read
         match opcode {
             1 => stream.write_all(&[&[0x81, length as u8], &payload[..]].concat())?,
             8 => return stream.write_all(&[0x88, 0]),

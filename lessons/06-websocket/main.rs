@@ -59,11 +59,11 @@ pub fn serve(mut server: EventLoop) -> io::Result<()> {
                     server.close(conn, 1003, "the chat takes text, not binary");
                 }
             },
+            // ANCHOR_END: chat
             Event::Message(conn, message) => server.send_message(conn, message),
             Event::Closed(conn) => {
                 chat.remove(&conn);
             }
-            // ANCHOR_END: chat
             Event::Timer(_) => {}
             Event::Shutdown => return server.drain(),
         }

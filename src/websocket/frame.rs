@@ -150,7 +150,6 @@ impl FrameHeader {
     pub fn encode(&self, out: &mut Vec<u8>) {
         let first = if self.fin { FIN } else { 0 } | self.opcode as u8;
         let mask = if self.masking_key.is_some() { MASK } else { 0 };
-        // ANCHOR: length
         match self.length {
             0..=125 => out.extend_from_slice(&[first, mask | self.length as u8]),
             126..=0xffff => {
@@ -162,7 +161,6 @@ impl FrameHeader {
                 out.extend_from_slice(&self.length.to_be_bytes());
             }
         }
-        // ANCHOR_END: length
         if let Some(key) = self.masking_key {
             out.extend_from_slice(&key);
         }
@@ -174,7 +172,6 @@ impl FrameHeader {
 /// payload.
 ///
 /// Eight bytes at a time: a key of 4 repeats in 8, and the compiler turns words into vectors.
-// ANCHOR: mask
 pub fn mask(payload: &mut [u8], key: [u8; 4], offset: usize) {
     let turned = u32::from_be_bytes(key).rotate_left(8 * (offset % 4) as u32).to_be_bytes();
     let [a, b, c, d] = turned;
@@ -184,11 +181,12 @@ pub fn mask(payload: &mut [u8], key: [u8; 4], offset: usize) {
         let masked = u64::from_ne_bytes((&*bytes).try_into().expect("8 bytes")) ^ word;
         bytes.copy_from_slice(&masked.to_ne_bytes());
     }
+    // ANCHOR: mask
     for (byte, key) in words.into_remainder().iter_mut().zip(turned.iter().cycle()) {
         *byte ^= key;
     }
+    // ANCHOR_END: mask
 }
-// ANCHOR_END: mask
 
 #[cfg(test)]
 mod tests {
