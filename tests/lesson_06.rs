@@ -345,4 +345,10 @@ fn the_broken_echo_takes_a_read_for_a_frame() {
     let mut client = open();
     assert_eq!(client.send(&HELLO[..8]).frame().text(), "He!=7");
     client.send(&HELLO[8..]);
+
+    // It knows no length but that of 7 bits.
+    let mut client = open();
+    client.send(masked_frame(true, Opcode::Text, &[b'x'; 126]));
+    assert_eq!(client.read_exactly(2), [0x81, 126]);
+    assert_ne!(client.read_exactly(2), [0, 126]);
 }
