@@ -256,10 +256,7 @@ mod tests {
     fn a_newcomer_is_told_who_is_there_and_they_are_told_who_came() {
         let mut signalling = Signalling::new(3, 2);
         let first = signalling.join(1, "a".into(), "r").unwrap();
-        assert_eq!(
-            first,
-            [Delivery { to: vec![1], text: r#"{"peer_id":"a","peers":[],"type":"welcome"}"#.into() }]
-        );
+        assert_eq!(first, [Delivery { to: vec![1], text: r#"{"peer_id":"a","peers":[],"type":"welcome"}"#.into() }]);
         let second = signalling.join(2, "b".into(), "r").unwrap();
         assert_eq!(
             second,
