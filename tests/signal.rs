@@ -207,7 +207,7 @@ fn a_handshake_that_is_wrong_is_answered_and_joins_no_room() {
 #[test]
 fn at_the_end_of_the_server_everyone_is_told_so_and_not_who_else_leaves() {
     let server = TestServer::start();
-    let (mut ada, mut bob) = (Peer::join(&server, "/api/signal"), Peer::join(&server, "/api/signal"));
+    let (mut ada, bob) = (Peer::join(&server, "/api/signal"), Peer::join(&server, "/api/signal"));
     ada.hears(&json!({ "type": "joined", "peer_id": bob.id }));
     server.shut_down();
     for mut peer in [ada, bob] {
