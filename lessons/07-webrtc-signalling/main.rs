@@ -53,12 +53,7 @@ pub fn serve(mut server: EventLoop) -> io::Result<()> {
             Event::Message(conn, message) => deliver(&mut server, [signalling.relay(conn, &message)]),
             Event::Closed(conn) => deliver(&mut server, signalling.leave(conn)),
             Event::Timer(_) => {}
-            Event::Shutdown => {
-                for conn in signalling.clear() {
-                    server.close(conn, 1001, "the server is going away");
-                }
-                return server.drain();
-            }
+            Event::Shutdown => return server.drain(),
         }
     }
 }
@@ -80,13 +75,17 @@ fn open(request: &Request) -> Result<(Response, String), Response> {
         let sentence = "Origin is another site's: expected this server's own page, or a client that is no browser";
         return Err(Response::error(403, sentence));
     }
-    let room = request.parameter("room").unwrap_or("general".into()).into_owned();
-    let length = room.chars().count();
-    if !(1..=64).contains(&length) {
-        return Err(Response::error(400, &format!("room: expected a name of 1 to 64 characters, not {length}")));
-    }
+    let room = room_of(request)?;
     let head = websocket::accept(request, &[]).map_err(|error| error.response())?;
     Ok((head, room))
+}
+
+fn room_of(request: &Request) -> Result<String, Response> {
+    let room = request.parameter("room").unwrap_or("general".into()).into_owned();
+    match room.chars().count() {
+        1..=64 => Ok(room),
+        length => Err(Response::error(400, &format!("room: expected a name of 1 to 64 characters, not {length}"))),
+    }
 }
 
 /// As in lesson 06: whether the page of another site asks.

@@ -421,7 +421,6 @@ impl Server {
 
     /// The server is going away.
     fn let_go(&mut self) {
-        // So that nobody is told who else leaves.
         self.signalling.clear();
         for conn in self.holds.keys().copied().collect::<Vec<_>>() {
             self.end_hold(conn, Why::GoingAway);
