@@ -93,13 +93,14 @@ fn a_third_waits_until_there_is_room() {
     let server = start();
     let ((mut ada, ada_id), (bob, bob_id)) = (join(&server), join(&server));
     assert_eq!(ada.frame().json()["type"], "joined");
-    let (impatient, told) = enter(&server);
+    let (mut impatient, told) = enter(&server);
     assert_eq!(told, json!({ "type": "waiting", "ahead": 0 }));
     let (mut cy, told) = enter(&server);
     assert_eq!(told, json!({ "type": "waiting", "ahead": 1 }));
     cy.send_text(&json!({ "type": "offer", "to": ada_id }).to_string());
     assert_eq!(cy.frame().json()["type"], "error", "who waits is no peer yet");
-    drop(impatient);
+    impatient.send_frame(Opcode::Close, "");
+    assert_eq!(impatient.frame().opcode, Opcode::Close, "who gives up waiting is gone");
     drop(bob);
     let welcome = cy.frame().json();
     assert_eq!((&welcome["type"], &welcome["peers"]), (&json!("welcome"), &json!([ada_id])));
