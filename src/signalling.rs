@@ -201,7 +201,7 @@ fn parse(message: &Message) -> Result<Map<String, Value>, String> {
     match serde_json::from_str(text) {
         Ok(Value::Object(members)) => Ok(members),
         Ok(other) => Err(format!("expected a JSON object, not {}", describe(&other))),
-        Err(error) => Err(format!("the message is not JSON: {error}")),
+        Err(error) => Err(format!("expected a JSON object, but the message is not JSON: {error}")),
     }
 }
 
