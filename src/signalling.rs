@@ -1,5 +1,5 @@
-//! Signalling for WebRTC: who is in which room, and who is told what (RFC 8825, section 4, calls
-//! the path that this takes the signalling path).
+//! Signalling for WebRTC: who is in which room, and who is told what. It is the signalling path of
+//! RFC 8825, section 3; what the peers say to each other takes another path.
 //!
 //! Two browsers that want a direct connection have to exchange descriptions of themselves first:
 //! an offer, an answer, and ICE candidates, which are addresses to try. They cannot send them to
