@@ -17,7 +17,7 @@ use overwire::{EventLoop, Limits, Remote};
 use super::command_line::{Costs, Lesson, Receive, Send};
 
 /// The message whose cost is measured.
-const MESSAGE: &str = "twenty bytes of text";
+pub const MESSAGE: &str = "twenty bytes of text";
 
 /// How many messages the worst delay is taken from.
 const MESSAGES: usize = 100;
@@ -69,14 +69,14 @@ fn row(costs: &Costs, serve: fn(EventLoop) -> io::Result<()>) -> io::Result<Stri
 
 /// What went over a connection.
 #[derive(Debug, Clone, Copy, Default)]
-struct Traffic {
-    requests: u64,
-    up: usize,
-    down: usize,
+pub struct Traffic {
+    pub requests: u64,
+    pub up: usize,
+    pub down: usize,
 }
 
 impl Traffic {
-    fn since(self, earlier: Traffic) -> Traffic {
+    pub fn since(self, earlier: Traffic) -> Traffic {
         Traffic { requests: self.requests - earlier.requests, up: self.up - earlier.up, down: self.down - earlier.down }
     }
 
@@ -236,18 +236,18 @@ impl Sender {
 }
 
 /// A client that counts its bytes.
-struct Receiver {
+pub struct Receiver {
     stream: TcpStream,
     receive: Receive,
     /// What has come and has not been looked at.
     buffer: Vec<u8>,
     /// Where a poll goes on.
     cursor: Option<String>,
-    traffic: Traffic,
+    pub traffic: Traffic,
 }
 
 impl Receiver {
-    fn connect(address: SocketAddr, receive: Receive) -> io::Result<Self> {
+    pub fn connect(address: SocketAddr, receive: Receive) -> io::Result<Self> {
         let stream = TcpStream::connect(address)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_nodelay(true)?;
@@ -269,7 +269,7 @@ impl Receiver {
     }
 
     /// Reads until `end`, and returns what came with it.
-    fn read_until(&mut self, end: &[u8]) -> io::Result<Vec<u8>> {
+    pub fn read_until(&mut self, end: &[u8]) -> io::Result<Vec<u8>> {
         loop {
             if let Some(at) = self.buffer.windows(end.len()).position(|bytes| bytes == end) {
                 return Ok(self.buffer.drain(..at + end.len()).collect());
@@ -281,7 +281,7 @@ impl Receiver {
     }
 
     /// Sends what begins this transport, and reads the head of its answer if one comes at once.
-    fn begin(&mut self) -> io::Result<()> {
+    pub fn begin(&mut self) -> io::Result<()> {
         match self.receive {
             Receive::Echo => Ok(()),
             Receive::ShortPoll(..) => {
@@ -291,18 +291,18 @@ impl Receiver {
             Receive::LongPoll(_) => self.get(),
             Receive::Stream(_) | Receive::Sse(_) => {
                 self.get()?;
-                self.read_until(b"\r\n\r\n").map(drop)
+                self.head(b"200").map(drop)
             }
             Receive::WebSocket(target) => {
                 self.traffic.requests += 1;
                 self.write(&websocket::opening_request("localhost", target, KEY))?;
-                self.read_until(b"\r\n\r\n").map(drop)
+                self.head(b"101").map(drop)
             }
         }
     }
 
     /// One GET, from the cursor if there is one.
-    fn get(&mut self) -> io::Result<()> {
+    pub fn get(&mut self) -> io::Result<()> {
         let (Receive::ShortPoll(target, _)
         | Receive::LongPoll(target)
         | Receive::Stream(target)
@@ -315,7 +315,7 @@ impl Receiver {
         self.write(format!("GET {target}{query} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes())
     }
 
-    fn post(&mut self, target: &str, content: &str) -> io::Result<()> {
+    pub fn post(&mut self, target: &str, content: &str) -> io::Result<()> {
         self.traffic.requests += 1;
         let length = content.len();
         let request = format!("POST {target} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n{content}");
@@ -328,10 +328,19 @@ impl Receiver {
         self.write(&frame)
     }
 
-    /// One answer with a Content-Length; a poll goes on from what it says.
-    fn answer(&mut self) -> io::Result<Vec<u8>> {
+    /// The head of an answer, which must have this status.
+    fn head(&mut self, status: &[u8]) -> io::Result<String> {
         let head = self.read_until(b"\r\n\r\n")?;
-        let head = String::from_utf8_lossy(&head).into_owned();
+        let text = String::from_utf8_lossy(&head).into_owned();
+        match head.get(9..12) {
+            Some(found) if found == status => Ok(text),
+            _ => Err(io::Error::other(format!("answered with {}", text.lines().next().unwrap_or_default()))),
+        }
+    }
+
+    /// One answer with a Content-Length; a poll goes on from what it says.
+    pub fn answer(&mut self) -> io::Result<Vec<u8>> {
+        let head = self.head(b"200")?;
         let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: ")?.parse::<usize>().ok());
         let length = length.ok_or_else(|| io::Error::other(format!("an answer without Content-Length: {head}")))?;
         while self.buffer.len() < length {
@@ -348,7 +357,7 @@ impl Receiver {
     }
 
     /// Waits for a message, and for what ends it in this transport.
-    fn message(&mut self, message: &str) -> io::Result<()> {
+    pub fn message(&mut self, message: &str) -> io::Result<()> {
         match self.receive {
             Receive::ShortPoll(..) | Receive::LongPoll(_) | Receive::Echo => loop {
                 let content = self.answer()?;
@@ -366,12 +375,12 @@ impl Receiver {
     }
 
     /// A long poll that was answered asks again.
-    fn ask_again(&mut self) -> io::Result<()> {
+    pub fn ask_again(&mut self) -> io::Result<()> {
         if let Receive::LongPoll(_) = self.receive { self.get() } else { Ok(()) }
     }
 
     /// Does what a client does with what has come by itself: asks again, answers a Ping.
-    fn react(&mut self) -> io::Result<()> {
+    pub fn react(&mut self) -> io::Result<()> {
         self.stream.set_nonblocking(true)?;
         let read = loop {
             match self.fill() {

@@ -3,7 +3,7 @@
 #![allow(dead_code, unused_imports)] // each program uses a part
 
 pub mod command_line;
-mod measure;
+pub mod measure;
 
 use std::io;
 use std::process::ExitCode;
