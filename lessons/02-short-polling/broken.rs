@@ -13,8 +13,8 @@
 //! `setInterval` does not wait for the `await`s inside of it. Here the server takes 300 ms or 700 ms
 //! for an answer, in turns. The client also sends three messages, and counts how often it shows each.
 
-#[path = "../common/command_line.rs"]
-mod command_line;
+#[path = "../common/mod.rs"]
+mod common;
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -23,7 +23,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use command_line::{Lesson, Wish};
+use common::{Lesson, Wish};
 use serde_json::{Value, json};
 
 const LESSON: Lesson = Lesson {
