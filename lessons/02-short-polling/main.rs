@@ -6,6 +6,7 @@ mod common;
 
 use std::collections::HashMap;
 use std::io;
+use std::ops::RangeInclusive;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -95,7 +96,7 @@ pub fn serve(mut server: EventLoop) -> io::Result<()> {
 
 /// What a poll asks: for the messages after which one, and of how slow a database.
 fn question(request: &Request) -> Result<(Option<Cursor>, Duration), String> {
-    let delay = number(request, "delay", 0, SLOWEST)?;
+    let delay = number(request, "delay", 0, 0..=SLOWEST)?;
     Ok((cursor(request)?, Duration::from_millis(delay)))
 }
 
@@ -137,12 +138,13 @@ fn cursor(request: &Request) -> Result<Option<Cursor>, String> {
 }
 // ANCHOR_END: check
 
-/// A whole number from 0 to `most`. Digits only: `parse` alone would take `+5`.
-fn number(request: &Request, name: &str, default: u64, most: u64) -> Result<u64, String> {
+/// A whole number in `range`. Digits only: `parse` alone would take `+5`.
+fn number(request: &Request, name: &str, default: u64, range: RangeInclusive<u64>) -> Result<u64, String> {
     let Some(text) = request.parameter(name) else { return Ok(default) };
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
-    let number = text.parse().ok().filter(|number| digits && *number <= most);
-    number.ok_or_else(|| format!("{name}: expected a whole number from 0 to {most}, not {text:?}"))
+    let number = text.parse().ok().filter(|number| digits && range.contains(number));
+    let (least, most) = range.into_inner();
+    number.ok_or_else(|| format!("{name}: expected a whole number from {least} to {most}, not {text:?}"))
 }
 
 /// The text of a new message: `{"message": "..."}`.
