@@ -177,6 +177,10 @@ fn masked(line: &str, mask_keys: bool) -> String {
             _ => number(rest),
         };
         if length > 0 {
+            // In a table, what is shorter has more spaces in front.
+            while out.ends_with("  ") {
+                out.pop();
+            }
             out += mask;
             at += length;
         } else {
