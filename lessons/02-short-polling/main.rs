@@ -42,7 +42,6 @@ fn main() -> ExitCode {
     common::run(&LESSON, serve)
 }
 
-// ANCHOR: serve
 pub fn serve(mut server: EventLoop) -> io::Result<()> {
     let mut feed = Feed::new(Random::open()?.number(), RETAINED_MESSAGES, RETAINED_BYTES);
     let mut slow: HashMap<TimerId, (ConnId, Response)> = HashMap::new();
@@ -92,7 +91,6 @@ pub fn serve(mut server: EventLoop) -> io::Result<()> {
         }
     }
 }
-// ANCHOR_END: serve
 
 /// What a poll asks: for the messages after which one, and of how slow a database.
 fn question(request: &Request) -> Result<(Option<Cursor>, Duration), String> {
@@ -112,12 +110,12 @@ fn answer(feed: &Feed<String>, after: Option<Cursor>) -> Response {
         "stopPolling": false,
     }))
 }
+// ANCHOR_END: answer
 
 /// An answer that is true only now: no cache may keep it (RFC 9111, section 5.2.2.5).
 fn uncached(value: &Value) -> Response {
     Response::json(200, value).with_field("Cache-Control", "no-store")
 }
-// ANCHOR_END: answer
 
 fn added(id: Cursor) -> Response {
     uncached(&json!({ "status": "Message added", "id": id.to_string() }))
@@ -127,7 +125,6 @@ fn not_allowed(method: Method, allowed: &str) -> Response {
     Response::error(405, &format!("{method} is not allowed here: expected {allowed}")).with_field("Allow", allowed)
 }
 
-// ANCHOR: check
 /// The cursor of a poll. None at all, or an empty one, is the beginning.
 fn cursor(request: &Request) -> Result<Option<Cursor>, String> {
     let wrong = |id: &str| format!("last_message_id: expected the id of a message, not {id:?}");
@@ -136,7 +133,6 @@ fn cursor(request: &Request) -> Result<Option<Cursor>, String> {
         Some(id) => id.parse().map(Some).map_err(|_| wrong(id)),
     }
 }
-// ANCHOR_END: check
 
 /// A whole number in `range`. Digits only: `parse` alone would take `+5`.
 fn number(request: &Request, name: &str, default: u64, range: RangeInclusive<u64>) -> Result<u64, String> {
