@@ -5,9 +5,10 @@ mod common;
 #[path = "../lessons/02-short-polling/main.rs"]
 mod lesson;
 
-use std::process::{Command, Output};
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Output, Stdio};
 
-use common::{Answer, Running, TestServer};
+use common::{Answer, Client, Running, TestServer};
 use overwire::Limits;
 use serde_json::json;
 
@@ -206,6 +207,32 @@ fn a_client_that_waits_for_the_answer_shows_every_message_once() {
         shown.extend(answer.texts());
         cursor = answer.json()["last_message_id"].as_str().unwrap().to_owned();
     }
+    assert_eq!(shown, ["one", "two", "three"]);
+}
+
+#[test]
+fn wire_waits_for_the_answer_however_slow_it_is() {
+    let running = Running::start(Command::new(env!("CARGO_BIN_EXE_02-short-polling")).args(["--port", "0"]));
+    let url = format!("http://{}/api/messages?delay=50", running.address);
+    let mut wire = Command::new(env!("CARGO_BIN_EXE_wire"));
+    let mut wire = wire.args(["poll", &url, "--interval", "0.01"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut poster = Client::connect(running.address);
+    let mut shown = Vec::new();
+    let mut answers = 0;
+    for line in BufReader::new(wire.stdout.take().unwrap()).lines().map(Result::unwrap) {
+        let Some((_, content)) = line.split_once(" content ") else { continue };
+        shown.extend(["one", "two", "three"].into_iter().filter(|text| content.contains(&format!("\"{text}\""))));
+        answers += 1;
+        match answers {
+            2 => drop(poster.post("/add-message", r#"{"message": "one"}"#)),
+            4 => drop(poster.post("/add-message", r#"{"message": "two"}"#)),
+            5 => drop(poster.post("/add-message", r#"{"message": "three"}"#)),
+            10 => break,
+            _ => {}
+        }
+    }
+    wire.kill().unwrap();
+    wire.wait().unwrap();
     assert_eq!(shown, ["one", "two", "three"]);
 }
 
