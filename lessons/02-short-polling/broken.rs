@@ -16,10 +16,10 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+use std::collections::BTreeMap;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -35,7 +35,7 @@ const LESSON: Lesson = Lesson {
     costs: &[],
 };
 
-const INTERVAL: Duration = Duration::from_millis(200);
+const INTERVAL: u64 = 200; // milliseconds
 const ASKS: u32 = 11;
 
 /// What is sent, and before which ask.
@@ -57,84 +57,97 @@ fn main() -> ExitCode {
     }
 }
 
-/// What a page would keep in variables.
+/// What the page would keep in variables.
 #[derive(Default)]
 struct Page {
     last: String,
     shown: Vec<String>,
     /// The ids and texts that were sent, for the printed lines.
-    sent: Vec<(String, String)>,
+    sent: Vec<(String, &'static str)>,
+}
+
+/// What a page does, one thing at a time, when its time has come.
+enum Step {
+    Ask(u32),
+    Answer(u32, TcpStream),
 }
 
 fn run(server: SocketAddr) -> io::Result<()> {
     let before = exchange(server, "GET", "/api/messages", "")?;
-    let page = Arc::new(Mutex::new(Page { last: string(&before["last_message_id"]), ..Page::default() }));
-    let (mut asks, start) = (Vec::new(), Instant::now());
-    for ask in 1..=ASKS {
-        thread::sleep((start + INTERVAL * (ask - 1)).saturating_duration_since(Instant::now()));
-        if let Some((_, text)) = MESSAGES.iter().find(|(before, _)| *before == ask) {
-            send(server, &page, text)?;
+    let mut page = Page { last: string(&before["last_message_id"]), ..Page::default() };
+    let mut steps = BTreeMap::from([(0, Step::Ask(1))]);
+    let start = Instant::now();
+    while let Some((due, step)) = steps.pop_first() {
+        thread::sleep((start + Duration::from_millis(due)).saturating_duration_since(Instant::now()));
+        // ANCHOR: bug
+        match step {
+            Step::Ask(ask) => {
+                page.send_before(ask, server)?;
+                println!("ask {ask}: what comes after {}?", page.name_of_last());
+                let delay = if ask % 2 == 1 { 700 } else { 300 };
+                let target = format!("/api/messages?last_message_id={}&delay={delay}", page.last);
+                steps.insert(due + delay, Step::Answer(ask, begin(server, "GET", &target, "")?));
+                // BUG: the next ask is due whether or not this one has been answered.
+                if ask < ASKS {
+                    steps.insert(due + INTERVAL, Step::Ask(ask + 1));
+                }
+            }
+            Step::Answer(ask, stream) => {
+                let answer = finish(stream)?;
+                // BUG: an answer that was overtaken puts the cursor back.
+                page.last = string(&answer["last_message_id"]);
+                page.show(ask, &answer["messages"]);
+            }
         }
-        // BUG: the one before may still be under way, and `last` is what it was when that began.
-        let page = page.clone();
-        asks.push(thread::spawn(move || poll(server, &page, ask)));
+        // ANCHOR_END: bug
     }
-    for ask in asks {
-        ask.join().expect("a thread of ours does not panic")?;
-    }
-    let page = lock(&page);
     let times = |text: &str| page.shown.iter().filter(|shown| *shown == text).count();
     let counts = MESSAGES.map(|(_, text)| format!("{text:?} {} times", times(text)));
     println!("{} messages sent, {} shown: {}", MESSAGES.len(), page.shown.len(), counts.join(", "));
     Ok(())
 }
 
-// ANCHOR: bug
-/// What `setInterval` calls.
-fn poll(server: SocketAddr, page: &Mutex<Page>, ask: u32) -> io::Result<()> {
-    let last = lock(page).last.clone();
-    println!("ask {ask}: what comes after {}?", lock(page).name_of(&last));
-    let delay = if ask % 2 == 1 { 700 } else { 300 };
-    let answer = exchange(server, "GET", &format!("/api/messages?last_message_id={last}&delay={delay}"), "")?;
-
-    let mut page = lock(page);
-    // BUG: an answer that was overtaken puts `last` back.
-    page.last = string(&answer["last_message_id"]);
-    let texts: Vec<_> = answer["messages"].as_array().into_iter().flatten().map(|m| string(&m["text"])).collect();
-    println!("       answer {ask}: {texts:?}");
-    page.shown.extend(texts);
-    Ok(())
-}
-// ANCHOR_END: bug
-
-fn send(server: SocketAddr, page: &Mutex<Page>, text: &str) -> io::Result<()> {
-    let added = exchange(server, "POST", "/add-message", &json!({ "message": text }).to_string())?;
-    println!("sent {text:?}");
-    lock(page).sent.push((string(&added["id"]), text.to_owned()));
-    Ok(())
-}
-
-/// One request on a connection of its own.
-fn exchange(server: SocketAddr, method: &str, target: &str, content: &str) -> io::Result<Value> {
-    let mut stream = TcpStream::connect(server)?;
-    let length = content.len();
-    let head = format!("{method} {target} HTTP/1.1\r\nHost: {server}\r\nConnection: close");
-    write!(stream, "{head}\r\nContent-Length: {length}\r\n\r\n{content}")?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    let content = answer.split_once("\r\n\r\n").map_or("", |(_, content)| content);
-    Ok(serde_json::from_str(content)?)
-}
-
 impl Page {
-    fn name_of(&self, id: &str) -> String {
-        let known = self.sent.iter().find(|(sent, _)| sent == id);
+    fn send_before(&mut self, ask: u32, server: SocketAddr) -> io::Result<()> {
+        if let Some((_, text)) = MESSAGES.iter().find(|(before, _)| *before == ask) {
+            let added = exchange(server, "POST", "/add-message", &json!({ "message": text }).to_string())?;
+            println!("sent {text:?}");
+            self.sent.push((string(&added["id"]), text));
+        }
+        Ok(())
+    }
+
+    fn show(&mut self, ask: u32, messages: &Value) {
+        let texts: Vec<_> = messages.as_array().into_iter().flatten().map(|message| string(&message["text"])).collect();
+        println!("       answer {ask}: {texts:?}");
+        self.shown.extend(texts);
+    }
+
+    fn name_of_last(&self) -> String {
+        let known = self.sent.iter().find(|(id, _)| *id == self.last);
         known.map_or("the start".to_owned(), |(_, text)| format!("{text:?}"))
     }
 }
 
-fn lock(page: &Mutex<Page>) -> MutexGuard<'_, Page> {
-    page.lock().expect("a thread of ours does not panic")
+fn exchange(server: SocketAddr, method: &str, target: &str, content: &str) -> io::Result<Value> {
+    finish(begin(server, method, target, content)?)
+}
+
+/// Sends a request on a connection of its own.
+fn begin(server: SocketAddr, method: &str, target: &str, content: &str) -> io::Result<TcpStream> {
+    let mut stream = TcpStream::connect(server)?;
+    let length = content.len();
+    let head = format!("{method} {target} HTTP/1.1\r\nHost: {server}\r\nConnection: close");
+    stream.write_all(format!("{head}\r\nContent-Length: {length}\r\n\r\n{content}").as_bytes())?;
+    Ok(stream)
+}
+
+/// Reads its answer.
+fn finish(mut stream: TcpStream) -> io::Result<Value> {
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let content = answer.split_once("\r\n\r\n").map_or("", |(_, content)| content);
+    Ok(serde_json::from_str(content)?)
 }
 
 fn string(value: &Value) -> String {
