@@ -28,7 +28,6 @@ fn main() -> ExitCode {
     common::run(&LESSON, serve)
 }
 
-// ANCHOR: bugs
 pub fn serve(mut server: EventLoop) -> io::Result<()> {
     let mut queue: Vec<String> = Vec::new();
     let mut waiting: VecDeque<(ConnId, TimerId)> = VecDeque::new();
@@ -38,6 +37,7 @@ pub fn serve(mut server: EventLoop) -> io::Result<()> {
                 (Method::Get, "/messages") if queue.is_empty() => {
                     waiting.push_back((conn, server.set_timer(timeout(&request))));
                 }
+                // ANCHOR: bugs
                 // BUG: the messages go to this poll, and are gone for everybody else.
                 (Method::Get, "/messages") => server.respond(conn, answer(mem::take(&mut queue), false)),
                 (Method::Post, "/add-message") => {
@@ -49,6 +49,7 @@ pub fn serve(mut server: EventLoop) -> io::Result<()> {
                         server.respond(reader, answer(mem::take(&mut queue), false));
                     }
                 }
+                // ANCHOR_END: bugs
                 _ => server.respond(conn, Response::error(404, "there is nothing here")),
             },
             Event::Timer(timer) => {
@@ -58,13 +59,14 @@ pub fn serve(mut server: EventLoop) -> io::Result<()> {
                     server.respond(conn, answer(Vec::new(), true));
                 }
             }
+            // ANCHOR: closed
             // BUG: who has hung up is still in `waiting`, and will be answered.
             Event::Closed(_) | Event::Message(..) => {}
+            // ANCHOR_END: closed
             Event::Shutdown => return server.drain(),
         }
     }
 }
-// ANCHOR_END: bugs
 
 fn answer(messages: Vec<String>, timeout: bool) -> Response {
     Response::json(200, &json!({ "messages": messages, "timeout": timeout }))

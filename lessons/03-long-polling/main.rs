@@ -104,7 +104,6 @@ pub fn serve(mut server: EventLoop) -> io::Result<()> {
     }
 }
 
-// ANCHOR: question
 /// What a poll asks: for the messages after which one, and how long it would wait for one.
 fn question(request: &Request, feed: &Feed<String>) -> Result<(Cursor, Duration), String> {
     let timeout = seconds(request, "timeout", TIMEOUT, LONGEST_TIMEOUT)?;
@@ -112,13 +111,13 @@ fn question(request: &Request, feed: &Feed<String>) -> Result<(Cursor, Duration)
     Ok((after.unwrap_or(feed.last(RETAINED_MESSAGES)), Duration::from_secs(timeout)))
 }
 
+// ANCHOR: news
 /// Whether there is something to say at once: messages, or that some are lost.
 fn is_news(feed: &Feed<String>, after: Cursor) -> bool {
     feed.after(after).len() > 0 || !feed.replay(after).recovered
 }
-// ANCHOR_END: question
+// ANCHOR_END: news
 
-// ANCHOR: answer
 /// What there is after `after`. `last_message_id` is where the next poll goes on from.
 fn answer(feed: &Feed<String>, after: Cursor, timeout: bool) -> Response {
     let messages = feed.after(after).map(|(id, text)| json!({ "id": id.to_string(), "text": text }));
@@ -129,7 +128,6 @@ fn answer(feed: &Feed<String>, after: Cursor, timeout: bool) -> Response {
         "timeout": timeout,
     }))
 }
-// ANCHOR_END: answer
 
 fn added(id: Cursor) -> Response {
     uncached(&json!({ "status": "Message added", "id": id.to_string() }))
