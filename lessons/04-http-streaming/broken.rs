@@ -1,1 +1,54 @@
-fn main() {}
+//! A client of lesson 4 that takes a chunk for a message, as in
+//! `for await (const chunk of response.body) show(JSON.parse(decode(chunk)))`. It ends after a few chunks.
+
+use std::env;
+use std::io::{self, BufRead, BufReader, Write};
+use std::net::TcpStream;
+
+use serde_json::Value;
+
+/// After so many chunks it has shown enough.
+const ENOUGH: usize = 4;
+
+fn main() -> io::Result<()> {
+    let url = env::args().nth(1).unwrap_or("http://127.0.0.1:8004/stream".to_owned());
+    let Some((host, target)) = url.strip_prefix("http://").and_then(|rest| rest.split_once('/')) else {
+        eprintln!("usage: 04-broken [http://HOST:PORT/TARGET]");
+        std::process::exit(2);
+    };
+    let mut stream = BufReader::new(TcpStream::connect(host)?);
+    write!(stream.get_mut(), "GET /{target} HTTP/1.1\r\nHost: {host}\r\n\r\n")?;
+    let mut line = String::from("status line");
+    while !line.trim_end().is_empty() {
+        line.clear();
+        stream.read_line(&mut line)?;
+    }
+    for number in 1..=ENOUGH {
+        let Some(chunk) = next_chunk(&mut stream)? else { break };
+        println!("chunk {number}, {} bytes: {}", chunk.len(), show(&chunk));
+    }
+    Ok(())
+}
+
+/// The next chunk, without its size; none at the last-chunk, or at the end of the connection.
+fn next_chunk(stream: &mut impl BufRead) -> io::Result<Option<Vec<u8>>> {
+    let mut line = String::new();
+    stream.read_line(&mut line)?;
+    let size = usize::from_str_radix(line.trim_end(), 16).unwrap_or(0);
+    let mut chunk = vec![0; size];
+    stream.read_exact(&mut chunk)?;
+    stream.read_line(&mut line)?;
+    Ok((size > 0).then_some(chunk))
+}
+
+// ANCHOR: bug
+fn show(chunk: &[u8]) -> String {
+    // The bug: a chunk need be neither a whole message nor whole characters. Who cuts it, and where,
+    // is up to everything between the server and here.
+    let text = String::from_utf8_lossy(chunk);
+    match serde_json::from_str::<Value>(&text) {
+        Ok(message) => format!("a message, {}", message["text"]),
+        Err(error) => format!("{error}, in {text:?}"),
+    }
+}
+// ANCHOR_END: bug
