@@ -48,7 +48,7 @@ fn show(chunk: &[u8]) -> String {
     let text = String::from_utf8_lossy(chunk);
     match serde_json::from_str::<Value>(&text) {
         Ok(message) => format!("a message, {}", message["text"]),
-        Err(error) => format!("{error}, in {text:?}"),
+        Err(_) => format!("not JSON, {}", text.trim_end()),
     }
 }
 // ANCHOR_END: bug
