@@ -146,8 +146,9 @@ fn a_client_that_reads_lines_gets_every_message_however_it_is_cut() {
 fn broken(server: &TestServer, parameters: &str) -> Vec<String> {
     let cursor = add(server, "the beginning");
     ["Gr\u{fc}\u{df}e", "two", "three", "four"].iter().for_each(|text| _ = add(server, text));
-    let url = format!("http://{}/stream?last_message_id={cursor}{parameters}", server.address);
-    let output = Command::new(env!("CARGO_BIN_EXE_04-broken")).arg(url).output().unwrap();
+    let (port, target) = (server.address.port(), format!("/stream?last_message_id={cursor}{parameters}"));
+    let output = Command::new(env!("CARGO_BIN_EXE_04-broken")).args(["--port", &port.to_string(), &target]).output();
+    let output = output.unwrap();
     assert!(output.status.success(), "{output:?}");
     String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
 }
@@ -201,7 +202,7 @@ fn a_client_of_http_1_0_gets_lines_without_chunks_and_the_end_by_close() {
     assert!(!head.contains("Transfer-Encoding") && head.contains("Connection: close"), "{head}");
     let id = add(&server, "old");
     assert_eq!(client.read_until("\n"), format!("{}\n", json!({ "id": id, "text": "old" })));
-    server.stop();
+    server.shut_down();
     client.expect_end();
 }
 
@@ -209,7 +210,7 @@ fn a_client_of_http_1_0_gets_lines_without_chunks_and_the_end_by_close() {
 fn the_end_of_the_server_is_the_end_of_the_stream() {
     let server = start();
     let mut client = begin(&server, "/stream");
-    server.stop();
+    server.shut_down();
     assert_eq!(client.chunk(), None);
     client.expect_end();
 }

@@ -1,5 +1,7 @@
 //! A client of lesson 4 that takes a chunk for a message, as in
 //! `for await (const chunk of response.body) show(JSON.parse(decode(chunk)))`. It ends after a few chunks.
+//!
+//! usage: 04-broken [--port PORT] [TARGET]
 
 use std::env;
 use std::io::{self, BufRead, BufReader, Write};
@@ -11,13 +13,16 @@ use serde_json::Value;
 const ENOUGH: usize = 4;
 
 fn main() -> io::Result<()> {
-    let url = env::args().nth(1).unwrap_or("http://127.0.0.1:8004/stream".to_owned());
-    let Some((host, target)) = url.strip_prefix("http://").and_then(|rest| rest.split_once('/')) else {
-        eprintln!("usage: 04-broken [http://HOST:PORT/TARGET]");
-        std::process::exit(2);
-    };
-    let mut stream = BufReader::new(TcpStream::connect(host)?);
-    write!(stream.get_mut(), "GET /{target} HTTP/1.1\r\nHost: {host}\r\n\r\n")?;
+    let (mut host, mut target) = ("127.0.0.1:8004".to_owned(), "/stream".to_owned());
+    let mut arguments = env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "--port" => host = format!("127.0.0.1:{}", arguments.next().unwrap_or_default()),
+            _ => target = argument,
+        }
+    }
+    let mut stream = BufReader::new(TcpStream::connect(&host)?);
+    write!(stream.get_mut(), "GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n")?;
     let mut line = String::from("status line");
     while !line.trim_end().is_empty() {
         line.clear();

@@ -26,7 +26,7 @@ fn main() -> ExitCode {
     common::run(&LESSON, serve)
 }
 
-fn serve(mut server: EventLoop) -> io::Result<()> {
+pub fn serve(mut server: EventLoop) -> io::Result<()> {
     let mut listeners = HashSet::new();
     loop {
         match server.next_event()? {
