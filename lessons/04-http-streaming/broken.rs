@@ -1,5 +1,5 @@
-//! A client of lesson 4 that takes a chunk for a message, as in
-//! `for await (const chunk of response.body) show(JSON.parse(decode(chunk)))`. It ends after a few chunks.
+//! A client of lesson 4 that takes a chunk for a message, as in Node's
+//! `response.on('data', (chunk) => show(JSON.parse(chunk)))`. It ends after two chunks.
 //!
 //! usage: 04-broken [--port PORT] [TARGET]
 
@@ -10,7 +10,7 @@ use std::net::TcpStream;
 use serde_json::Value;
 
 /// After so many chunks it has shown enough.
-const ENOUGH: usize = 4;
+const ENOUGH: usize = 2;
 
 fn main() -> io::Result<()> {
     let (mut host, mut target) = ("127.0.0.1:8004".to_owned(), "/stream".to_owned());
@@ -28,6 +28,7 @@ fn main() -> io::Result<()> {
         line.clear();
         stream.read_line(&mut line)?;
     }
+    println!("waiting for chunks");
     for number in 1..=ENOUGH {
         let Some(chunk) = next_chunk(&mut stream)? else { break };
         println!("chunk {number}, {} bytes: {}", chunk.len(), show(&chunk));

@@ -26,6 +26,7 @@ const FRAMING_ALLOWANCE: usize = 16 * 1024;
 /// ```
 /// assert_eq!(&overwire::http::chunk(b"hello, world")[..], b"c\r\nhello, world\r\n");
 /// ```
+// ANCHOR: chunk
 pub fn chunk(data: &[u8]) -> Shared {
     if data.is_empty() {
         return Shared::from(Vec::new());
@@ -37,6 +38,7 @@ pub fn chunk(data: &[u8]) -> Shared {
     bytes.extend_from_slice(b"\r\n");
     Shared::framed(bytes, start..start + data.len())
 }
+// ANCHOR_END: chunk
 
 /// Why a chunked content could not be decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,6 +73,7 @@ impl fmt::Display for ChunkError {
 
 impl std::error::Error for ChunkError {}
 
+// ANCHOR: expect
 #[derive(Debug, Clone, Copy)]
 enum Expect {
     /// A chunk-size line.
@@ -84,6 +87,7 @@ enum Expect {
     /// Nothing: the message is over.
     Nothing,
 }
+// ANCHOR_END: expect
 
 /// Decodes a chunked content from bytes as they arrive, in pieces of any size.
 #[derive(Debug)]
