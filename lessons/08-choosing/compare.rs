@@ -47,7 +47,6 @@ fn main() -> ExitCode {
     }
 }
 
-// ANCHOR: compare
 fn compare(address: SocketAddr) -> io::Result<()> {
     let (ready, everyone) = mpsc::channel::<Infallible>();
     let clients = TRANSPORTS.map(|(_, receive)| {
@@ -75,7 +74,6 @@ fn compare(address: SocketAddr) -> io::Result<()> {
     }
     Ok(())
 }
-// ANCHOR_END: compare
 
 /// Receives one message; when it came, and what it cost since everyone was ready.
 fn receive_one(

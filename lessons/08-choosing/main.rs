@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use common::{Costs, Lesson, Receive, Send};
 use overwire::connection::Traffic;
-use overwire::feed::{Cursor, Feed};
+use overwire::feed::{Cursor, Feed, Replay};
 use overwire::http::{self, Method, Request, Response};
 use overwire::random::Random;
 use overwire::{ConnId, Event, EventLoop, Shared, TimerId, sse, websocket};
@@ -43,7 +43,6 @@ fn main() -> ExitCode {
     common::run(&LESSON, serve)
 }
 
-// ANCHOR: transport
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Transport {
     Short,
@@ -66,6 +65,7 @@ impl Transport {
         Transport::ALL.into_iter().find(|transport| transport.name() == name)
     }
 
+    // ANCHOR: encode
     /// One JSON value as this transport carries it. The calls nest as the bytes do.
     fn encode(self, id: Cursor, name: &str, json: &str) -> Shared {
         match self {
@@ -74,14 +74,14 @@ impl Transport {
             _ => http::chunk(format!("{json}\n").as_bytes()),
         }
     }
+    // ANCHOR_END: encode
 }
-// ANCHOR_END: transport
 
 /// A request that is held, or a stream that is open.
 struct Reader {
     transport: Transport,
-    /// Everything up to here has been given to it.
-    after: Cursor,
+    /// Behind which message it began, and whether nothing is missing there.
+    from: Replay,
     /// What its connection had carried before.
     since: Traffic,
     timer: Option<TimerId>,
@@ -148,7 +148,6 @@ impl Site {
         self.server.respond(conn, answer);
     }
 
-    // ANCHOR: read
     /// Every transport is a way to be given everything after a cursor.
     fn read(&mut self, conn: ConnId, request: &Request, transport: Transport) -> Result<(), Response> {
         if self.unplugged.contains(&transport) {
@@ -162,12 +161,15 @@ impl Site {
                 .with_field("Content-Type", "application/x-ndjson")
                 .with_field("Cache-Control", "no-store"),
         };
+        // ANCHOR: replay
         let replay = self.feed.replay(cursor(request)?.unwrap_or(self.feed.tip()));
+        // ANCHOR_END: replay
         let mut since = self.server.traffic(conn);
         since.received -= request.wire_length() as u64;
-        let reader = Reader { transport, after: replay.after, since, timer: None };
+        let reader = Reader { transport, from: replay, since, timer: None };
         self.readers.insert(conn, reader);
         self.totals[transport as usize].requests += 1;
+        // ANCHOR: begin
         match transport {
             Transport::Short => self.answer(conn),
             Transport::Long if replay.after != self.feed.tip() || !replay.recovered => self.answer(conn),
@@ -186,17 +188,17 @@ impl Site {
                 }
             }
         }
+        // ANCHOR_END: begin
         Ok(())
     }
-    // ANCHOR_END: read
 
-    // ANCHOR: publish
     /// One message, to everyone at once: encoded once for each transport, however many read it.
     fn publish(&mut self, content: &[u8]) -> Response {
         let content: Value = serde_json::from_slice(content).unwrap_or_default();
         let Some(text) = content["message"].as_str().filter(|text| (1..=2000).contains(&text.len())) else {
             return Response::error(400, "expected {\"message\": TEXT}, a text of 1 to 2000 bytes");
         };
+        // ANCHOR: publish
         let id = self.feed.next_cursor();
         let json = json!({ "id": id.to_string(), "text": text }).to_string();
         self.feed.publish(json.clone(), json.len());
@@ -211,17 +213,17 @@ impl Site {
                 }
             }
         }
+        // ANCHOR_END: publish
         Response::json(200, &json!({ "status": "published", "id": id.to_string() }))
     }
-    // ANCHOR_END: publish
 
     /// Answers a poll with everything after its cursor, which may be nothing.
     fn answer(&mut self, conn: ConnId) {
-        let Some(Reader { transport, after, since, timer }) = self.readers.remove(&conn) else { return };
+        let Some(Reader { transport, from, since, timer }) = self.readers.remove(&conn) else { return };
         timer.into_iter().for_each(|timer| self.server.cancel_timer(timer));
-        let messages: Vec<&str> = self.feed.after(after).map(|(_, json)| &**json).collect();
+        let messages: Vec<&str> = self.feed.after(from.after).map(|(_, json)| &**json).collect();
         self.totals[transport as usize].messages += messages.len() as u64;
-        let (tip, recovered) = (self.feed.tip(), self.feed.replay(after).recovered);
+        let (tip, recovered) = (self.feed.tip(), from.recovered);
         let content = messages.join(",");
         let content = format!("{{\"messages\":[{content}],\"last_message_id\":\"{tip}\",\"recovered\":{recovered}}}\n");
         let response = Response::new(200).with_content("application/json", content);
@@ -243,7 +245,6 @@ impl Site {
         totals.down += now.sent - since.sent;
     }
 
-    // ANCHOR: plug
     fn plug(&mut self, content: &[u8]) -> Response {
         let content: Value = serde_json::from_slice(content).unwrap_or_default();
         let transport = content["transport"].as_str().and_then(Transport::of);
@@ -259,6 +260,7 @@ impl Site {
         Response::json(200, &json!({ "transport": transport.name(), "in": plugged_in }))
     }
 
+    // ANCHOR: unplug
     /// Ends everything that is open on a transport. What its readers have not been given, they get
     /// elsewhere.
     fn unplug(&mut self, transport: Transport) {
@@ -273,7 +275,7 @@ impl Site {
             self.release(conn);
         }
     }
-    // ANCHOR_END: plug
+    // ANCHOR_END: unplug
 
     fn heartbeat(&mut self) {
         for (conn, reader) in &self.readers {
