@@ -32,7 +32,6 @@ pub fn serve(mut server: EventLoop) -> io::Result<()> {
         match server.next_event()? {
             Event::Request(conn, request) if request.path() == "/events" => {
                 server.begin(conn, sse::stream_head());
-                server.send(conn, &http::chunk(b": welcome\n\n"));
                 listeners.insert(conn);
             }
             Event::Request(conn, request) if request.path() == "/add-message" => {
