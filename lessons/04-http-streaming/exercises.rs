@@ -40,7 +40,7 @@ fn next_line(client: &mut Client) -> Value {
     serde_json::from_str(&client.chunk_text()).expect("a line of JSON")
 }
 
-/// 1. `GET /stream?heartbeat=N`: an empty line every N seconds, 1 to 60; without it, every 15.
+/// Exercise 1: `GET /stream?heartbeat=N`: an empty line every N seconds, 1 to 60; without it, every 15.
 #[test]
 fn a_heartbeat_comes_as_often_as_asked() {
     let server = start();
@@ -55,7 +55,7 @@ fn a_heartbeat_comes_as_often_as_asked() {
     }
 }
 
-/// 2. Every stream begins with a line `{"last_message_id": "..."}`, so that a client that is cut off
+/// Exercise 2: Every stream begins with a line `{"last_message_id": "..."}`, so that a client that is cut off
 /// before its first message has a cursor too.
 #[test]
 fn a_stream_says_where_it_begins() {
@@ -71,7 +71,7 @@ fn a_stream_says_where_it_begins() {
     assert_eq!(next_line(&mut resumed)["text"], "missed");
 }
 
-/// 3. `GET /stream?count=N`, 1 to 1000: the stream ends by itself, with its last-chunk, after N messages,
+/// Exercise 3: `GET /stream?count=N`, 1 to 1000: the stream ends by itself, with its last-chunk, after N messages,
 /// those included that were retained. The connection stays open for the next request.
 #[test]
 fn a_stream_of_two_messages_ends_by_itself() {

@@ -35,7 +35,7 @@ fn add(server: &Running, text: &str) {
     assert_eq!(answer.status, 200);
 }
 
-/// 1. Each client is told another reconnection time, at random from 1 to 3 seconds: after a restart of
+/// Exercise 1: Each client is told another reconnection time, at random from 1 to 3 seconds: after a restart of
 /// the server, a thousand clients do not come back at one moment.
 #[test]
 fn every_client_waits_for_a_time_of_its_own() {
@@ -47,7 +47,7 @@ fn every_client_waits_for_a_time_of_its_own() {
     assert!(different.len() > 1, "all are the same: {retries:?}");
 }
 
-/// 2. `POST /stop` is answered with 200. It ends all streams with their last-chunk, and from then on
+/// Exercise 2: `POST /stop` is answered with 200. It ends all streams with their last-chunk, and from then on
 /// `/events` and `/quiet` answer 204, which tells an EventSource not to come back.
 #[test]
 fn a_client_of_a_stopped_server_stays_away() {
@@ -61,7 +61,7 @@ fn a_client_of_a_stopped_server_stays_away() {
     assert_eq!(connect(&server).get("/stop").field("Allow"), Some("POST"));
 }
 
-/// 3. Whoever listens, on either stream, is told by an event `joined` when somebody else begins to
+/// Exercise 3: Whoever listens, on either stream, is told by an event `joined` when somebody else begins to
 /// listen, and by an event `left` when somebody stops. Its data is the number of listeners. It has no
 /// id, and is not retained: it is old news to whoever comes back.
 #[test]
