@@ -178,7 +178,7 @@ fn wrong_input_is_answered_with_what_is_wrong() {
     }
     for (query, complaint) in [
         ("last_message_id=7", "last_message_id: expected the id of a message, not \"7\""),
-        ("timeout=0", "timeout: expected a whole number of seconds from 1 to 60, not \"0\""),
+        ("timeout=0", "timeout: expected a whole number from 1 to 60, not \"0\""),
         ("timeout=61", "timeout: "),
         ("timeout=2.5", "timeout: "),
         ("timeout=%2B5", "timeout: "),

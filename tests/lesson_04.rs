@@ -231,7 +231,7 @@ fn a_client_that_does_not_read_is_cut_off_and_can_tell() {
     let server = TestServer::of_loop(limits, lesson::serve);
     let mut slow = begin(&server, "/stream");
     let mut sender = server.connect();
-    let content = json!({ "message": "\u{20ac}".repeat(2000) }).to_string();
+    let content = json!({ "message": "\u{20ac}".repeat(1000) }).to_string();
     for _ in 0..3000 {
         assert_eq!(sender.post("/add-message", &content).status, 200);
     }
@@ -242,15 +242,15 @@ fn a_client_that_does_not_read_is_cut_off_and_can_tell() {
 #[test]
 fn what_is_wrong_is_said() {
     let server = start();
-    let long = json!({ "message": "x".repeat(2001) }).to_string();
+    let long = json!({ "message": "x".repeat(1001) }).to_string();
     for (content, complaint) in [
         ("{\"message\"", "not JSON"),
         ("", "not JSON"),
-        ("[]", "message is missing"),
-        ("{}", "message is missing"),
-        (r#"{"message": 5}"#, "message is not a string"),
-        (r#"{"message": ""}"#, "1 to 2000 characters"),
-        (&long, "1 to 2000 characters"),
+        ("[]", "message: it is missing"),
+        ("{}", "message: it is missing"),
+        (r#"{"message": 5}"#, "message: expected a string"),
+        (r#"{"message": ""}"#, "1 to 1000 characters"),
+        (&long, "1 to 1000 characters"),
     ] {
         let answer = server.post("/add-message", content);
         assert_eq!(answer.status, 400, "{content}");

@@ -216,13 +216,13 @@ fn a_head_request_gets_the_head_alone() {
 #[test]
 fn what_is_wrong_is_said() {
     let server = start();
-    let long = json!({ "message": "x".repeat(2001) }).to_string();
+    let long = json!({ "message": "x".repeat(1001) }).to_string();
     for (content, complaint) in [
         ("{\"message\"", "not JSON"),
-        ("[]", "message is missing"),
-        (r#"{"message": 5}"#, "message is not a string"),
-        (r#"{"message": ""}"#, "1 to 2000 characters"),
-        (&long, "1 to 2000 characters"),
+        ("[]", "message: it is missing"),
+        (r#"{"message": 5}"#, "message: expected a string"),
+        (r#"{"message": ""}"#, "1 to 1000 characters"),
+        (&long, "1 to 1000 characters"),
     ] {
         let answer = server.post("/add-message", content);
         assert_eq!(answer.status, 400, "{content}");

@@ -6,16 +6,16 @@ mod common;
 
 use std::collections::HashMap;
 use std::io;
-use std::ops::RangeInclusive;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use common::api::{added, cursor, not_allowed, number, text, uncached};
 use common::{Costs, Lesson, Receive, Send};
 use overwire::feed::{Cursor, Feed};
 use overwire::http::{Method, Request, Response};
 use overwire::random::Random;
 use overwire::{ConnId, Event, EventLoop, TimerId};
-use serde_json::{Value, json};
+use serde_json::json;
 
 const LESSON: Lesson = Lesson {
     name: "02-short-polling",
@@ -31,9 +31,6 @@ const PAGE: &str = include_str!("page.html");
 /// What is retained for those who come later.
 const RETAINED_MESSAGES: usize = 100;
 const RETAINED_BYTES: usize = 64 * 1024;
-
-/// How long a message may be, in characters.
-const LONGEST: usize = 1000;
 
 /// How slow the database may pretend to be, in milliseconds.
 const SLOWEST: u64 = 5000;
@@ -94,8 +91,8 @@ pub fn serve(mut server: EventLoop) -> io::Result<()> {
 
 /// What a poll asks: for the messages after which one, and of how slow a database.
 fn question(request: &Request) -> Result<(Option<Cursor>, Duration), String> {
-    let delay = number(request, "delay", 0, 0..=SLOWEST)?;
-    Ok((cursor(request)?, Duration::from_millis(delay)))
+    let delay = number(request, "delay", 0..=SLOWEST)?.unwrap_or(0);
+    Ok((cursor(request, "last_message_id")?, Duration::from_millis(delay)))
 }
 
 // ANCHOR: answer
@@ -111,46 +108,3 @@ fn answer(feed: &Feed<String>, after: Option<Cursor>) -> Response {
     }))
 }
 // ANCHOR_END: answer
-
-/// An answer that is true only now: no cache may keep it (RFC 9111, section 5.2.2.5).
-fn uncached(value: &Value) -> Response {
-    Response::json(200, value).with_field("Cache-Control", "no-store")
-}
-
-fn added(id: Cursor) -> Response {
-    uncached(&json!({ "status": "Message added", "id": id.to_string() }))
-}
-
-fn not_allowed(method: Method, allowed: &str) -> Response {
-    Response::error(405, &format!("{method} is not allowed here: expected {allowed}")).with_field("Allow", allowed)
-}
-
-/// The cursor of a poll. None at all, or an empty one, is the beginning.
-fn cursor(request: &Request) -> Result<Option<Cursor>, String> {
-    let wrong = |id: &str| format!("last_message_id: expected the id of a message, not {id:?}");
-    match request.parameter("last_message_id").as_deref() {
-        None | Some("") => Ok(None),
-        Some(id) => id.parse().map(Some).map_err(|_| wrong(id)),
-    }
-}
-
-/// A whole number in `range`. Digits only: `parse` alone would take `+5`.
-fn number(request: &Request, name: &str, default: u64, range: RangeInclusive<u64>) -> Result<u64, String> {
-    let Some(text) = request.parameter(name) else { return Ok(default) };
-    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
-    let number = text.parse().ok().filter(|number| digits && range.contains(number));
-    let (least, most) = range.into_inner();
-    number.ok_or_else(|| format!("{name}: expected a whole number from {least} to {most}, not {text:?}"))
-}
-
-/// The text of a new message: `{"message": "..."}`.
-fn text(content: &[u8]) -> Result<String, String> {
-    let content: Value =
-        serde_json::from_slice(content).map_err(|error| format!("the content is not JSON: {error}"))?;
-    match content.get("message") {
-        Some(Value::String(text)) if (1..=LONGEST).contains(&text.chars().count()) => Ok(text.clone()),
-        Some(Value::String(_)) => Err(format!("message: expected 1 to {LONGEST} characters")),
-        Some(_) => Err("message: expected a string".into()),
-        None => Err("message: it is missing; expected {\"message\": \"...\"}".into()),
-    }
-}

@@ -8,12 +8,13 @@ use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use common::api::{added, cursor, not_allowed, number, text, uncached};
 use common::{Costs, Lesson, Receive, Send};
 use overwire::feed::{Cursor, Feed};
 use overwire::http::{Method, Request, Response};
 use overwire::random::Random;
 use overwire::{ConnId, Event, EventLoop, TimerId};
-use serde_json::{Value, json};
+use serde_json::json;
 
 const LESSON: Lesson = Lesson {
     name: "03-long-polling",
@@ -29,9 +30,6 @@ const PAGE: &str = include_str!("page.html");
 /// What is retained for those who come later.
 const RETAINED_MESSAGES: usize = 100;
 const RETAINED_BYTES: usize = 64 * 1024;
-
-/// How long a message may be, in characters.
-const LONGEST: usize = 1000;
 
 /// How long a poll is held unless it says something else, and at most, in seconds.
 const TIMEOUT: u64 = 25;
@@ -106,7 +104,7 @@ pub fn serve(mut server: EventLoop) -> io::Result<()> {
 
 /// What a poll asks: for the messages after which one, and how long it would wait for one.
 fn question(request: &Request, feed: &Feed<String>) -> Result<(Cursor, Duration), String> {
-    let timeout = seconds(request, "timeout", TIMEOUT, LONGEST_TIMEOUT)?;
+    let timeout = number(request, "timeout", 1..=LONGEST_TIMEOUT)?.unwrap_or(TIMEOUT);
     let after = cursor(request, "last_message_id")?;
     Ok((after.unwrap_or(feed.last(RETAINED_MESSAGES)), Duration::from_secs(timeout)))
 }
@@ -127,46 +125,4 @@ fn answer(feed: &Feed<String>, after: Cursor, timeout: bool) -> Response {
         "recovered": feed.replay(after).recovered,
         "timeout": timeout,
     }))
-}
-
-fn added(id: Cursor) -> Response {
-    uncached(&json!({ "status": "Message added", "id": id.to_string() }))
-}
-
-/// An answer that is true only now: no cache may keep it (RFC 9111, section 5.2.2.5).
-fn uncached(value: &Value) -> Response {
-    Response::json(200, value).with_field("Cache-Control", "no-store")
-}
-
-fn not_allowed(method: Method, allowed: &str) -> Response {
-    Response::error(405, &format!("{method} is not allowed here: expected {allowed}")).with_field("Allow", allowed)
-}
-
-/// A cursor. None at all, or an empty one, is the beginning.
-fn cursor(request: &Request, name: &str) -> Result<Option<Cursor>, String> {
-    let wrong = |id: &str| format!("{name}: expected the id of a message, not {id:?}");
-    match request.parameter(name).as_deref() {
-        None | Some("") => Ok(None),
-        Some(id) => id.parse().map(Some).map_err(|_| wrong(id)),
-    }
-}
-
-/// A whole number from 1 to `most`. Digits only: `parse` alone would take `+5`.
-fn seconds(request: &Request, name: &str, default: u64, most: u64) -> Result<u64, String> {
-    let Some(text) = request.parameter(name) else { return Ok(default) };
-    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
-    let number = text.parse().ok().filter(|number| digits && (1..=most).contains(number));
-    number.ok_or_else(|| format!("{name}: expected a whole number of seconds from 1 to {most}, not {text:?}"))
-}
-
-/// The text of a new message: `{"message": "..."}`.
-fn text(content: &[u8]) -> Result<String, String> {
-    let content: Value =
-        serde_json::from_slice(content).map_err(|error| format!("the content is not JSON: {error}"))?;
-    match content.get("message") {
-        Some(Value::String(text)) if (1..=LONGEST).contains(&text.chars().count()) => Ok(text.clone()),
-        Some(Value::String(_)) => Err(format!("message: expected 1 to {LONGEST} characters")),
-        Some(_) => Err("message: expected a string".into()),
-        None => Err("message: it is missing; expected {\"message\": \"...\"}".into()),
-    }
 }

@@ -9,6 +9,7 @@ use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use common::api::{added, cursor, not_allowed, number, text};
 use common::{Costs, Lesson, Receive, Send};
 use overwire::feed::{Cursor, Feed};
 use overwire::http::{self, Method, Request, Response};
@@ -29,9 +30,6 @@ const LESSON: Lesson = Lesson {
 
 /// How often a stream gets an empty line, so that a silent one is known to be alive.
 const HEARTBEAT: Duration = Duration::from_secs(15);
-
-/// How long a message may be, in characters.
-const LONGEST: usize = 2000;
 
 /// What is retained: so many messages, and so many bytes of them.
 const RETAINED: (usize, usize) = (100, 64 * 1024);
@@ -70,18 +68,17 @@ pub fn serve(server: EventLoop) -> io::Result<()> {
 
 impl Streams {
     fn answer(&mut self, conn: ConnId, request: &Request) {
-        let not_allowed = |allow| Response::error(405, "this method is not allowed here").with_field("Allow", allow);
         let response = match (request.method(), &*request.path()) {
-            (Method::Get | Method::Head, "/stream") => match (cursor_of(request), rechunk_of(request)) {
-                (Ok(cursor), Ok(rechunk)) => return self.begin(conn, cursor, rechunk),
-                (Err(sentence), _) | (_, Err(sentence)) => Response::error(400, &sentence),
+            (Method::Get | Method::Head, "/stream") => match question(request) {
+                Ok((cursor, rechunk)) => return self.begin(conn, cursor, rechunk),
+                Err(sentence) => Response::error(400, &sentence),
             },
-            (Method::Post, "/add-message") => match text_of(request.content()) {
+            (Method::Post, "/add-message") => match text(request.content()) {
                 Ok(text) => self.publish(&text),
                 Err(sentence) => Response::error(400, &sentence),
             },
-            (_, "/stream") => not_allowed("GET, HEAD"),
-            (_, "/add-message") => not_allowed("POST"),
+            (method, "/stream") => not_allowed(method, "GET, HEAD"),
+            (method, "/add-message") => not_allowed(method, "POST"),
             _ => common::page(request, PAGE),
         };
         self.server.respond(conn, response);
@@ -108,13 +105,13 @@ impl Streams {
 
     // ANCHOR: publish
     fn publish(&mut self, text: &str) -> Response {
-        let id = self.feed.next_cursor().to_string();
-        let chunk = line(&json!({ "id": id, "text": text }));
+        let id = self.feed.next_cursor();
+        let chunk = line(&json!({ "id": id.to_string(), "text": text }));
         self.feed.publish(chunk.clone(), chunk.len());
         for (conn, rechunk) in &self.readers {
             send(&mut self.server, *conn, *rechunk, std::slice::from_ref(&chunk));
         }
-        Response::json(200, &json!({ "status": "Message added", "id": id })).with_field("Cache-Control", "no-store")
+        added(id)
     }
     // ANCHOR_END: publish
 
@@ -143,27 +140,8 @@ fn send(server: &mut EventLoop, to: ConnId, rechunk: Rechunk, chunks: &[Shared])
 }
 // ANCHOR_END: send
 
-fn cursor_of(request: &Request) -> Result<Option<Cursor>, String> {
-    match request.parameter("last_message_id") {
-        None => Ok(None),
-        Some(text) if text.is_empty() => Ok(None),
-        Some(text) => text.parse().map(Some).map_err(|_| "last_message_id: expected the id of a message".to_owned()),
-    }
-}
-
-fn rechunk_of(request: &Request) -> Result<Rechunk, String> {
-    let Some(text) = request.parameter("rechunk") else { return Ok(None) };
-    match text.parse() {
-        Ok(size @ 1..=1000) if text.bytes().all(|byte| byte.is_ascii_digit()) => Ok(Some(size)),
-        _ => Err("rechunk: expected a number of bytes from 1 to 1000".to_owned()),
-    }
-}
-
-fn text_of(content: &[u8]) -> Result<String, String> {
-    let value: Value = serde_json::from_slice(content).map_err(|error| format!("the content is not JSON: {error}"))?;
-    match value.get("message") {
-        Some(Value::String(text)) if (1..=LONGEST).contains(&text.chars().count()) => Ok(text.clone()),
-        Some(_) => Err(format!("message is not a string of 1 to {LONGEST} characters")),
-        None => Err(format!("message is missing: expected a string of 1 to {LONGEST} characters")),
-    }
+/// What a reader asks for: what comes after which message, and in chunks of how many bytes.
+fn question(request: &Request) -> Result<(Option<Cursor>, Rechunk), String> {
+    let rechunk = number(request, "rechunk", 1..=1000)?.map(|size| size as usize);
+    Ok((cursor(request, "last_message_id")?, rechunk))
 }

@@ -9,12 +9,12 @@ use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use common::api::{added, not_allowed, text};
 use common::{Costs, Lesson, Receive, Send};
 use overwire::feed::{Cursor, Feed};
 use overwire::http::{self, Method, Request, Response};
 use overwire::random::Random;
 use overwire::{ConnId, Event, EventLoop, Shared, TimerId, sse};
-use serde_json::{Value, json};
 
 const PAGE: &str = include_str!("page.html");
 
@@ -35,9 +35,6 @@ const HEARTBEAT: Duration = Duration::from_secs(15);
 
 /// How long a client that has lost its connection waits before it connects again.
 const RETRY: Duration = Duration::from_secs(2);
-
-/// How long a message may be, in characters.
-const LONGEST: usize = 2000;
 
 /// What is retained: so many events, and so many bytes of them.
 const RETAINED: (usize, usize) = (1000, 256 * 1024);
@@ -88,7 +85,6 @@ pub fn serve(server: EventLoop) -> io::Result<()> {
 
 impl Streams {
     fn answer(&mut self, conn: ConnId, request: &Request) {
-        let not_allowed = |allow| Response::error(405, "this method is not allowed here").with_field("Allow", allow);
         let response = match (request.method(), &*request.path()) {
             (Method::Get | Method::Head, path @ ("/events" | "/quiet")) => match last_event_id(request) {
                 Ok(cursor) => {
@@ -96,12 +92,12 @@ impl Streams {
                 }
                 Err(sentence) => Response::error(400, &sentence),
             },
-            (Method::Post, "/add-message") => match text_of(request.content()) {
-                Ok(text) => self.added(&text),
+            (Method::Post, "/add-message") => match text(request.content()) {
+                Ok(text) => added(self.publish(&text, false)),
                 Err(sentence) => Response::error(400, &sentence),
             },
-            (_, "/events" | "/quiet") => not_allowed("GET, HEAD"),
-            (_, "/add-message") => not_allowed("POST"),
+            (method, "/events" | "/quiet") => not_allowed(method, "GET, HEAD"),
+            (method, "/add-message") => not_allowed(method, "POST"),
             _ => common::page(request, PAGE),
         };
         self.server.respond(conn, response);
@@ -139,11 +135,6 @@ impl Streams {
         self.feed.publish(said, bytes)
     }
     // ANCHOR_END: publish
-
-    fn added(&mut self, text: &str) -> Response {
-        let id = self.publish(text, false).to_string();
-        Response::json(200, &json!({ "status": "Message added", "id": id })).with_field("Cache-Control", "no-store")
-    }
 
     // ANCHOR: tick
     fn tick(&mut self) {
@@ -186,12 +177,3 @@ fn last_event_id(request: &Request) -> Result<Option<Cursor>, String> {
     }
 }
 // ANCHOR_END: last_event_id
-
-fn text_of(content: &[u8]) -> Result<String, String> {
-    let value: Value = serde_json::from_slice(content).map_err(|error| format!("the content is not JSON: {error}"))?;
-    match value.get("message") {
-        Some(Value::String(text)) if (1..=LONGEST).contains(&text.chars().count()) => Ok(text.clone()),
-        Some(_) => Err(format!("message is not a string of 1 to {LONGEST} characters")),
-        None => Err(format!("message is missing: expected a string of 1 to {LONGEST} characters")),
-    }
-}

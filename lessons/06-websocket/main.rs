@@ -9,6 +9,7 @@ use std::collections::HashSet;
 use std::io;
 use std::process::ExitCode;
 
+use common::api::is_foreign;
 use common::{Costs, Lesson, Receive, Send};
 use overwire::http::{Request, Response};
 use overwire::websocket::{self, Message};
@@ -78,15 +79,3 @@ fn open(request: &Request) -> Result<Response, Response> {
     }
     websocket::accept(request, &[]).map_err(|error| error.response())
 }
-
-/// Whether the page of another site asks. A browser sends `Origin` with each WebSocket handshake,
-/// and a page cannot forge it; without one, this is no browser. `null`, a page that hides its
-/// origin, is foreign.
-// ANCHOR: is_foreign
-fn is_foreign(request: &Request) -> bool {
-    request.values("origin").any(|origin| {
-        let host = origin.strip_prefix(b"http://").or_else(|| origin.strip_prefix(b"https://"));
-        host.zip(request.host()).is_none_or(|(host, own)| !host.eq_ignore_ascii_case(own.as_bytes()))
-    })
-}
-// ANCHOR_END: is_foreign

@@ -9,6 +9,7 @@ use std::io;
 use std::process::ExitCode;
 
 use common::Lesson;
+use common::api::is_foreign;
 use overwire::http::{Request, Response};
 use overwire::random::Random;
 use overwire::signalling::{Delivery, Signalling};
@@ -86,12 +87,4 @@ fn room_of(request: &Request) -> Result<String, Response> {
         1..=64 => Ok(room),
         length => Err(Response::error(400, &format!("room: expected a name of 1 to 64 characters, not {length}"))),
     }
-}
-
-/// As in lesson 06: whether the page of another site asks.
-fn is_foreign(request: &Request) -> bool {
-    request.values("origin").any(|origin| {
-        let host = origin.strip_prefix(b"http://").or_else(|| origin.strip_prefix(b"https://"));
-        host.zip(request.host()).is_none_or(|(host, own)| !host.eq_ignore_ascii_case(own.as_bytes()))
-    })
 }
