@@ -1,15 +1,15 @@
-//! Lesson 00, as many examples have it: it works for every line that one types. A short write is
-//! taken for a complete one, and one read for everything.
+//! Lesson 00, as many examples have it: right about reading, and it works for every line that one
+//! types. A short write is taken for a complete one.
 
 #[path = "../common/command_line.rs"]
 mod command_line;
 
 use std::collections::HashMap;
-use std::io::{self, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::process::ExitCode;
 
 use command_line::{Lesson, Wish};
-use mio::net::TcpListener;
+use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 
 const LESSON: Lesson = Lesson {
@@ -50,27 +50,34 @@ fn serve(mut listener: TcpListener) -> io::Result<()> {
         poll.poll(&mut events, None)?;
         for event in &events {
             if event.token() == LISTENER {
-                // BUG: one event may stand for several connections. Those after the first wait until
-                // somebody else connects.
-                let Ok((mut socket, _)) = listener.accept() else { continue };
-                poll.registry().register(&mut socket, Token(next), Interest::READABLE)?;
-                clients.insert(Token(next), socket);
-                next += 1;
-            } else if let Some(socket) = clients.get_mut(&event.token()) {
-                // ANCHOR: bug
-                let mut buffer = [0; 1024];
-                match socket.read(&mut buffer) {
-                    // BUG: no second read. What is left in the kernel was announced already, and is
-                    // not announced again.
-                    Ok(count) if count > 0 => {
-                        // BUG: no look at what it returns. What did not fit into the kernel's buffer
-                        // is lost.
-                        let _ = socket.write(&buffer[..count]);
-                    }
-                    _ => drop(clients.remove(&event.token())),
+                while let Ok((mut socket, _)) = listener.accept() {
+                    poll.registry().register(&mut socket, Token(next), Interest::READABLE)?;
+                    clients.insert(Token(next), socket);
+                    next += 1;
                 }
-                // ANCHOR_END: bug
+            } else if let Some(socket) = clients.get_mut(&event.token())
+                && !echo(socket)
+            {
+                clients.remove(&event.token());
             }
         }
     }
 }
+
+// ANCHOR: bug
+/// Returns whether the connection goes on.
+fn echo(socket: &mut TcpStream) -> bool {
+    let mut buffer = [0; 4096];
+    loop {
+        match socket.read(&mut buffer) {
+            Ok(0) => return false,
+            Ok(count) => {
+                // BUG: `write` says how much it took, or that it would block. Nobody listens: what did
+                // not fit into the kernel's buffer is lost.
+                let _ = socket.write(&buffer[..count]);
+            }
+            Err(error) => return error.kind() == ErrorKind::WouldBlock,
+        }
+    }
+}
+// ANCHOR_END: bug
