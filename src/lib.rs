@@ -36,7 +36,7 @@
 //! |-|-|-|
 //! | [`bytes`], [`slab`], [`limits`], [`random`] | what everything else is made of | nothing |
 //! | [`http`], [`sse`], [`websocket`] | the codecs: bytes to values and back | no sockets, no clock |
-//! | [`feed`], [`timers`], [`outbox`], `signals`, `access_log` | one log and its cursors; deadlines; the outgoing queue | the codecs |
+//! | [`feed`], [`timers`], [`outbox`], `signals`, `access_log`, [`wire`] | one log and its cursors; deadlines; the outgoing queue; names for raw bytes | the codecs |
 //! | [`connection`] | one peer: all that is decided about it | `now` is an argument; no sockets |
 //! | [`event_loop`] | sockets: the only user of mio | the connection, never what it says |
 //! | [`server`] | the application: rooms, mailboxes, routes | the public API above |
@@ -64,6 +64,7 @@ pub mod slab;
 pub mod sse;
 pub mod timers;
 pub mod websocket;
+pub mod wire;
 
 pub use bytes::{Parse, Shared};
 pub use event_loop::{ConnId, Event, EventLoop, Remote, TimerId};

@@ -85,6 +85,18 @@ fn lines(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
+/// The name and the value of the field in a line that is not empty: the first colon parts them, and one space behind
+/// it belongs to neither. The name of a comment is empty (section 9.2.6).
+///
+/// ```
+/// assert_eq!(overwire::sse::split_field("data:  two"), ("data", " two"));
+/// assert_eq!(overwire::sse::split_field(": a comment"), ("", "a comment"));
+/// ```
+pub fn split_field(line: &str) -> (&str, &str) {
+    let (name, value) = line.split_once(':').unwrap_or((line, ""));
+    (name, value.strip_prefix(' ').unwrap_or(value))
+}
+
 /// An event as a client dispatches it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
@@ -162,8 +174,7 @@ impl Reader {
         if line.is_empty() {
             return self.dispatch();
         }
-        let (name, value) = line.split_once(':').unwrap_or((line, ""));
-        let value = value.strip_prefix(' ').unwrap_or(value);
+        let (name, value) = split_field(line);
         match name {
             "data" => {
                 self.data.push_str(value);

@@ -8,7 +8,7 @@ use std::path::Path;
 const LAYERS: [&[&str]; 6] = [
     &["bytes", "slab", "limits", "random"],
     &["http", "sse", "websocket"],
-    &["feed", "timers", "outbox", "signals", "access_log"],
+    &["feed", "timers", "outbox", "signals", "access_log", "wire"],
     &["connection"],
     &["event_loop"],
     &["server"],
@@ -213,7 +213,7 @@ fn a_planted_violation_is_found() {
         ("src/feed.rs", "fn f() { crate::outbox::x() }", "1: feed uses outbox, which is not below it"),
         ("src/server/rooms.rs", "use crate::signals;", "1: server uses signals, which is not below it"),
         ("src/server/rooms.rs", "use crate::Limits;", "1: crate::Limits is no module of a layer"),
-        ("src/wire.rs", "", "1: wire is in no layer"),
+        ("src/cables.rs", "", "1: cables is in no layer"),
         ("src/connection.rs", "//\nlet now = Instant::now();", "2: Instant::now belongs in event_loop"),
         (
             "src/connection.rs",

@@ -71,9 +71,10 @@ impl fmt::Display for ChunkError {
 
 impl std::error::Error for ChunkError {}
 
-#[derive(Debug, Clone, Copy)]
-enum Expect {
-    /// A chunk-size line.
+/// An element of the chunked coding: what a [`ChunkedDecoder`] takes next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Element {
+    /// A chunk-size line. The line of size 0 is the last-chunk: behind it a trailer line is expected.
     Size,
     /// So many more bytes of chunk-data.
     Data(u64),
@@ -88,21 +89,21 @@ enum Expect {
 /// Decodes a chunked content from bytes as they arrive, in pieces of any size.
 #[derive(Debug)]
 pub struct ChunkedDecoder {
-    expect: Expect,
+    expect: Element,
     framing: usize,
     trailers: usize,
 }
 
 impl Default for ChunkedDecoder {
     fn default() -> Self {
-        ChunkedDecoder { expect: Expect::Size, framing: 0, trailers: 0 }
+        ChunkedDecoder { expect: Element::Size, framing: 0, trailers: 0 }
     }
 }
 
 impl ChunkedDecoder {
     /// Whether the last-chunk and the trailer section have been decoded.
     pub fn is_done(&self) -> bool {
-        matches!(self.expect, Expect::Nothing)
+        matches!(self.expect, Element::Nothing)
     }
 
     /// Decodes what it can of `input`, appends the chunk-data to `content`, and returns how many
@@ -121,27 +122,37 @@ impl ChunkedDecoder {
         Ok(used)
     }
 
-    /// One element of the coding; `None` when there is not enough input for it.
-    fn step(&mut self, input: &[u8], content: &mut Vec<u8>, limit: usize) -> Result<Option<usize>, ChunkError> {
+    /// What it takes next.
+    pub fn expects(&self) -> Element {
+        self.expect
+    }
+
+    /// Decodes one element of the coding, or as much of the chunk-data as is there, and returns
+    /// how many bytes of `input` it took; `None` when there is not enough input for it.
+    /// [`decode`](Self::decode) is this in a loop.
+    ///
+    /// # Errors
+    /// Those of [`decode`](Self::decode).
+    pub fn step(&mut self, input: &[u8], content: &mut Vec<u8>, limit: usize) -> Result<Option<usize>, ChunkError> {
         match self.expect {
-            Expect::Size => self.size_line(input, limit.saturating_sub(content.len())),
-            Expect::Data(left) => {
+            Element::Size => self.size_line(input, limit.saturating_sub(content.len())),
+            Element::Data(left) => {
                 let taken = input.len().min(usize::try_from(left).unwrap_or(usize::MAX));
                 content.extend_from_slice(&input[..taken]);
                 let left = left - taken as u64;
-                self.expect = if left == 0 { Expect::DataEnd } else { Expect::Data(left) };
+                self.expect = if left == 0 { Element::DataEnd } else { Element::Data(left) };
                 Ok((taken > 0).then_some(taken))
             }
-            Expect::DataEnd => match input {
+            Element::DataEnd => match input {
                 [b'\r', b'\n', ..] => {
-                    self.expect = Expect::Size;
+                    self.expect = Element::Size;
                     Ok(Some(2))
                 }
                 [] | [b'\r'] => Ok(None),
                 _ => Err(ChunkError::DataNotEnded),
             },
-            Expect::Trailer => self.trailer_line(input),
-            Expect::Nothing => Ok(None),
+            Element::Trailer => self.trailer_line(input),
+            Element::Nothing => Ok(None),
         }
     }
 
@@ -165,13 +176,14 @@ impl ChunkedDecoder {
             return Err(ChunkError::TooLong);
         }
         self.framing += used + 2;
-        let allowance = FRAMING_ALLOWANCE as u64 + 2 * size;
+        let excused = size.saturating_mul(2);
+        let allowance = excused.saturating_add(FRAMING_ALLOWANCE as u64);
         if self.framing as u64 > allowance {
             return Err(ChunkError::TooMuchFraming);
         }
         // Data excuses framing: about two bytes of framing for each byte of content.
-        self.framing = self.framing.saturating_sub(usize::try_from(2 * size).unwrap_or(usize::MAX));
-        self.expect = if size == 0 { Expect::Trailer } else { Expect::Data(size) };
+        self.framing = self.framing.saturating_sub(usize::try_from(excused).unwrap_or(usize::MAX));
+        self.expect = if size == 0 { Element::Trailer } else { Element::Data(size) };
         Ok(Some(used))
     }
 
@@ -187,7 +199,7 @@ impl ChunkedDecoder {
             return Err(ChunkError::Trailer);
         }
         if field.is_empty() {
-            self.expect = Expect::Nothing;
+            self.expect = Element::Nothing;
         } else {
             check_trailer(&line[..=end])?;
         }
@@ -263,6 +275,13 @@ mod tests {
         assert_eq!(decode(b"ffffffffffffffff\r\n"), Err(ChunkError::TooLong));
         let two = format!("40\r\n{0}\r\n40\r\n{0}\r\n", "x".repeat(64));
         assert_eq!(decode(two.as_bytes()), Err(ChunkError::TooLong));
+    }
+
+    #[test]
+    fn a_chunk_of_any_size_is_begun_where_there_is_no_limit() {
+        let (mut decoder, mut content) = (ChunkedDecoder::default(), Vec::new());
+        assert_eq!(decoder.step(b"ffffffffffffffff\r\nx", &mut content, usize::MAX), Ok(Some(18)));
+        assert_eq!(decoder.expects(), Element::Data(u64::MAX));
     }
 
     #[test]

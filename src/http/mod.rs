@@ -7,7 +7,7 @@ mod request;
 mod response;
 mod target;
 
-pub use chunked::{ChunkError, ChunkedDecoder, LAST_CHUNK, chunk};
+pub use chunked::{ChunkError, ChunkedDecoder, Element, LAST_CHUNK, chunk};
 pub use date::format_date;
 pub use request::{Framing, Head, MAX_FIELDS, Method, Request, RequestError, Version, parse_head};
 pub use response::{Content, Delimiter, Response, reason};

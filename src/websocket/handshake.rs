@@ -52,6 +52,15 @@ impl HandshakeError {
             _ => Response::error(400, &sentence),
         }
     }
+
+    /// The section of RFC 6455 that says so.
+    pub fn section(self) -> &'static str {
+        use HandshakeError::*;
+        match self {
+            NotGet | NotHttp11 | NoUpgrade | NoConnectionUpgrade | Key | Version => "RFC 6455, section 4.2.1",
+            Refused(_) | MalformedResponse | WrongAccept | NotOffered => "RFC 6455, section 4.1",
+        }
+    }
 }
 
 impl fmt::Display for HandshakeError {

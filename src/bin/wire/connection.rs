@@ -1,0 +1,89 @@
+//! One TCP connection whose bytes are labelled.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use overwire::websocket::Role;
+use overwire::wire::{Conversation, Piece};
+
+use crate::End;
+use crate::url::Url;
+use crate::view::{Seen, View};
+
+/// How long a server may take to take what is sent.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+
+pub struct Connection {
+    stream: TcpStream,
+    conversation: Conversation,
+}
+
+impl Connection {
+    /// Connects. The inner error says why this was not possible.
+    pub fn open(url: &Url, view: &mut View) -> Result<Result<Connection, String>, End> {
+        let stream = match connect(url) {
+            Ok(stream) => stream,
+            Err(error) => return Ok(Err(format!("cannot connect to {}: {}", place(url), reason(&error)))),
+        };
+        view.reconnect();
+        let peer = stream.peer_addr().map_or_else(|_| place(url), |address| address.to_string());
+        view.remark(&format!("connected to {peer}"))?;
+        Ok(Ok(Connection { stream, conversation: Conversation::default() }))
+    }
+
+    /// A second handle on the socket, to be read in another thread.
+    pub fn reader(&self) -> io::Result<TcpStream> {
+        self.stream.try_clone()
+    }
+
+    /// Prints `bytes` and then sends them: no answer can be printed before its question. The inner
+    /// error says why they could not be sent.
+    pub fn send(&mut self, bytes: &[u8], view: &mut View) -> Result<Result<Vec<Seen>, String>, End> {
+        let pieces = self.conversation.read(Role::Client, bytes);
+        let seen = view.show_sent(pieces)?;
+        Ok(self.stream.write_all(bytes).map(|()| seen).map_err(|error| reason(&error)))
+    }
+
+    /// Reads what is there; the inner error says why nothing more will come.
+    pub fn read(&mut self) -> Result<Vec<Piece>, String> {
+        let mut bytes = [0; 16 * 1024];
+        loop {
+            match self.stream.read(&mut bytes) {
+                Ok(0) => return Err("the server closed the connection".to_owned()),
+                Ok(count) => return Ok(self.label(&bytes[..count])),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(reason(&error)),
+            }
+        }
+    }
+
+    /// Labels what the server sent.
+    pub fn label(&mut self, bytes: &[u8]) -> Vec<Piece> {
+        self.conversation.read(Role::Server, bytes)
+    }
+
+    /// Labels what the end of the connection ends or cuts off.
+    pub fn end(&mut self) -> Vec<Piece> {
+        self.conversation.end(Role::Server)
+    }
+}
+
+fn connect(url: &Url) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect((url.host.as_str(), url.port))?;
+    stream.set_nodelay(true)?;
+    stream.set_write_timeout(Some(WRITE_TIMEOUT))?;
+    Ok(stream)
+}
+
+fn place(url: &Url) -> String {
+    if url.host.contains(':') { format!("[{}]:{}", url.host, url.port) } else { format!("{}:{}", url.host, url.port) }
+}
+
+/// An error of the system without its number.
+pub fn reason(error: &io::Error) -> String {
+    match error.kind() {
+        ErrorKind::WouldBlock | ErrorKind::TimedOut => "the server did not take what was sent".to_owned(),
+        _ => error.to_string().split(" (os error").next().unwrap_or_default().to_owned(),
+    }
+}

@@ -1,0 +1,187 @@
+//! The command line.
+
+use std::time::Duration;
+
+use crate::url::Url;
+
+const USAGE: &str = "\
+wire: prints what goes over the wire, in both directions, and what it is
+
+usage: wire poll|stream|sse|ws URL [OPTIONS]
+
+  poll     asks again and again; `last_message_id` of an answer goes into the next question
+  stream   reads one answer that does not end, a line of JSON a message
+  sse      reads an event stream, and reconnects as a browser does
+  ws       opens a WebSocket and sends each line of standard input as a text message; also:
+             /ping [TEXT]  /pong [TEXT]  /binary HEX  /close [CODE [REASON]]
+             /hex HEX   sends these bytes as they are, right or wrong
+             /wait      waits for a message, a Pong or a Close before it reads the next line
+             //TEXT     sends /TEXT
+
+URL is http://host:port/path, or the same with ws://. There is no TLS.
+
+  --count N             end after N messages (poll: answers)
+  --interval S          poll: seconds between two questions when there is no news; poll and
+                        stream: the first bound of the wait before reconnecting (default 1)
+  --last-event-id ID    sse: the Last-Event-ID to begin with
+  --key BASE64          ws: the Sec-WebSocket-Key, else random
+  --mask HEX            ws: the masking-key of every frame, such as 37fa213d, else random
+  --header 'NAME: VALUE'  a field line of every request (repeatable)
+  --no-reconnect        end when the connection does
+  --all                 print all of a long payload
+  --help                print this and exit
+  --version             print the version and exit
+
+> is sent, < is received, * is a remark; the time is in seconds since the start.
+\\r and \\n stand for the bytes 0d and 0a, and other control characters are escaped as well.
+Exit code: 0 done, 1 the connection or the protocol failed, 2 the command line is wrong.";
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    Poll,
+    Stream,
+    Sse,
+    Ws,
+}
+
+#[derive(Debug)]
+pub struct Options {
+    pub transport: Transport,
+    pub url: Url,
+    pub count: Option<u64>,
+    pub interval: Duration,
+    pub last_event_id: String,
+    pub key: Option<String>,
+    pub mask: Option<[u8; 4]>,
+    /// Names and values.
+    pub fields: Vec<(String, String)>,
+    pub reconnect: bool,
+    pub all: bool,
+}
+
+pub enum Wish {
+    Run(Box<Options>),
+    Print(String),
+}
+
+pub fn parse(arguments: impl Iterator<Item = String>) -> Result<Wish, String> {
+    let arguments = arguments.flat_map(|argument| match argument.split_once('=') {
+        Some((name, value)) if name.starts_with("--") => vec![name.to_owned(), value.to_owned()],
+        _ => vec![argument],
+    });
+    let mut arguments = arguments.peekable();
+    let (mut transport, mut url) = (None, None);
+    let mut options = Options {
+        transport: Transport::Poll,
+        url: Url { host: String::new(), port: 0, authority: String::new(), target: String::new() },
+        count: None,
+        interval: Duration::from_secs(1),
+        last_event_id: String::new(),
+        key: None,
+        mask: None,
+        fields: Vec::new(),
+        reconnect: true,
+        all: false,
+    };
+    let mut only_for = Vec::new();
+    while let Some(argument) = arguments.next() {
+        let mut value = || arguments.next().ok_or(format!("{argument} needs a value"));
+        match argument.as_str() {
+            "--count" => options.count = Some(count(&value()?)?),
+            "--interval" => options.interval = seconds(&value()?)?,
+            "--last-event-id" => {
+                options.last_event_id = one_line("--last-event-id", value()?)?;
+                only_for.push((argument, Transport::Sse, "sse"));
+            }
+            "--key" => {
+                options.key = Some(key(value()?)?);
+                only_for.push((argument, Transport::Ws, "ws"));
+            }
+            "--mask" => {
+                options.mask = Some(mask(&value()?)?);
+                only_for.push((argument, Transport::Ws, "ws"));
+            }
+            "--header" => options.fields.push(field(value()?)?),
+            "--no-reconnect" => options.reconnect = false,
+            "--all" => options.all = true,
+            "--help" | "-h" => return Ok(Wish::Print(USAGE.into())),
+            "--version" | "-V" => return Ok(Wish::Print(format!("wire {}", env!("CARGO_PKG_VERSION")))),
+            option if option.starts_with('-') => return Err(format!("unknown argument {option:?}")),
+            name if transport.is_none() => transport = Some(transport_of(name)?),
+            text if url.is_none() => url = Some(Url::parse(text)?),
+            other => return Err(format!("unknown argument {other:?}")),
+        }
+    }
+    options.transport = transport.ok_or("expected poll, stream, sse or ws, and a URL")?;
+    options.url = url.ok_or("expected a URL, such as http://127.0.0.1:8000/")?;
+    match only_for.iter().find(|(_, only, _)| *only != options.transport) {
+        Some((option, _, name)) => Err(format!("{option} is for {name} only")),
+        None => Ok(Wish::Run(Box::new(options))),
+    }
+}
+
+fn transport_of(name: &str) -> Result<Transport, String> {
+    match name {
+        "poll" => Ok(Transport::Poll),
+        "stream" => Ok(Transport::Stream),
+        "sse" => Ok(Transport::Sse),
+        "ws" => Ok(Transport::Ws),
+        _ => Err(format!("expected poll, stream, sse or ws, not {name:?}")),
+    }
+}
+
+/// A number above 0. (`parse` alone would take `+5`.)
+fn count(text: &str) -> Result<u64, String> {
+    let number = text.parse().ok().filter(|number| *number > 0 && text.bytes().all(|byte| byte.is_ascii_digit()));
+    number.ok_or(format!("--count: expected a number above 0, not {text:?}"))
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let is_decimal = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    let number = text.parse().ok().filter(|number| is_decimal && *number <= 86_400.0);
+    number.map(Duration::from_secs_f64).ok_or(format!("--interval: expected 0 to 86400 seconds, not {text:?}"))
+}
+
+fn key(text: String) -> Result<String, String> {
+    // 16 bytes in base64 are 22 characters and `==`; the last character has four bits that are 0.
+    let characters = text.strip_suffix("==").filter(|front| front.len() == 22 && front.ends_with(['A', 'Q', 'g', 'w']));
+    match characters.is_some_and(|front| front.bytes().all(|b| b.is_ascii_alphanumeric() || b"+/".contains(&b))) {
+        true => Ok(text),
+        false => Err(format!("--key: expected 16 bytes in base64, such as dGhlIHNhbXBsZSBub25jZQ==, not {text:?}")),
+    }
+}
+
+fn mask(text: &str) -> Result<[u8; 4], String> {
+    let bytes = hex(text).and_then(|bytes| bytes.try_into().ok());
+    bytes.ok_or(format!("--mask: expected 8 hex digits, such as 37fa213d, not {text:?}"))
+}
+
+/// Bytes from hex digits, two a byte; spaces between bytes do not count.
+pub fn hex(text: &str) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    for word in text.split_ascii_whitespace() {
+        for pair in word.as_bytes().chunks(2) {
+            let digits = str::from_utf8(pair).ok().filter(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit()))?;
+            bytes.push(u8::from_str_radix(digits, 16).ok().filter(|_| digits.len() == 2)?);
+        }
+    }
+    Some(bytes)
+}
+
+fn one_line(option: &str, text: String) -> Result<String, String> {
+    match text.contains(['\r', '\n', '\0']) {
+        true => Err(format!("{option}: expected text without line ends, not {text:?}")),
+        false => Ok(text),
+    }
+}
+
+fn field(text: String) -> Result<(String, String), String> {
+    let is_token = |name: &str| {
+        !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
+    };
+    let text = one_line("--header", text)?;
+    match text.split_once(':') {
+        Some((name, value)) if is_token(name) => Ok((name.to_owned(), value.trim().to_owned())),
+        _ => Err(format!("--header: expected 'Name: value', not {text:?}")),
+    }
+}

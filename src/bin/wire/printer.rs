@@ -1,0 +1,151 @@
+//! The columns: time, direction, name, bytes, meaning. Everything that a peer sent is escaped before
+//! it is printed, because a terminal obeys control characters.
+
+use std::env;
+use std::fmt::Write as _;
+use std::io::{self, IsTerminal, Write};
+use std::time::Instant;
+
+/// The width of the names.
+const NAME: usize = 13;
+
+/// How many bytes of a payload stand in a row, and how wide that is in hex.
+pub const ROW: usize = 16;
+const HEX: usize = 3 * ROW - 1;
+
+const DIM: &str = "\x1b[2m";
+const RESET: &str = "\x1b[0m";
+
+/// Who a line is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    Sent,
+    Received,
+}
+
+impl Way {
+    fn mark(self) -> (&'static str, &'static str) {
+        match self {
+            Way::Sent => (">", "\x1b[36m"),
+            Way::Received => ("<", "\x1b[32m"),
+        }
+    }
+}
+
+pub struct Printer {
+    start: Instant,
+    colours: bool,
+    /// What the row above is called: a name is not repeated.
+    above: Option<(Way, &'static str)>,
+}
+
+impl Printer {
+    pub fn new() -> Self {
+        Printer { start: Instant::now(), colours: wants_colours(), above: None }
+    }
+
+    /// One row. `bytes` and `meaning` are printable.
+    pub fn row(&mut self, way: Way, name: &'static str, bytes: &str, meaning: &str) -> io::Result<()> {
+        let shown = if self.above == Some((way, name)) { "" } else { name };
+        self.above = Some((way, name));
+        let (mark, colour) = way.mark();
+        let bytes = if meaning.is_empty() { bytes.to_owned() } else { format!("{bytes:<HEX$}") };
+        let name = self.paint(DIM, &format!("{shown:<NAME$}"));
+        let line = format!("{} {name}  {bytes}  {}", self.paint(colour, mark), self.paint(colour, meaning));
+        self.line(&line)
+    }
+
+    /// A remark of the program's own.
+    pub fn remark(&mut self, text: &str) -> io::Result<()> {
+        self.above = None;
+        let line = self.paint("\x1b[33m", &format!("* {}", escape(text.as_bytes())));
+        self.line(&line)
+    }
+
+    fn line(&self, line: &str) -> io::Result<()> {
+        let time = self.paint(DIM, &format!("{:7.3}", self.start.elapsed().as_secs_f64()));
+        let mut out = io::stdout().lock();
+        writeln!(out, "{time} {}", line.trim_end())?;
+        out.flush()
+    }
+
+    fn paint(&self, colour: &str, text: &str) -> String {
+        if self.colours && !text.is_empty() { format!("{colour}{text}{RESET}") } else { text.to_owned() }
+    }
+}
+
+/// Colours are for people: not for files and pipes, and not for those who said so (no-color.org).
+fn wants_colours() -> bool {
+    let is_set = |name| env::var_os(name).is_some_and(|value| !value.is_empty());
+    io::stdout().is_terminal() && !is_set("NO_COLOR") && env::var_os("TERM").is_none_or(|term| term != "dumb")
+}
+
+/// Text as it may be printed: control characters, what is invisible or turns the direction of text
+/// around, and bytes that are not UTF-8 are escaped.
+pub fn escape(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        for character in chunk.valid().chars() {
+            match character {
+                '\r' => text.push_str("\\r"),
+                '\n' => text.push_str("\\n"),
+                '\t' => text.push_str("\\t"),
+                _ if character.is_ascii_control() => _ = write!(text, "\\x{:02x}", u32::from(character)),
+                _ if is_harmless(character) => text.push(character),
+                _ => _ = write!(text, "\\u{{{:x}}}", u32::from(character)),
+            }
+        }
+        for byte in chunk.invalid() {
+            _ = write!(text, "\\x{byte:02x}");
+        }
+    }
+    text
+}
+
+/// Neither a control character nor one of Unicode's format characters and line ends.
+fn is_harmless(character: char) -> bool {
+    !character.is_control()
+        && !matches!(u32::from(character),
+            0xad | 0x61c | 0x180e | 0x200b..=0x200f | 0x2028..=0x202e | 0x2060..=0x206f | 0xfeff | 0xfff9..=0xfffb
+            | 0xe0000..=0xe0fff)
+}
+
+/// Bytes in hex, with spaces between them.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(" ")
+}
+
+/// The rows of `text`, one for each [`ROW`] bytes: a character stands in the row in which it begins,
+/// and a dot for each byte that cannot be shown.
+pub fn rows_of_text(text: &[u8]) -> Vec<String> {
+    let (mut rows, mut at) = (vec![String::new(); text.len().div_ceil(ROW)], 0);
+    for chunk in text.utf8_chunks() {
+        for character in chunk.valid().chars() {
+            rows[at / ROW].push(if is_harmless(character) { character } else { '.' });
+            at += character.len_utf8();
+        }
+        for _ in chunk.invalid() {
+            rows[at / ROW].push('.');
+            at += 1;
+        }
+    }
+    rows
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_that_a_terminal_obeys_is_left() {
+        assert_eq!(escape(b"a\x1b[31m\r\n\t\x00\x7f\xff\\n"), r"a\x1b[31m\r\n\t\x00\x7f\xff\n");
+        assert_eq!(escape("\u{9b}31m\u{202e}x\u{e9}\u{20ac}".as_bytes()), "\\u{9b}31m\\u{202e}x\u{e9}\u{20ac}");
+    }
+
+    #[test]
+    fn a_character_stands_in_the_row_in_which_it_begins() {
+        let text = format!("{}\u{20ac}b\u{1b}", "a".repeat(15));
+        assert_eq!(rows_of_text(text.as_bytes()), ["aaaaaaaaaaaaaaa\u{20ac}", "b."]);
+        assert_eq!(rows_of_text(b"\xe2\x82"), [".."]);
+    }
+}

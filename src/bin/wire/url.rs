@@ -1,0 +1,128 @@
+//! The URL that is asked for: `http://host:port/path?query`, or the same with `ws`.
+
+use overwire::http::decode_component;
+
+/// Where to connect to, and what to ask for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Url {
+    /// A name or an address, without the brackets of an IPv6 literal.
+    pub host: String,
+    pub port: u16,
+    /// The value of the Host field: the authority as it was given.
+    pub authority: String,
+    /// Path and query, percent-encoded.
+    pub target: String,
+}
+
+impl Url {
+    pub fn parse(text: &str) -> Result<Url, String> {
+        let (scheme, rest) = text.split_once("://").ok_or(format!("expected http://host:port/path, not {text:?}"))?;
+        match scheme.to_ascii_lowercase().as_str() {
+            "http" | "ws" => {}
+            "https" | "wss" => {
+                return Err(format!("there is no TLS here: {text:?} needs it, http:// and ws:// do not"));
+            }
+            _ => return Err(format!("expected http:// or ws://, not {text:?}")),
+        }
+        let rest = rest.split('#').next().unwrap_or_default();
+        let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+        let (host, port) = split_authority(authority).ok_or(format!("expected host:port, not {authority:?}"))?;
+        if path.chars().any(char::is_control) {
+            return Err(format!("there is a control character in {text:?}"));
+        }
+        let slash = if path.starts_with('/') { "" } else { "/" };
+        Ok(Url {
+            host,
+            port,
+            authority: authority.to_owned(),
+            target: format!("{slash}{}", encode(path, b" \"<>\\^`{|}")),
+        })
+    }
+
+    /// The target with this query parameter, in place of any other value that it had.
+    pub fn target_with(&self, name: &str, value: &str) -> String {
+        let (path, query) = self.target.split_once('?').unwrap_or((&self.target, ""));
+        let is_other = |pair: &&str| {
+            let key = pair.split('=').next().unwrap_or_default();
+            !pair.is_empty() && decode_component(key, true).is_none_or(|key| key != name)
+        };
+        let pair = format!("{name}={}", encode(value, b" \"<>\\^`{|}%&=+#?/"));
+        let pairs: Vec<_> = query.split('&').filter(is_other).chain([pair.as_str()]).collect();
+        format!("{path}?{}", pairs.join("&"))
+    }
+}
+
+/// `host`, `host:port` or `[address]:port`; the port is 80 unless it is there.
+fn split_authority(authority: &str) -> Option<(String, u16)> {
+    let (host, port) = match authority.strip_prefix('[') {
+        Some(rest) => {
+            let (address, port) = rest.split_once(']')?;
+            address.parse::<std::net::Ipv6Addr>().ok()?;
+            (address, port)
+        }
+        None => authority.split_at(authority.find(':').unwrap_or(authority.len())),
+    };
+    let is_name = host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~:".contains(&byte));
+    let port = match port {
+        "" => 80,
+        _ => port.strip_prefix(':').filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))?.parse().ok()?,
+    };
+    (!host.is_empty() && is_name && port != 0).then(|| (host.to_owned(), port))
+}
+
+/// Percent-encodes what is not ASCII, and `others` (RFC 3986, section 2.1).
+fn encode(text: &str, others: &[u8]) -> String {
+    let mut encoded = String::new();
+    for byte in text.bytes() {
+        if byte.is_ascii_graphic() && !others.contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            encoded.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    encoded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Url;
+
+    #[test]
+    fn urls_are_taken_apart() {
+        for (text, host, port, authority, target) in [
+            ("http://localhost:8000/a?b=c#d", "localhost", 8000, "localhost:8000", "/a?b=c"),
+            ("ws://127.0.0.1", "127.0.0.1", 80, "127.0.0.1", "/"),
+            ("HTTP://[::1]:81?x", "::1", 81, "[::1]:81", "/?x"),
+            ("http://a/b c\u{e9}", "a", 80, "a", "/b%20c%C3%A9"),
+        ] {
+            let expected = Url { host: host.into(), port, authority: authority.into(), target: target.into() };
+            assert_eq!(Url::parse(text), Ok(expected));
+        }
+        for text in [
+            "localhost:8000",
+            "https://a/",
+            "wss://a/",
+            "ftp://a/",
+            "http://",
+            "http://a:b/",
+            "http://a:0/",
+            "http://a:+1/",
+            "http://a:65536/",
+            "http://u@a/",
+            "http://[::1/",
+            "http://[x]/",
+            "http://a/\n",
+            "http://:80/",
+            "http://[::1]80/",
+        ] {
+            assert!(Url::parse(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_parameter_takes_the_place_of_its_old_value() {
+        let target = |text: &str| Url::parse(text).map(|url| url.target_with("id", "a b&c"));
+        assert_eq!(target("http://a/x").as_deref(), Ok("/x?id=a%20b%26c"));
+        assert_eq!(target("http://a/?id=1&room=b&%69d=2&").as_deref(), Ok("/?room=b&id=a%20b%26c"));
+    }
+}

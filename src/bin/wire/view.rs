@@ -1,0 +1,390 @@
+//! Turns labelled pieces into rows, and says what they amount to. How the bytes were cut when they
+//! came does not show: what belongs together is kept until it is whole.
+
+use std::io;
+use std::mem;
+use std::time::Duration;
+
+use overwire::http::Delimiter;
+use overwire::websocket::{FrameHeader, Message, Opcode, ProtocolError, Received, Receiver, Role};
+use overwire::wire::{Fault, Line, LinePart, Part, Piece};
+
+use crate::options::{Options, Transport};
+use crate::printer::{Printer, ROW, Way, escape, hex, rows_of_text};
+
+/// How many rows of a payload are shown without `--all`.
+const SHORT: usize = 4;
+
+/// The longest message that is put together, in bytes.
+const MAX_MESSAGE: usize = 16 * 1024 * 1024;
+
+/// What a piece amounts to.
+#[derive(Debug)]
+pub enum Seen {
+    /// The status of an answer whose head is here.
+    Status(u16),
+    /// A field of a head.
+    Field(String, Vec<u8>),
+    /// The head is here.
+    Head,
+    /// Content without its transfer coding.
+    Content(Vec<u8>),
+    /// A line of content is complete.
+    Line(LinePart),
+    /// The answer is complete.
+    MessageEnd,
+    /// A message or a control frame is complete.
+    Frame(Received),
+    /// A message or a control frame is not as it should be.
+    Violation(ProtocolError),
+    /// Nothing behind this can be understood.
+    Broken(Fault),
+}
+
+/// What one side sent, as far as it is not all shown.
+struct Side {
+    /// Content that has no line end yet.
+    content: Vec<u8>,
+    frame: Option<FrameHeader>,
+    /// The payload of the frame, as it is on the wire and unmasked.
+    payload: (Vec<u8>, Vec<u8>),
+    arrived: u64,
+    /// How many frames the message has so far.
+    frames: usize,
+    /// None once it has been told that the protocol is violated.
+    receiver: Option<Receiver>,
+}
+
+pub struct View {
+    pub printer: Printer,
+    rows: usize,
+    /// How many messages are still to be shown.
+    left: Option<u64>,
+    /// What is counted.
+    transport: Transport,
+    /// The status of the last answer.
+    status: u16,
+    sent: Side,
+    received: Side,
+}
+
+impl Side {
+    fn new(role: Role) -> Self {
+        Side {
+            content: Vec::new(),
+            frame: None,
+            payload: Default::default(),
+            arrived: 0,
+            frames: 0,
+            receiver: Some(Receiver::new(role)),
+        }
+    }
+}
+
+impl View {
+    pub fn new(options: &Options) -> Self {
+        View {
+            printer: Printer::new(),
+            rows: if options.all { usize::MAX / ROW } else { SHORT },
+            left: options.count,
+            transport: options.transport,
+            status: 0,
+            sent: Side::new(Role::Client),
+            received: Side::new(Role::Server),
+        }
+    }
+
+    /// What comes next is a new connection.
+    pub fn reconnect(&mut self) {
+        (self.sent, self.received) = (Side::new(Role::Client), Side::new(Role::Server));
+    }
+
+    pub fn remark(&mut self, text: &str) -> io::Result<()> {
+        self.printer.remark(text)
+    }
+
+    /// Counts a message; once `--count` of them are here, nothing more is shown.
+    pub fn count(&mut self) {
+        self.left = self.left.map(|left| left.saturating_sub(1));
+    }
+
+    /// A line, or an event, is a message in a stream; the answer to a poll is one as a whole.
+    fn count_line(&mut self) {
+        if self.status == 200 && self.transport != Transport::Poll {
+            self.count();
+        }
+    }
+
+    pub fn is_done(&self) -> bool {
+        self.left == Some(0)
+    }
+
+    /// Prints the pieces, and what is wrong with them behind them.
+    pub fn show_sent(&mut self, pieces: Vec<Piece>) -> io::Result<Vec<Seen>> {
+        let mut seen = Vec::new();
+        for piece in pieces {
+            seen.extend(self.show(Way::Sent, piece)?);
+        }
+        for seen in &seen {
+            match seen {
+                Seen::Broken(fault) => self.remark(&format!("this violates {}: {fault}", fault.section()))?,
+                Seen::Violation(error) => self.remark(&format!("this violates {}: {error}", error.section()))?,
+                _ => {}
+            }
+        }
+        Ok(seen)
+    }
+
+    pub fn show(&mut self, way: Way, piece: Piece) -> io::Result<Vec<Seen>> {
+        let name = piece.part.name();
+        match piece.part {
+            Part::Content | Part::ChunkData => return self.content(way, name, piece),
+            Part::FrameHeader(header) => return self.frame_header(way, header, &piece.bytes),
+            Part::Payload { .. } => return self.payload(way, &piece),
+            Part::Unlabelled => {
+                self.dump(way, name, &piece.bytes, &rows_of_text(&piece.bytes))?;
+                return Ok(Vec::new());
+            }
+            Part::Broken(fault) => return Ok(vec![Seen::Broken(fault)]),
+            _ => {}
+        }
+        self.flush_content(way, if matches!(piece.part, Part::ChunkEnd) { "chunk-data" } else { "content" })?;
+        if let Part::MessageEnd = piece.part {
+            return Ok(vec![Seen::MessageEnd]);
+        }
+        if let Part::StatusLine(status) = piece.part {
+            self.status = status;
+        }
+        self.printer.row(way, name, &escape(&piece.bytes), &self.meaning(way, &piece.part))?;
+        Ok(seen(piece))
+    }
+
+    fn meaning(&self, way: Way, part: &Part) -> String {
+        match part {
+            Part::HeadEnd(Delimiter::Length(length)) => format!("{} of content follow", bytes(*length as u64)),
+            Part::HeadEnd(Delimiter::LastChunk) => "chunks follow".to_owned(),
+            Part::HeadEnd(Delimiter::Close) => "content follows until the connection ends".to_owned(),
+            Part::HeadEnd(Delimiter::NoContent) if way == Way::Received => match self.status {
+                101 => "frames follow".to_owned(),
+                _ => "no content".to_owned(),
+            },
+            Part::ChunkSize(size) => bytes(*size),
+            Part::LastChunk => "no more chunks".to_owned(),
+            _ => String::new(),
+        }
+    }
+
+    fn side(&mut self, way: Way) -> &mut Side {
+        match way {
+            Way::Sent => &mut self.sent,
+            Way::Received => &mut self.received,
+        }
+    }
+
+    /// Content is shown line by line.
+    fn content(&mut self, way: Way, name: &'static str, piece: Piece) -> io::Result<Vec<Seen>> {
+        let mut seen = Vec::new();
+        // Content of a format that is not known is shown line by line as well.
+        let is_known = !piece.lines.is_empty();
+        let plain = piece.bytes.split_inclusive(|&byte| byte == b'\n').filter(|_| !is_known);
+        for line in plain {
+            if self.is_done() {
+                break;
+            }
+            seen.extend(self.plain_line(way, name, line)?);
+        }
+        for line in piece.lines {
+            if self.is_done() {
+                break;
+            }
+            seen.extend(self.line(way, line)?);
+        }
+        seen.push(Seen::Content(piece.bytes));
+        Ok(seen)
+    }
+
+    fn plain_line(&mut self, way: Way, name: &'static str, line: &[u8]) -> io::Result<Option<Seen>> {
+        self.side(way).content.extend_from_slice(line);
+        if !line.ends_with(b"\n") {
+            return Ok(None);
+        }
+        let whole = mem::take(&mut self.side(way).content);
+        self.printer.row(way, name, &escape(&whole), "")?;
+        if self.transport == Transport::Stream && !whole.trim_ascii().is_empty() {
+            self.count_line();
+        }
+        Ok(Some(Seen::Line(LinePart::Json(whole))))
+    }
+
+    fn line(&mut self, way: Way, line: Line) -> io::Result<Option<Seen>> {
+        let mut whole = mem::take(&mut self.side(way).content);
+        whole.extend_from_slice(&line.bytes);
+        let meaning = match &line.part {
+            LinePart::Cut => {
+                self.side(way).content = whole;
+                return Ok(None);
+            }
+            LinePart::EventEnd(Some(event)) => format!("dispatches a {} event", escape(event.name.as_bytes())),
+            LinePart::Field { name, value } if name == "retry" => reconnection_time(value),
+            LinePart::EventEnd(None) => "dispatches nothing: no data".to_owned(),
+            LinePart::Field { name, .. } if !matches!(name.as_str(), "data" | "event" | "id" | "retry") => {
+                "ignored".to_owned()
+            }
+            _ => String::new(),
+        };
+        self.printer.row(way, line.part.name(), &escape(&whole), &meaning)?;
+        if matches!(line.part, LinePart::EventEnd(Some(_)) | LinePart::Json(_)) {
+            self.count_line();
+        }
+        Ok(Some(Seen::Line(line.part)))
+    }
+
+    /// Shows the part of a line behind which the chunk or the content ends.
+    fn flush_content(&mut self, way: Way, name: &'static str) -> io::Result<()> {
+        let rest = mem::take(&mut self.side(way).content);
+        if rest.is_empty() { Ok(()) } else { self.printer.row(way, name, &escape(&rest), "") }
+    }
+
+    fn frame_header(&mut self, way: Way, header: FrameHeader, header_bytes: &[u8]) -> io::Result<Vec<Seen>> {
+        self.printer.row(way, "frame header", &hex(header_bytes), &describe(&header))?;
+        let side = self.side(way);
+        (side.frame, side.arrived) = (Some(header), 0);
+        if !header.opcode.is_control() {
+            side.frames += 1;
+        }
+        if header.length == 0 {
+            side.frame = None;
+        }
+        self.receive(way, header_bytes)
+    }
+
+    fn payload(&mut self, way: Way, piece: &Piece) -> io::Result<Vec<Seen>> {
+        // A character that begins in the last row may end behind it.
+        let room = self.rows.saturating_mul(ROW).saturating_add(3);
+        let unmasked = piece.unmasked();
+        let side = self.side(way);
+        let taken = piece.bytes.len().min(room - side.payload.0.len());
+        side.payload.0.extend_from_slice(&piece.bytes[..taken]);
+        side.payload.1.extend_from_slice(&unmasked[..taken]);
+        side.arrived += piece.bytes.len() as u64;
+        if side.frame.is_some_and(|frame| frame.length == side.arrived) {
+            self.show_payload(way)?;
+        }
+        self.receive(way, &piece.bytes)
+    }
+
+    /// Shows the payload of a frame as far as it is here.
+    fn show_payload(&mut self, way: Way) -> io::Result<()> {
+        let rows = self.rows;
+        let side = self.side(way);
+        let Some(frame) = side.frame.take() else { return Ok(()) };
+        let (payload, unmasked) = mem::take(&mut side.payload);
+        let arrived = side.arrived;
+        let mut text = rows_of_text(&unmasked);
+        if let (Opcode::Close, [high, low, reason @ ..]) = (frame.opcode, &unmasked[..]) {
+            // The code stands where its two bytes do.
+            let code = format!("{} ", u16::from_be_bytes([*high, *low]));
+            text = rows_of_text(&[b"  ", reason].concat());
+            text[0].replace_range(..2, &code);
+        }
+        let shown = payload.len().min(rows.saturating_mul(ROW));
+        self.dump(way, "payload", &payload[..shown], &text)?;
+        let left_out = arrived - shown as u64;
+        if left_out > 0 {
+            self.printer.row(way, "payload", &format!("... and {} more", bytes(left_out)), "")?;
+        }
+        Ok(())
+    }
+
+    fn dump(&mut self, way: Way, name: &'static str, dumped: &[u8], text: &[String]) -> io::Result<()> {
+        for (row, text) in dumped.chunks(ROW).zip(text) {
+            self.printer.row(way, name, &hex(row), text)?;
+        }
+        Ok(())
+    }
+
+    /// Puts messages together, and checks what the header of a frame does not show.
+    fn receive(&mut self, way: Way, bytes: &[u8]) -> io::Result<Vec<Seen>> {
+        let side = self.side(way);
+        let Some(receiver) = &mut side.receiver else { return Ok(Vec::new()) };
+        match receiver.receive(bytes, MAX_MESSAGE) {
+            Ok((_, None)) => Ok(Vec::new()),
+            Ok((_, Some(received))) => {
+                if let Received::Message(message) = &received {
+                    let frames = mem::take(&mut side.frames);
+                    self.message(way, message, frames)?;
+                }
+                Ok(vec![Seen::Frame(received)])
+            }
+            Err(error) => {
+                side.receiver = None;
+                Ok(vec![Seen::Violation(error)])
+            }
+        }
+    }
+
+    /// A text that does not stand in one row is shown whole.
+    fn message(&mut self, way: Way, message: &Message, frames: usize) -> io::Result<()> {
+        if way == Way::Received {
+            self.count();
+        }
+        match message {
+            Message::Text(text) if frames > 1 || text.len() > ROW => {
+                self.printer.row(way, "text message", &escape(text.as_bytes()), "")
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The connection is over: shows what was kept because it was not whole.
+    pub fn flush(&mut self) -> io::Result<()> {
+        for way in [Way::Sent, Way::Received] {
+            self.flush_content(way, "content")?;
+            self.show_payload(way)?;
+        }
+        Ok(())
+    }
+}
+
+/// What a line of a head amounts to.
+fn seen(piece: Piece) -> Vec<Seen> {
+    match piece.part {
+        Part::StatusLine(status) => vec![Seen::Status(status)],
+        Part::HeadEnd(_) => vec![Seen::Head],
+        Part::FieldLine => {
+            let line = piece.bytes.trim_ascii_end();
+            let colon = line.iter().position(|&byte| byte == b':').unwrap_or(line.len());
+            let name = String::from_utf8_lossy(&line[..colon]).to_ascii_lowercase();
+            vec![Seen::Field(name, line.get(colon + 1..).unwrap_or_default().trim_ascii().to_vec())]
+        }
+        _ => Vec::new(),
+    }
+}
+
+fn reconnection_time(digits: &str) -> String {
+    match digits.parse::<u64>() {
+        Ok(milliseconds) if digits.bytes().all(|byte| byte.is_ascii_digit()) => {
+            format!("reconnect after {} s", Duration::from_millis(milliseconds).as_secs_f64())
+        }
+        _ => "ignored".to_owned(),
+    }
+}
+
+fn bytes(count: u64) -> String {
+    if count == 1 { "1 byte".to_owned() } else { format!("{count} bytes") }
+}
+
+fn describe(header: &FrameHeader) -> String {
+    let opcode = match header.opcode {
+        Opcode::Continuation => "continuation",
+        Opcode::Text => "text",
+        Opcode::Binary => "binary",
+        Opcode::Close => "Close",
+        Opcode::Ping => "Ping",
+        Opcode::Pong => "Pong",
+    };
+    let fin = if header.fin { "FIN " } else { "" };
+    let mask = header.masking_key.map(|key| format!(", mask {}", hex(&key))).unwrap_or_default();
+    let more = if header.fin { "" } else { ", more follows" };
+    format!("{fin}{opcode}, length {}{mask}{more}", header.length)
+}

@@ -1,0 +1,359 @@
+//! Both directions of one connection, from the first request line to the last frame.
+
+use std::collections::VecDeque;
+use std::mem;
+
+use super::{Fault, Lines, Part, Piece};
+use crate::bytes::Parse;
+use crate::http::{ChunkedDecoder, Delimiter, Element, Framing, Head, MAX_FIELDS, Method, Request, list, parse_head};
+use crate::websocket::{FrameHeader, Role, parse_header};
+
+/// The longest head, and the most that may follow a request to switch protocols before it is
+/// answered, in bytes.
+const MAX_HEAD: usize = 16 * 1024;
+
+/// How many requests may be unanswered.
+const MAX_UNANSWERED: usize = 1024;
+
+/// Labels the bytes of one connection. Its memory is bounded: a head by 16 KiB, a line of content
+/// or an event by 1 MiB.
+#[derive(Debug, Default)]
+pub struct Conversation {
+    client: Direction,
+    server: Direction,
+    unanswered: VecDeque<Asked>,
+}
+
+/// What the framing of an answer depends on (RFC 9112, section 6.3).
+#[derive(Debug, Clone, Copy)]
+struct Asked {
+    /// The answer to HEAD has no content, whatever its fields say.
+    is_head: bool,
+    /// What the client sends next depends on the answer.
+    wants_upgrade: bool,
+}
+
+#[derive(Debug, Default)]
+struct Direction {
+    state: State,
+    /// The beginning of a head, a line or a frame header that is not all here.
+    pending: Vec<u8>,
+    /// What takes the content apart.
+    lines: Option<Lines>,
+}
+
+#[derive(Debug, Default)]
+enum State {
+    #[default]
+    Head,
+    /// So many more bytes of content.
+    Content(u64),
+    ContentUntilEnd,
+    Chunks(ChunkedDecoder),
+    /// A client that asked to switch protocols waits for the answer (RFC 6455, section 4.1).
+    WaitsForAnswer,
+    FrameHeader,
+    /// In a frame, of whose payload so much is here.
+    Payload(FrameHeader, u64),
+    Unlabelled,
+}
+
+/// A taken piece's length; `None` when there is not enough input for one.
+type Taken = Result<Option<usize>, Fault>;
+
+impl Conversation {
+    /// Labels bytes that `from` sent. What is not all here yet is kept until more of it comes.
+    ///
+    /// Bytes that a client sends behind a request to switch protocols are kept until it is
+    /// answered; they are labelled when the client's direction is read again, if with no bytes.
+    pub fn read(&mut self, from: Role, bytes: &[u8]) -> Vec<Piece> {
+        let mut input = mem::take(&mut self.direction(from).pending);
+        input.extend_from_slice(bytes);
+        let (mut pieces, mut used) = (Vec::new(), 0);
+        loop {
+            match self.step(from, &input[used..], &mut pieces) {
+                Ok(Some(taken)) => used += taken,
+                Ok(None) => break,
+                Err(fault) => self.fail(from, fault, &mut pieces),
+            }
+        }
+        input.drain(..used);
+        self.direction(from).pending = input;
+        pieces
+    }
+
+    /// `from` sends nothing more. Ends content that has no other end, and labels as
+    /// [`Broken`](Part::Broken) what was cut off.
+    pub fn end(&mut self, from: Role) -> Vec<Piece> {
+        let direction = self.direction(from);
+        let mut pieces = Vec::new();
+        let fault = match direction.state {
+            State::ContentUntilEnd => {
+                direction.state = State::Head;
+                pieces.push(Piece::new(Part::MessageEnd, b""));
+                return pieces;
+            }
+            State::Head | State::WaitsForAnswer | State::FrameHeader if direction.pending.is_empty() => None,
+            State::FrameHeader | State::Payload(..) => Some(Fault::EndedInFrame),
+            State::Unlabelled => None,
+            _ => Some(Fault::EndedInMessage),
+        };
+        if let Some(fault) = fault {
+            self.fail(from, fault, &mut pieces);
+            pieces.extend(self.read(from, b""));
+        }
+        pieces
+    }
+
+    fn direction(&mut self, from: Role) -> &mut Direction {
+        match from {
+            Role::Client => &mut self.client,
+            Role::Server => &mut self.server,
+        }
+    }
+
+    fn fail(&mut self, from: Role, fault: Fault, pieces: &mut Vec<Piece>) {
+        self.direction(from).state = State::Unlabelled;
+        pieces.push(Piece::new(Part::Broken(fault), b""));
+    }
+
+    /// Labels what is at the front of `input`.
+    fn step(&mut self, from: Role, input: &[u8], pieces: &mut Vec<Piece>) -> Taken {
+        match (&self.direction(from).state, from) {
+            (State::Head, Role::Client) => self.request_head(input, pieces),
+            (State::Head, Role::Server) => self.response_head(input, pieces),
+            (State::WaitsForAnswer, _) if input.len() > MAX_HEAD => Err(Fault::TooEarly(MAX_HEAD)),
+            (State::WaitsForAnswer, _) => Ok(None),
+            _ => self.direction(from).step(from, input, pieces),
+        }
+        .inspect(|_| self.wait_for_answer(from))
+    }
+
+    /// Behind a request to switch protocols there may be anything.
+    fn wait_for_answer(&mut self, from: Role) {
+        let wants_upgrade = self.unanswered.back().is_some_and(|asked| asked.wants_upgrade);
+        if from == Role::Client && wants_upgrade && matches!(self.client.state, State::Head) {
+            self.client.state = State::WaitsForAnswer;
+        }
+    }
+
+    fn request_head(&mut self, input: &[u8], pieces: &mut Vec<Piece>) -> Taken {
+        // One byte beyond the limit shows that it is passed: what is behind it must not matter.
+        let front = &input[..input.len().min(MAX_HEAD + 1)];
+        let Parse::Complete { value: head, used } = parse_head(front, MAX_HEAD, MAX_HEAD).map_err(Fault::Request)?
+        else {
+            return Ok(None);
+        };
+        if self.unanswered.len() == MAX_UNANSWERED {
+            return Err(Fault::TooManyRequests(MAX_UNANSWERED));
+        }
+        let delimiter = match head.framing {
+            Framing::Empty => Delimiter::NoContent,
+            Framing::Length(length) => Delimiter::Length(usize::try_from(length).unwrap_or(usize::MAX)),
+            Framing::Chunked => Delimiter::LastChunk,
+        };
+        let wants_upgrade = wants_upgrade(head.clone(), &input[..used]);
+        self.unanswered.push_back(Asked { is_head: head.method == Method::Head, wants_upgrade });
+        push_head(Part::RequestLine, &input[..used], delimiter, pieces);
+        self.client.begin_content(delimiter, None, pieces);
+        Ok(Some(used))
+    }
+
+    fn response_head(&mut self, input: &[u8], pieces: &mut Vec<Piece>) -> Taken {
+        let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
+        let mut parsed = httparse::Response::new(&mut fields);
+        let used = match parsed.parse(&input[..input.len().min(MAX_HEAD + 1)]) {
+            Ok(httparse::Status::Complete(used)) if used <= MAX_HEAD => used,
+            Ok(httparse::Status::Partial) if input.len() <= MAX_HEAD => return Ok(None),
+            Ok(_) => return Err(Fault::HeadTooLong(MAX_HEAD)),
+            Err(httparse::Error::HeaderName | httparse::Error::HeaderValue | httparse::Error::TooManyHeaders) => {
+                return Err(Fault::FieldLine);
+            }
+            Err(_) => return Err(Fault::StatusLine),
+        };
+        let status = parsed.code.ok_or(Fault::StatusLine)?;
+        let answered = self.unanswered.front().copied();
+        let is_to_head = answered.is_some_and(|asked| asked.is_head);
+        let delimiter = delimiter(status, is_to_head, parsed.headers)?;
+        push_head(Part::StatusLine(status), &input[..used], delimiter, pieces);
+        let lines = values(parsed.headers, "content-type").next().and_then(Lines::of_type);
+        self.server.begin_content(delimiter, lines, pieces);
+        let is_websocket = values(parsed.headers, "upgrade").flat_map(list).any(is_websocket);
+        match status {
+            101 => self.switch_protocols(is_websocket),
+            100..=199 => {} // an interim response: the answer is still to come
+            _ => {
+                self.unanswered.pop_front();
+                if matches!(self.client.state, State::WaitsForAnswer) && self.unanswered.is_empty() {
+                    self.client.state = State::Head;
+                }
+            }
+        }
+        Ok(Some(used))
+    }
+
+    /// Both directions go on with another protocol; only WebSocket is known here.
+    fn switch_protocols(&mut self, to_websocket: bool) {
+        for direction in [&mut self.client, &mut self.server] {
+            direction.state = match direction.state {
+                State::Unlabelled => State::Unlabelled,
+                _ if to_websocket => State::FrameHeader,
+                _ => State::Unlabelled,
+            };
+        }
+    }
+}
+
+impl Direction {
+    /// Everything that needs to know nothing of the other direction.
+    fn step(&mut self, from: Role, input: &[u8], pieces: &mut Vec<Piece>) -> Taken {
+        match &mut self.state {
+            State::Head | State::WaitsForAnswer => Ok(None),
+            _ if input.is_empty() => Ok(None),
+            State::Content(left) => {
+                let taken = at_most(input, *left);
+                *left -= taken as u64;
+                let is_over = *left == 0;
+                self.push_content(Part::Content, &input[..taken], pieces);
+                if is_over {
+                    self.end_message(pieces);
+                }
+                Ok(Some(taken))
+            }
+            State::ContentUntilEnd => {
+                self.push_content(Part::Content, input, pieces);
+                Ok(Some(input.len()))
+            }
+            State::Chunks(_) => self.chunked(input, pieces).map_err(Fault::Chunk),
+            State::FrameHeader => self.frame_header(from, input, pieces),
+            State::Payload(header, arrived) => {
+                let taken = at_most(input, header.length - *arrived);
+                let (opcode, masking_key, offset) = (header.opcode, header.masking_key, *arrived);
+                pieces.push(Piece::new(Part::Payload { opcode, masking_key, offset }, &input[..taken]));
+                *arrived += taken as u64;
+                if *arrived == header.length {
+                    self.state = State::FrameHeader;
+                }
+                Ok(Some(taken))
+            }
+            State::Unlabelled => {
+                pieces.push(Piece::new(Part::Unlabelled, input));
+                Ok(Some(input.len()))
+            }
+        }
+    }
+
+    fn frame_header(&mut self, from: Role, input: &[u8], pieces: &mut Vec<Piece>) -> Taken {
+        let Parse::Complete { value: header, used } = parse_header(input, from).map_err(Fault::Frame)? else {
+            return Ok(None);
+        };
+        pieces.push(Piece::new(Part::FrameHeader(header), &input[..used]));
+        if header.length > 0 {
+            self.state = State::Payload(header, 0);
+        }
+        Ok(Some(used))
+    }
+
+    fn chunked(&mut self, input: &[u8], pieces: &mut Vec<Piece>) -> Result<Option<usize>, crate::http::ChunkError> {
+        let State::Chunks(decoder) = &mut self.state else { return Ok(None) };
+        let (element, mut data) = (decoder.expects(), Vec::new());
+        let Some(taken) = decoder.step(input, &mut data, usize::MAX)? else { return Ok(None) };
+        let part = match (element, decoder.expects()) {
+            (Element::Size, Element::Data(size)) => Part::ChunkSize(size),
+            (Element::Size, _) => Part::LastChunk,
+            (Element::Data(_), _) => Part::ChunkData,
+            (Element::DataEnd, _) => Part::ChunkEnd,
+            (_, Element::Trailer) => Part::TrailerField,
+            _ => Part::TrailerEnd,
+        };
+        let is_done = decoder.is_done();
+        self.push_content(part, &input[..taken], pieces);
+        if is_done {
+            self.end_message(pieces);
+        }
+        Ok(Some(taken))
+    }
+
+    fn push_content(&mut self, part: Part, bytes: &[u8], pieces: &mut Vec<Piece>) {
+        let is_content = matches!(part, Part::Content | Part::ChunkData);
+        let lines = self.lines.as_mut().filter(|_| is_content).map(|lines| lines.read(bytes));
+        pieces.push(Piece { lines: lines.unwrap_or_default(), ..Piece::new(part, bytes) });
+    }
+
+    fn begin_content(&mut self, delimiter: Delimiter, lines: Option<Lines>, pieces: &mut Vec<Piece>) {
+        self.lines = lines;
+        self.state = match delimiter {
+            Delimiter::NoContent | Delimiter::Length(0) => return self.end_message(pieces),
+            Delimiter::Length(length) => State::Content(length as u64),
+            Delimiter::LastChunk => State::Chunks(ChunkedDecoder::default()),
+            Delimiter::Close => State::ContentUntilEnd,
+        };
+    }
+
+    fn end_message(&mut self, pieces: &mut Vec<Piece>) {
+        self.state = State::Head;
+        self.lines = None;
+        pieces.push(Piece::new(Part::MessageEnd, b""));
+    }
+}
+
+fn at_most(input: &[u8], limit: u64) -> usize {
+    input.len().min(usize::try_from(limit).unwrap_or(usize::MAX))
+}
+
+/// The lines of a head that has been parsed: each ends with LF, and the last is empty.
+fn push_head(start_line: Part, head: &[u8], delimiter: Delimiter, pieces: &mut Vec<Piece>) {
+    let mut start_line = Some(start_line);
+    for line in head.split_inclusive(|&byte| byte == b'\n') {
+        let is_empty = line.trim_ascii().is_empty();
+        let part = match start_line.take() {
+            Some(part) if is_empty => {
+                start_line = Some(part);
+                Part::EmptyLine
+            }
+            Some(part) => part,
+            None if is_empty => Part::HeadEnd(delimiter),
+            None => Part::FieldLine,
+        };
+        pieces.push(Piece::new(part, line));
+    }
+}
+
+fn values<'a>(fields: &'a [httparse::Header<'_>], name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+    fields.iter().filter(move |field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value)
+}
+
+/// Section 7.8 of RFC 9110: `Connection: Upgrade` says that the Upgrade field is meant.
+fn wants_upgrade(head: Head, bytes: &[u8]) -> bool {
+    let request = Request::new(head, bytes.to_vec(), bytes.len());
+    request.field("upgrade").is_some() && request.elements("connection").any(|e| e.eq_ignore_ascii_case(b"upgrade"))
+}
+
+fn is_websocket(protocol: &[u8]) -> bool {
+    protocol.eq_ignore_ascii_case(b"websocket")
+}
+
+/// How the end of an answer's content is told (RFC 9112, section 6.3).
+fn delimiter(status: u16, is_to_head: bool, fields: &[httparse::Header<'_>]) -> Result<Delimiter, Fault> {
+    if is_to_head || matches!(status, 100..=199 | 204 | 304) {
+        return Ok(Delimiter::NoContent);
+    }
+    let lengths: Vec<_> = values(fields, "content-length").flat_map(list).map(decimal).collect();
+    let codings: Vec<_> = values(fields, "transfer-encoding").flat_map(list).collect();
+    match (&codings[..], lengths.first()) {
+        ([], None) => Ok(Delimiter::Close),
+        ([], Some(first)) if lengths.iter().all(|length| length == first) => {
+            Ok(Delimiter::Length(first.ok_or(Fault::ContentLength)?))
+        }
+        ([], _) => Err(Fault::ContentLength),
+        (_, Some(_)) => Err(Fault::LengthAndEncoding),
+        ([coding], None) if coding.eq_ignore_ascii_case(b"chunked") => Ok(Delimiter::LastChunk),
+        _ => Err(Fault::TransferEncoding),
+    }
+}
+
+/// `1*DIGIT`. (`str::parse` would take `+5`.)
+fn decimal(digits: &[u8]) -> Option<usize> {
+    let text = str::from_utf8(digits).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))?;
+    text.parse().ok()
+}

@@ -1,0 +1,206 @@
+//! What is inside of content: the lines of an event stream (WHATWG HTML, section 9.2) and of
+//! newline-delimited JSON, whatever chunks they come in.
+
+use std::mem;
+
+use crate::sse;
+
+/// The longest line of JSON, and the longest event with all its lines, in bytes.
+const MAX_LENGTH: usize = 1024 * 1024;
+
+/// What a line of content is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LinePart {
+    /// A line of an event stream that begins with a colon, and the text behind it.
+    Comment(String),
+    /// A field of an event stream.
+    Field {
+        /// All in front of the first colon. A name that the standard does not know is ignored.
+        name: String,
+        /// What follows, without one space.
+        value: String,
+    },
+    /// The empty line of an event stream, and the event that it dispatches; none if there was no
+    /// `data` field.
+    EventEnd(Option<sse::Event>),
+    /// A line of JSON, whole but not checked.
+    Json(Vec<u8>),
+    /// An empty line between lines of JSON, which a reader ignores.
+    Empty,
+    /// The front or the middle of a line: it goes on in the next content. What the line is stands
+    /// at its last part.
+    Cut,
+    /// The LF of a line end CRLF whose CR was in the content before.
+    LineFeed,
+    /// The line, or the event, is longer than 1 MiB; so are all that follow.
+    TooLong,
+}
+
+impl LinePart {
+    /// What the standards call it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            LinePart::Comment(_) => "comment",
+            LinePart::Field { name, .. } => match name.as_str() {
+                "data" => "data field",
+                "event" => "event field",
+                "id" => "id field",
+                "retry" => "retry field",
+                _ => "unknown field",
+            },
+            LinePart::EventEnd(_) => "end of event",
+            LinePart::Json(_) => "JSON line",
+            LinePart::Empty => "empty line",
+            LinePart::Cut => "part of line",
+            LinePart::LineFeed => "line end",
+            LinePart::TooLong => "too long",
+        }
+    }
+
+    /// The section that defines it. Empty for what nothing defines.
+    pub fn section(&self) -> &'static str {
+        match self {
+            LinePart::Comment(_) | LinePart::LineFeed => "WHATWG HTML, section 9.2.5",
+            LinePart::Field { .. } | LinePart::EventEnd(_) => "WHATWG HTML, section 9.2.6",
+            LinePart::Json(_) => "NDJSON, section 3.1",
+            LinePart::Empty => "NDJSON, section 3.2",
+            LinePart::Cut | LinePart::TooLong => "",
+        }
+    }
+}
+
+/// Bytes of content that belong together: a line, or as much of it as was there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Line {
+    /// What the line is.
+    pub part: LinePart,
+    /// The bytes as they came, line end included.
+    pub bytes: Vec<u8>,
+}
+
+impl Line {
+    /// Appends `next`, the piece behind this one, if both are of one line; else gives it back.
+    ///
+    /// # Errors
+    /// `next`, when it is of another line.
+    pub fn join(&mut self, next: Line) -> Result<(), Line> {
+        match (&self.part, next.part) {
+            (LinePart::Cut, part) => self.part = part,
+            (_, LinePart::LineFeed) | (LinePart::TooLong, LinePart::TooLong) => {}
+            (_, part) => return Err(Line { part, ..next }),
+        }
+        self.bytes.extend_from_slice(&next.bytes);
+        Ok(())
+    }
+}
+
+#[derive(Debug)]
+enum Format {
+    EventStream { reader: sse::Reader, begun: bool },
+    Json,
+}
+
+/// Takes content apart into lines, as it arrives.
+#[derive(Debug)]
+pub struct Lines {
+    format: Format,
+    /// The line that is not all here.
+    line: Vec<u8>,
+    /// The line before ended with CR: an LF that follows belongs to it.
+    after_cr: bool,
+    /// The length of the event so far, without `line`.
+    event: usize,
+    too_long: bool,
+}
+
+impl Lines {
+    /// For content of this `Content-Type`: `text/event-stream` or `application/x-ndjson`. `None`
+    /// for all others.
+    pub fn of_type(content_type: &[u8]) -> Option<Self> {
+        let essence = content_type.split(|&byte| byte == b';').next()?.trim_ascii();
+        let format = if essence.eq_ignore_ascii_case(b"text/event-stream") {
+            Format::EventStream { reader: sse::Reader::default(), begun: false }
+        } else if essence.eq_ignore_ascii_case(b"application/x-ndjson") {
+            Format::Json
+        } else {
+            return None;
+        };
+        Some(Lines { format, line: Vec::new(), after_cr: false, event: 0, too_long: false })
+    }
+
+    /// Labels `content`. The lines, put together, are exactly what came.
+    pub fn read(&mut self, mut content: &[u8]) -> Vec<Line> {
+        let mut lines = Vec::new();
+        while !content.is_empty() {
+            let (part, length) = self.next(content);
+            lines.push(Line { part, bytes: content[..length].to_vec() });
+            content = &content[length..];
+        }
+        lines
+    }
+
+    fn next(&mut self, content: &[u8]) -> (LinePart, usize) {
+        if self.too_long {
+            return (LinePart::TooLong, content.len());
+        }
+        if mem::take(&mut self.after_cr) && content[0] == b'\n' {
+            if let Format::EventStream { reader, .. } = &mut self.format {
+                reader.read(b"\n");
+            }
+            return (LinePart::LineFeed, 1);
+        }
+        let end = self.line_end(content);
+        let length = self.line.len() + end.map_or(content.len(), |(text, _)| text);
+        let taken = end.map_or(content.len(), |(_, taken)| taken);
+        if self.event + length > MAX_LENGTH {
+            (self.too_long, self.line) = (true, Vec::new());
+            return (LinePart::TooLong, taken);
+        }
+        self.line.extend_from_slice(&content[..taken]);
+        if end.is_none() {
+            return (LinePart::Cut, taken);
+        }
+        let line = mem::take(&mut self.line);
+        (self.end_line(line, length), taken)
+    }
+
+    /// Where the text of the line ends, and where its line end does: LF in JSON; LF, CRLF or CR in
+    /// an event stream.
+    fn line_end(&self, content: &[u8]) -> Option<(usize, usize)> {
+        let is_end = |byte: &u8| match self.format {
+            Format::EventStream { .. } => matches!(byte, b'\n' | b'\r'),
+            Format::Json => *byte == b'\n',
+        };
+        let end = content.iter().position(is_end)?;
+        Some((end, end + if content[end..].starts_with(b"\r\n") { 2 } else { 1 }))
+    }
+
+    /// Interprets a whole line; without its line end it has `length` bytes.
+    fn end_line(&mut self, mut line: Vec<u8>, length: usize) -> LinePart {
+        match &mut self.format {
+            Format::Json => {
+                line.truncate(length);
+                match line.trim_ascii() {
+                    [] => LinePart::Empty,
+                    _ => LinePart::Json(line),
+                }
+            }
+            Format::EventStream { reader, begun } => {
+                self.after_cr = line.ends_with(b"\r");
+                let event = reader.read(&line).pop();
+                let text = String::from_utf8_lossy(&line[..length]);
+                let text =
+                    if mem::replace(begun, true) { &text } else { text.strip_prefix('\u{feff}').unwrap_or(&text) };
+                if text.is_empty() {
+                    self.event = 0;
+                    return LinePart::EventEnd(event);
+                }
+                self.event += length + 1;
+                match sse::split_field(text) {
+                    ("", comment) => LinePart::Comment(comment.to_owned()),
+                    (name, value) => LinePart::Field { name: name.to_owned(), value: value.to_owned() },
+                }
+            }
+        }
+    }
+}
