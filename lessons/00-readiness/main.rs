@@ -59,7 +59,7 @@ struct Client {
 fn main() -> ExitCode {
     let port = match LESSON.wish() {
         Wish::Run(port) => port,
-        Wish::Measure => return ExitCode::SUCCESS,
+        Wish::Measure(_) => return ExitCode::SUCCESS, // no costs are declared: it is never asked for
         Wish::Exit(code) => return code,
     };
     let listen = || {
