@@ -249,6 +249,7 @@ impl Connection {
         matches!(self.state, State::Held(_) | State::Streaming(_))
     }
 
+    // ANCHOR: paused
     /// Whether decoding pauses: until the application has answered, or until the peer has read
     /// some of what waits for it.
     pub fn is_paused(&self, limits: &Limits) -> bool {
@@ -261,6 +262,7 @@ impl Connection {
     pub fn wants_input(&self, limits: &Limits) -> bool {
         !self.is_closed() && (self.backlog.is_empty() || !self.is_paused(limits))
     }
+    // ANCHOR_END: paused
 
     /// Whether much may be read at once: messages are decoded as they come, and the peer reads what
     /// it is sent, so that little of it will have to be kept.
