@@ -255,6 +255,7 @@ impl Connection {
     pub fn is_paused(&self, limits: &Limits) -> bool {
         self.is_answering() || (self.outbox.cost() > limits.outbox / 2 && !self.is_over())
     }
+    // ANCHOR_END: paused
 
     /// Whether bytes should be read from the socket. While decoding pauses they stay in the
     /// kernel, whose window then closes: backpressure, not memory. The first of them are read
@@ -262,7 +263,6 @@ impl Connection {
     pub fn wants_input(&self, limits: &Limits) -> bool {
         !self.is_closed() && (self.backlog.is_empty() || !self.is_paused(limits))
     }
-    // ANCHOR_END: paused
 
     /// Whether much may be read at once: messages are decoded as they come, and the peer reads what
     /// it is sent, so that little of it will have to be kept.

@@ -36,11 +36,11 @@ const BOUND: usize = 256 * 1024;
 /// How many bytes of a connection are told one by one.
 const TOLD: u64 = 4096;
 
-// ANCHOR: client
 /// One connection, and what is known about it.
 struct Client {
     token: Token,
     socket: TcpStream,
+    // ANCHOR: client
     /// mio said that it can be read, and no read has said `WouldBlock` since.
     readable: bool,
     /// The same for writing.
@@ -49,12 +49,12 @@ struct Client {
     ended: bool,
     /// What was read and is not written yet.
     waiting: VecDeque<u8>,
+    // ANCHOR_END: client
     read: u64,
     written: u64,
     /// Reading has had to stop before: told once.
     has_stopped: bool,
 }
-// ANCHOR_END: client
 
 fn main() -> ExitCode {
     let port = match LESSON.wish() {
@@ -73,7 +73,6 @@ fn main() -> ExitCode {
     }
 }
 
-// ANCHOR: serve
 fn serve(mut listener: TcpListener) -> io::Result<()> {
     let mut poll = Poll::new()?;
     let mut events = Events::with_capacity(256);
@@ -87,7 +86,8 @@ fn serve(mut listener: TcpListener) -> io::Result<()> {
         if acceptable {
             acceptable = accept(&listener, &poll, &mut clients, &mut next);
         }
-        // Who can go on at once is no reason not to ask who else is ready, but one not to sleep.
+        // ANCHOR: poll
+        // Somebody can go on at once: look who else is ready, but do not sleep.
         let timeout = if turns.is_empty() { None } else { Some(Duration::ZERO) };
         match poll.poll(&mut events, timeout) {
             Err(error) if error.kind() == ErrorKind::Interrupted => continue, // a signal woke us: ask again
@@ -102,6 +102,7 @@ fn serve(mut listener: TcpListener) -> io::Result<()> {
                 turns.insert(client.token);
             }
         }
+        // ANCHOR_END: poll
         for token in mem::take(&mut turns) {
             let Some(client) = clients.get_mut(&token) else { continue };
             let why = match client.turn(&mut buffer) {
@@ -118,9 +119,7 @@ fn serve(mut listener: TcpListener) -> io::Result<()> {
         }
     }
 }
-// ANCHOR_END: serve
 
-// ANCHOR: accept
 /// Accepts until there is nobody left. Returns whether there may be more.
 fn accept(listener: &TcpListener, poll: &Poll, clients: &mut BTreeMap<Token, Client>, next: &mut usize) -> bool {
     loop {
@@ -132,15 +131,16 @@ fn accept(listener: &TcpListener, poll: &Poll, clients: &mut BTreeMap<Token, Cli
                     clients.insert(token, Client::new(token, socket));
                 }
             }
+            // ANCHOR: accept
             Err(error) if error.kind() == ErrorKind::WouldBlock => return false,
             Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::ConnectionAborted) => {}
             // Out of file descriptors, most likely. Those who wait do so in the kernel, and the next
             // round of the loop tries again: when a connection ends, say.
             Err(_) => return true,
+            // ANCHOR_END: accept
         }
     }
 }
-// ANCHOR_END: accept
 
 impl Client {
     fn new(token: Token, socket: TcpStream) -> Self {

@@ -244,7 +244,6 @@ pub struct Head {
     fields: Vec<(Span, Span)>,
 }
 
-// ANCHOR: parse_head
 /// Parses a request head at the front of `bytes`; empty lines before it are skipped
 /// (RFC 9112, section 2.2).
 ///
@@ -252,6 +251,7 @@ pub struct Head {
 ///
 /// # Errors
 /// Any [`RequestError`] about a head, as soon as the bytes that are there show it.
+// ANCHOR: parse_head
 pub fn parse_head(bytes: &[u8], max_head: usize, max_target: usize) -> Result<Parse<Head>, RequestError> {
     let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
     let mut parsed = httparse::Request::new(&mut []);
