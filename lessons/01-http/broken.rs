@@ -1,14 +1,14 @@
 //! Lesson 01, as it is often shown: an HTTP server in a few lines of the standard library. One read is
 //! taken for one request, and everything behind the empty line for its content.
 
-#[path = "../common/command_line.rs"]
-mod command_line;
+#[path = "../common/mod.rs"]
+mod common;
 
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::ExitCode;
 
-use command_line::{Lesson, Wish};
+use common::{Lesson, Wish};
 
 const LESSON: Lesson = Lesson {
     name: "01-broken",

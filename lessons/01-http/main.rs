@@ -57,7 +57,6 @@ fn answer(request: &Request) -> Response {
 }
 // ANCHOR_END: answer
 
-// ANCHOR: echo
 /// The content, and what its sender says it is.
 fn echo(request: &Request) -> Response {
     let content_type = request.field("content-type").and_then(|value| str::from_utf8(value).ok());
@@ -68,9 +67,7 @@ fn echo(request: &Request) -> Response {
         // A browser is not to find a script in what was sent as text.
         .with_field("X-Content-Type-Options", "nosniff")
 }
-// ANCHOR_END: echo
 
-// ANCHOR: list
 /// The parts of the request, one a line, in the order in which they came.
 fn list(request: &Request) -> String {
     let version = match request.version() {
@@ -83,4 +80,3 @@ fn list(request: &Request) -> String {
     }
     list + &format!("content  {} bytes\n", request.content().len())
 }
-// ANCHOR_END: list
