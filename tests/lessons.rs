@@ -317,7 +317,7 @@ impl Running {
         let mut printed = self.printed.0.lock().unwrap();
         loop {
             let lines = places.lines(&printed.bytes, printed.ended).split_off(self.shown);
-            let silence = printed.changed.unwrap_or(start).elapsed();
+            let silence = printed.changed.unwrap_or(start).max(start).elapsed();
             if printed.ended || enough(&lines, silence) || start.elapsed() > PATIENCE {
                 return (lines, printed.ended);
             }
@@ -436,6 +436,9 @@ fn parts(lines: &[String], block: &Block) -> Vec<Part> {
             part.end = at + 1;
         }
         at += 1;
+    }
+    if parts.is_empty() {
+        parts.push(Part { command: None, first: block.first, end: block.end, interrupted: None });
     }
     parts
 }

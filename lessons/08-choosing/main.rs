@@ -10,6 +10,7 @@ use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use common::api::{self, uncached};
 use common::{Costs, Lesson, Receive, Send};
 use overwire::connection::Traffic;
 use overwire::feed::{Cursor, Feed, Replay};
@@ -142,7 +143,7 @@ impl Site {
             }
             (Method::Post, "publish") => self.publish(request.content()),
             (Method::Post, "plug") => self.plug(request.content()),
-            (Method::Get, "report") => Response::json(200, &self.report()).with_field("Cache-Control", "no-store"),
+            (Method::Get, "report") => uncached(&self.report()),
             _ => common::page(request, PAGE),
         };
         self.server.respond(conn, answer);
@@ -161,8 +162,9 @@ impl Site {
                 .with_field("Content-Type", "application/x-ndjson")
                 .with_field("Cache-Control", "no-store"),
         };
+        let after = cursor(request).map_err(|sentence| Response::error(400, &sentence))?;
         // ANCHOR: replay
-        let replay = self.feed.replay(cursor(request)?.unwrap_or(self.feed.tip()));
+        let replay = self.feed.replay(after.unwrap_or(self.feed.tip()));
         // ANCHOR_END: replay
         let mut since = self.server.traffic(conn);
         since.received -= request.wire_length() as u64;
@@ -194,9 +196,9 @@ impl Site {
 
     /// One message, to everyone at once: encoded once for each transport, however many read it.
     fn publish(&mut self, content: &[u8]) -> Response {
-        let content: Value = serde_json::from_slice(content).unwrap_or_default();
-        let Some(text) = content["message"].as_str().filter(|text| (1..=2000).contains(&text.len())) else {
-            return Response::error(400, "expected {\"message\": TEXT}, a text of 1 to 2000 bytes");
+        let text = match api::text(content) {
+            Ok(text) => text,
+            Err(sentence) => return Response::error(400, &sentence),
         };
         // ANCHOR: publish
         let id = self.feed.next_cursor();
@@ -307,14 +309,9 @@ impl Site {
 }
 
 /// Where a reader goes on: `last_message_id`, or what an EventSource sends by itself.
-fn cursor(request: &Request) -> Result<Option<Cursor>, Response> {
-    let field = request.field("last-event-id").map(|value| String::from_utf8_lossy(value).into_owned());
-    let text = field.or_else(|| request.parameter("last_message_id").map(|value| value.into_owned()));
-    match text.filter(|text| !text.is_empty()) {
-        None => Ok(None),
-        Some(text) => match text.parse() {
-            Ok(cursor) => Ok(Some(cursor)),
-            Err(_) => Err(Response::error(400, "last_message_id is not the id of a message: expected one, or none")),
-        },
+fn cursor(request: &Request) -> Result<Option<Cursor>, String> {
+    match request.field("last-event-id").and_then(|value| str::from_utf8(value).ok()) {
+        None | Some("") => api::cursor(request, "last_message_id"),
+        Some(id) => id.parse().map(Some).map_err(|_| format!("Last-Event-ID: expected the id of an event, not {id:?}")),
     }
 }

@@ -2,6 +2,7 @@
 //! greeting, and the page.
 #![allow(dead_code, unused_imports)] // each program uses a part
 
+pub mod api;
 pub mod command_line;
 pub mod measure;
 
