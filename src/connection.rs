@@ -249,11 +249,13 @@ impl Connection {
         matches!(self.state, State::Held(_) | State::Streaming(_))
     }
 
+    // ANCHOR: paused
     /// Whether decoding pauses: until the application has answered, or until the peer has read
     /// some of what waits for it.
     pub fn is_paused(&self, limits: &Limits) -> bool {
         self.is_answering() || (self.outbox.cost() > limits.outbox / 2 && !self.is_over())
     }
+    // ANCHOR_END: paused
 
     /// Whether bytes should be read from the socket. While decoding pauses they stay in the
     /// kernel, whose window then closes: backpressure, not memory. The first of them are read

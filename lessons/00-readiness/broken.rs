@@ -1,1 +1,83 @@
-fn main() {}
+//! Lesson 00, as many examples have it: right about reading, and it works for every line that one
+//! types. A short write is taken for a complete one.
+
+#[path = "../common/command_line.rs"]
+mod command_line;
+
+use std::collections::HashMap;
+use std::io::{self, ErrorKind, Read, Write};
+use std::process::ExitCode;
+
+use command_line::{Lesson, Wish};
+use mio::net::{TcpListener, TcpStream};
+use mio::{Events, Interest, Poll, Token};
+
+const LESSON: Lesson = Lesson {
+    name: "00-broken",
+    port: 8000,
+    about: "the echo server that works as long as little is said",
+    first: "printf 'hello\\n' | nc -N {address}",
+    look_for: "your own line: it works. Now send more",
+    costs: &[],
+};
+
+const LISTENER: Token = Token(0);
+
+fn main() -> ExitCode {
+    let port = match LESSON.wish() {
+        Wish::Run(port) => port,
+        Wish::Measure(_) => return ExitCode::SUCCESS, // no costs are declared: it is never asked for
+        Wish::Exit(code) => return code,
+    };
+    let listen = || {
+        let listener = TcpListener::bind(([127, 0, 0, 1], port).into())?;
+        LESSON.greet(listener.local_addr()?);
+        serve(listener)
+    };
+    match listen() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => LESSON.complain(port, &error),
+    }
+}
+
+fn serve(mut listener: TcpListener) -> io::Result<()> {
+    let mut poll = Poll::new()?;
+    let mut events = Events::with_capacity(256);
+    let mut clients = HashMap::new();
+    let mut next = 1;
+    poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
+    loop {
+        poll.poll(&mut events, None)?;
+        for event in &events {
+            if event.token() == LISTENER {
+                while let Ok((mut socket, _)) = listener.accept() {
+                    poll.registry().register(&mut socket, Token(next), Interest::READABLE)?;
+                    clients.insert(Token(next), socket);
+                    next += 1;
+                }
+            } else if let Some(socket) = clients.get_mut(&event.token())
+                && !echo(socket)
+            {
+                clients.remove(&event.token());
+            }
+        }
+    }
+}
+
+// ANCHOR: bug
+/// Returns whether the connection goes on.
+fn echo(socket: &mut TcpStream) -> bool {
+    let mut buffer = [0; 4096];
+    loop {
+        match socket.read(&mut buffer) {
+            Ok(0) => return false,
+            Ok(count) => {
+                // BUG: `write` says how much it took, or that it would block. Nobody listens: what did
+                // not fit into the kernel's buffer is lost.
+                let _ = socket.write(&buffer[..count]);
+            }
+            Err(error) => return error.kind() == ErrorKind::WouldBlock,
+        }
+    }
+}
+// ANCHOR_END: bug

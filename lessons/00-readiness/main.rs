@@ -1,1 +1,240 @@
-fn main() {}
+//! Lesson 00: an echo server on raw TCP. One thread serves every connection, because nothing that
+//! it does to a socket ever waits. It uses mio and the standard library alone: the library of the
+//! later lessons does the same things, and hides them.
+
+#[path = "../common/command_line.rs"]
+mod command_line;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::io::{self, ErrorKind, Read, Write};
+use std::mem;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use command_line::{Lesson, Wish};
+use mio::net::{TcpListener, TcpStream};
+use mio::{Events, Interest, Poll, Token};
+
+const LESSON: Lesson = Lesson {
+    name: "00-readiness",
+    port: 8000,
+    about: "an echo server on raw TCP, on sockets that do not block",
+    first: "printf 'hello\\n' | nc -N {address}",
+    look_for: "your own line, and here a line for each thing that was done",
+    costs: &[],
+};
+
+/// The listening socket's token. Connections count from 1.
+const LISTENER: Token = Token(0);
+
+/// How much one turn reads.
+const READ: usize = 64 * 1024;
+
+/// From how many bytes on that wait to be written nothing more is read.
+const BOUND: usize = 256 * 1024;
+
+/// How many bytes of a connection are told one by one.
+const TOLD: u64 = 4096;
+
+/// One connection, and what is known about it.
+struct Client {
+    token: Token,
+    socket: TcpStream,
+    // ANCHOR: client
+    /// mio said that it can be read, and no read has said `WouldBlock` since.
+    readable: bool,
+    /// The same for writing.
+    writable: bool,
+    /// The peer has shut down its side: nothing more will come.
+    ended: bool,
+    /// What was read and is not written yet.
+    waiting: VecDeque<u8>,
+    // ANCHOR_END: client
+    read: u64,
+    written: u64,
+    /// Reading has had to stop before: told once.
+    has_stopped: bool,
+}
+
+fn main() -> ExitCode {
+    let port = match LESSON.wish() {
+        Wish::Run(port) => port,
+        Wish::Measure(_) => return ExitCode::SUCCESS, // no costs are declared: it is never asked for
+        Wish::Exit(code) => return code,
+    };
+    let listen = || {
+        let listener = TcpListener::bind(([127, 0, 0, 1], port).into())?;
+        LESSON.greet(listener.local_addr()?);
+        serve(listener)
+    };
+    match listen() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => LESSON.complain(port, &error),
+    }
+}
+
+fn serve(mut listener: TcpListener) -> io::Result<()> {
+    let mut poll = Poll::new()?;
+    let mut events = Events::with_capacity(256);
+    let mut buffer = vec![0; READ];
+    let mut clients = BTreeMap::new();
+    let mut turns = BTreeSet::new();
+    let mut next = 1;
+    poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
+    let mut acceptable = true;
+    loop {
+        if acceptable {
+            acceptable = accept(&listener, &poll, &mut clients, &mut next);
+        }
+        // ANCHOR: poll
+        // Somebody can go on at once: look who else is ready, but do not sleep.
+        let timeout = if turns.is_empty() { None } else { Some(Duration::ZERO) };
+        match poll.poll(&mut events, timeout) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue, // a signal woke us: ask again
+            result => result?,
+        }
+        for event in &events {
+            if event.token() == LISTENER {
+                acceptable = true;
+            } else if let Some(client) = clients.get_mut(&event.token()) {
+                client.readable |= event.is_readable();
+                client.writable |= event.is_writable();
+                turns.insert(client.token);
+            }
+        }
+        // ANCHOR_END: poll
+        for token in mem::take(&mut turns) {
+            let Some(client) = clients.get_mut(&token) else { continue };
+            let why = match client.turn(&mut buffer) {
+                Ok(()) if client.can_read() || client.can_write() => {
+                    turns.insert(token);
+                    continue;
+                }
+                Ok(()) if client.ended && client.waiting.is_empty() => "all is answered".to_owned(),
+                Ok(()) => continue,
+                Err(error) => error.to_string(),
+            };
+            client.say(&format!("closed: {why}; read {}, wrote {}", client.read, client.written));
+            clients.remove(&token);
+        }
+    }
+}
+
+/// Accepts until there is nobody left. Returns whether there may be more.
+fn accept(listener: &TcpListener, poll: &Poll, clients: &mut BTreeMap<Token, Client>, next: &mut usize) -> bool {
+    loop {
+        match listener.accept() {
+            Ok((mut socket, _)) => {
+                let token = Token(*next);
+                *next += 1;
+                if poll.registry().register(&mut socket, token, Interest::READABLE | Interest::WRITABLE).is_ok() {
+                    clients.insert(token, Client::new(token, socket));
+                }
+            }
+            // ANCHOR: accept
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return false,
+            Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::ConnectionAborted) => {}
+            // Out of file descriptors, most likely. Those who wait do so in the kernel, and the next
+            // round of the loop tries again: when a connection ends, say.
+            Err(_) => return true,
+            // ANCHOR_END: accept
+        }
+    }
+}
+
+impl Client {
+    fn new(token: Token, socket: TcpStream) -> Self {
+        let (readable, writable, ended, has_stopped) = (false, false, false, false);
+        let waiting = VecDeque::new();
+        let client = Client { token, socket, readable, writable, ended, waiting, read: 0, written: 0, has_stopped };
+        client.say("accepted");
+        client
+    }
+
+    // ANCHOR: turn
+    /// At most one read and one write, so that others have their turns too.
+    fn turn(&mut self, buffer: &mut [u8]) -> io::Result<()> {
+        if self.can_read() {
+            self.read(buffer)?;
+        }
+        if self.can_write() {
+            self.write()?;
+        }
+        Ok(())
+    }
+
+    fn can_read(&self) -> bool {
+        self.readable && !self.ended && self.waiting.len() < BOUND
+    }
+
+    fn can_write(&self) -> bool {
+        self.writable && !self.waiting.is_empty()
+    }
+    // ANCHOR_END: turn
+
+    // ANCHOR: read
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<()> {
+        match self.socket.read(buffer) {
+            Ok(0) => {
+                self.ended = true;
+                self.say("the peer has shut down its side");
+            }
+            Ok(count) => {
+                self.waiting.extend(&buffer[..count]);
+                self.tell_read(count as u64);
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                self.readable = false;
+                self.tell("read: would block");
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+    // ANCHOR_END: read
+
+    // ANCHOR: write
+    fn write(&mut self) -> io::Result<()> {
+        let (front, _) = self.waiting.as_slices();
+        match self.socket.write(front) {
+            Ok(count) => {
+                self.tell(&format!("wrote {count} of {}", self.waiting.len()));
+                self.waiting.drain(..count);
+                self.written += count as u64;
+                if self.waiting.is_empty() {
+                    self.waiting = VecDeque::new(); // gives the memory back: an idle connection has none
+                }
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => self.writable = false,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+    // ANCHOR_END: write
+
+    /// Tells of a few bytes one by one, and of many only what changes.
+    fn tell_read(&mut self, count: u64) {
+        let were_few = self.read <= TOLD;
+        self.read += count;
+        self.tell(&format!("read {count}"));
+        if were_few && self.read > TOLD {
+            self.say(&format!("read more than {TOLD}: from here on, not each step is told"));
+        }
+        if self.waiting.len() >= BOUND && !mem::replace(&mut self.has_stopped, true) {
+            self.say(&format!("reading stops: {BOUND} bytes or more wait to be written"));
+        }
+    }
+
+    fn tell(&self, what: &str) {
+        if self.read <= TOLD {
+            self.say(what);
+        }
+    }
+
+    /// Nobody need be listening to standard output.
+    fn say(&self, what: &str) {
+        let _ = writeln!(io::stdout(), "#{} {what}", self.token.0);
+    }
+}

@@ -1,1 +1,82 @@
-fn main() {}
+//! Lesson 01: requests and their answers. What is posted comes back; `/echo` lists what the request
+//! was made of.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+use std::io;
+use std::process::ExitCode;
+
+use common::{Costs, Lesson, Receive, Send};
+use overwire::http::{Method, Request, Response, Version};
+use overwire::{Event, EventLoop};
+
+const LESSON: Lesson = Lesson {
+    name: "01-http",
+    port: 8001,
+    about: "an HTTP server that answers with what it was sent",
+    first: "curl -v {url}/ -d hello",
+    look_for: "the request in lines that begin with `>`, its answer in lines that begin with `<`",
+    costs: &[Costs { receive: Receive::Echo, send: Send::Content("/") }],
+};
+
+const PAGE: &str = include_str!("page.html");
+
+fn main() -> ExitCode {
+    common::run(&LESSON, serve)
+}
+
+// ANCHOR: serve
+pub fn serve(mut server: EventLoop) -> io::Result<()> {
+    loop {
+        match server.next_event()? {
+            Event::Request(conn, request) => server.respond(conn, answer(&request)),
+            Event::Shutdown => return server.drain(),
+            // No timer is set, no WebSocket is opened, and no request is held.
+            Event::Timer(_) | Event::Message(..) | Event::Closed(_) => {}
+        }
+    }
+}
+// ANCHOR_END: serve
+
+// ANCHOR: answer
+fn answer(request: &Request) -> Response {
+    match (request.method(), &*request.path()) {
+        (Method::Post, "/") => echo(request),
+        (Method::Get | Method::Head, "/") => common::page(request, PAGE),
+        (method, "/") => {
+            let sentence = format!("{method} is not allowed here: expected GET, HEAD or POST");
+            Response::error(405, &sentence).with_field("Allow", "GET, HEAD, POST")
+        }
+        (_, "/echo") => {
+            let list = Response::new(200).with_content("text/plain; charset=utf-8", list(request));
+            list.with_field("Cache-Control", "no-store")
+        }
+        _ => common::page(request, PAGE),
+    }
+}
+// ANCHOR_END: answer
+
+/// The content, and what its sender says it is.
+fn echo(request: &Request) -> Response {
+    let content_type = request.field("content-type").and_then(|value| str::from_utf8(value).ok());
+    Response::new(200)
+        .with_content("", request.content().to_vec())
+        .with_field("Content-Type", content_type.unwrap_or("application/octet-stream"))
+        .with_field("Cache-Control", "no-store")
+        // A browser is not to find a script in what was sent as text.
+        .with_field("X-Content-Type-Options", "nosniff")
+}
+
+/// The parts of the request, one a line, in the order in which they came.
+fn list(request: &Request) -> String {
+    let version = match request.version() {
+        Version::Http10 => "HTTP/1.0",
+        Version::Http11 => "HTTP/1.1",
+    };
+    let mut list = format!("method   {}\ntarget   {}\nversion  {version}\n", request.method(), request.target());
+    for (name, value) in request.fields() {
+        list += &format!("field    {name}: {}\n", String::from_utf8_lossy(value));
+    }
+    list + &format!("content  {} bytes\n", request.content().len())
+}

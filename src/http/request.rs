@@ -251,6 +251,7 @@ pub struct Head {
 ///
 /// # Errors
 /// Any [`RequestError`] about a head, as soon as the bytes that are there show it.
+// ANCHOR: parse_head
 pub fn parse_head(bytes: &[u8], max_head: usize, max_target: usize) -> Result<Parse<Head>, RequestError> {
     let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
     let mut parsed = httparse::Request::new(&mut []);
@@ -272,6 +273,7 @@ pub fn parse_head(bytes: &[u8], max_head: usize, max_target: usize) -> Result<Pa
         Ok(Parse::Partial)
     }
 }
+// ANCHOR_END: parse_head
 
 /// Whether the first line has ended; empty lines before it do not count.
 fn has_line(bytes: &[u8]) -> bool {
@@ -403,6 +405,7 @@ impl<'a> Said<'a> {
         }
     }
 
+    // ANCHOR: framing
     /// RFC 9112, section 6.3. A request that could be framed in two ways is refused: the next hop
     /// may have chosen the other one, and one of us would take content for a request.
     fn framing(&self, version: Version) -> Result<Framing, RequestError> {
@@ -416,6 +419,7 @@ impl<'a> Said<'a> {
             _ => Err(RequestError::TransferEncoding),
         }
     }
+    // ANCHOR_END: framing
 
     /// RFC 9112, section 9.3.
     fn persistent(&self, version: Version) -> bool {

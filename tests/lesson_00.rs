@@ -1,0 +1,175 @@
+//! Lesson 00: what goes in comes out, however slowly it is read and however it is cut.
+
+mod common;
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::Shutdown;
+use std::process::Command;
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+
+use common::{Client, PATIENCE, Running};
+
+const MAIN: &str = env!("CARGO_BIN_EXE_00-readiness");
+const BROKEN: &str = env!("CARGO_BIN_EXE_00-broken");
+
+/// The lesson's program, and what it tells.
+struct Echo {
+    running: Running,
+    lines: Receiver<String>,
+}
+
+impl Echo {
+    fn start(program: &str) -> Self {
+        Self::of(Command::new(program).args(["--port", "0"]))
+    }
+
+    fn of(command: &mut Command) -> Self {
+        let mut running = Running::start(command);
+        let (sender, lines) = mpsc::channel();
+        let stdout = BufReader::new(running.process.stdout.take().unwrap());
+        // It is read to its end, because a program whose output nobody reads has to wait.
+        thread::spawn(move || stdout.lines().map_while(Result::ok).for_each(|line| drop(sender.send(line))));
+        Echo { running, lines }
+    }
+
+    fn connect(&self) -> Client {
+        Client::connect(self.running.address)
+    }
+
+    /// Waits for a line that begins like this.
+    #[track_caller]
+    fn wait_for(&self, beginning: &str) -> String {
+        loop {
+            let line = self.lines.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("no line begins {beginning:?}"));
+            if line.starts_with(beginning) {
+                return line;
+            }
+        }
+    }
+}
+
+/// Bytes of which a lost one, or one in another's place, is noticed.
+fn bytes(count: usize) -> Vec<u8> {
+    (0..count).map(|at| (at ^ at >> 8 ^ at >> 16) as u8).collect()
+}
+
+#[test]
+fn what_is_said_comes_back() {
+    let echo = Echo::start(MAIN);
+    let mut client = echo.connect();
+    for line in ["hello\n", "again\n"] {
+        assert_eq!(client.send(line).read_exactly(6), line.as_bytes());
+    }
+    client.finish();
+    client.expect_end();
+    echo.wait_for("#1 closed: all is answered; read 12, wrote 12");
+}
+
+#[test]
+fn each_step_is_told() {
+    let echo = Echo::start(MAIN);
+    let mut client = echo.connect();
+    echo.wait_for("#1 accepted");
+    client.send("hello\n").read_exactly(6);
+    for line in ["#1 read 6", "#1 wrote 6 of 6", "#1 read: would block"] {
+        echo.wait_for(line);
+    }
+    client.finish();
+    echo.wait_for("#1 the peer has shut down its side");
+}
+
+#[test]
+fn a_client_that_reads_late_gets_everything() {
+    let echo = Echo::start(MAIN);
+    let mut client = echo.connect();
+    let sent = bytes(64_000_000);
+    let mut stream = client.stream.try_clone().unwrap();
+    let writer = thread::spawn({
+        let sent = sent.clone();
+        move || {
+            stream.write_all(&sent).unwrap();
+            stream.shutdown(Shutdown::Write).unwrap();
+        }
+    });
+    echo.wait_for("#1 reading stops: 262144 bytes or more wait to be written");
+    assert!(!writer.is_finished(), "the server read on, although nobody reads what it writes");
+    assert!(client.read_to_end() == sent, "what came back is not what was sent");
+    writer.join().unwrap();
+    echo.wait_for("#1 closed: all is answered; read 64000000, wrote 64000000");
+}
+
+#[test]
+fn a_client_that_does_not_read_keeps_nobody_waiting() {
+    let echo = Echo::start(MAIN);
+    let mut stream = echo.connect().stream;
+    let writer = thread::spawn(move || {
+        // Ends with an error when the server's end makes it.
+        let _ = stream.write_all(&bytes(64_000_000));
+    });
+    echo.wait_for("#1 reading stops");
+    assert_eq!(echo.connect().send("hello\n").read_exactly(6), b"hello\n");
+    drop(echo);
+    writer.join().unwrap();
+}
+
+#[test]
+fn many_clients_are_served_at_once() {
+    let echo = Echo::start(MAIN);
+    let mut clients: Vec<_> = (0..200).map(|_| echo.connect()).collect();
+    for (number, client) in clients.iter_mut().enumerate().rev() {
+        client.send(format!("{number:05}"));
+    }
+    for (number, client) in clients.iter_mut().enumerate() {
+        assert_eq!(client.read_exactly(5), format!("{number:05}").as_bytes());
+    }
+}
+
+#[test]
+fn a_reset_ends_one_connection_and_no_other() {
+    let echo = Echo::start(MAIN);
+    let mut other = echo.connect();
+    other.send("a").read_exactly(1);
+    let mut client = echo.connect();
+    client.send(bytes(1000));
+    echo.wait_for("#2 wrote 1000 of 1000");
+    // A socket that is closed before everything was read from it resets the connection.
+    drop(client);
+    let line = echo.wait_for("#2 closed");
+    assert!(line.contains("reset"), "{line}");
+    assert_eq!(other.send("b").read_exactly(1), b"b");
+}
+
+#[test]
+fn who_finds_no_file_descriptor_waits_until_there_is_one() {
+    let echo = Echo::of(Command::new("bash").args(["-c", "ulimit -n 16; exec \"$0\" --port 0", MAIN]));
+    let mut clients: Vec<_> = (0..20).map(|_| echo.connect()).collect();
+    let mut last = clients.pop().unwrap();
+    last.send("hello\n");
+    // Those who were let in go one by one.
+    for (number, mut client) in clients.drain(..10).enumerate() {
+        client.send("a").read_exactly(1);
+        client.finish();
+        echo.wait_for(&format!("#{} closed", number + 1));
+    }
+    assert_eq!(last.read_exactly(6), b"hello\n");
+}
+
+#[test]
+fn the_broken_one_returns_what_one_types() {
+    let echo = Echo::start(BROKEN);
+    let mut client = echo.connect();
+    assert_eq!(client.send("hello\n").read_exactly(6), b"hello\n");
+    client.finish();
+    client.expect_end();
+}
+
+#[test]
+fn the_broken_one_loses_what_does_not_fit() {
+    let echo = Echo::start(BROKEN);
+    let mut client = echo.connect();
+    // More than the kernel's buffers hold: most of it has been through the server before any is read.
+    client.send(bytes(64_000_000)).finish();
+    let count = client.read_to_end().len();
+    assert!(count < 64_000_000, "nothing was lost");
+}

@@ -1,0 +1,215 @@
+//! Lesson 01: each of its answers, and what the broken server makes of the same bytes.
+
+mod common;
+
+use std::io::{ErrorKind, Read};
+use std::process::Command;
+use std::time::Duration;
+
+use common::{Answer, Client, Running};
+
+const MAIN: &str = env!("CARGO_BIN_EXE_01-http");
+const BROKEN: &str = env!("CARGO_BIN_EXE_01-broken");
+
+fn start(program: &str) -> Running {
+    Running::start(Command::new(program).args(["--port", "0"]))
+}
+
+/// The answer to one request on a connection of its own.
+fn ask(server: &Running, request: &str) -> Answer {
+    Client::connect(server.address).send(request).answer()
+}
+
+#[test]
+fn what_is_posted_comes_back_with_its_type() {
+    let server = start(MAIN);
+    let head = "POST / HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\nContent-Length: 6\r\n\r\n";
+    let content = "\0\r\n\u{e9}!";
+    let answer = ask(&server, &format!("{head}{content}"));
+    assert_eq!((answer.status, answer.text()), (200, content));
+    assert_eq!(answer.field("Content-Type"), Some("text/plain"));
+    assert_eq!(answer.field("Cache-Control"), Some("no-store"));
+    assert_eq!(answer.field("X-Content-Type-Options"), Some("nosniff"));
+}
+
+#[test]
+fn content_without_a_type_is_bytes() {
+    let answer = Client::connect(start(MAIN).address).post("/", "hello");
+    assert_eq!(answer.field("Content-Type"), Some("application/octet-stream"));
+    assert_eq!(answer.text(), "hello");
+}
+
+#[test]
+fn echo_lists_the_parts_in_order() {
+    let server = start(MAIN);
+    let request =
+        "PUT /echo?a=%20b HTTP/1.1\r\nhost: x\r\nX-One:   1  \r\nX-Two:\r\nX-One: 3\r\nContent-Length: 2\r\n\r\nhi";
+    let answer = ask(&server, request);
+    assert_eq!(
+        answer.text(),
+        "method   PUT\ntarget   /echo?a=%20b\nversion  HTTP/1.1\nfield    host: x\nfield    X-One: 1\nfield    X-Two: \n\
+         field    X-One: 3\nfield    Content-Length: 2\ncontent  2 bytes\n"
+    );
+    assert_eq!(answer.field("Content-Type"), Some("text/plain; charset=utf-8"));
+    assert_eq!(answer.field("Cache-Control"), Some("no-store"));
+    assert!(ask(&server, "GET /echo HTTP/1.0\r\n\r\n").text().contains("version  HTTP/1.0\n"));
+}
+
+#[test]
+fn requests_in_one_segment_are_answered_in_order() {
+    let server = start(MAIN);
+    let both = "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhelloGET /echo HTTP/1.1\r\nHost: x\r\n\r\n";
+    for bytewise in [false, true] {
+        let mut client = Client::connect(server.address);
+        if bytewise {
+            client.send_bytewise(both)
+        } else {
+            client.send(both)
+        };
+        assert_eq!(client.answer().text(), "hello");
+        assert_eq!(
+            client.answer().text(),
+            "method   GET\ntarget   /echo\nversion  HTTP/1.1\nfield    Host: x\ncontent  0 bytes\n"
+        );
+    }
+}
+
+#[test]
+fn chunks_are_put_together() {
+    let server = start(MAIN);
+    let request = "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n7;a=b\r\n, world\r\n0\r\nT: u\r\n\r\n";
+    assert_eq!(ask(&server, request).text(), "hello, world");
+}
+
+#[test]
+fn a_client_that_waits_is_told_to_continue() {
+    let server = start(MAIN);
+    let mut client = Client::connect(server.address);
+    client.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n");
+    assert_eq!(client.head(), "HTTP/1.1 100 Continue\r\n\r\n");
+    assert_eq!(client.send("hello").answer().text(), "hello");
+}
+
+#[test]
+fn head_is_answered_without_content() {
+    let server = start(MAIN);
+    let mut client = Client::connect(server.address);
+    let head = client.send("HEAD /echo HTTP/1.1\r\nHost: x\r\n\r\n").head();
+    assert!(head.contains("\r\nContent-Length: 81\r\n"), "{head}");
+    assert_eq!(client.get("/echo").status, 200, "the next answer follows at once");
+}
+
+#[test]
+fn what_is_wrong_is_answered_with_its_status() {
+    let server = start(MAIN);
+    let long = "x".repeat(17_000);
+    let cases: [(u16, &str); 11] = [
+        (400, "GET / HTTP/1.1\r\n\r\n"),
+        (400, "GET / HTTP/1.1\r\nHost: x\r\nHost: x\r\n\r\n"),
+        (400, "GET / HTTP/1.1\r\nHost : x\r\n\r\n"),
+        (400, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: +5\r\n\r\nhello"),
+        (400, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+        (404, "GET /nothing HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"),
+        (405, "DELETE / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"),
+        (413, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2000000\r\n\r\n"),
+        (431, &format!("GET / HTTP/1.1\r\nHost: x\r\nX: {long}\r\n\r\n")),
+        (501, "BREW / HTTP/1.1\r\nHost: x\r\n\r\n"),
+        (505, "GET / HTTP/2.0\r\nHost: x\r\n\r\n"),
+    ];
+    for (status, request) in cases {
+        let mut client = Client::connect(server.address);
+        let answer = client.send(request).answer();
+        assert_eq!(answer.status, status, "{request}");
+        assert_eq!(answer.json()["type"], "error");
+        assert_eq!(answer.field("Connection"), Some("close"), "{request}");
+        client.finish();
+        client.expect_end();
+    }
+    let answer = ask(&server, "DELETE / HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert_eq!(answer.field("Allow"), Some("GET, HEAD, POST"));
+}
+
+#[test]
+fn what_follows_a_request_that_is_framed_twice_is_not_answered() {
+    let server = start(MAIN);
+    let mut client = Client::connect(server.address);
+    let request = "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
+    let answer = client.send(format!("{request}GET /echo HTTP/1.1\r\nHost: x\r\n\r\n")).answer();
+    assert_eq!(answer.status, 400);
+    client.finish();
+    client.expect_end();
+}
+
+#[test]
+fn a_request_that_ends_early_is_refused() {
+    let server = start(MAIN);
+    let mut client = Client::connect(server.address);
+    client.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhel").finish();
+    assert_eq!(client.answer().status, 400);
+}
+
+#[test]
+fn the_page_is_there() {
+    let server = start(MAIN);
+    let mut client = Client::connect(server.address);
+    let page = client.get("/");
+    assert_eq!(page.field("Content-Type"), Some("text/html; charset=utf-8"));
+    assert!(page.text().contains("<title>01 "));
+    assert_eq!(client.get("/page.css").field("Content-Type"), Some("text/css; charset=utf-8"));
+    assert_eq!(client.get("/other").json()["error"], "there is nothing at /other");
+}
+
+#[test]
+fn ctrl_c_ends_it() {
+    let mut server = start(MAIN);
+    let mut client = Client::connect(server.address);
+    assert_eq!(client.get("/echo").status, 200);
+    let pid = server.process.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    client.expect_end();
+    assert!(server.process.wait().unwrap().success());
+}
+
+#[test]
+fn the_broken_one_answers_curl() {
+    assert_eq!(Client::connect(start(BROKEN).address).post("/", "hello").text(), "hello");
+}
+
+#[test]
+fn the_broken_one_loses_content_that_comes_later() {
+    let server = start(BROKEN);
+    let mut client = Client::connect(server.address);
+    client.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n");
+    assert_eq!(client.answer().text(), "", "it did not wait for the content");
+}
+
+#[test]
+fn the_broken_one_takes_the_second_request_for_content_of_the_first() {
+    let server = start(BROKEN);
+    let mut client = Client::connect(server.address);
+    client.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhelloGET / HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert_eq!(client.answer().text(), "helloGET / HTTP/1.1\r\nHost: x\r\n\r\n");
+    client.expect_end();
+}
+
+#[test]
+fn the_broken_one_takes_chunk_sizes_for_content() {
+    let server = start(BROKEN);
+    let mut client = Client::connect(server.address);
+    client.send("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n");
+    assert_eq!(client.answer().text(), "5\r\nhello\r\n0\r\n\r\n");
+}
+
+#[test]
+fn the_broken_one_serves_nobody_while_somebody_is_silent() {
+    let server = start(BROKEN);
+    let silent = Client::connect(server.address);
+    let mut client = Client::connect(server.address);
+    client.send_post("/", "hello");
+    client.stream.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    let error = client.stream.read(&mut [0]).unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut), "{error}");
+    client.stream.set_read_timeout(Some(common::PATIENCE)).unwrap();
+    drop(silent);
+    assert_eq!(client.answer().text(), "hello");
+}
