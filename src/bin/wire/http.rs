@@ -1,6 +1,7 @@
 //! Polling, streaming and server-sent events: requests one after another, and what becomes of them
 //! when the connection is lost.
 
+use std::mem;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -90,7 +91,7 @@ pub fn stream(options: &Options, view: &mut View) -> Result<(), End> {
             session.attempt = 0;
         }
         if ending == Ending::Complete && (200..300).contains(&answer.status) && !options.reconnect {
-            return Ok(());
+            return Ok(view.remark("the answer has ended")?);
         }
         session.recover(ending, answer.status, "last_message_id", cursor.as_deref(), view)?;
     }
@@ -124,12 +125,11 @@ pub fn sse(options: &Options, view: &mut View) -> Result<(), End> {
         match (&ending, answer.status) {
             (Ending::Enough, _) => return session.enough(view),
             (Ending::Complete, 204) => return Ok(view.remark("204 ends it: a browser does not reconnect either")?),
-            (Ending::Complete, 200) if !options.reconnect => return Ok(()),
-            (Ending::Complete, 200) => {}
-            (Ending::Complete, status) => {
+            (Ending::Complete, 200) if !options.reconnect => return Ok(view.remark("the answer has ended")?),
+            (_, 0 | 200) => {}
+            (_, status) => {
                 return Err(failed(&format!("the server answered {status}, and not 200 or 204"), EVENT_SOURCE));
             }
-            (Ending::Lost(_), _) => {}
         }
         if !reader.last_event_id().is_empty() {
             last_event_id = reader.last_event_id().to_owned();
@@ -164,7 +164,7 @@ impl Ending {
     fn why(&self, status: u16) -> String {
         match self {
             Ending::Lost(why) => why.clone(),
-            _ if status == 200 => "the answer has ended".to_owned(),
+            _ if (200..300).contains(&status) => "the answer has ended".to_owned(),
             _ => format!("the server answered {status}"),
         }
     }
@@ -249,20 +249,19 @@ impl<'a> Session<'a> {
                 Err(why) => (connection.end(), Some(why)),
             };
             reading.take(pieces, view, note)?;
-            if let Some(why) = lost.filter(|_| reading.ending.is_none()) {
-                view.flush()?;
-                if self.is_reused && !reading.has_begun {
-                    // A server may close an idle connection at any time (RFC 9112, section 9.3.1).
-                    view.remark(&format!("{why} while it was idle: connecting again"))?;
-                    self.is_reused = false;
-                    return self.exchange(target, fields, view, note);
-                }
-                return Ok(Ending::Lost(why));
+            let Some(why) = lost else { continue };
+            view.flush()?;
+            let was_reused = mem::take(&mut self.is_reused);
+            if reading.ending.is_none() && was_reused && !reading.has_begun {
+                // A server may close an idle connection at any time (RFC 9112, section 9.3.1).
+                view.remark(&format!("{why} while it was idle"))?;
+                return self.exchange(target, fields, view, note);
             }
-            if reading.ending.is_some() && lost_or_closing(&reading) {
-                self.is_reused = false;
-                return Ok(reading.ending.unwrap_or(Ending::Complete));
-            }
+            return Ok(reading.ending.unwrap_or(Ending::Lost(why)));
+        }
+        if reading.closes {
+            self.is_reused = false;
+            return Ok(reading.ending.unwrap_or(Ending::Complete));
         }
         (self.connection, self.is_reused) = (Some(connection), true);
         Ok(reading.ending.unwrap_or(Ending::Complete))
@@ -284,7 +283,7 @@ impl<'a> Session<'a> {
         cursor: Option<&str>,
         view: &mut View,
     ) -> Result<(), End> {
-        if ending == Ending::Complete && !matches!(status, 200..=299 | 500..=599) {
+        if !matches!(status, 0 | 200..=299 | 500..=599) {
             return Err(End::Failed(format!("the server answered {status}")));
         }
         let base = self.options.interval.max(Duration::from_millis(10));
@@ -320,10 +319,6 @@ struct Reading {
     has_begun: bool,
     is_interim: bool,
     closes: bool,
-}
-
-fn lost_or_closing(reading: &Reading) -> bool {
-    reading.closes || reading.ending == Some(Ending::Enough)
 }
 
 impl Reading {
