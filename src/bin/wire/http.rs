@@ -232,6 +232,11 @@ impl<'a> Session<'a> {
         view: &mut View,
         note: Note<'_>,
     ) -> Result<Ending, End> {
+        // A server may close an idle connection at any time (RFC 9112, section 9.3.1).
+        if self.connection.take_if(|connection| connection.is_closed()).is_some() {
+            view.remark("the server closed the connection while it was idle")?;
+            self.is_reused = false;
+        }
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
             None => match Connection::open(&self.options.url, view)? {
@@ -253,7 +258,6 @@ impl<'a> Session<'a> {
             view.flush()?;
             let was_reused = mem::take(&mut self.is_reused);
             if reading.ending.is_none() && was_reused && !reading.has_begun {
-                // A server may close an idle connection at any time (RFC 9112, section 9.3.1).
                 view.remark(&format!("{why} while it was idle"))?;
                 return self.exchange(target, fields, view, note);
             }
