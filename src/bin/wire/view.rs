@@ -144,6 +144,7 @@ impl View {
             Part::FrameHeader(header) => return self.frame_header(way, header, &piece.bytes),
             Part::Payload { .. } => return self.payload(way, &piece),
             Part::Unlabelled => {
+                self.flush_content(way, "")?;
                 self.dump(way, name, &piece.bytes, &rows_of_text(&piece.bytes))?;
                 return Ok(Vec::new());
             }
