@@ -512,6 +512,10 @@ fn what_a_server_must_not_answer_is_named_with_the_section() {
         ),
         ("HTTP/1.1 302 Found\r\nLocation: /y\r\n\r\n", "the server answered 302"),
         ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhel", "the server closed the connection"),
+        (
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n",
+            "the server answered 101, and was not asked to switch protocols (RFC 9110, section 7.8)",
+        ),
         ("", "the server closed the connection"),
     ];
     for (answer, sentence) in cases {

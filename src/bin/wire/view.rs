@@ -14,6 +14,9 @@ use crate::printer::{Printer, ROW, Way, escape, hex, rows_of_text};
 /// How many rows of a payload are shown without `--all`.
 const SHORT: usize = 4;
 
+/// How many bytes of a line of content stand in a row, if its format is not known.
+const LONG: usize = 64 * 1024;
+
 /// The longest message that is put together, in bytes.
 const MAX_MESSAGE: usize = 16 * 1024 * 1024;
 
@@ -208,7 +211,14 @@ impl View {
     }
 
     fn plain_line(&mut self, way: Way, name: &'static str, line: &[u8]) -> io::Result<Option<Seen>> {
-        self.side(way).content.extend_from_slice(line);
+        for part in line.chunks(LONG) {
+            self.side(way).content.extend_from_slice(part);
+            if self.side(way).content.len() > LONG {
+                let rest = self.side(way).content.split_off(LONG);
+                let front = mem::replace(&mut self.side(way).content, rest);
+                self.printer.row(way, name, &escape(&front), "")?;
+            }
+        }
         if !line.ends_with(b"\n") {
             return Ok(None);
         }
