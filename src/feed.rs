@@ -12,6 +12,7 @@ use std::str::FromStr;
 const SEQUENCE_BITS: u32 = 62;
 const EPOCH_BITS: u32 = 60;
 
+// ANCHOR: cursor
 /// A position in a feed: behind the message that has this id.
 ///
 /// Written as a UUID of version 8 (RFC 9562, section 5.8): the first half names the epoch,
@@ -28,6 +29,7 @@ pub struct Cursor {
     epoch: u64,
     sequence: u64,
 }
+// ANCHOR_END: cursor
 
 impl Cursor {
     /// Which log this is a position in: a random number of 60 bits.
@@ -143,6 +145,7 @@ impl<T> Feed<T> {
         Cursor { epoch: self.epoch, sequence: self.published() }
     }
 
+    // ANCHOR: replay
     /// Where a reader with this cursor goes on. A cursor of another epoch, one older than what is
     /// retained, or one of the future gets everything retained, and `recovered: false`.
     pub fn replay(&self, cursor: Cursor) -> Replay {
@@ -150,6 +153,7 @@ impl<T> Feed<T> {
         let after = if known { cursor } else { Cursor { epoch: self.epoch, sequence: self.dropped } };
         Replay { after, recovered: known }
     }
+    // ANCHOR_END: replay
 
     /// The retained messages after `cursor`, oldest first, each with its own cursor.
     pub fn after(&self, cursor: Cursor) -> impl ExactSizeIterator<Item = (Cursor, &T)> {

@@ -36,7 +36,7 @@
 //! |-|-|-|
 //! | [`bytes`], [`slab`], [`limits`], [`random`] | what everything else is made of | nothing |
 //! | [`http`], [`sse`], [`websocket`] | the codecs: bytes to values and back | no sockets, no clock |
-//! | [`feed`], [`timers`], [`outbox`], `signals`, `access_log`, [`wire`] | one log and its cursors; deadlines; the outgoing queue; names for raw bytes | the codecs |
+//! | [`feed`], [`signalling`], [`timers`], [`outbox`], `signals`, `access_log`, [`wire`] | one log and its cursors; who is told what so that two browsers connect; deadlines; the outgoing queue; names for raw bytes | the codecs |
 //! | [`connection`] | one peer: all that is decided about it | `now` is an argument; no sockets |
 //! | [`event_loop`] | sockets: the only user of mio | the connection, never what it says |
 //! | [`server`] | the application: rooms, mailboxes, routes | the public API above |
@@ -59,6 +59,7 @@ pub mod limits;
 pub mod outbox;
 pub mod random;
 pub mod server;
+pub mod signalling;
 mod signals;
 pub mod slab;
 pub mod sse;

@@ -23,6 +23,7 @@ pub fn stream_head() -> Response {
 /// let event = overwire::sse::event(Some("7"), "message", "two\r\nlines");
 /// assert_eq!(event, b"id: 7\nevent: message\ndata: two\ndata: lines\n\n");
 /// ```
+// ANCHOR: event
 pub fn event(id: Option<&str>, name: &str, data: &str) -> Vec<u8> {
     let mut out = Vec::with_capacity(data.len() + 96);
     if let Some(id) = id {
@@ -35,6 +36,7 @@ pub fn event(id: Option<&str>, name: &str, data: &str) -> Vec<u8> {
     out.push(b'\n');
     out
 }
+// ANCHOR_END: event
 
 /// What a stream may begin with: the position that it begins behind, and how long the client waits
 /// before it reconnects. An event without data is not dispatched, but its id counts, so that a
@@ -168,6 +170,7 @@ impl Reader {
         event
     }
 
+    // ANCHOR: interpret
     fn interpret(&mut self, text: &str) -> Option<Event> {
         let line = if self.begun { text } else { text.strip_prefix('\u{feff}').unwrap_or(text) };
         self.begun = true;
@@ -197,6 +200,7 @@ impl Reader {
         let name = if name.is_empty() { "message".to_owned() } else { name };
         Some(Event { id: self.id.clone(), name, data })
     }
+    // ANCHOR_END: interpret
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::path::Path;
 const LAYERS: [&[&str]; 6] = [
     &["bytes", "slab", "limits", "random"],
     &["http", "sse", "websocket"],
-    &["feed", "timers", "outbox", "signals", "access_log", "wire"],
+    &["feed", "signalling", "timers", "outbox", "signals", "access_log", "wire"],
     &["connection"],
     &["event_loop"],
     &["server"],

@@ -1,1 +1,83 @@
-fn main() {}
+//! The long poller that one finds in tutorials: one queue for all, emptied by whoever polls next.
+//! Three ways to lose a message, all of them with a 200.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+use std::collections::VecDeque;
+use std::io;
+use std::mem;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use common::Lesson;
+use overwire::http::{Method, Request, Response};
+use overwire::{ConnId, Event, EventLoop, TimerId};
+use serde_json::{Value, json};
+
+const LESSON: Lesson = Lesson {
+    name: "03-broken",
+    port: 8003,
+    about: "long polling that loses messages: one queue, which the next poll empties",
+    first: "curl -v {url}/messages",
+    look_for: "which of two such polls gets what is sent",
+    costs: &[],
+};
+
+fn main() -> ExitCode {
+    common::run(&LESSON, serve)
+}
+
+pub fn serve(mut server: EventLoop) -> io::Result<()> {
+    let mut queue: Vec<String> = Vec::new();
+    let mut waiting: VecDeque<(ConnId, TimerId)> = VecDeque::new();
+    loop {
+        match server.next_event()? {
+            Event::Request(conn, request) => match (request.method(), &*request.path()) {
+                (Method::Get, "/messages") if queue.is_empty() => {
+                    waiting.push_back((conn, server.set_timer(timeout(&request))));
+                }
+                // ANCHOR: bugs
+                // BUG: the messages go to this poll, and are gone for everybody else.
+                (Method::Get, "/messages") => server.respond(conn, answer(mem::take(&mut queue), false)),
+                (Method::Post, "/add-message") => {
+                    queue.push(text(request.content()));
+                    server.respond(conn, Response::json(200, &json!({ "status": "Message added" })));
+                    // BUG: one of those who wait is answered, the others are not.
+                    if let Some((reader, timer)) = waiting.pop_front() {
+                        server.cancel_timer(timer);
+                        server.respond(reader, answer(mem::take(&mut queue), false));
+                    }
+                }
+                // ANCHOR_END: bugs
+                _ => server.respond(conn, Response::error(404, "there is nothing here")),
+            },
+            Event::Timer(timer) => {
+                if let Some(at) = waiting.iter().position(|(_, waits_for)| *waits_for == timer)
+                    && let Some((conn, _)) = waiting.remove(at)
+                {
+                    server.respond(conn, answer(Vec::new(), true));
+                }
+            }
+            // ANCHOR: closed
+            // BUG: who has hung up is still in `waiting`, and will be answered.
+            Event::Closed(_) | Event::Message(..) => {}
+            // ANCHOR_END: closed
+            Event::Shutdown => return server.drain(),
+        }
+    }
+}
+
+fn answer(messages: Vec<String>, timeout: bool) -> Response {
+    Response::json(200, &json!({ "messages": messages, "timeout": timeout }))
+}
+
+fn timeout(request: &Request) -> Duration {
+    let seconds = request.parameter("timeout").and_then(|seconds| seconds.parse().ok());
+    Duration::from_secs(seconds.unwrap_or(25))
+}
+
+fn text(content: &[u8]) -> String {
+    let content: Value = serde_json::from_slice(content).unwrap_or_default();
+    content["message"].as_str().unwrap_or_default().to_owned()
+}

@@ -1,1 +1,128 @@
-fn main() {}
+//! Long polling: the server holds a question until there is something to answer, or until its time is
+//! over. The whole server for that.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+use std::io;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use common::api::{added, cursor, not_allowed, number, text, uncached};
+use common::{Costs, Lesson, Receive, Send};
+use overwire::feed::{Cursor, Feed};
+use overwire::http::{Method, Request, Response};
+use overwire::random::Random;
+use overwire::{ConnId, Event, EventLoop, TimerId};
+use serde_json::json;
+
+const LESSON: Lesson = Lesson {
+    name: "03-long-polling",
+    port: 8003,
+    about: "long polling: the server holds a question until it has an answer",
+    first: "curl -v {url}/messages",
+    look_for: "nothing, until in another terminal: curl {url}/add-message -d '{\"message\": \"one\"}'",
+    costs: &[Costs { receive: Receive::LongPoll("/messages"), send: Send::Json("/add-message") }],
+};
+
+const PAGE: &str = include_str!("page.html");
+
+/// What is retained for those who come later.
+const RETAINED_MESSAGES: usize = 100;
+const RETAINED_BYTES: usize = 64 * 1024;
+
+/// How long a poll is held unless it says something else, and at most, in seconds.
+const TIMEOUT: u64 = 25;
+const LONGEST_TIMEOUT: u64 = 60;
+
+// ANCHOR: held
+/// A poll without an answer. It has seen every message there is: else it would not have to wait.
+struct Held {
+    conn: ConnId,
+    timer: TimerId,
+}
+// ANCHOR_END: held
+
+fn main() -> ExitCode {
+    common::run(&LESSON, serve)
+}
+
+pub fn serve(mut server: EventLoop) -> io::Result<()> {
+    let mut feed = Feed::new(Random::open()?.number(), RETAINED_MESSAGES, RETAINED_BYTES);
+    let mut held: Vec<Held> = Vec::new();
+    loop {
+        match server.next_event()? {
+            Event::Request(conn, request) => match (request.method(), &*request.path()) {
+                // ANCHOR: hold
+                (Method::Get | Method::Head, "/messages") => match question(&request, &feed) {
+                    Ok((after, _)) if is_news(&feed, after) => server.respond(conn, answer(&feed, after, false)),
+                    Ok((_, timeout)) => held.push(Held { conn, timer: server.set_timer(timeout) }),
+                    Err(sentence) => server.respond(conn, Response::error(400, &sentence)),
+                },
+                // ANCHOR_END: hold
+                // ANCHOR: wake
+                (Method::Post, "/add-message") => match text(request.content()) {
+                    Ok(text) => {
+                        let (seen, bytes) = (feed.tip(), text.len());
+                        let id = feed.publish(text, bytes);
+                        server.respond(conn, added(id));
+                        let news = answer(&feed, seen, false);
+                        for Held { conn, timer } in held.drain(..) {
+                            server.cancel_timer(timer);
+                            server.respond(conn, news.clone());
+                        }
+                    }
+                    Err(sentence) => server.respond(conn, Response::error(400, &sentence)),
+                },
+                // ANCHOR_END: wake
+                (method, "/messages") => server.respond(conn, not_allowed(method, "GET, HEAD")),
+                (method, "/add-message") => server.respond(conn, not_allowed(method, "POST")),
+                _ => server.respond(conn, common::page(&request, PAGE)),
+            },
+            // ANCHOR: over
+            Event::Timer(timer) => {
+                if let Some(at) = held.iter().position(|poll| poll.timer == timer) {
+                    server.respond(held.remove(at).conn, answer(&feed, feed.tip(), true));
+                }
+            }
+            Event::Closed(conn) => {
+                if let Some(at) = held.iter().position(|poll| poll.conn == conn) {
+                    server.cancel_timer(held.remove(at).timer);
+                }
+            }
+            // ANCHOR_END: over
+            Event::Message(..) => {} // of a WebSocket, which nobody opens here
+            Event::Shutdown => {
+                for poll in held {
+                    server.respond(poll.conn, answer(&feed, feed.tip(), true));
+                }
+                return server.drain();
+            }
+        }
+    }
+}
+
+/// What a poll asks: for the messages after which one, and how long it would wait for one.
+fn question(request: &Request, feed: &Feed<String>) -> Result<(Cursor, Duration), String> {
+    let timeout = number(request, "timeout", 1..=LONGEST_TIMEOUT)?.unwrap_or(TIMEOUT);
+    let after = cursor(request, "last_message_id")?;
+    Ok((after.unwrap_or(feed.last(RETAINED_MESSAGES)), Duration::from_secs(timeout)))
+}
+
+// ANCHOR: news
+/// Whether there is something to say at once: messages, or that some are lost.
+fn is_news(feed: &Feed<String>, after: Cursor) -> bool {
+    feed.after(after).len() > 0 || !feed.replay(after).recovered
+}
+// ANCHOR_END: news
+
+/// What there is after `after`. `last_message_id` is where the next poll goes on from.
+fn answer(feed: &Feed<String>, after: Cursor, timeout: bool) -> Response {
+    let messages = feed.after(after).map(|(id, text)| json!({ "id": id.to_string(), "text": text }));
+    uncached(&json!({
+        "messages": messages.collect::<Vec<_>>(),
+        "last_message_id": feed.tip().to_string(),
+        "recovered": feed.replay(after).recovered,
+        "timeout": timeout,
+    }))
+}

@@ -1,1 +1,147 @@
-fn main() {}
+//! HTTP streaming: one answer that never ends. A message is one line of JSON. It goes out as one
+//! chunk to all who listen, and it is retained for those who were away.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+use std::collections::HashMap;
+use std::io;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use common::api::{added, cursor, not_allowed, number, text};
+use common::{Costs, Lesson, Receive, Send};
+use overwire::feed::{Cursor, Feed};
+use overwire::http::{self, Method, Request, Response};
+use overwire::random::Random;
+use overwire::{ConnId, Event, EventLoop, Shared, TimerId};
+use serde_json::{Value, json};
+
+const PAGE: &str = include_str!("page.html");
+
+const LESSON: Lesson = Lesson {
+    name: "04-http-streaming",
+    port: 8004,
+    about: "one answer that never ends, one message a line",
+    first: "curl -N --raw {url}/stream",
+    look_for: "the size in front of each chunk, once you have sent to /add-message",
+    costs: &[Costs { receive: Receive::Stream("/stream"), send: Send::Json("/add-message") }],
+};
+
+/// How often a stream gets an empty line, so that a silent one is known to be alive.
+const HEARTBEAT: Duration = Duration::from_secs(15);
+
+/// What is retained: so many messages, and so many bytes of them.
+const RETAINED: (usize, usize) = (100, 64 * 1024);
+
+fn main() -> ExitCode {
+    common::run(&LESSON, serve)
+}
+
+struct Streams {
+    server: EventLoop,
+    /// Each message as its chunk, encoded once for all who will ever get it.
+    feed: Feed<Shared>,
+    readers: HashMap<ConnId, Rechunk>,
+    heartbeats: HashMap<TimerId, ConnId>,
+}
+
+/// Into chunks of how many bytes a stream is cut, if not into one for each line.
+type Rechunk = Option<usize>;
+
+pub fn serve(server: EventLoop) -> io::Result<()> {
+    let feed = Feed::new(Random::open()?.number(), RETAINED.0, RETAINED.1);
+    let mut streams = Streams { server, feed, readers: HashMap::new(), heartbeats: HashMap::new() };
+    loop {
+        match streams.server.next_event()? {
+            Event::Request(conn, request) => streams.answer(conn, &request),
+            Event::Timer(timer) => streams.beat(timer),
+            Event::Closed(conn) => _ = streams.readers.remove(&conn),
+            Event::Message(..) => {}
+            Event::Shutdown => {
+                streams.readers.keys().for_each(|conn| streams.server.end(*conn));
+                return streams.server.drain();
+            }
+        }
+    }
+}
+
+impl Streams {
+    fn answer(&mut self, conn: ConnId, request: &Request) {
+        let response = match (request.method(), &*request.path()) {
+            (Method::Get | Method::Head, "/stream") => match question(request) {
+                Ok((cursor, rechunk)) => return self.begin(conn, cursor, rechunk),
+                Err(sentence) => Response::error(400, &sentence),
+            },
+            (Method::Post, "/add-message") => match text(request.content()) {
+                Ok(text) => self.publish(&text),
+                Err(sentence) => Response::error(400, &sentence),
+            },
+            (method, "/stream") => not_allowed(method, "GET, HEAD"),
+            (method, "/add-message") => not_allowed(method, "POST"),
+            _ => common::page(request, PAGE),
+        };
+        self.server.respond(conn, response);
+    }
+
+    // ANCHOR: begin
+    fn begin(&mut self, conn: ConnId, cursor: Option<Cursor>, rechunk: Rechunk) {
+        let head = Response::new(200)
+            .with_field("Content-Type", "application/x-ndjson")
+            .with_field("Cache-Control", "no-store")
+            .with_field("X-Accel-Buffering", "no");
+        self.server.begin(conn, head);
+        let from = self.feed.replay(cursor.unwrap_or(self.feed.tip()));
+        let mut chunks = Vec::new();
+        if !from.recovered {
+            chunks.push(line(&json!({ "recovered": false, "last_message_id": from.after.to_string() })));
+        }
+        chunks.extend(self.feed.after(from.after).map(|(_, chunk)| chunk.clone()));
+        send(&mut self.server, conn, rechunk, &chunks);
+        self.readers.insert(conn, rechunk);
+        self.heartbeats.insert(self.server.set_timer(HEARTBEAT), conn);
+    }
+    // ANCHOR_END: begin
+
+    // ANCHOR: publish
+    fn publish(&mut self, text: &str) -> Response {
+        let id = self.feed.next_cursor();
+        let chunk = line(&json!({ "id": id.to_string(), "text": text }));
+        self.feed.publish(chunk.clone(), chunk.len());
+        for (conn, rechunk) in &self.readers {
+            send(&mut self.server, *conn, *rechunk, std::slice::from_ref(&chunk));
+        }
+        added(id)
+    }
+    // ANCHOR_END: publish
+
+    /// A stream that is gone has left its timer behind, which ends here.
+    fn beat(&mut self, timer: TimerId) {
+        let Some(conn) = self.heartbeats.remove(&timer) else { return };
+        if self.readers.contains_key(&conn) {
+            self.server.send(conn, &http::chunk(b"\n"));
+            self.heartbeats.insert(self.server.set_timer(HEARTBEAT), conn);
+        }
+    }
+}
+
+// ANCHOR: line
+fn line(value: &Value) -> Shared {
+    http::chunk(format!("{value}\n").as_bytes())
+}
+// ANCHOR_END: line
+
+// ANCHOR: send
+/// Sends chunks as they are, or as a proxy may pass them on: joined, and cut somewhere else.
+fn send(server: &mut EventLoop, to: ConnId, rechunk: Rechunk, chunks: &[Shared]) {
+    let Some(size) = rechunk else { return chunks.iter().for_each(|chunk| server.send(to, chunk)) };
+    let content = chunks.iter().map(|chunk| chunk.unframed()).collect::<Vec<_>>().concat();
+    content.chunks(size).for_each(|piece| server.send(to, &http::chunk(piece)));
+}
+// ANCHOR_END: send
+
+/// What a reader asks for: what comes after which message, and in chunks of how many bytes.
+fn question(request: &Request) -> Result<(Option<Cursor>, Rechunk), String> {
+    let rechunk = number(request, "rechunk", 1..=1000)?.map(|size| size as usize);
+    Ok((cursor(request, "last_message_id")?, rechunk))
+}

@@ -1,1 +1,55 @@
-fn main() {}
+//! Server-sent events as they are often written: the text is put behind `data: ` as it is, and no
+//! event has an id.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+use std::collections::HashSet;
+use std::io;
+use std::process::ExitCode;
+
+use common::Lesson;
+use overwire::http::{self, Response};
+use overwire::{Event, EventLoop, sse};
+use serde_json::{Value, json};
+
+const LESSON: Lesson = Lesson {
+    name: "05-broken",
+    port: 8005,
+    about: "lesson 5 with events that say what their author did not mean",
+    first: "curl -N {url}/events",
+    look_for: "what becomes of a message that has two lines",
+    costs: &[],
+};
+
+fn main() -> ExitCode {
+    common::run(&LESSON, serve)
+}
+
+pub fn serve(mut server: EventLoop) -> io::Result<()> {
+    let mut listeners = HashSet::new();
+    loop {
+        match server.next_event()? {
+            Event::Request(conn, request) if request.path() == "/events" => {
+                server.begin(conn, sse::stream_head());
+                listeners.insert(conn);
+            }
+            Event::Request(conn, request) if request.path() == "/add-message" => {
+                let value: Value = serde_json::from_slice(request.content()).unwrap_or_default();
+                // ANCHOR: bug
+                // The bugs: a line end in the text ends the field, and whoever writes the text writes
+                // the next line of the stream. And without an id, nobody can say what was missed.
+                let event = format!("data: {}\n\n", value["message"].as_str().unwrap_or_default());
+                for listener in &listeners {
+                    server.send(*listener, &http::chunk(event.as_bytes()));
+                }
+                // ANCHOR_END: bug
+                server.respond(conn, Response::json(200, &json!({ "status": "Message added" })));
+            }
+            Event::Request(conn, request) => server.respond(conn, common::page(&request, include_str!("page.html"))),
+            Event::Closed(conn) => _ = listeners.remove(&conn),
+            Event::Message(..) | Event::Timer(_) => {}
+            Event::Shutdown => return server.drain(),
+        }
+    }
+}

@@ -1,1 +1,179 @@
-fn main() {}
+//! Server-sent events: a stream in a format that the browser reads by itself, and resumes by itself.
+//! `/events` has a tick every second and what is posted; `/quiet` has what is posted.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+use std::collections::HashMap;
+use std::io;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use common::api::{added, not_allowed, text};
+use common::{Costs, Lesson, Receive, Send};
+use overwire::feed::{Cursor, Feed};
+use overwire::http::{self, Method, Request, Response};
+use overwire::random::Random;
+use overwire::{ConnId, Event, EventLoop, Shared, TimerId, sse};
+
+const PAGE: &str = include_str!("page.html");
+
+const LESSON: Lesson = Lesson {
+    name: "05-server-sent-events",
+    port: 8005,
+    about: "events that a browser reads, and resumes, by itself",
+    first: "curl -N {url}/events",
+    look_for: "the id of each event, and the empty line that ends it",
+    costs: &[Costs { receive: Receive::Sse("/quiet"), send: Send::Json("/add-message") }],
+};
+
+/// How often a message goes out on `/events` while anyone listens there.
+const TICK: Duration = Duration::from_secs(1);
+
+/// How often a comment goes out on `/quiet`, so that a silent stream is known to be alive.
+const HEARTBEAT: Duration = Duration::from_secs(15);
+
+/// How long a client that has lost its connection waits before it connects again.
+const RETRY: Duration = Duration::from_secs(2);
+
+/// What is retained: so many events, and so many bytes of them.
+const RETAINED: (usize, usize) = (1000, 256 * 1024);
+
+fn main() -> ExitCode {
+    common::run(&LESSON, serve)
+}
+
+struct Streams {
+    server: EventLoop,
+    feed: Feed<Said>,
+    listeners: HashMap<ConnId, Stream>,
+    heartbeats: HashMap<TimerId, ConnId>,
+    ticker: Option<TimerId>,
+    ticks: u64,
+}
+
+/// An event as the chunk that it is sent in, encoded once for all who will ever get it.
+struct Said {
+    event: Shared,
+    is_tick: bool,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Stream {
+    Events,
+    Quiet,
+}
+
+pub fn serve(server: EventLoop) -> io::Result<()> {
+    let feed = Feed::new(Random::open()?.number(), RETAINED.0, RETAINED.1);
+    let (listeners, heartbeats) = (HashMap::new(), HashMap::new());
+    let mut streams = Streams { server, feed, listeners, heartbeats, ticker: None, ticks: 0 };
+    loop {
+        match streams.server.next_event()? {
+            Event::Request(conn, request) => streams.answer(conn, &request),
+            Event::Timer(timer) if streams.ticker == Some(timer) => streams.tick(),
+            Event::Timer(timer) => streams.beat(timer),
+            Event::Closed(conn) => _ = streams.listeners.remove(&conn),
+            Event::Message(..) => {}
+            Event::Shutdown => {
+                streams.listeners.keys().for_each(|conn| streams.server.end(*conn));
+                return streams.server.drain();
+            }
+        }
+    }
+}
+
+impl Streams {
+    fn answer(&mut self, conn: ConnId, request: &Request) {
+        let response = match (request.method(), &*request.path()) {
+            (Method::Get | Method::Head, path @ ("/events" | "/quiet")) => match last_event_id(request) {
+                Ok(cursor) => {
+                    return self.begin(conn, if path == "/quiet" { Stream::Quiet } else { Stream::Events }, cursor);
+                }
+                Err(sentence) => Response::error(400, &sentence),
+            },
+            (Method::Post, "/add-message") => match text(request.content()) {
+                Ok(text) => added(self.publish(&text, false)),
+                Err(sentence) => Response::error(400, &sentence),
+            },
+            (method, "/events" | "/quiet") => not_allowed(method, "GET, HEAD"),
+            (method, "/add-message") => not_allowed(method, "POST"),
+            _ => common::page(request, PAGE),
+        };
+        self.server.respond(conn, response);
+    }
+
+    // ANCHOR: begin
+    fn begin(&mut self, conn: ConnId, stream: Stream, cursor: Option<Cursor>) {
+        self.server.begin(conn, sse::stream_head());
+        let from = self.feed.replay(cursor.unwrap_or(self.feed.tip()));
+        self.server.send(conn, &http::chunk(&sse::opening(&from.after.to_string(), RETRY)));
+        if !from.recovered {
+            self.server.send(conn, &http::chunk(&sse::event(None, "notice", r#"{"recovered": false}"#)));
+        }
+        for (_, said) in self.feed.after(from.after).filter(|(_, said)| said.is_for(stream)) {
+            self.server.send(conn, &said.event);
+        }
+        self.listeners.insert(conn, stream);
+        match stream {
+            Stream::Quiet => _ = self.heartbeats.insert(self.server.set_timer(HEARTBEAT), conn),
+            Stream::Events if self.ticker.is_none() => self.ticker = Some(self.server.set_timer(TICK)),
+            Stream::Events => {}
+        }
+    }
+    // ANCHOR_END: begin
+
+    // ANCHOR: publish
+    fn publish(&mut self, text: &str, is_tick: bool) -> Cursor {
+        let id = self.feed.next_cursor();
+        let event = http::chunk(&sse::event(Some(&id.to_string()), "message", text));
+        let said = Said { event, is_tick };
+        for (conn, _) in self.listeners.iter().filter(|(_, stream)| said.is_for(**stream)) {
+            self.server.send(*conn, &said.event);
+        }
+        let bytes = said.event.len();
+        self.feed.publish(said, bytes)
+    }
+    // ANCHOR_END: publish
+
+    // ANCHOR: tick
+    fn tick(&mut self) {
+        self.ticker = None;
+        if self.listeners.values().any(|stream| *stream == Stream::Events) {
+            self.ticks += 1;
+            self.publish(&format!("Message {}", self.ticks), true);
+            self.ticker = Some(self.server.set_timer(TICK));
+        }
+    }
+    // ANCHOR_END: tick
+
+    // ANCHOR: beat
+    /// A stream that is gone has left its timer behind, which ends here.
+    fn beat(&mut self, timer: TimerId) {
+        let Some(conn) = self.heartbeats.remove(&timer) else { return };
+        if self.listeners.contains_key(&conn) {
+            self.server.send(conn, &http::chunk(&sse::comment("still here")));
+            self.heartbeats.insert(self.server.set_timer(HEARTBEAT), conn);
+        }
+    }
+    // ANCHOR_END: beat
+}
+
+impl Said {
+    fn is_for(&self, stream: Stream) -> bool {
+        stream == Stream::Events || !self.is_tick
+    }
+}
+
+// ANCHOR: last_event_id
+/// The field is what a browser sends when it reconnects. The query is for clients that cannot set a
+/// field; in a URL that is used again and again it is the older of the two.
+fn last_event_id(request: &Request) -> Result<Option<Cursor>, String> {
+    let field = request.field("last-event-id").map(String::from_utf8_lossy);
+    match field.or(request.parameter("last_event_id")) {
+        None => Ok(None),
+        Some(text) if text.is_empty() => Ok(None),
+        Some(text) => text.parse().map(Some).map_err(|_| "Last-Event-ID: expected the id of an event".to_owned()),
+    }
+}
+// ANCHOR_END: last_event_id

@@ -1,1 +1,99 @@
+//! The exercises of lesson 06. Each test fails until you have done what the README asks for:
+//! `cargo test --test 06-exercises NAME`.
 
+#[path = "../../tests/common/mod.rs"]
+mod common;
+
+#[path = "main.rs"]
+#[allow(dead_code)]
+mod lesson;
+
+use common::{Client, TestServer, field};
+use overwire::Limits;
+use overwire::websocket::{Opcode, opening_request};
+use serde_json::{Value, json};
+
+fn lesson() -> TestServer {
+    TestServer::of_loop(Limits::default(), lesson::serve)
+}
+
+/// What the server answers to a handshake on `/chat` that offers these subprotocols.
+fn head_for_offer(server: &TestServer, offer: &str) -> String {
+    let request = opening_request("localhost", "/chat", "dGhlIHNhbXBsZSBub25jZQ==");
+    let request = String::from_utf8(request).unwrap();
+    let line = format!("Sec-WebSocket-Protocol: {offer}\r\n\r\n");
+    server.connect().send(request.replace("\r\n\r\n", &format!("\r\n{line}"))).head()
+}
+
+#[test]
+fn a_subprotocol_is_agreed_on() {
+    let server = lesson();
+    let head = head_for_offer(&server, "superchat, chat.v2");
+    assert_eq!(field(&head, "Sec-WebSocket-Protocol"), Some("chat.v2"), "{head}");
+    let head = head_for_offer(&server, "superchat");
+    assert!(head.starts_with("HTTP/1.1 101 "), "what is not known is declined by leaving it out: {head}");
+    assert_eq!(field(&head, "Sec-WebSocket-Protocol"), None);
+}
+
+#[test]
+fn a_flood_is_closed_with_1008() {
+    let server = lesson();
+    let (mut other, mut flood) = (server.websocket("/chat"), server.websocket("/chat"));
+    for _ in 0..2 {
+        for number in 0..20 {
+            let text = number.to_string();
+            assert_eq!(flood.send_text(&text).frame().text(), text);
+            assert_eq!(other.frame().text(), text);
+        }
+        server.advance(2); // a new second, with room for 20 more
+    }
+    (0..20).for_each(|_| drop(flood.send_text("again").frame()));
+    let frame = flood.send_text("one too many").frame();
+    assert_eq!(frame.opcode, Opcode::Close, "the 21st text of a second: {frame:?}");
+    assert_eq!(frame.close().0, 1008, "{frame:?}");
+    (0..20).for_each(|_| assert_eq!(other.frame().text(), "again"));
+    assert_eq!(other.send_text("quiet").frame().text(), "quiet", "it is closed alone, and unheard");
+}
+
+/// The next frame, which must be JSON.
+fn next(client: &mut Client) -> Value {
+    let text = String::from_utf8(client.frame().payload).unwrap();
+    serde_json::from_str(&text).unwrap_or_else(|_| panic!("expected JSON with an id: {text:?}"))
+}
+
+fn join_after(server: &TestServer, cursor: &Value) -> Client {
+    server.websocket(&format!("/chat?after={}", cursor.as_str().expect("an id")))
+}
+
+#[test]
+fn nothing_is_lost_over_a_reconnection() {
+    let server = lesson();
+    let mut sender = server.websocket("/chat");
+    let mut reader = server.websocket("/chat");
+    sender.send_text("one");
+    let hello = next(&mut reader);
+    assert_eq!(hello["recovered"], true, "the first frame says where the log stands: {hello}");
+    let one = next(&mut reader);
+    assert_eq!(one["text"], "one");
+    drop(reader);
+    sender.send_text("two").send_text("three");
+    next(&mut sender); // where the log stood
+    for text in ["one", "two", "three"] {
+        assert_eq!(next(&mut sender)["text"], text);
+    }
+
+    // Back after `one`, and one who had lost the connection before there was any message.
+    for (cursor, missed) in [(&one["id"], &["two", "three"][..]), (&hello["id"], &["one", "two", "three"])] {
+        let mut reader = join_after(&server, cursor);
+        assert_eq!(next(&mut reader), json!({ "id": cursor, "recovered": true }));
+        let texts: Vec<_> = missed.iter().map(|_| next(&mut reader)["text"].clone()).collect();
+        assert_eq!(texts, missed);
+    }
+
+    // A cursor of another server's log: all that there is, and no pretending that it is all there was.
+    let mut stranger = join_after(&server, &json!("00000000-0000-8000-8000-000000000000"));
+    assert_eq!(next(&mut stranger)["recovered"], false);
+    assert_eq!(next(&mut stranger)["text"], "one");
+    let request = opening_request("localhost", "/chat?after=yesterday", "dGhlIHNhbXBsZSBub25jZQ==");
+    assert_eq!(server.connect().send(request).answer().status, 400);
+}

@@ -1,1 +1,90 @@
-fn main() {}
+//! Lesson 07: WebRTC signalling. Two browser tabs find each other through `/signal`, a WebSocket, and
+//! then talk without this server. Who is in which room, and who is told what, is in
+//! `src/signalling.rs`; what is here is the WebSocket around it.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+use std::io;
+use std::process::ExitCode;
+
+use common::Lesson;
+use common::api::is_foreign;
+use overwire::http::{Request, Response};
+use overwire::random::Random;
+use overwire::signalling::{Delivery, Signalling};
+use overwire::{ConnId, Event, EventLoop, websocket};
+
+const PAGE: &str = include_str!("page.html");
+
+const LESSON: Lesson = Lesson {
+    name: "07-webrtc-signalling",
+    port: 8007,
+    about: "relays what two browsers need to know for a direct connection, and sees nothing of what they say over it",
+    first: "cargo run -q --bin wire -- ws '{url}/signal?room=tea'",
+    look_for: "the welcome with your peer_id; and `joined`, when you run it in another terminal too",
+    costs: &[],
+};
+
+/// A connection has two ends.
+const PEERS_PER_ROOM: usize = 2;
+const MAX_ROOMS: usize = 1000;
+
+fn main() -> ExitCode {
+    common::run(&LESSON, serve)
+}
+
+// ANCHOR: serve
+pub fn serve(mut server: EventLoop) -> io::Result<()> {
+    let mut random = Random::open()?;
+    let mut signalling = Signalling::new(PEERS_PER_ROOM, MAX_ROOMS);
+    loop {
+        match server.next_event()? {
+            Event::Request(conn, request) if request.path() == "/signal" => match open(&request) {
+                Ok((head, room)) => {
+                    server.begin(conn, head);
+                    match signalling.join(conn, random.uuid(), &room) {
+                        Ok(deliveries) => deliver(&mut server, deliveries),
+                        Err(error) => server.close(conn, 1013, &error.to_string()),
+                    }
+                }
+                Err(refusal) => server.respond(conn, refusal),
+            },
+            Event::Request(conn, request) => server.respond(conn, common::page(&request, PAGE)),
+            Event::Message(conn, message) => deliver(&mut server, [signalling.relay(conn, &message)]),
+            Event::Closed(conn) => deliver(&mut server, signalling.leave(conn)),
+            Event::Timer(_) => {}
+            Event::Shutdown => return server.drain(),
+        }
+    }
+}
+
+/// One frame for all who get the same.
+fn deliver(server: &mut EventLoop, deliveries: impl IntoIterator<Item = Delivery<ConnId>>) {
+    for Delivery { to, text } in deliveries {
+        let frame = websocket::text(&text);
+        for conn in to {
+            server.send(conn, &frame);
+        }
+    }
+}
+// ANCHOR_END: serve
+
+/// The answer to an opening handshake, and the room that it names; or the refusal.
+fn open(request: &Request) -> Result<(Response, String), Response> {
+    if is_foreign(request) {
+        let sentence = "Origin is another site's: expected this server's own page, or a client that is no browser";
+        return Err(Response::error(403, sentence));
+    }
+    let room = room_of(request)?;
+    let head = websocket::accept(request, &[]).map_err(|error| error.response())?;
+    Ok((head, room))
+}
+
+fn room_of(request: &Request) -> Result<String, Response> {
+    let room = request.parameter("room").unwrap_or("general".into()).into_owned();
+    match room.chars().count() {
+        1..=64 => Ok(room),
+        length => Err(Response::error(400, &format!("room: expected a name of 1 to 64 characters, not {length}"))),
+    }
+}

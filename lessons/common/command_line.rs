@@ -34,7 +34,7 @@ pub struct Costs {
 }
 
 /// How a client receives messages; the texts are request targets.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Receive {
     /// It is what comes back when it is sent.
     Echo,
@@ -65,8 +65,8 @@ pub enum Send {
 pub enum Wish {
     /// To run, on this port.
     Run(u16),
-    /// To measure what the lesson's transport costs.
-    Measure,
+    /// To measure what the lesson's transports cost, or only the one of this number.
+    Measure(Option<usize>),
     /// Nothing more: this is the exit code.
     Exit(ExitCode),
 }
@@ -86,7 +86,9 @@ impl Lesson {
                     let _ = writeln!(io::stdout(), "{}", self.help());
                     return Wish::Exit(ExitCode::SUCCESS);
                 }
-                "--measure" if !self.costs.is_empty() && value.is_none() => return Wish::Measure,
+                "--measure" if !self.costs.is_empty() => {
+                    return Wish::Measure(value.and_then(|number| number.parse().ok()));
+                }
                 "--port" => match value.or_else(|| arguments.next()).as_deref().map(parse_port) {
                     Some(Some(number)) => port = number,
                     _ => return self.refuse("--port: expected a number from 0 to 65535"),

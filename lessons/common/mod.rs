@@ -2,7 +2,9 @@
 //! greeting, and the page.
 #![allow(dead_code, unused_imports)] // each program uses a part
 
+pub mod api;
 pub mod command_line;
+pub mod measure;
 
 use std::io;
 use std::process::ExitCode;
@@ -19,7 +21,12 @@ const STYLE: &str = include_str!("page.css");
 pub fn run(lesson: &Lesson, serve: fn(EventLoop) -> io::Result<()>) -> ExitCode {
     let port = match lesson.wish() {
         Wish::Run(port) => port,
-        Wish::Measure => return ExitCode::SUCCESS,
+        Wish::Measure(number) => {
+            return match measure::measure(lesson, number, serve) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => lesson.complain(0, &error),
+            };
+        }
         Wish::Exit(code) => return code,
     };
     let listen = || {
@@ -44,8 +51,7 @@ pub fn page(request: &Request, html: &'static str) -> Response {
     };
     match request.method() {
         Method::Get | Method::Head => found.with_field("Cache-Control", "no-cache"),
-        method => {
-            Response::error(405, &format!("{method} is not allowed here: expected GET")).with_field("Allow", "GET, HEAD")
-        }
+        method => Response::error(405, &format!("{method} is not allowed here: expected GET"))
+            .with_field("Allow", "GET, HEAD"),
     }
 }

@@ -78,10 +78,12 @@ pub struct TimerId(Key);
 /// What a program is told.
 #[derive(Debug)]
 pub enum Event {
+    // ANCHOR: hold
     /// A whole request. It is the program's until it [responds](EventLoop::respond), or
     /// [begins](EventLoop::begin) a stream and [ends](EventLoop::end) it. It may take its time: to
     /// hold a request is to keep its `ConnId`.
     Request(ConnId, Request),
+    // ANCHOR_END: hold
     /// A whole message on an open WebSocket.
     Message(ConnId, Message),
     /// A timer is due. It is set no more.

@@ -26,6 +26,7 @@ const FRAMING_ALLOWANCE: usize = 16 * 1024;
 /// ```
 /// assert_eq!(&overwire::http::chunk(b"hello, world")[..], b"c\r\nhello, world\r\n");
 /// ```
+// ANCHOR: chunk
 pub fn chunk(data: &[u8]) -> Shared {
     if data.is_empty() {
         return Shared::from(Vec::new());
@@ -37,6 +38,7 @@ pub fn chunk(data: &[u8]) -> Shared {
     bytes.extend_from_slice(b"\r\n");
     Shared::framed(bytes, start..start + data.len())
 }
+// ANCHOR_END: chunk
 
 /// Why a chunked content could not be decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,6 +75,7 @@ impl std::error::Error for ChunkError {}
 
 /// An element of the chunked coding: what a [`ChunkedDecoder`] takes next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+// ANCHOR: element
 pub enum Element {
     /// A chunk-size line. The line of size 0 is the last-chunk: behind it a trailer line is expected.
     Size,
@@ -85,6 +88,7 @@ pub enum Element {
     /// Nothing: the message is over.
     Nothing,
 }
+// ANCHOR_END: element
 
 /// Decodes a chunked content from bytes as they arrive, in pieces of any size.
 #[derive(Debug)]

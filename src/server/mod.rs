@@ -10,6 +10,7 @@ mod params;
 mod room_api;
 mod rooms;
 mod routes;
+mod signal_api;
 mod stats;
 
 use std::collections::HashMap;
@@ -35,6 +36,7 @@ use crate::feed::Replay;
 use crate::http::{Method, Request, Response};
 use crate::limits::Limits;
 use crate::random::Random;
+use crate::signalling::Signalling;
 use crate::websocket::Message;
 
 /// How often a stream that has nothing to say says so.
@@ -115,6 +117,7 @@ enum Purpose {
     RoomStream { room: Rc<str>, client: Option<Rc<str>> },
     MailboxPoll { mailbox: Rc<str> },
     MailboxStream { mailbox: Rc<str>, beats: u64 },
+    Signalling,
 }
 
 /// Why a hold ends by the server's will.
@@ -158,6 +161,7 @@ pub struct Server {
     rooms: Rooms,
     clients: Clients,
     mailboxes: Mailboxes,
+    signalling: Signalling<ConnId>,
     holds: HashMap<ConnId, Hold>,
     alarms: HashMap<TimerId, Alarm>,
     stats: Stats,
@@ -187,6 +191,7 @@ impl Server {
             rooms: Rooms::default(),
             clients: Clients::default(),
             mailboxes: Mailboxes::default(),
+            signalling: Signalling::new(signal_api::PEERS_PER_ROOM, signal_api::MAX_ROOMS),
             holds: HashMap::new(),
             alarms: HashMap::from([(sweep, Alarm::Sweep)]),
             stats: Stats::default(),
@@ -287,6 +292,10 @@ impl Server {
                 let mailbox = mailbox.clone();
                 self.mailbox_said(&mailbox, message)
             }
+            Some(Purpose::Signalling) => {
+                self.signalled(conn, message);
+                Ok(())
+            }
             _ => Ok(()),
         };
         // A wrong message is no reason to end a good connection.
@@ -331,6 +340,7 @@ impl Server {
         let transport = hold.transport;
         match &mut hold.purpose {
             Purpose::RoomPoll { .. } | Purpose::MailboxPoll { .. } => return self.end_hold(conn, Why::TimedOut),
+            Purpose::Signalling => return, // a WebSocket has pings, and no alarm was set
             Purpose::RoomStream { .. } => self.event_loop.send(conn, &heartbeat(transport)),
             Purpose::MailboxStream { mailbox, beats } => {
                 *beats += 1;
@@ -365,6 +375,7 @@ impl Server {
             Purpose::MailboxPoll { mailbox } | Purpose::MailboxStream { mailbox, .. } => {
                 self.leave_mailbox(mailbox, conn)
             }
+            Purpose::Signalling => self.stop_signalling(conn),
         }
         self.stats.of(hold.transport).open -= 1;
         self.stats.add_traffic(hold.transport, hold.since, self.event_loop.traffic(conn));
@@ -410,6 +421,7 @@ impl Server {
 
     /// The server is going away.
     fn let_go(&mut self) {
+        self.signalling.clear();
         for conn in self.holds.keys().copied().collect::<Vec<_>>() {
             self.end_hold(conn, Why::GoingAway);
         }

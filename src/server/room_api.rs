@@ -288,7 +288,7 @@ fn sender_of(fields: &Fields) -> Result<&str, ApiError> {
     fields.name("sender")?.ok_or_else(|| params::missing("sender", &NAME))
 }
 
-fn room_of(call: &Call<'_>) -> Result<String, ApiError> {
+pub(super) fn room_of(call: &Call<'_>) -> Result<String, ApiError> {
     Ok(params::text(call.request, "room", &NAME)?.unwrap_or_else(|| DEFAULT_ROOM.into()))
 }
 

@@ -85,6 +85,7 @@ pub struct FrameHeader {
 /// A [`ProtocolError`] as soon as the bytes that are there show it: reserved bits or an opcode in
 /// the first byte need no second.
 pub fn parse_header(bytes: &[u8], sender: Role) -> Result<Parse<FrameHeader>, ProtocolError> {
+    // ANCHOR: parse_header
     let Some(&first) = bytes.first() else { return Ok(Parse::Partial) };
     if first & RSV != 0 {
         return Err(ProtocolError::ReservedBits);
@@ -101,6 +102,7 @@ pub fn parse_header(bytes: &[u8], sender: Role) -> Result<Parse<FrameHeader>, Pr
         _ => {}
     }
     let short = u64::from(second & 0x7f);
+    // ANCHOR_END: parse_header
     if opcode.is_control() && short > MAX_CONTROL {
         return Err(ProtocolError::ControlTooLong);
     }
@@ -179,9 +181,11 @@ pub fn mask(payload: &mut [u8], key: [u8; 4], offset: usize) {
         let masked = u64::from_ne_bytes((&*bytes).try_into().expect("8 bytes")) ^ word;
         bytes.copy_from_slice(&masked.to_ne_bytes());
     }
+    // ANCHOR: mask
     for (byte, key) in words.into_remainder().iter_mut().zip(turned.iter().cycle()) {
         *byte ^= key;
     }
+    // ANCHOR_END: mask
 }
 
 #[cfg(test)]

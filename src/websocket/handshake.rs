@@ -133,10 +133,12 @@ fn check_key(request: &Request) -> Result<&[u8], HandshakeError> {
 /// let accept = overwire::websocket::accept_key(b"dGhlIHNhbXBsZSBub25jZQ==");
 /// assert_eq!(accept, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
 /// ```
+// ANCHOR: accept_key
 pub fn accept_key(key: &[u8]) -> String {
     let hash = Sha1::new().chain_update(key).chain_update(GUID).finalize();
     STANDARD.encode(hash)
 }
+// ANCHOR_END: accept_key
 
 /// The value of `Sec-WebSocket-Key` for 16 random bytes.
 pub fn encode_key(nonce: [u8; 16]) -> String {

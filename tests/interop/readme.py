@@ -13,7 +13,8 @@ readme = (pathlib.Path(__file__).parents[2] / "README.md").read_text()
 commands = re.findall(r"`(curl [^`]+)`", readme) + re.findall(r"^\$ (curl .+)$", readme, re.MULTILINE)
 
 # What a command must show, where it is not an answer with "200 OK".
-EXPECTED = {"/api/ws": "101 Switching Protocols", "/ws": "101 Switching Protocols", "/sse/message": "202 Accepted"}
+UPGRADED = "101 Switching Protocols"
+EXPECTED = {"/api/ws": UPGRADED, "/api/signal": UPGRADED, "/ws": UPGRADED, "/sse/message": "202 Accepted"}
 HELD = 28  # curl's exit code when --max-time ends a stream or a held poll
 
 # The id that some commands leave to be filled in.

@@ -4,14 +4,13 @@ import { spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
 
 export class Server {
-  /** Starts the binary named by OVERWIRE; `port` 0 lets the system choose. */
-  static async start(port = 0) {
-    const binary = process.env.OVERWIRE;
+  /** Starts a binary, by default the one named by OVERWIRE; `port` 0 lets the system choose. */
+  static async start(port = 0, binary = process.env.OVERWIRE, options = []) {
     if (!binary) {
       throw new Error('OVERWIRE must name the server binary; use the script `run`');
     }
     const server = new Server();
-    server.child = spawn(binary, ['--port', String(port)], { stdio: ['ignore', 'pipe', 'inherit'] });
+    server.child = spawn(binary, ['--port', String(port), ...options], { stdio: ['ignore', 'pipe', 'inherit'] });
     process.once('exit', () => server.child.kill('SIGKILL'));
     server.ended = new Promise((resolve) => server.child.once('exit', (code, signal) => resolve(signal ?? code)));
     const first = await new Promise((resolve, reject) => {
@@ -34,6 +33,12 @@ export class Server {
     if (code !== 0) {
       throw new Error(`after SIGTERM the server ended with ${code}, expected exit code 0`);
     }
+  }
+
+  /** Ends it as a crash would: it says nothing to anyone. */
+  async kill() {
+    this.child.kill('SIGKILL');
+    await within(10_000, this.ended, 'the server to end after SIGKILL');
   }
 
   async get(path) {

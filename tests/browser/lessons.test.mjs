@@ -1,0 +1,174 @@
+// The page of each lesson, against the lesson's own server: it shows what is sent, as text whatever is in it,
+// and goes on where it was when the connection is lost. Lesson 00 has no page, and 07's has its own test.
+//
+// PROGRAMS names the folder with the lessons' binaries.
+
+import assert from 'node:assert/strict';
+import { mkdtempSync } from 'node:fs';
+import { createServer, connect } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { chromium } from 'playwright-core';
+import { Server, check, finish, until } from '../interop/server.mjs';
+
+const FLAGS = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
+  '--disable-background-networking', '--disable-component-update', '--disable-sync'];
+const MARKUP = '<img src=x onerror="window.injected = true"> & \u{1F40E}';
+
+const screenshots = process.env.SCREENSHOTS ?? mkdtempSync(join(tmpdir(), 'overwire-lessons-'));
+const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', args: FLAGS });
+const lesson = (name) => Server.start(0, join(process.env.PROGRAMS, name));
+
+/** A way to the server that can be cut: to the page, it is a network that fails. */
+class Cable {
+  static async plug(port) {
+    const cable = new Cable();
+    cable.pairs = new Set();
+    cable.listener = createServer((client) => {
+      const server = connect(port, '127.0.0.1');
+      const pair = [client, server];
+      cable.pairs.add(pair);
+      const cut = () => {
+        pair.forEach((socket) => socket.destroy());
+        cable.pairs.delete(pair);
+      };
+      pair.forEach((socket) => socket.on('error', cut).on('close', cut));
+      client.pipe(server).pipe(client);
+    });
+    await new Promise((resolve) => cable.listener.listen(0, '127.0.0.1', resolve));
+    cable.url = `http://127.0.0.1:${cable.listener.address().port}`;
+    return cable;
+  }
+
+  /** Cuts every connection. New ones work. */
+  cut() {
+    this.pairs.forEach((pair) => pair.forEach((socket) => socket.destroy()));
+  }
+
+  unplug() {
+    this.cut();
+    this.listener.close();
+  }
+}
+
+async function open(url) {
+  const page = await (await browser.newContext({ viewport: { width: 900, height: 900 } })).newPage();
+  page.complaints = [];
+  page.on('pageerror', (error) => page.complaints.push(error.stack));
+  await page.goto(url);
+  return page;
+}
+
+const lines = (page, log, kind) => page.locator(`#${log} li${kind ? `.${kind}` : ''}`).allTextContents();
+
+async function shows(page, log, wanted, kind) {
+  await until(15_000, async () => (await lines(page, log, kind)).some((line) => line.includes(wanted)),
+    async () => `#${log} to show ${wanted}; it shows ${(await lines(page, log)).join('\n')}`);
+}
+
+async function done(page, name) {
+  await page.screenshot({ path: join(screenshots, `${name}.png`), fullPage: true });
+  assert.equal(await page.evaluate(() => window.injected), undefined, 'what was typed ran as markup');
+  assert.deepEqual(page.complaints, []);
+  await page.context().close();
+}
+
+await check('01: the page shows what the server saw, and what the browser added', async () => {
+  const server = await lesson('01-http');
+  const page = await open(server.url);
+  await page.fill('#content', MARKUP);
+  await page.click('#form button');
+  await shows(page, 'log', 'User-Agent');
+  await shows(page, 'log', 'x-greeting: hello'.toLowerCase(), 'out').catch(() => shows(page, 'log', 'X-Greeting: hello', 'out'));
+  await done(page, '01-http');
+  await server.stop();
+});
+
+// What the pages of the lessons with one stream of messages have in common: a text field, and a log.
+const READERS = [
+  { name: '02-short-polling', prepare: (page) => page.fill('#interval', '0.5') },
+  { name: '03-long-polling' },
+  { name: '04-http-streaming' },
+  { name: '04-http-streaming', variant: 'in chunks of 7 bytes', prepare: (page) => page.selectOption('#rechunk', '7') },
+  { name: '05-server-sent-events', prepare: (page) => page.check('#quiet') },
+];
+
+for (const { name, variant, prepare } of READERS) {
+  await check(`${name.slice(0, 2)}: the page loses nothing and repeats nothing when its connection is cut${variant ? `, ${variant}` : ''}`, async () => {
+    const server = await lesson(name);
+    const cable = await Cable.plug(server.port);
+    const page = await open(cable.url);
+    await prepare?.(page);
+    await page.fill('#text', MARKUP);
+    await page.click('form:has(#text) button');
+    await shows(page, 'log', MARKUP, 'in');
+    const wanted = [];
+    for (let message = 1; message <= 6; message += 1) {
+      await server.post('/add-message', { message: `message ${message}` });
+      wanted.push(`message ${message}`);
+      if (message % 2 === 0) {
+        cable.cut();
+      }
+    }
+    await shows(page, 'log', 'message 6', 'in');
+    const seen = (await lines(page, 'log', 'in')).map((line) => /message \d/.exec(line)?.[0]).filter(Boolean);
+    assert.deepEqual(seen.sort(), wanted); // some logs have the newest on top
+    await done(page, name);
+    cable.unplug();
+    await server.stop();
+  });
+}
+
+await check('06: two pages chat, come back after a cut, and one leaves', async () => {
+  const server = await lesson('06-websocket');
+  const cable = await Cable.plug(server.port);
+  const [a, b] = [await open(cable.url), await open(cable.url)];
+  for (const page of [a, b]) {
+    await until(15_000, async () => /open|joined|in the chat/.test(await page.textContent('#state')),
+      async () => `the chat to be open; it is ${await page.textContent('#state')}`);
+  }
+  await a.fill('#text', MARKUP);
+  await a.click('#say button');
+  await shows(b, 'chat', MARKUP);
+  await a.click('#try button');
+  await shows(a, 'echo', 'Hello');
+  cable.cut();
+  await shows(a, 'chat', '1006').catch(async () => assert.match(await a.textContent('#state'), /again|open|1006/));
+  await until(15_000, async () => {
+    await a.fill('#text', 'after the cut');
+    await a.click('#say button');
+    return (await lines(b, 'chat')).some((line) => line.includes('after the cut'));
+  }, 'what is said after the cut');
+  await a.click('#leave');
+  await done(a, '06-websocket');
+  await done(b, '06-websocket-other');
+  cable.unplug();
+  await server.stop();
+});
+
+await check('08: five readers are measured, and the follower falls back without loss', async () => {
+  const server = await lesson('08-choosing');
+  const page = await open(server.url);
+  await until(15_000, async () => (await server.get('/report')).ws.requests === 2, 'two WebSockets');
+  await page.fill('[name=text]', MARKUP);
+  await page.click('#publish button');
+  await until(15_000, async () => {
+    const rows = await page.locator('#lanes tr').all();
+    const delays = await Promise.all(rows.map((row) => row.locator('td').nth(2).textContent()));
+    return delays.length === 5 && delays.every((delay) => delay.endsWith(' ms'));
+  }, 'a delay in every row');
+  for (const [transport, title] of [['ws', 'WebSocket'], ['events', 'SSE'], ['stream', 'HTTP streaming'], ['long', 'Long polling']]) {
+    await server.post('/publish', { message: `on ${transport}` });
+    await shows(page, 'follower', `${title}: on ${transport}`);
+    await page.locator(`#${transport} input`).uncheck();
+  }
+  await server.post('/publish', { message: 'on short' });
+  await shows(page, 'follower', 'Short polling: on short');
+  const seen = await lines(page, 'follower', 'in');
+  assert.deepEqual(seen.slice(1).map((line) => line.split(': ')[1]), ['on ws', 'on events', 'on stream', 'on long', 'on short']);
+  await done(page, '08-choosing');
+  await server.stop();
+});
+
+console.log(`screenshots are in ${screenshots}`);
+finish();

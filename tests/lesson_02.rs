@@ -1,0 +1,247 @@
+//! Lesson 02, short polling: every answer of its server, and the client that overlaps itself.
+
+mod common;
+#[allow(dead_code)]
+#[path = "../lessons/02-short-polling/main.rs"]
+mod lesson;
+
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Output, Stdio};
+
+use common::{Answer, Client, Running, TestServer};
+use overwire::Limits;
+use serde_json::json;
+
+/// A cursor into a log that no server has.
+const FOREIGN: &str = "00000000-0000-8000-8000-000000000007";
+
+fn start() -> TestServer {
+    TestServer::of_loop(Limits::default(), lesson::serve)
+}
+
+/// Adds a message; its id.
+fn add(server: &TestServer, text: &str) -> String {
+    let answer = server.post("/add-message", &json!({ "message": text }).to_string());
+    assert_eq!((answer.status, &answer.json()["status"]), (200, &"Message added".into()), "{answer:?}");
+    answer.json()["id"].as_str().unwrap().to_owned()
+}
+
+fn poll(server: &TestServer, cursor: &str) -> Answer {
+    server.get(&format!("/api/messages?last_message_id={cursor}"))
+}
+
+#[track_caller]
+fn expect_complaint(answer: &Answer, part: &str) {
+    let sentence = answer.json()["error"].as_str().unwrap_or_default().to_owned();
+    assert!(answer.status == 400 && sentence.contains(part), "{part:?} is not in {answer:?}");
+}
+
+#[test]
+fn an_empty_feed_is_answered_at_once_too() {
+    let server = start();
+    let answer = server.get("/api/messages");
+    let json = answer.json();
+    assert_eq!((answer.status, answer.field("Cache-Control")), (200, Some("no-store")));
+    assert_eq!(
+        (&json["messages"], &json["recovered"], &json["stopPolling"]),
+        (&json!([]), &json!(true), &json!(false))
+    );
+    let tip = json["last_message_id"].as_str().unwrap();
+    add(&server, "one");
+    assert_eq!(poll(&server, tip).texts(), ["one"]);
+    server.stop();
+}
+
+#[test]
+fn a_poll_gets_what_came_after_its_cursor() {
+    let server = start();
+    let first = add(&server, "one");
+    let second = add(&server, "two");
+    let json = poll(&server, &first).json();
+    assert_eq!(json["messages"], json!([{ "id": second, "text": "two" }]));
+    assert_eq!((&json["last_message_id"], &json["recovered"]), (&second.as_str().into(), &true.into()));
+    assert_eq!(poll(&server, &first).texts(), ["two"], "as often as the cursor says so");
+    assert_eq!(poll(&server, &second).texts(), [""; 0]);
+    assert_eq!(poll(&server, "").texts(), ["one", "two"], "no cursor is the beginning");
+}
+
+#[test]
+fn a_cursor_that_is_too_old_or_of_another_run_is_told_so() {
+    let server = start();
+    let first = add(&server, "first");
+    for number in 0..101 {
+        add(&server, &number.to_string());
+    }
+    for cursor in [&first, FOREIGN] {
+        let answer = poll(&server, cursor);
+        assert_eq!(answer.json()["recovered"], false, "{cursor}");
+        assert_eq!((answer.texts().len(), &*answer.texts()[0]), (100, "1"), "{cursor}");
+    }
+    let beginning = server.get("/api/messages");
+    assert_eq!((beginning.texts().len(), &beginning.json()["recovered"]), (100, &true.into()));
+}
+
+#[test]
+fn wrong_input_is_answered_with_what_is_wrong() {
+    let server = start();
+    let long = format!(r#"{{"message": "{}"}}"#, "é".repeat(1001));
+    for (content, complaint) in [
+        ("", "not JSON"),
+        (r#"{"message": "#, "not JSON"),
+        ("{}", "message: it is missing"),
+        ("[]", "message: it is missing"),
+        (r#"{"message": 7}"#, "message: expected a string"),
+        (r#"{"message": null}"#, "message: expected a string"),
+        (r#"{"message": ""}"#, "message: expected 1 to 1000 characters"),
+        (&long, "message: expected 1 to 1000 characters"),
+    ] {
+        expect_complaint(&server.post("/add-message", content), complaint);
+    }
+    for (query, complaint) in [
+        ("last_message_id=7", "last_message_id: expected the id of a message, not \"7\""),
+        ("delay=-1", "delay: expected a whole number from 0 to 5000, not \"-1\""),
+        ("delay=%2B5", "delay: "),
+        ("delay=", "delay: "),
+        ("delay=5001", "delay: "),
+        ("delay=99999999999999999999", "delay: "),
+    ] {
+        expect_complaint(&server.get(&format!("/api/messages?{query}")), complaint);
+    }
+    assert_eq!(server.get("/api/messages").texts(), [""; 0]);
+    add(&server, &"é".repeat(1000));
+}
+
+#[test]
+fn a_wrong_method_is_told_the_right_one() {
+    let server = start();
+    for (answer, allowed) in [(server.post("/api/messages", ""), "GET, HEAD"), (server.get("/add-message"), "POST")] {
+        assert_eq!((answer.status, answer.field("Allow")), (405, Some(allowed)));
+    }
+    let mut client = server.connect();
+    let head = client.send("HEAD /api/messages HTTP/1.1\r\nHost: localhost\r\n\r\n").head();
+    assert!(head.starts_with("HTTP/1.1 200 ") && head.contains("Content-Length: "), "{head}");
+    assert_eq!(client.get("/api/messages").status, 200, "and no content behind that head");
+}
+
+#[test]
+fn the_page_and_its_style_are_served() {
+    let server = start();
+    let page = server.get("/");
+    assert_eq!((page.status, page.field("Content-Type")), (200, Some("text/html; charset=utf-8")));
+    assert!(page.text().contains("02 Short polling"));
+    assert_eq!((server.get("/page.css").status, server.get("/nothing").status), (200, 404));
+}
+
+#[test]
+fn a_slow_database_holds_up_nobody_else_and_answers_what_it_was_asked() {
+    let server = start();
+    add(&server, "one");
+    let (mut slower, mut slow) = (server.connect(), server.connect());
+    slower.send_get("/api/messages?delay=5000");
+    slow.send_get("/api/messages?delay=4000");
+    assert_eq!(server.get("/api/messages").texts(), ["one"]);
+    add(&server, "two");
+    server.advance(4);
+    assert_eq!(slow.answer().texts(), ["one"], "as it was when it was asked");
+    assert_eq!(slow.get("/api/messages").texts(), ["one", "two"]);
+    server.advance(1);
+    assert_eq!(slower.answer().texts(), ["one"]);
+}
+
+#[test]
+fn a_client_that_hung_up_during_a_slow_answer_is_forgotten() {
+    let server = start();
+    let mut slow = server.connect();
+    slow.send_get("/api/messages?delay=5000");
+    server.get("/api/messages");
+    drop(slow);
+    server.get("/api/messages");
+    server.advance(5);
+    add(&server, "one");
+    assert_eq!(server.get("/api/messages").texts(), ["one"]);
+    server.stop();
+}
+
+#[test]
+fn the_end_of_the_server_does_not_wait_for_the_database() {
+    let server = start();
+    let mut slow = server.connect();
+    slow.send_get("/api/messages?delay=5000");
+    server.get("/api/messages");
+    server.shut_down();
+    assert_eq!(slow.answer().status, 200);
+    slow.expect_end();
+    drop(slow);
+    server.stop();
+}
+
+/// What the program that overlaps itself prints, with a server of its own.
+fn run_broken(running: &Running) -> Output {
+    let port = running.address.port().to_string();
+    Command::new(env!("CARGO_BIN_EXE_02-broken")).args(["--port", &port]).output().unwrap()
+}
+
+#[test]
+fn a_client_that_does_not_wait_for_an_answer_shows_messages_again_and_again() {
+    let running = Running::start(Command::new(env!("CARGO_BIN_EXE_02-short-polling")).args(["--port", "0"]));
+    let printed = String::from_utf8(run_broken(&running).stdout).unwrap();
+    let summary = printed.lines().last().unwrap();
+    assert_eq!(summary, r#"3 messages sent, 9 shown: "one" 3 times, "two" 3 times, "three" 3 times"#, "{printed}");
+    let order: Vec<_> = printed.lines().filter_map(|line| line.split_once(": [")).map(|(_, texts)| texts).collect();
+    let of = |text: &str| order.iter().position(|shown| *shown == format!("\"{text}\"]"));
+    let last_two = order.iter().rposition(|shown| *shown == "\"two\"]");
+    assert!(of("three") < last_two, "an answer overtakes another: {printed}");
+}
+
+#[test]
+fn a_client_that_waits_for_the_answer_shows_every_message_once() {
+    let server = start();
+    let mut client = server.connect();
+    let (mut cursor, mut shown) = (String::new(), Vec::new());
+    for text in ["one", "two", "three", ""] {
+        client.send_get(&format!("/api/messages?last_message_id={cursor}&delay=5000"));
+        server.get("/api/messages");
+        if !text.is_empty() {
+            add(&server, text); // while the answer is under way
+        }
+        server.advance(5);
+        let answer = client.answer();
+        shown.extend(answer.texts());
+        cursor = answer.json()["last_message_id"].as_str().unwrap().to_owned();
+    }
+    assert_eq!(shown, ["one", "two", "three"]);
+}
+
+#[test]
+fn wire_waits_for_the_answer_however_slow_it_is() {
+    let running = Running::start(Command::new(env!("CARGO_BIN_EXE_02-short-polling")).args(["--port", "0"]));
+    let url = format!("http://{}/api/messages?delay=50", running.address);
+    let mut wire = Command::new(env!("CARGO_BIN_EXE_wire"));
+    let mut wire = wire.args(["poll", &url, "--interval", "0.01"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut poster = Client::connect(running.address);
+    let mut shown = Vec::new();
+    let mut answers = 0;
+    for line in BufReader::new(wire.stdout.take().unwrap()).lines().map(Result::unwrap) {
+        let Some((_, content)) = line.split_once(" content ") else { continue };
+        shown.extend(["one", "two", "three"].into_iter().filter(|text| content.contains(&format!("\"{text}\""))));
+        answers += 1;
+        match answers {
+            2 => drop(poster.post("/add-message", r#"{"message": "one"}"#)),
+            4 => drop(poster.post("/add-message", r#"{"message": "two"}"#)),
+            5 => drop(poster.post("/add-message", r#"{"message": "three"}"#)),
+            10 => break,
+            _ => {}
+        }
+    }
+    wire.kill().unwrap();
+    wire.wait().unwrap();
+    assert_eq!(shown, ["one", "two", "three"]);
+}
+
+#[test]
+fn the_broken_client_says_what_it_needs() {
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+    let output = Command::new(env!("CARGO_BIN_EXE_02-broken")).args(["--port", &nobody]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("start 02-short-polling first"));
+}

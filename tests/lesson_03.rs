@@ -1,0 +1,275 @@
+//! Lesson 03, long polling: every answer of its server, and three ways to lose a message that it
+//! does not have.
+#![allow(clippy::duplicate_mod)] // both programs have what lessons have in common
+
+#[allow(dead_code)]
+#[path = "../lessons/03-long-polling/broken.rs"]
+mod broken;
+mod common;
+#[allow(dead_code)]
+#[path = "../lessons/03-long-polling/main.rs"]
+mod lesson;
+
+use common::{Answer, Client, TestServer};
+use overwire::Limits;
+use serde_json::{Value, json};
+
+/// A cursor into a log that no server has.
+const FOREIGN: &str = "00000000-0000-8000-8000-000000000007";
+
+fn start() -> TestServer {
+    TestServer::of_loop(Limits::default(), lesson::serve)
+}
+
+fn start_broken() -> TestServer {
+    TestServer::of_loop(Limits::default(), broken::serve)
+}
+
+/// Adds a message; its id.
+fn add(server: &TestServer, text: &str) -> String {
+    let answer = server.post("/add-message", &json!({ "message": text }).to_string());
+    assert_eq!((answer.status, &answer.json()["status"]), (200, &"Message added".into()), "{answer:?}");
+    answer.json()["id"].as_str().unwrap_or_default().to_owned()
+}
+
+/// A poll that is held by now.
+fn hold(server: &TestServer, query: &str) -> Client {
+    let mut poll = server.connect();
+    ask(server, &mut poll, query);
+    poll
+}
+
+fn ask(server: &TestServer, poll: &mut Client, query: &str) {
+    poll.send_get(&format!("/messages?{query}"));
+    // The loop reads in the order in which connections have something to read.
+    assert_eq!(server.get("/nothing").status, 404);
+}
+
+fn cursor_of(answer: &Answer) -> String {
+    answer.json()["last_message_id"].as_str().unwrap().to_owned()
+}
+
+#[track_caller]
+fn expect_complaint(answer: &Answer, part: &str) {
+    let sentence = answer.json()["error"].as_str().unwrap_or_default().to_owned();
+    assert!(answer.status == 400 && sentence.contains(part), "{part:?} is not in {answer:?}");
+}
+
+/// The answer of a poll whose time is over and that got nothing.
+#[track_caller]
+fn expect_timeout(answer: &Answer) {
+    let json = answer.json();
+    assert_eq!((answer.status, &json["messages"], &json["timeout"]), (200, &json!([]), &json!(true)), "{json}");
+}
+
+#[test]
+fn a_message_answers_every_poll_that_is_held() {
+    let server = start();
+    let mut polls = [hold(&server, ""), hold(&server, "timeout=60"), hold(&server, "")];
+    let id = add(&server, "one");
+    for poll in &mut polls {
+        let answer = poll.answer();
+        assert_eq!((answer.status, answer.field("Cache-Control")), (200, Some("no-store")));
+        let expected = json!({
+            "messages": [{ "id": id, "text": "one" }], "last_message_id": id, "recovered": true, "timeout": false,
+        });
+        assert_eq!(answer.json(), expected);
+    }
+    server.stop();
+}
+
+#[test]
+fn a_message_that_falls_between_two_polls_is_in_the_answer_to_the_second() {
+    let server = start();
+    let (mut alice, mut bob) = (hold(&server, ""), hold(&server, ""));
+    add(&server, "one");
+    let after_one = cursor_of(&bob.answer());
+    alice.answer();
+    ask(&server, &mut alice, &format!("last_message_id={after_one}"));
+    add(&server, "two");
+    add(&server, "three");
+    assert_eq!(alice.answer().texts(), ["two"], "what one poll takes");
+    let between = bob.get(&format!("/messages?last_message_id={after_one}"));
+    assert_eq!(between.texts(), ["two", "three"], "is there for the other, in one answer, in order");
+}
+
+#[test]
+fn a_poll_that_hung_up_consumes_nothing() {
+    let server = start();
+    let first = add(&server, "one");
+    drop(hold(&server, &format!("last_message_id={first}")));
+    add(&server, "two");
+    let next = server.get(&format!("/messages?last_message_id={first}"));
+    assert_eq!((next.texts(), &next.json()["recovered"]), (vec!["two".to_owned()], &true.into()));
+    server.stop();
+}
+
+#[test]
+fn an_answer_that_was_lost_on_its_way_is_given_again() {
+    let server = start();
+    let first = add(&server, "one");
+    for _ in 0..2 {
+        assert_eq!(server.get("/messages").texts(), ["one"]);
+    }
+    let mut poll = hold(&server, &format!("last_message_id={first}"));
+    add(&server, "two");
+    poll.answer();
+    assert_eq!(server.get(&format!("/messages?last_message_id={first}")).texts(), ["two"], "as if nothing had come");
+}
+
+#[test]
+fn a_poll_is_held_for_as_long_as_it_asked() {
+    for (query, seconds) in [("timeout=1", 1), ("", 25), ("timeout=60", 60)] {
+        let server = start();
+        let mut poll = hold(&server, query);
+        server.advance(seconds - 1);
+        let mut other = hold(&server, "timeout=60");
+        server.pass(1, &poll);
+        let answer = poll.answer();
+        expect_timeout(&answer);
+        assert_eq!((answer.field("Cache-Control"), &answer.json()["recovered"]), (Some("no-store"), &json!(true)));
+        ask(&server, &mut poll, &format!("last_message_id={}", cursor_of(&answer)));
+        add(&server, "one");
+        assert_eq!((poll.answer().texts(), other.answer().texts()), (vec!["one".into()], vec!["one".into()]));
+    }
+}
+
+#[test]
+fn an_answered_poll_has_no_timer_left() {
+    let server = start();
+    let mut poll = hold(&server, "timeout=5");
+    let id = add(&server, "one");
+    assert_eq!(poll.answer().texts(), ["one"]);
+    ask(&server, &mut poll, &format!("timeout=60&last_message_id={id}"));
+    server.advance(10);
+    add(&server, "two");
+    assert_eq!(poll.answer().texts(), ["two"], "and not the timeout of the first poll");
+}
+
+#[test]
+fn a_cursor_that_is_too_old_or_of_another_run_is_told_so_at_once() {
+    let server = start();
+    let told = server.get(&format!("/messages?last_message_id={FOREIGN}"));
+    assert_eq!((told.texts().len(), &told.json()["recovered"]), (0, &false.into()), "even if there is nothing");
+    let mut poll = hold(&server, &format!("last_message_id={}", cursor_of(&told)));
+    let first = add(&server, "first");
+    assert_eq!(poll.answer().json()["recovered"], true);
+    for number in 0..101 {
+        add(&server, &number.to_string());
+    }
+    let told = server.get(&format!("/messages?last_message_id={first}"));
+    assert_eq!((told.texts().len(), &*told.texts()[0], &told.json()["recovered"]), (100, "1", &false.into()));
+}
+
+#[test]
+fn wrong_input_is_answered_with_what_is_wrong() {
+    let server = start();
+    let long = format!(r#"{{"message": "{}"}}"#, "é".repeat(1001));
+    for (content, complaint) in [
+        ("", "not JSON"),
+        (r#"{"message": "#, "not JSON"),
+        ("{}", "message: it is missing"),
+        ("7", "message: it is missing"),
+        (r#"{"message": ["one"]}"#, "message: expected a string"),
+        (r#"{"message": ""}"#, "message: expected 1 to 1000 characters"),
+        (&long, "message: expected 1 to 1000 characters"),
+    ] {
+        expect_complaint(&server.post("/add-message", content), complaint);
+    }
+    for (query, complaint) in [
+        ("last_message_id=7", "last_message_id: expected the id of a message, not \"7\""),
+        ("timeout=0", "timeout: expected a whole number from 1 to 60, not \"0\""),
+        ("timeout=61", "timeout: "),
+        ("timeout=2.5", "timeout: "),
+        ("timeout=%2B5", "timeout: "),
+        ("timeout=", "timeout: "),
+    ] {
+        expect_complaint(&server.get(&format!("/messages?{query}")), complaint);
+    }
+}
+
+#[test]
+fn a_wrong_method_is_told_the_right_one() {
+    let server = start();
+    for (answer, allowed) in [(server.post("/messages", ""), "GET, HEAD"), (server.get("/add-message"), "POST")] {
+        assert_eq!((answer.status, answer.field("Allow")), (405, Some(allowed)));
+    }
+}
+
+#[test]
+fn the_page_is_served_while_polls_are_held() {
+    let server = start();
+    let mut poll = hold(&server, "");
+    let page = server.get("/");
+    assert_eq!((page.status, page.field("Content-Type")), (200, Some("text/html; charset=utf-8")));
+    assert!(page.text().contains("03 Long polling"));
+    add(&server, "one");
+    assert_eq!(poll.answer().texts(), ["one"]);
+}
+
+#[test]
+fn what_is_sent_behind_a_held_poll_on_its_connection_waits_for_its_answer() {
+    let server = start();
+    let mut poll = server.connect();
+    poll.send_get("/messages?timeout=5");
+    ask(&server, poll.send_post("/add-message", r#"{"message": "one"}"#), "timeout=6");
+    server.advance(5);
+    expect_timeout(&poll.answer());
+    assert_eq!(poll.answer().json()["status"], "Message added");
+    assert_eq!(poll.answer().texts(), ["one"]);
+}
+
+#[test]
+fn the_end_of_the_server_answers_what_is_held() {
+    let server = start();
+    let mut poll = hold(&server, "timeout=60");
+    server.shut_down();
+    let answer = poll.answer();
+    expect_timeout(&answer);
+    assert_eq!(answer.field("Connection"), Some("close"));
+    poll.expect_end();
+    drop(poll);
+    server.stop();
+}
+
+// The bugs of the broken one: each message below was confirmed with a 200.
+
+fn expect_nothing(server: &TestServer, poll: &mut Client) {
+    server.advance(5);
+    expect_timeout(&poll.answer());
+}
+
+fn got(poll: &mut Client) -> Value {
+    poll.answer().json()["messages"].take()
+}
+
+#[test]
+fn broken_gives_a_message_to_one_of_two_readers() {
+    let server = start_broken();
+    let (mut alice, mut bob) = (hold(&server, "timeout=5"), hold(&server, "timeout=5"));
+    add(&server, "one");
+    assert_eq!(got(&mut alice), json!(["one"]));
+    expect_nothing(&server, &mut bob);
+}
+
+#[test]
+fn broken_gives_a_message_to_a_client_that_has_hung_up() {
+    let server = start_broken();
+    drop(hold(&server, "timeout=60"));
+    server.get("/nothing");
+    add(&server, "one");
+    let mut alice = hold(&server, "timeout=5");
+    expect_nothing(&server, &mut alice);
+}
+
+#[test]
+fn broken_gives_a_message_between_two_polls_to_whoever_polls_first() {
+    let server = start_broken();
+    let mut bob = hold(&server, "timeout=5");
+    add(&server, "one");
+    assert_eq!(got(&mut bob), json!(["one"]));
+    add(&server, "two");
+    assert_eq!(server.get("/messages").json()["messages"], json!(["two"]), "of alice");
+    ask(&server, &mut bob, "timeout=5");
+    expect_nothing(&server, &mut bob);
+}

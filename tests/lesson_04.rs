@@ -1,0 +1,270 @@
+//! Lesson 4, HTTP streaming: what its server does, and what becomes of a client that takes a chunk for
+//! a message.
+
+mod common;
+
+#[path = "../lessons/04-http-streaming/main.rs"]
+#[allow(dead_code)]
+mod lesson;
+
+use std::process::Command;
+
+use common::{Client, TestServer};
+use overwire::Limits;
+use serde_json::{Value, json};
+
+const FOREIGN: &str = "00000000-0000-8000-8000-000000000007";
+
+fn start() -> TestServer {
+    TestServer::of_loop(Limits::default(), lesson::serve)
+}
+
+/// Posts a message; its id.
+fn add(server: &TestServer, text: &str) -> String {
+    let answer = server.post("/add-message", &json!({ "message": text }).to_string());
+    assert_eq!((answer.status, answer.field("Cache-Control")), (200, Some("no-store")), "{answer:?}");
+    let value = answer.json();
+    assert_eq!(value["status"], "Message added");
+    value["id"].as_str().unwrap().to_owned()
+}
+
+/// Begins a stream, and reads its head.
+fn begin(server: &TestServer, target: &str) -> Client {
+    let mut client = server.connect();
+    let head = client.send_get(target).head();
+    assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
+    client
+}
+
+fn next_line(client: &mut Client) -> Value {
+    serde_json::from_str(&client.chunk_text()).unwrap()
+}
+
+#[test]
+fn a_message_is_one_line_in_one_chunk() {
+    let server = start();
+    let mut client = server.connect();
+    let head = client.send_get("/stream").head();
+    for field in ["application/x-ndjson", "no-store", "Transfer-Encoding: chunked", "X-Accel-Buffering: no"] {
+        assert!(head.contains(field), "{head}");
+    }
+    for text in ["one", "two\r\nlines", "Gr\u{fc}\u{df}e \u{2028} \"\\"] {
+        let id = add(&server, text);
+        let chunk = client.chunk_text();
+        assert_eq!((chunk.find('\n'), chunk.find('\r')), (Some(chunk.len() - 1), None), "{chunk:?}");
+        assert_eq!(serde_json::from_str::<Value>(&chunk).unwrap(), json!({ "id": id, "text": text }));
+    }
+}
+
+#[test]
+fn a_stream_begins_with_the_next_message_or_behind_its_cursor() {
+    let server = start();
+    let cursor = add(&server, "one");
+    add(&server, "two");
+    let mut without = begin(&server, "/stream");
+    let mut empty = begin(&server, "/stream?last_message_id=");
+    let mut with = begin(&server, &format!("/stream?last_message_id={cursor}"));
+    add(&server, "three");
+    assert_eq!(next_line(&mut without)["text"], "three");
+    assert_eq!(next_line(&mut empty)["text"], "three");
+    assert_eq!([next_line(&mut with)["text"].clone(), next_line(&mut with)["text"].clone()], ["two", "three"]);
+}
+
+#[test]
+fn a_client_that_hangs_up_and_resumes_misses_nothing() {
+    let server = start();
+    let mut cursor = add(&server, "0");
+    for number in 1..20 {
+        let mut client = begin(&server, &format!("/stream?last_message_id={cursor}"));
+        add(&server, &number.to_string());
+        let message = next_line(&mut client);
+        assert_eq!(message["text"], number.to_string());
+        cursor = message["id"].as_str().unwrap().to_owned();
+    }
+}
+
+#[test]
+fn a_cursor_that_is_not_known_is_told_and_gets_what_is_retained() {
+    let server = start();
+    let first = add(&server, "0");
+    let last = (1..=101).fold(String::new(), |_, number| add(&server, &number.to_string()));
+    for cursor in [&first, FOREIGN] {
+        let mut client = begin(&server, &format!("/stream?last_message_id={cursor}"));
+        let notice = next_line(&mut client);
+        assert_eq!(notice["recovered"], false);
+        let from = notice["last_message_id"].as_str().unwrap();
+        let mut resumed = begin(&server, &format!("/stream?last_message_id={from}"));
+        for number in 2..=101 {
+            assert_eq!(next_line(&mut client)["text"], number.to_string());
+            assert_eq!(next_line(&mut resumed)["text"], number.to_string());
+        }
+    }
+    let mut up_to_date = begin(&server, &format!("/stream?last_message_id={last}"));
+    add(&server, "new");
+    assert_eq!(next_line(&mut up_to_date)["text"], "new");
+}
+
+#[test]
+fn rechunked_are_the_same_bytes_in_other_chunks() {
+    let server = start();
+    let cursor = add(&server, "the beginning");
+    let mut plain = begin(&server, "/stream");
+    let mut live = begin(&server, "/stream?rechunk=7");
+    for text in ["Gr\u{fc}\u{df}e", "hello"] {
+        add(&server, text);
+        let line = plain.chunk().unwrap();
+        let pieces: Vec<_> = line.chunks(7).map(|_| live.chunk().unwrap()).collect();
+        assert!(pieces.iter().rev().skip(1).all(|piece| piece.len() == 7), "{pieces:?}");
+        assert_eq!(pieces.concat(), line);
+    }
+    let mut joined = begin(&server, &format!("/stream?rechunk=1000&last_message_id={cursor}"));
+    assert_eq!(joined.chunk_text().lines().count(), 2, "messages that go out together share a chunk");
+}
+
+#[test]
+fn a_client_that_reads_lines_gets_every_message_however_it_is_cut() {
+    let server = start();
+    let cursor = add(&server, "the beginning");
+    let texts: Vec<_> = (0..30).map(|number| format!("\u{20ac}\u{1f980} {}", "x".repeat(number))).collect();
+    texts.iter().for_each(|text| _ = add(&server, text));
+    for size in [1, 2, 7, 56, 1000] {
+        let mut client = begin(&server, &format!("/stream?rechunk={size}&last_message_id={cursor}"));
+        let (mut rest, mut received) = (Vec::new(), Vec::new());
+        while received.len() < texts.len() {
+            rest.extend(client.chunk().unwrap());
+            while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = rest.drain(..=end).collect();
+                let message: Value = serde_json::from_slice(&line).unwrap();
+                received.push(message["text"].as_str().unwrap().to_owned());
+            }
+        }
+        assert_eq!(received, texts, "in chunks of {size}");
+    }
+}
+
+/// What the broken client prints about messages that it is sent with these parameters.
+fn broken(server: &TestServer, parameters: &str) -> Vec<String> {
+    let cursor = add(server, "the beginning");
+    ["Gr\u{fc}\u{df}e", "two", "three", "four"].iter().for_each(|text| _ = add(server, text));
+    let (port, target) = (server.address.port(), format!("/stream?last_message_id={cursor}{parameters}"));
+    let output = Command::new(env!("CARGO_BIN_EXE_04-broken")).args(["--port", &port.to_string(), &target]).output();
+    let output = output.unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap().lines().skip(1).map(str::to_owned).collect()
+}
+
+#[test]
+fn the_broken_client_works_as_long_as_nobody_cuts_or_joins() {
+    let server = start();
+    let lines = broken(&server, "");
+    assert_eq!(lines.len(), 2);
+    assert!(lines.iter().all(|line| line.contains("a message")), "{lines:#?}");
+}
+
+#[test]
+fn the_broken_client_gets_no_message_when_they_are_cut() {
+    let server = start();
+    let lines = broken(&server, "&rechunk=7");
+    assert_eq!(lines[0], r#"chunk 1, 7 bytes: not JSON, {"id":""#);
+    // A piece of an id may be a number by itself, but it is never the message.
+    assert!(lines.iter().all(|line| !line.contains("a message, \"")), "{lines:#?}");
+    let halves = broken(&server, "&rechunk=56");
+    assert!(halves[0].ends_with("\"Gr\u{fffd}"), "half a character: {halves:#?}");
+}
+
+#[test]
+fn the_broken_client_gets_no_message_when_they_are_joined() {
+    let server = start();
+    let lines = broken(&server, "&rechunk=70");
+    assert!(lines.iter().all(|line| !line.contains("a message")), "{lines:#?}");
+}
+
+#[test]
+fn an_empty_line_comes_every_15_seconds() {
+    let server = start();
+    let mut client = begin(&server, "/stream");
+    let mut cut = begin(&server, "/stream?rechunk=7");
+    server.advance(14);
+    add(&server, "not yet");
+    assert_eq!(next_line(&mut client)["text"], "not yet");
+    for _ in 0..3 {
+        server.advance(15);
+        assert_eq!(client.chunk_text(), "\n");
+    }
+    while cut.chunk_text() != "\n" {}
+}
+
+#[test]
+fn a_client_of_http_1_0_gets_lines_without_chunks_and_the_end_by_close() {
+    let server = start();
+    let mut client = server.connect();
+    let head = client.send("GET /stream?rechunk=9 HTTP/1.0\r\n\r\n").head();
+    assert!(!head.contains("Transfer-Encoding") && head.contains("Connection: close"), "{head}");
+    let id = add(&server, "old");
+    assert_eq!(client.read_until("\n"), format!("{}\n", json!({ "id": id, "text": "old" })));
+    server.shut_down();
+    client.expect_end();
+}
+
+#[test]
+fn the_end_of_the_server_is_the_end_of_the_stream() {
+    let server = start();
+    let mut client = begin(&server, "/stream");
+    server.shut_down();
+    assert_eq!(client.chunk(), None);
+    client.expect_end();
+}
+
+#[test]
+fn a_head_request_gets_the_head_alone() {
+    let server = start();
+    let mut client = server.connect();
+    let head = client.send("HEAD /stream HTTP/1.1\r\nHost: localhost\r\n\r\n").head();
+    assert!(head.contains("application/x-ndjson"), "{head}");
+    add(&server, "not for it");
+    assert_eq!(client.get("/nothing").status, 404, "the next answer comes next");
+}
+
+#[test]
+fn a_client_that_does_not_read_is_cut_off_and_can_tell() {
+    let limits = Limits { outbox: 16 * 1024, ..Limits::default() };
+    let server = TestServer::of_loop(limits, lesson::serve);
+    let mut slow = begin(&server, "/stream");
+    let mut sender = server.connect();
+    let content = json!({ "message": "\u{20ac}".repeat(1000) }).to_string();
+    for _ in 0..3000 {
+        assert_eq!(sender.post("/add-message", &content).status, 200);
+    }
+    let received = slow.read_to_end();
+    assert!(!received.is_empty() && !received.ends_with(b"\r\n0\r\n\r\n"), "no last-chunk: it was not complete");
+}
+
+#[test]
+fn what_is_wrong_is_said() {
+    let server = start();
+    let long = json!({ "message": "x".repeat(1001) }).to_string();
+    for (content, complaint) in [
+        ("{\"message\"", "not JSON"),
+        ("", "not JSON"),
+        ("[]", "message: it is missing"),
+        ("{}", "message: it is missing"),
+        (r#"{"message": 5}"#, "message: expected a string"),
+        (r#"{"message": ""}"#, "1 to 1000 characters"),
+        (&long, "1 to 1000 characters"),
+    ] {
+        let answer = server.post("/add-message", content);
+        assert_eq!(answer.status, 400, "{content}");
+        assert!(answer.json()["error"].as_str().unwrap().contains(complaint), "{answer:?}");
+    }
+    for query in ["last_message_id=7", "rechunk=0", "rechunk=1001", "rechunk=%2B7", "rechunk=", "rechunk=x"] {
+        let answer = server.get(&format!("/stream?{query}"));
+        let name = query.split('=').next().unwrap();
+        assert!(answer.status == 400 && answer.text().contains(name), "{answer:?}");
+    }
+    let wrong = server.post("/stream", "");
+    assert_eq!((wrong.status, wrong.field("Allow")), (405, Some("GET, HEAD")));
+    let wrong = server.get("/add-message");
+    assert_eq!((wrong.status, wrong.field("Allow")), (405, Some("POST")));
+    assert_eq!(server.get("/else").status, 404);
+    assert!(server.get("/").text().contains("<title>04 HTTP streaming</title>"));
+}

@@ -1,0 +1,286 @@
+//! Lesson 5, server-sent events: what its server does, and what becomes of a text that is put behind
+//! `data: ` as it is.
+
+mod common;
+
+#[path = "../lessons/05-server-sent-events/main.rs"]
+#[allow(dead_code)]
+mod lesson;
+
+#[path = "../lessons/05-server-sent-events/broken.rs"]
+#[allow(dead_code)]
+mod broken;
+
+use common::{Answer, Client, TestServer};
+use overwire::feed::Cursor;
+use overwire::{Limits, sse};
+use serde_json::json;
+
+const FOREIGN: &str = "00000000-0000-8000-8000-000000000007";
+
+fn start() -> TestServer {
+    TestServer::of_loop(Limits::default(), lesson::serve)
+}
+
+fn post(server: &TestServer, text: &str) -> Answer {
+    server.post("/add-message", &json!({ "message": text }).to_string())
+}
+
+/// Posts a message; its id.
+fn add(server: &TestServer, text: &str) -> String {
+    let answer = post(server, text);
+    assert_eq!((answer.status, answer.field("Cache-Control")), (200, Some("no-store")), "{answer:?}");
+    let value = answer.json();
+    assert_eq!(value["status"], "Message added");
+    value["id"].as_str().unwrap().to_owned()
+}
+
+/// Begins a stream with this Last-Event-ID field, and reads its head.
+fn resume(server: &TestServer, target: &str, last_event_id: &str) -> Client {
+    let mut client = server.connect();
+    let request = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\nLast-Event-ID: {last_event_id}\r\n\r\n");
+    let head = client.send(request).head();
+    assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
+    client
+}
+
+fn begin(server: &TestServer, target: &str) -> Client {
+    let mut client = server.connect();
+    let head = client.send_get(target).head();
+    assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
+    client
+}
+
+/// Reads events until the one with this data, each in the chunk that it comes in.
+fn texts_until(client: &mut Client, last: &str) -> Vec<String> {
+    let mut texts = Vec::new();
+    while texts.last().is_none_or(|text| text != last) {
+        texts.push(client.event().data);
+    }
+    texts
+}
+
+#[test]
+fn a_stream_begins_with_an_id_and_a_reconnection_time() {
+    let server = start();
+    let mut client = server.connect();
+    let head = client.send_get("/quiet").head();
+    for field in ["text/event-stream", "no-store", "Transfer-Encoding: chunked", "X-Accel-Buffering: no"] {
+        assert!(head.contains(field), "{head}");
+    }
+    let opening = client.chunk().unwrap();
+    let mut reader = sse::Reader::default();
+    assert_eq!(reader.read(&opening), [], "nothing is dispatched");
+    assert_eq!(reader.retry().map(|time| time.as_secs()), Some(2));
+    drop(client);
+    add(&server, "missed");
+    assert_eq!(resume(&server, "/quiet", reader.last_event_id()).event().data, "missed");
+}
+
+#[test]
+fn line_ends_come_out_as_line_ends_and_nothing_else() {
+    let server = start();
+    let mut client = begin(&server, "/quiet");
+    for text in ["one\ntwo", "one\r\ntwo", "one\rtwo", "x\n\nevent: admin\ndata: y\nid: 7", ": z\n", " a "] {
+        let id = add(&server, text);
+        let lines = text.replace("\r\n", "\n").replace('\r', "\n");
+        assert_eq!(client.event(), sse::Event { id, name: "message".into(), data: lines }, "{text:?}");
+    }
+}
+
+#[test]
+fn the_ticker_counts_each_second_while_anyone_listens() {
+    let server = start();
+    let mut client = begin(&server, "/events");
+    for number in 1..=3 {
+        server.advance(1);
+        assert_eq!(client.event().data, format!("Message {number}"));
+    }
+    drop(client);
+    let sequence = |id: String| id.parse::<Cursor>().unwrap().sequence();
+    let passes_without_tick = || {
+        let before = sequence(add(&server, "before"));
+        server.advance(1);
+        sequence(add(&server, "after")) == before + 1
+    };
+    assert!((0..10_000).any(|_| passes_without_tick()), "it ticks for nobody");
+    let mut client = begin(&server, "/events");
+    server.advance(1);
+    assert!(client.event().data.starts_with("Message "), "it begins again");
+}
+
+#[test]
+fn the_quiet_stream_has_what_is_posted_and_no_ticks() {
+    let server = start();
+    let (mut quiet, mut events) = (begin(&server, "/quiet"), begin(&server, "/events"));
+    let first = add(&server, "one");
+    server.advance(1);
+    assert_eq!((events.event().data, events.event().data), ("one".to_owned(), "Message 1".to_owned()));
+    add(&server, "two");
+    assert_eq!((quiet.event().data, quiet.event().data), ("one".to_owned(), "two".to_owned()));
+    assert_eq!(resume(&server, "/quiet", &first).event().data, "two");
+    assert_eq!(resume(&server, "/events", &first).event().data, "Message 1");
+}
+
+#[test]
+fn a_client_that_is_cut_off_and_resumes_misses_nothing() {
+    let server = start();
+    let mut last_event_id = add(&server, "0");
+    let mut texts = Vec::new();
+    for number in 1..=20 {
+        let mut client = resume(&server, "/events", &last_event_id);
+        add(&server, &number.to_string());
+        server.advance(1);
+        let event = client.event();
+        last_event_id = event.id;
+        texts.push(event.data);
+    }
+    add(&server, "last");
+    texts.extend(texts_until(&mut resume(&server, "/events", &last_event_id), "last"));
+    let (ticks, posted): (Vec<_>, Vec<_>) = texts.into_iter().partition(|text| text.starts_with("Message "));
+    let wanted: Vec<_> = (1..=20).map(|number: u32| number.to_string()).chain(["last".to_owned()]).collect();
+    assert_eq!(posted, wanted);
+    assert_eq!(ticks, (1..=ticks.len()).map(|number| format!("Message {number}")).collect::<Vec<_>>());
+}
+
+#[test]
+fn the_query_resumes_where_there_is_no_field() {
+    let server = start();
+    let first = add(&server, "one");
+    let second = add(&server, "two");
+    add(&server, "three");
+    assert_eq!(begin(&server, &format!("/quiet?last_event_id={first}")).event().data, "two");
+    let mut both = resume(&server, &format!("/quiet?last_event_id={first}"), &second);
+    assert_eq!(both.event().data, "three", "the field is the newer of the two");
+    let mut neither = begin(&server, "/quiet?last_event_id=");
+    add(&server, "four");
+    assert_eq!(neither.event().data, "four");
+}
+
+#[test]
+fn an_id_that_is_not_known_gets_a_notice_and_what_is_retained() {
+    let server = start();
+    add(&server, "one");
+    let mut client = resume(&server, "/events", FOREIGN);
+    let notice = client.event();
+    assert_eq!((notice.name.as_str(), notice.data.as_str()), ("notice", r#"{"recovered": false}"#));
+    assert_eq!(client.event().data, "one");
+}
+
+#[test]
+fn a_comment_comes_every_15_seconds_on_the_quiet_stream() {
+    let server = start();
+    let mut client = begin(&server, "/quiet");
+    client.chunk(); // id and retry
+    server.advance(14);
+    add(&server, "not yet");
+    assert_eq!(client.event().data, "not yet");
+    for _ in 0..3 {
+        server.advance(15);
+        assert_eq!(client.chunk_text(), ": still here\n\n");
+    }
+}
+
+#[test]
+fn a_client_of_http_1_0_gets_events_without_chunks() {
+    let server = start();
+    let mut client = server.connect();
+    let head = client.send("GET /quiet HTTP/1.0\r\n\r\n").head();
+    assert!(!head.contains("Transfer-Encoding") && head.contains("Connection: close"), "{head}");
+    assert!(client.read_until("\n\n").ends_with("retry: 2000\n\n"));
+    add(&server, "old");
+    assert!(client.read_until("\n\n").ends_with("\nevent: message\ndata: old\n\n"));
+}
+
+#[test]
+fn the_end_of_the_server_is_the_end_of_its_streams() {
+    let server = start();
+    let mut clients = ["/events", "/quiet"].map(|target| begin(&server, target));
+    server.shut_down();
+    for client in &mut clients {
+        client.chunk(); // id and retry
+        assert_eq!(client.chunk(), None);
+        client.expect_end();
+    }
+}
+
+#[test]
+fn a_head_request_gets_the_head_alone() {
+    let server = start();
+    let mut client = server.connect();
+    let head = client.send("HEAD /events HTTP/1.1\r\nHost: localhost\r\n\r\n").head();
+    assert!(head.contains("text/event-stream"), "{head}");
+    assert_eq!(client.get("/nothing").status, 404, "the next answer comes next");
+}
+
+#[test]
+fn what_is_wrong_is_said() {
+    let server = start();
+    let long = json!({ "message": "x".repeat(1001) }).to_string();
+    for (content, complaint) in [
+        ("{\"message\"", "not JSON"),
+        ("[]", "message: it is missing"),
+        (r#"{"message": 5}"#, "message: expected a string"),
+        (r#"{"message": ""}"#, "1 to 1000 characters"),
+        (&long, "1 to 1000 characters"),
+    ] {
+        let answer = server.post("/add-message", content);
+        assert_eq!(answer.status, 400, "{content}");
+        assert!(answer.json()["error"].as_str().unwrap().contains(complaint), "{answer:?}");
+    }
+    for target in ["/events", "/quiet"] {
+        let answer = server.get(&format!("{target}?last_event_id=7"));
+        assert!(answer.status == 400 && answer.text().contains("Last-Event-ID"), "{answer:?}");
+        let request = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\nLast-Event-ID: \u{fc}\r\n\r\n");
+        assert_eq!(server.connect().send(request).answer().status, 400);
+        assert_eq!(server.post(target, "").field("Allow"), Some("GET, HEAD"));
+    }
+    let wrong = server.get("/add-message");
+    assert_eq!((wrong.status, wrong.field("Allow")), (405, Some("POST")));
+    assert_eq!(server.get("/else").status, 404);
+    assert!(server.get("/").text().contains("<title>05 Server-sent events</title>"));
+}
+
+// The broken one.
+
+/// What a client of the broken server is given when somebody posts these texts.
+fn events_of_broken(texts: &[&str]) -> Vec<sse::Event> {
+    let server = TestServer::of_loop(Limits::default(), broken::serve);
+    let mut client = begin(&server, "/events");
+    let mut reader = sse::Reader::default();
+    let mut events = Vec::new();
+    for text in texts {
+        assert_eq!(post(&server, text).status, 200);
+        events.extend(reader.read(&client.chunk().unwrap()));
+    }
+    events
+}
+
+fn event(id: &str, name: &str, data: &str) -> sse::Event {
+    sse::Event { id: id.into(), name: name.into(), data: data.into() }
+}
+
+#[test]
+fn the_broken_server_loses_the_second_line() {
+    assert_eq!(events_of_broken(&["one\ntwo"]), [event("", "message", "one")]);
+    assert_eq!(events_of_broken(&["one\rtwo"]), [event("", "message", "one")], "a CR is a line end too");
+}
+
+#[test]
+fn whoever_writes_to_the_broken_server_writes_its_events() {
+    let forged = [event("", "message", "hello"), event("7", "admin", "you are fired")];
+    assert_eq!(events_of_broken(&["hello\n\nevent: admin\nid: 7\ndata: you are fired"]), forged);
+}
+
+#[test]
+fn the_broken_server_cannot_say_what_was_missed() {
+    let server = TestServer::of_loop(Limits::default(), broken::serve);
+    let mut client = begin(&server, "/events");
+    post(&server, "one");
+    assert_eq!(client.event(), event("", "message", "one"), "there is no id to come back with");
+    drop(client);
+    post(&server, "missed");
+    let mut client = begin(&server, "/events");
+    post(&server, "three");
+    assert_eq!(client.event().data, "three");
+}

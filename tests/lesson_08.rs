@@ -1,0 +1,227 @@
+//! Lesson 08: one feed, five transports, and a follower that falls back without loss or repetition.
+
+mod common;
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+
+use common::{Answer, Client, Dice, PATIENCE, Running};
+use overwire::websocket::Opcode;
+use serde_json::{Value, json};
+
+fn start() -> Running {
+    Running::start(Command::new(env!("CARGO_BIN_EXE_08-choosing")).args(["--port", "0"]))
+}
+
+fn post(server: &Running, target: &str, content: &Value) -> Answer {
+    Client::connect(server.address).post(target, &content.to_string())
+}
+
+fn publish(server: &Running, text: &str) -> String {
+    let answer = post(server, "/publish", &json!({ "message": text }));
+    assert_eq!(answer.status, 200, "{answer:?}");
+    answer.json()["id"].as_str().unwrap().to_owned()
+}
+
+fn plug(server: &Running, transport: &str, plugged_in: bool) {
+    assert_eq!(post(server, "/plug", &json!({ "transport": transport, "in": plugged_in })).status, 200);
+}
+
+fn cursor(server: &Running) -> String {
+    let answer = Client::connect(server.address).get("/short").json();
+    answer["last_message_id"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn every_transport_is_given_everything_after_a_cursor() {
+    let server = start();
+    let cursor = cursor(&server);
+    let ids = ["one", "two"].map(|text| publish(&server, text));
+    let wanted = json!([{ "id": ids[0], "text": "one" }, { "id": ids[1], "text": "two" }]);
+    for transport in ["short", "long"] {
+        let answer = Client::connect(server.address).get(&format!("/{transport}?last_message_id={cursor}"));
+        assert_eq!(answer.field("Cache-Control"), Some("no-store"));
+        assert_eq!(answer.json()["messages"], wanted, "{transport}");
+        assert_eq!(answer.json()["last_message_id"], json!(ids[1]));
+    }
+    let mut stream = Client::connect(server.address);
+    stream.send_get(&format!("/stream?last_message_id={cursor}")).head();
+    assert!(stream.chunk_text().contains(r#""recovered":true"#));
+    let lines = [stream.chunk_text(), stream.chunk_text()].map(|line| serde_json::from_str::<Value>(&line).unwrap());
+    assert_eq!(json!(lines), wanted);
+
+    let mut events = Client::connect(server.address);
+    events.send(format!("GET /events HTTP/1.1\r\nHost: localhost\r\nLast-Event-ID: {cursor}\r\n\r\n")).head();
+    assert_eq!(events.event().name, "position");
+    for id in &ids {
+        let event = events.event();
+        assert_eq!((&event.id, &*event.name), (id, "message"));
+    }
+
+    let mut socket = Client::connect(server.address);
+    socket.upgrade(&format!("/ws?last_message_id={cursor}"));
+    assert_eq!(socket.frame().json()["recovered"], true);
+    assert_eq!(json!([socket.frame().json(), socket.frame().json()]), wanted);
+}
+
+#[test]
+fn a_message_reaches_all_transports_at_once() {
+    let server = start();
+    let mut clients = ["long", "stream", "events", "ws"].map(|_| Client::connect(server.address));
+    let [long, stream, events, socket] = &mut clients;
+    stream.send_get("/stream").head();
+    stream.chunk_text();
+    events.send_get("/events").head();
+    events.event();
+    socket.upgrade("/ws");
+    socket.frame();
+    long.send_get(&format!("/long?last_message_id={}", cursor(&server)));
+    let id = publish(&server, "hello");
+    assert_eq!(long.answer().json()["messages"][0]["id"], json!(id));
+    assert!(stream.chunk_text().contains(&id));
+    assert_eq!(events.event().id, id);
+    assert_eq!(socket.frame().json()["id"], json!(id));
+    let report = Client::connect(server.address).get("/report").json();
+    for transport in ["long", "stream", "events", "ws"] {
+        assert_eq!(report[transport]["messages"], 1, "{report}");
+        assert!(report[transport]["down"].as_u64().unwrap() > 100, "{report}");
+    }
+}
+
+#[test]
+fn a_transport_that_is_unplugged_ends_and_refuses() {
+    let server = start();
+    let mut stream = Client::connect(server.address);
+    stream.send_get("/stream").head();
+    stream.chunk_text();
+    let mut socket = Client::connect(server.address);
+    socket.upgrade("/ws");
+    socket.frame();
+    for transport in ["stream", "ws", "short", "long", "events"] {
+        plug(&server, transport, false);
+    }
+    assert_eq!(stream.chunk(), None, "an orderly end");
+    assert_eq!(socket.frame().close().0, 1001);
+    socket.send_frame(Opcode::Close, [3, 0xe9]).expect_end();
+    for transport in ["short", "long", "stream", "events", "ws"] {
+        let answer = Client::connect(server.address).get(&format!("/{transport}"));
+        assert_eq!((answer.status, answer.field("Retry-After")), (503, Some("1")), "{transport}");
+    }
+    plug(&server, "short", true);
+    assert_eq!(Client::connect(server.address).get("/short").status, 200);
+}
+
+#[test]
+fn a_cursor_of_another_run_is_told_so() {
+    let server = start();
+    publish(&server, "retained");
+    let foreign = "1f0c2a9e-8b4d-8e17-8000-00000000002a";
+    let answer = Client::connect(server.address).get(&format!("/long?last_message_id={foreign}")).json();
+    assert_eq!((&answer["recovered"], &answer["messages"][0]["text"]), (&json!(false), &json!("retained")));
+}
+
+#[test]
+fn what_is_wrong_is_said() {
+    let server = start();
+    for (target, content) in
+        [("/publish", json!({})), ("/publish", json!({ "message": "" })), ("/plug", json!({ "transport": "fax" }))]
+    {
+        let answer = post(&server, target, &content);
+        assert_eq!(answer.status, 400, "{answer:?}");
+        assert!(answer.json()["error"].as_str().unwrap().contains("expected"));
+    }
+    assert_eq!(Client::connect(server.address).get("/short?last_message_id=7").status, 400);
+    assert_eq!(Client::connect(server.address).get("/ws").status, 400);
+    assert_eq!(Client::connect(server.address).get("/nothing").status, 404);
+    assert_eq!(post(&server, "/report", &json!({})).status, 404);
+}
+
+/// 08-follow, and the lines that it prints.
+struct Follower {
+    process: Child,
+    lines: Receiver<String>,
+}
+
+impl Follower {
+    fn start(server: &Running) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_08-follow"));
+        let port = server.address.port().to_string();
+        let mut process = command.args(["--port", &port]).stdout(Stdio::piped()).spawn().unwrap();
+        let (sender, lines) = mpsc::channel();
+        let stdout = BufReader::new(process.stdout.take().unwrap());
+        thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
+        Follower { process, lines }
+    }
+
+    fn line(&self) -> String {
+        self.lines.recv_timeout(PATIENCE).expect("the follower prints a line")
+    }
+
+    /// The next message, and the transport that it came by.
+    fn message(&self) -> (String, String) {
+        loop {
+            let line = self.line();
+            if let Some((transport, text)) = line.split_once(" > ") {
+                return (transport.trim().to_owned(), text.to_owned());
+            }
+        }
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+#[test]
+fn a_follower_falls_back_through_all_transports() {
+    let server = start();
+    let follower = Follower::start(&server);
+    assert_eq!(follower.line(), "ws      open");
+    let transports = ["ws", "events", "stream", "long", "short"];
+    for (step, transport) in transports.iter().enumerate() {
+        publish(&server, &format!("message {step}"));
+        assert_eq!(follower.message(), ((*transport).to_owned(), format!("message {step}")));
+        plug(&server, transport, false);
+    }
+    publish(&server, "while nothing works");
+    plug(&server, "stream", true);
+    assert_eq!(follower.message(), ("stream".to_owned(), "while nothing works".to_owned()));
+}
+
+#[test]
+fn a_follower_loses_nothing_and_repeats_nothing_whatever_is_unplugged() {
+    let server = start();
+    let follower = Follower::start(&server);
+    assert_eq!(follower.line(), "ws      open");
+    let mut dice = Dice(8);
+    let transports = ["ws", "events", "stream", "long"];
+    for message in 0..200 {
+        publish(&server, &message.to_string());
+        let transport = transports[dice.roll(4) as usize];
+        plug(&server, transport, dice.roll(2) == 0);
+    }
+    plug(&server, "long", true);
+    let seen: Vec<_> = (0..200).map(|_| follower.message().1).collect();
+    assert_eq!(seen, (0..200).map(|message| message.to_string()).collect::<Vec<_>>());
+}
+
+#[test]
+fn the_comparison_has_a_row_for_each_transport() {
+    let server = start();
+    plug(&server, "events", false);
+    let port = server.address.port().to_string();
+    let output = Command::new(env!("CARGO_BIN_EXE_08-compare")).args(["--port", &port]).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let rows: Vec<Vec<&str>> = text.lines().skip(1).map(|row| row.split_whitespace().collect()).collect();
+    // The requests, and the bytes up and down: behind the name, a delay and its unit.
+    assert_eq!(rows[0][4..], ["1", "93", "299"], "{text}");
+    assert_eq!(rows[1][4..], ["1", "92", "299"], "{text}");
+    assert_eq!(rows[2][4..], ["0", "0", "82"], "{text}");
+    assert!(text.lines().nth(4).unwrap().ends_with("503 Service Unavailable"), "{text}");
+    assert_eq!(rows[4][3..], ["0", "0", "77"], "{text}");
+}
