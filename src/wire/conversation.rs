@@ -38,6 +38,8 @@ struct Direction {
     state: State,
     /// The beginning of a head, a line or a frame header that is not all here.
     pending: Vec<u8>,
+    /// How many bytes of a head that is not all here have been parsed before.
+    judged: usize,
     /// What takes the content apart.
     lines: Option<Lines>,
 }
@@ -138,11 +140,11 @@ impl Conversation {
     }
 
     fn request_head(&mut self, input: &[u8], pieces: &mut Vec<Piece>) -> Taken {
-        // One byte beyond the limit shows that it is passed: what is behind it must not matter.
-        let front = &input[..input.len().min(MAX_HEAD + 1)];
-        let Parse::Complete { value: head, used } = parse_head(front, MAX_HEAD, MAX_HEAD).map_err(Fault::Request)?
-        else {
-            return Ok(None);
+        let Some(lines) = self.client.new_lines(input) else { return too_long(input) };
+        let (head, used) = match parse_head(lines, MAX_HEAD, MAX_HEAD) {
+            Ok(Parse::Complete { value, used }) => (value, used),
+            Ok(Parse::Partial) => return too_long(input),
+            Err(error) => return Err(Fault::Request(error)),
         };
         if self.unanswered.len() == MAX_UNANSWERED {
             return Err(Fault::TooManyRequests(MAX_UNANSWERED));
@@ -162,10 +164,10 @@ impl Conversation {
     fn response_head(&mut self, input: &[u8], pieces: &mut Vec<Piece>) -> Taken {
         let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
         let mut parsed = httparse::Response::new(&mut fields);
-        let used = match parsed.parse(&input[..input.len().min(MAX_HEAD + 1)]) {
-            Ok(httparse::Status::Complete(used)) if used <= MAX_HEAD => used,
-            Ok(httparse::Status::Partial) if input.len() <= MAX_HEAD => return Ok(None),
-            Ok(_) => return Err(Fault::HeadTooLong(MAX_HEAD)),
+        let Some(lines) = self.server.new_lines(input) else { return too_long(input) };
+        let used = match parsed.parse(lines) {
+            Ok(httparse::Status::Complete(used)) => used,
+            Ok(httparse::Status::Partial) => return too_long(input),
             Err(httparse::Error::HeaderName | httparse::Error::HeaderValue | httparse::Error::TooManyHeaders) => {
                 return Err(Fault::FieldLine);
             }
@@ -205,6 +207,14 @@ impl Conversation {
 }
 
 impl Direction {
+    /// The whole lines of a head, if there are more of them than before. A head is judged line by
+    /// line, so that it is not judged anew for each byte.
+    fn new_lines<'a>(&mut self, input: &'a [u8]) -> Option<&'a [u8]> {
+        let front = &input[..input.len().min(MAX_HEAD)];
+        let length = front.iter().rposition(|&byte| byte == b'\n')? + 1;
+        (mem::replace(&mut self.judged, length) < length).then(|| &front[..length])
+    }
+
     /// Everything that needs to know nothing of the other direction.
     fn step(&mut self, from: Role, input: &[u8], pieces: &mut Vec<Piece>) -> Taken {
         match &mut self.state {
@@ -281,7 +291,7 @@ impl Direction {
     }
 
     fn begin_content(&mut self, delimiter: Delimiter, lines: Option<Lines>, pieces: &mut Vec<Piece>) {
-        self.lines = lines;
+        (self.lines, self.judged) = (lines, 0);
         self.state = match delimiter {
             Delimiter::NoContent | Delimiter::Length(0) => return self.end_message(pieces),
             Delimiter::Length(length) => State::Content(length as u64),
@@ -295,6 +305,11 @@ impl Direction {
         self.lines = None;
         pieces.push(Piece::new(Part::MessageEnd, b""));
     }
+}
+
+/// A head is not all here: is there any use in waiting for the rest?
+fn too_long(input: &[u8]) -> Taken {
+    if input.len() > MAX_HEAD { Err(Fault::HeadTooLong(MAX_HEAD)) } else { Ok(None) }
 }
 
 fn at_most(input: &[u8], limit: u64) -> usize {

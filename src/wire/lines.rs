@@ -154,7 +154,7 @@ impl Lines {
         let taken = end.map_or(content.len(), |(_, taken)| taken);
         if self.event + length > MAX_LENGTH {
             (self.too_long, self.line) = (true, Vec::new());
-            return (LinePart::TooLong, taken);
+            return (LinePart::TooLong, content.len());
         }
         self.line.extend_from_slice(&content[..taken]);
         if end.is_none() {

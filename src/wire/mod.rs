@@ -29,6 +29,8 @@
 mod conversation;
 mod fault;
 mod lines;
+#[cfg(test)]
+mod tests;
 
 use crate::http::Delimiter;
 use crate::websocket::{self, Opcode};

@@ -58,6 +58,17 @@ impl Connection {
         }
     }
 
+    /// Whether the server has closed the connection, as far as it can be known without waiting.
+    pub fn is_closed(&self) -> bool {
+        let peek = |()| self.stream.peek(&mut [0]);
+        let peeked = self.stream.set_nonblocking(true).and_then(peek);
+        let is_closed = match peeked {
+            Ok(count) => count == 0,
+            Err(error) => error.kind() != ErrorKind::WouldBlock,
+        };
+        is_closed || self.stream.set_nonblocking(false).is_err()
+    }
+
     /// Labels what the server sent.
     pub fn label(&mut self, bytes: &[u8]) -> Vec<Piece> {
         self.conversation.read(Role::Server, bytes)

@@ -5,6 +5,7 @@ mod connection;
 mod http;
 mod options;
 mod printer;
+mod session;
 mod socket;
 mod url;
 mod view;

@@ -3,7 +3,6 @@
 
 use std::io;
 use std::mem;
-use std::time::Duration;
 
 use overwire::http::Delimiter;
 use overwire::websocket::{FrameHeader, Message, Opcode, ProtocolError, Received, Receiver, Role};
@@ -14,6 +13,9 @@ use crate::printer::{Printer, ROW, Way, escape, hex, rows_of_text};
 
 /// How many rows of a payload are shown without `--all`.
 const SHORT: usize = 4;
+
+/// How many bytes of a line of content stand in a row, if its format is not known.
+const LONG: usize = 64 * 1024;
 
 /// The longest message that is put together, in bytes.
 const MAX_MESSAGE: usize = 16 * 1024 * 1024;
@@ -45,6 +47,8 @@ pub enum Seen {
 struct Side {
     /// Content that has no line end yet.
     content: Vec<u8>,
+    /// What content is called that is not of a known format.
+    name: &'static str,
     frame: Option<FrameHeader>,
     /// The payload of the frame, as it is on the wire and unmasked.
     payload: (Vec<u8>, Vec<u8>),
@@ -72,6 +76,7 @@ impl Side {
     fn new(role: Role) -> Self {
         Side {
             content: Vec::new(),
+            name: "content",
             frame: None,
             payload: Default::default(),
             arrived: 0,
@@ -142,13 +147,14 @@ impl View {
             Part::FrameHeader(header) => return self.frame_header(way, header, &piece.bytes),
             Part::Payload { .. } => return self.payload(way, &piece),
             Part::Unlabelled => {
+                self.flush_content(way, "")?;
                 self.dump(way, name, &piece.bytes, &rows_of_text(&piece.bytes))?;
                 return Ok(Vec::new());
             }
             Part::Broken(fault) => return Ok(vec![Seen::Broken(fault)]),
             _ => {}
         }
-        self.flush_content(way, if matches!(piece.part, Part::ChunkEnd) { "chunk-data" } else { "content" })?;
+        self.flush_content(way, if piece.part == Part::ChunkEnd { "goes on in the next chunk" } else { "" })?;
         if let Part::MessageEnd = piece.part {
             return Ok(vec![Seen::MessageEnd]);
         }
@@ -184,6 +190,7 @@ impl View {
     /// Content is shown line by line.
     fn content(&mut self, way: Way, name: &'static str, piece: Piece) -> io::Result<Vec<Seen>> {
         let mut seen = Vec::new();
+        self.side(way).name = if piece.lines.is_empty() { name } else { LinePart::Cut.name() };
         // Content of a format that is not known is shown line by line as well.
         let is_known = !piece.lines.is_empty();
         let plain = piece.bytes.split_inclusive(|&byte| byte == b'\n').filter(|_| !is_known);
@@ -204,7 +211,14 @@ impl View {
     }
 
     fn plain_line(&mut self, way: Way, name: &'static str, line: &[u8]) -> io::Result<Option<Seen>> {
-        self.side(way).content.extend_from_slice(line);
+        for part in line.chunks(LONG) {
+            self.side(way).content.extend_from_slice(part);
+            if self.side(way).content.len() > LONG {
+                let rest = self.side(way).content.split_off(LONG);
+                let front = mem::replace(&mut self.side(way).content, rest);
+                self.printer.row(way, name, &escape(&front), "")?;
+            }
+        }
         if !line.ends_with(b"\n") {
             return Ok(None);
         }
@@ -240,9 +254,10 @@ impl View {
     }
 
     /// Shows the part of a line behind which the chunk or the content ends.
-    fn flush_content(&mut self, way: Way, name: &'static str) -> io::Result<()> {
-        let rest = mem::take(&mut self.side(way).content);
-        if rest.is_empty() { Ok(()) } else { self.printer.row(way, name, &escape(&rest), "") }
+    fn flush_content(&mut self, way: Way, meaning: &str) -> io::Result<()> {
+        let (rest, name) = (mem::take(&mut self.side(way).content), self.side(way).name);
+        let meaning = if name == LinePart::Cut.name() { meaning } else { "" };
+        if rest.is_empty() { Ok(()) } else { self.printer.row(way, name, &escape(&rest), meaning) }
     }
 
     fn frame_header(&mut self, way: Way, header: FrameHeader, header_bytes: &[u8]) -> io::Result<Vec<Seen>> {
@@ -285,7 +300,7 @@ impl View {
             // The code stands where its two bytes do.
             let code = format!("{} ", u16::from_be_bytes([*high, *low]));
             text = rows_of_text(&[b"  ", reason].concat());
-            text[0].replace_range(..2, &code);
+            text[0] = (code + text[0].get(2..).unwrap_or_default()).trim_end().to_owned();
         }
         let shown = payload.len().min(rows.saturating_mul(ROW));
         self.dump(way, "payload", &payload[..shown], &text)?;
@@ -339,7 +354,7 @@ impl View {
     /// The connection is over: shows what was kept because it was not whole.
     pub fn flush(&mut self) -> io::Result<()> {
         for way in [Way::Sent, Way::Received] {
-            self.flush_content(way, "content")?;
+            self.flush_content(way, "")?;
             self.show_payload(way)?;
         }
         Ok(())
@@ -363,8 +378,8 @@ fn seen(piece: Piece) -> Vec<Seen> {
 
 fn reconnection_time(digits: &str) -> String {
     match digits.parse::<u64>() {
-        Ok(milliseconds) if digits.bytes().all(|byte| byte.is_ascii_digit()) => {
-            format!("reconnect after {} s", Duration::from_millis(milliseconds).as_secs_f64())
+        Ok(time) if digits.bytes().all(|byte| byte.is_ascii_digit()) => {
+            format!("reconnect after {}.{:03} s", time / 1000, time % 1000)
         }
         _ => "ignored".to_owned(),
     }
