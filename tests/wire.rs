@@ -315,7 +315,7 @@ fn an_event_stream_that_ends_is_asked_for_again_until_204() {
         < chunk-size     10\r\n                                           16 bytes
         < data field      b\n
         <                data: c\n
-        < end of event   \n                                               dispatches a message event
+        < end of event   \n                                               dispatches an event of type message
         < comment        : c\n
         < end of chunk   \r\n
         < chunk-size     12\r\n                                           18 bytes

@@ -1,7 +1,7 @@
 //! A client of lesson 4 that takes a chunk for a message, as in Node's
 //! `response.on('data', (chunk) => show(JSON.parse(chunk)))`. It ends after two chunks.
 //!
-//! usage: 04-broken [--port PORT] [TARGET]
+//! `usage: 04-broken [--port PORT] [TARGET]`
 
 use std::env;
 use std::io::{self, BufRead, BufReader, Write};

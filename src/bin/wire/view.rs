@@ -238,7 +238,7 @@ impl View {
                 self.side(way).content = whole;
                 return Ok(None);
             }
-            LinePart::EventEnd(Some(event)) => format!("dispatches a {} event", escape(event.name.as_bytes())),
+            LinePart::EventEnd(Some(event)) => format!("dispatches an event of type {}", escape(event.name.as_bytes())),
             LinePart::Field { name, value } if name == "retry" => reconnection_time(value),
             LinePart::EventEnd(None) => "dispatches nothing: no data".to_owned(),
             LinePart::Field { name, .. } if !matches!(name.as_str(), "data" | "event" | "id" | "retry") => {
