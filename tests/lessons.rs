@@ -157,8 +157,20 @@ fn excerpts_are_the_code() {
 
 // Transcripts.
 
+/// The ids of a page, or of a run, in the order in which they appear: those of the one stand for those of the
+/// other, and an id that comes again must be the same on both sides.
+#[derive(Default)]
+struct Ids(HashMap<String, usize>);
+
+impl Ids {
+    fn name(&mut self, id: &[char]) -> String {
+        let next = self.0.len() + 1;
+        format!("<id {}>", self.0.entry(id.iter().collect()).or_insert(next))
+    }
+}
+
 /// What differs from run to run is masked on both sides: dates, ids, ports, times.
-fn masked(line: &str, mask_keys: bool) -> String {
+fn masked(line: &str, mask_keys: bool, ids: &mut Ids) -> String {
     let line = line.trim_end();
     let mut line = mask_time_column(line);
     for field in ["Date: ", "User-Agent: "] {
@@ -172,11 +184,12 @@ fn masked(line: &str, mask_keys: bool) -> String {
     while at < characters.len() {
         let rest = &characters[at..];
         let begins = at == 0 || !characters[at - 1].is_alphanumeric();
-        let (length, mask) = match () {
-            _ if !begins => (0, ""),
-            _ if is_uuid(rest) => (36, "<id>"),
-            _ => number(rest),
-        };
+        if begins && is_uuid(rest) {
+            out += &ids.name(&rest[..36]);
+            at += 36;
+            continue;
+        }
+        let (length, mask) = if begins { number(rest) } else { (0, "") };
         if length > 0 {
             // In a table, what is shorter has more spaces in front.
             while out.ends_with("  ") {
@@ -449,8 +462,7 @@ fn run_transcripts(page: &Path, port: u16) -> String {
     let places = Places::new(port);
     fs::write(Path::new(env!("CARGO_TARGET_TMPDIR")).join(".curlrc"), "silent\nshow-error\nno-buffer\n").unwrap();
     let mut terminals: HashMap<String, Running> = HashMap::new();
-    let mut changes = Vec::new();
-    let mut wrong = String::new();
+    let (mut comparisons, mut wrong) = (Comparisons::default(), String::new());
     for block in blocks(&lines) {
         let Some(terminal) = block.info.strip_prefix("console ") else { continue };
         for part in parts(&lines, &block) {
@@ -466,14 +478,15 @@ fn run_transcripts(page: &Path, port: u16) -> String {
                 continue;
             };
             let before = part.interrupted.unwrap_or(part.end);
-            changes.extend(check(running, &places, &lines, part.first..before, &place, &mut wrong));
+            let printed = lines_for(running, &places, before - part.first);
+            wrong += &comparisons.compare(running, &lines, part.first..before, printed, &place);
             if let Some(at) = part.interrupted {
                 running.interrupt();
                 let (printed, ended) = running.wait(&places, |_, _| false);
                 if !ended {
                     writeln!(wrong, "{place}: Ctrl+C does not end {}", running.command).unwrap();
                 }
-                changes.extend(compare(running, &lines, at + 1..part.end, printed, &place, &mut wrong));
+                wrong += &comparisons.compare(running, &lines, at + 1..part.end, printed, &place);
             }
             if !wrong.is_empty() {
                 return wrong; // what follows would only follow from it
@@ -486,8 +499,8 @@ fn run_transcripts(page: &Path, port: u16) -> String {
     for (_, mut running) in left.into_iter().filter(|(terminal, _)| terminal != "1") {
         wrong += &end_of(&mut running, &places, &page.display().to_string());
     }
-    if !changes.is_empty() {
-        rewrite(page, lines, changes);
+    if comparisons.differ && wrong.is_empty() {
+        rewrite(page, lines, comparisons.changes);
     }
     wrong
 }
@@ -502,48 +515,57 @@ fn end_of(running: &mut Running, places: &Places, place: &str) -> String {
     }
 }
 
-type Change = (std::ops::Range<usize>, Vec<String>);
-
-/// Waits for as many lines as are shown, and compares them.
-fn check(
-    running: &mut Running,
-    places: &Places,
-    lines: &[String],
-    shown: std::ops::Range<usize>,
-    place: &str,
-    wrong: &mut String,
-) -> Option<Change> {
-    let count = shown.len();
-    let (mut printed, ended) = if blessing() {
-        running.wait(places, |_, silence| silence > SILENCE)
-    } else {
-        running.wait(places, |lines, _| lines.len() >= count)
-    };
-    if !blessing() && !ended {
+/// Waits for as many lines as are shown.
+fn lines_for(running: &mut Running, places: &Places, count: usize) -> Vec<String> {
+    if blessing() {
+        return running.wait(places, |_, silence| silence > SILENCE).0;
+    }
+    let (mut printed, ended) = running.wait(places, |lines, _| lines.len() >= count);
+    if !ended {
         printed.truncate(count); // what comes after belongs to the next block
     }
-    compare(running, lines, shown, printed, place, wrong)
+    printed
 }
 
-fn compare(
-    running: &mut Running,
-    lines: &[String],
-    shown: std::ops::Range<usize>,
-    printed: Vec<String>,
-    place: &str,
-    wrong: &mut String,
-) -> Option<Change> {
-    running.shown += printed.len();
-    let mask = |lines: &[String]| lines.iter().map(|line| masked(line, running.mask_keys)).collect::<Vec<_>>();
-    if mask(&printed) == mask(&lines[shown.clone()]) {
-        return None;
+/// What is shown on a page, compared with what is printed.
+#[derive(Default)]
+struct Comparisons {
+    shown: Ids,
+    printed: Ids,
+    /// What blessing would rewrite: what differs, and what has ids, because ids belong together.
+    changes: Vec<(std::ops::Range<usize>, Vec<String>)>,
+    differ: bool,
+}
+
+impl Comparisons {
+    fn compare(
+        &mut self,
+        running: &mut Running,
+        lines: &[String],
+        shown: std::ops::Range<usize>,
+        printed: Vec<String>,
+        place: &str,
+    ) -> String {
+        running.shown += printed.len();
+        let mask = |lines: &[String], ids: &mut Ids| -> Vec<_> {
+            lines.iter().map(|line| masked(line, running.mask_keys, ids)).collect()
+        };
+        let wanted = mask(&lines[shown.clone()], &mut self.shown);
+        let found = mask(&printed, &mut self.printed);
+        let differ = wanted != found;
+        if blessing() {
+            self.differ |= differ;
+            if differ || found.iter().any(|line| line.contains("<id ")) {
+                self.changes.push((shown, printed));
+            }
+            return String::new();
+        }
+        if !differ {
+            return String::new();
+        }
+        let (command, expected, printed) = (&running.command, lines[shown].join("\n"), printed.join("\n"));
+        format!("{place}: $ {command}\n-- shown:\n{expected}\n-- printed:\n{printed}\n")
     }
-    if blessing() {
-        return Some((shown, printed));
-    }
-    let (command, expected, printed) = (&running.command, lines[shown].join("\n"), printed.join("\n"));
-    writeln!(wrong, "{place}: $ {command}\n-- shown:\n{expected}\n-- printed:\n{printed}").unwrap();
-    None
 }
 
 fn transcripts(number: usize) {
