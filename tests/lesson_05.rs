@@ -1,6 +1,6 @@
 //! Lesson 5, server-sent events: what its server does, and what becomes of a text that is put behind
 //! `data: ` as it is.
-#![allow(clippy::duplicate_mod)] // both of the lesson's programs bring what the lessons have in common
+#![allow(clippy::duplicate_mod)] // both programs have what lessons have in common
 
 mod common;
 
