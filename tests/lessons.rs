@@ -380,7 +380,7 @@ impl Places {
             assert_eq!(run, ["run", "-q"], "a program is run by `cargo run -q --bin NAME`: {command}");
             let name = rest.next().expect("the program's name");
             words.push(format!("{programs}/{name}"));
-            if name.starts_with(|character: char| character.is_ascii_digit()) {
+            if name != "wire" {
                 words.push(format!("--port {}", self.port));
             }
             match rest.next() {
@@ -456,12 +456,18 @@ fn parts(lines: &[String], block: &Block) -> Vec<Part> {
     parts
 }
 
-/// Runs every console block of a page that names a terminal. Says what differs.
-fn run_transcripts(page: &Path, port: u16) -> String {
+/// Runs every console block of a page that names a terminal; `server`, if there is one, is what runs in the
+/// first of them already. Says what differs.
+fn run_transcripts(page: &Path, port: u16, server: Option<&str>) -> String {
     let lines = lines_of(page);
     let places = Places::new(port);
     fs::write(Path::new(env!("CARGO_TARGET_TMPDIR")).join(".curlrc"), "silent\nshow-error\nno-buffer\n").unwrap();
     let mut terminals: HashMap<String, Running> = HashMap::new();
+    if let Some(command) = server {
+        let mut running = Running::start(command, &places);
+        running.wait(&places, |lines, _| !lines.is_empty());
+        terminals.insert("1".to_owned(), running);
+    }
     let (mut comparisons, mut wrong) = (Comparisons::default(), String::new());
     for block in blocks(&lines) {
         let Some(terminal) = block.info.strip_prefix("console ") else { continue };
@@ -569,7 +575,14 @@ impl Comparisons {
 }
 
 fn transcripts(number: usize) {
-    let wrong = run_transcripts(&readme(LESSONS[number]), 8000 + number as u16);
+    let wrong = run_transcripts(&readme(LESSONS[number]), 8000 + number as u16, None);
+    assert!(wrong.is_empty(), "BLESS=1 rewrites transcripts\n{wrong}");
+}
+
+#[test]
+fn transcripts_of_the_project() {
+    let page = Path::new(ROOT).join("README.md");
+    let wrong = run_transcripts(&page, 8000, Some("cargo run -q --bin overwire"));
     assert!(wrong.is_empty(), "BLESS=1 rewrites transcripts\n{wrong}");
 }
 
