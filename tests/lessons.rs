@@ -607,6 +607,52 @@ transcripts! {
     transcripts_of_choosing: 8,
 }
 
+/// Runs the transcripts of a page that is made up for it.
+fn complaint(name: &str, page: &str) -> String {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    fs::write(&path, page).unwrap();
+    run_transcripts(&path, 8000, None)
+}
+
+#[test]
+fn a_planted_mistake_in_a_transcript_is_found() {
+    if blessing() {
+        return; // it would be blessed
+    }
+    let (one, other) = ("999140f6-8db8-8980-8000-000000000001", "999140f6-8db8-8980-8000-000000000002");
+    for (name, page, expected) in [
+        ("right.md", format!("```console 2\n$ echo {one}; echo 0.31 ms\n{other}\n0.12 ms\n```\n"), ""),
+        ("output.md", "```console 2\n$ echo one\ntwo\n```\n".to_owned(), "-- printed:\none"),
+        ("more.md", "```console 2\n$ printf 'one\\ntwo\\n'\none\n```\n".to_owned(), "also printed\ntwo"),
+        ("less.md", "```console 2\n$ echo one\none\ntwo\n```\n".to_owned(), "-- printed:\none"),
+        ("status.md", "```console 2\n$ echo 'HTTP/1.1 200 OK'\nHTTP/1.1 404 OK\n```\n".to_owned(), "200 OK"),
+        ("order.md", "```console 2\n$ echo a; echo b\nb\na\n```\n".to_owned(), "-- printed:\na\nb"),
+        // An id that comes twice is not two ids.
+        ("ids.md", format!("```console 2\n$ echo {one}; echo {one}\n{one}\n{other}\n```\n"), "-- printed"),
+        ("nothing.md", "```console 2\none\n```\n".to_owned(), "nothing runs in terminal 2"),
+    ] {
+        let found = complaint(name, &page);
+        assert!(found.contains(expected) && found.is_empty() == expected.is_empty(), "{name}: {found:?}");
+    }
+}
+
+#[test]
+fn a_planted_mistake_in_a_link_is_found() {
+    let page = Path::new(ROOT).join("lessons/README.md");
+    for (target, fault) in [
+        ("00-readiness/README.md", None),
+        ("00-readiness/README.md#the-goal", None),
+        ("https://www.rfc-editor.org/rfc/rfc9112#section-7.1", None),
+        ("00-readiness/NOTHING.md", Some("leads nowhere")),
+        ("00-readiness/README.md#no-such-heading", Some("names no heading of that page")),
+        ("https://www.rfc-editor.org/rfc/rfc9112", Some("names no section")),
+        ("http://example.com", Some("is neither https nor a file")),
+    ] {
+        assert_eq!(broken_link(&page, target), fault, "{target}");
+    }
+    assert!(region(&page, "nothing").is_err());
+}
+
 // Links, and what a lesson consists of.
 
 /// The targets of a page's links, outside of fenced blocks, with the numbers of their lines.
