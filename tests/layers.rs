@@ -30,7 +30,7 @@ const CONFINED: [(&str, &[&str]); 5] = [
 ];
 
 /// What a program may begin a path of a `use` with.
-const PROGRAM_ROOTS: [&str; 7] = ["std", "overwire", "serde_json", "self", "super", "crate", "common"];
+const PROGRAM_ROOTS: [&str; 8] = ["std", "overwire", "serde_json", "self", "super", "crate", "common", "command_line"];
 
 /// The one lesson that does without the library, and what it uses.
 const BELOW_THE_LIBRARY: &str = "lessons/00-readiness/";

@@ -80,6 +80,14 @@ fn blocks(lines: &[String]) -> Vec<Block> {
     blocks
 }
 
+/// Which terminal a block is of. What stands behind the fence is not shown to a reader: the line above says it.
+fn terminal_of<'a>(block: &'a Block, lines: &[String]) -> Option<&'a str> {
+    let terminal = block.info.strip_prefix("console ")?;
+    let said = block.first.checked_sub(2).map(|at| lines[at].as_str());
+    assert!(said == Some(&format!("Terminal {terminal}:")), "line {}: expected `Terminal {terminal}:`", block.first);
+    Some(terminal)
+}
+
 fn lines_of(path: &Path) -> Vec<String> {
     read(path).lines().map(str::to_owned).collect()
 }
@@ -470,7 +478,7 @@ fn run_transcripts(page: &Path, port: u16, server: Option<&str>) -> String {
     }
     let (mut comparisons, mut wrong) = (Comparisons::default(), String::new());
     for block in blocks(&lines) {
-        let Some(terminal) = block.info.strip_prefix("console ") else { continue };
+        let Some(terminal) = terminal_of(&block, &lines) else { continue };
         for part in parts(&lines, &block) {
             let place = format!("{}:{}", page.display(), part.first);
             if let Some(command) = &part.command {
@@ -621,15 +629,19 @@ fn a_planted_mistake_in_a_transcript_is_found() {
     }
     let (one, other) = ("999140f6-8db8-8980-8000-000000000001", "999140f6-8db8-8980-8000-000000000002");
     for (name, page, expected) in [
-        ("right.md", format!("```console 2\n$ echo {one}; echo 0.31 ms\n{other}\n0.12 ms\n```\n"), ""),
-        ("output.md", "```console 2\n$ echo one\ntwo\n```\n".to_owned(), "-- printed:\none"),
-        ("more.md", "```console 2\n$ printf 'one\\ntwo\\n'\none\n```\n".to_owned(), "also printed\ntwo"),
-        ("less.md", "```console 2\n$ echo one\none\ntwo\n```\n".to_owned(), "-- printed:\none"),
-        ("status.md", "```console 2\n$ echo 'HTTP/1.1 200 OK'\nHTTP/1.1 404 OK\n```\n".to_owned(), "200 OK"),
-        ("order.md", "```console 2\n$ echo a; echo b\nb\na\n```\n".to_owned(), "-- printed:\na\nb"),
+        ("right.md", format!("Terminal 2:\n```console 2\n$ echo {one}; echo 0.31 ms\n{other}\n0.12 ms\n```\n"), ""),
+        ("output.md", "Terminal 2:\n```console 2\n$ echo one\ntwo\n```\n".to_owned(), "-- printed:\none"),
+        ("more.md", "Terminal 2:\n```console 2\n$ printf 'one\\ntwo\\n'\none\n```\n".to_owned(), "also printed\ntwo"),
+        ("less.md", "Terminal 2:\n```console 2\n$ echo one\none\ntwo\n```\n".to_owned(), "-- printed:\none"),
+        (
+            "status.md",
+            "Terminal 2:\n```console 2\n$ echo 'HTTP/1.1 200 OK'\nHTTP/1.1 404 OK\n```\n".to_owned(),
+            "200 OK",
+        ),
+        ("order.md", "Terminal 2:\n```console 2\n$ echo a; echo b\nb\na\n```\n".to_owned(), "-- printed:\na\nb"),
         // An id that comes twice is not two ids.
-        ("ids.md", format!("```console 2\n$ echo {one}; echo {one}\n{one}\n{other}\n```\n"), "-- printed"),
-        ("nothing.md", "```console 2\none\n```\n".to_owned(), "nothing runs in terminal 2"),
+        ("ids.md", format!("Terminal 2:\n```console 2\n$ echo {one}; echo {one}\n{one}\n{other}\n```\n"), "-- printed"),
+        ("nothing.md", "Terminal 2:\n```console 2\none\n```\n".to_owned(), "nothing runs in terminal 2"),
     ] {
         let found = complaint(name, &page);
         assert!(found.contains(expected) && found.is_empty() == expected.is_empty(), "{name}: {found:?}");

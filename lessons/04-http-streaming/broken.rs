@@ -1,28 +1,46 @@
-//! A client of lesson 4 that takes a chunk for a message, as in Node's
+//! A client of lesson 04 that takes a chunk for a message, as in Node's
 //! `response.on('data', (chunk) => show(JSON.parse(chunk)))`. It ends after two chunks.
-//!
-//! `usage: 04-broken [--port PORT] [TARGET]`
+
+#[path = "../common/command_line.rs"]
+mod command_line;
 
 use std::env;
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::TcpStream;
+use std::process::ExitCode;
 
+use command_line::{Lesson, Wish};
 use serde_json::Value;
+
+const LESSON: Lesson = Lesson {
+    name: "04-broken",
+    port: 8004,
+    about: "a client that takes a chunk for a message; a path among the arguments is what it asks for",
+    first: "",
+    look_for: "",
+    costs: &[],
+};
 
 /// After so many chunks it has shown enough.
 const ENOUGH: usize = 2;
 
-fn main() -> io::Result<()> {
-    let (mut host, mut target) = ("127.0.0.1:8004".to_owned(), "/stream".to_owned());
-    let mut arguments = env::args().skip(1);
-    while let Some(argument) = arguments.next() {
-        match argument.as_str() {
-            "--port" => host = format!("127.0.0.1:{}", arguments.next().unwrap_or_default()),
-            _ => target = argument,
-        }
+fn main() -> ExitCode {
+    let arguments = env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned());
+    let (targets, options): (Vec<_>, Vec<_>) = arguments.partition(|argument| argument.starts_with('/'));
+    let port = match LESSON.wish_of(options.into_iter()) {
+        Wish::Run(port) => port,
+        Wish::Measure(_) => return ExitCode::SUCCESS, // it has no costs, so it is never asked to
+        Wish::Exit(code) => return code,
+    };
+    match listen(port, targets.first().map_or("/stream", |target| target)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => LESSON.complain(port, &error),
     }
-    let mut stream = BufReader::new(TcpStream::connect(&host)?);
-    write!(stream.get_mut(), "GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n")?;
+}
+
+fn listen(port: u16, target: &str) -> io::Result<()> {
+    let mut stream = BufReader::new(TcpStream::connect(("127.0.0.1", port))?);
+    write!(stream.get_mut(), "GET {target} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n")?;
     let mut line = String::from("status line");
     while !line.trim_end().is_empty() {
         line.clear();
@@ -49,7 +67,7 @@ fn next_chunk(stream: &mut impl BufRead) -> io::Result<Option<Vec<u8>>> {
 
 // ANCHOR: bug
 fn show(chunk: &[u8]) -> String {
-    // The bug: a chunk need be neither a whole message nor whole characters. Who cuts it, and where,
+    // BUG: a chunk need be neither a whole message nor whole characters. Who cuts it, and where,
     // is up to everything between the server and here.
     let text = String::from_utf8_lossy(chunk);
     match serde_json::from_str::<Value>(&text) {

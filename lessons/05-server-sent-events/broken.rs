@@ -37,7 +37,7 @@ pub fn serve(mut server: EventLoop) -> io::Result<()> {
             Event::Request(conn, request) if request.path() == "/add-message" => {
                 let value: Value = serde_json::from_slice(request.content()).unwrap_or_default();
                 // ANCHOR: bug
-                // The bugs: a line end in the text ends the field, and whoever writes the text writes
+                // BUG: a line end in the text ends the field, and whoever writes the text writes
                 // the next line of the stream. And without an id, nobody can say what was missed.
                 let event = format!("data: {}\n\n", value["message"].as_str().unwrap_or_default());
                 for listener in &listeners {

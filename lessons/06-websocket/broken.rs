@@ -17,7 +17,7 @@ const LESSON: Lesson = Lesson {
     name: "06-broken",
     port: 8006,
     about: "an echo with a wrong handshake at /handshake, and one that takes a read for a frame at /frames",
-    first: "cargo run -q --bin wire -- ws {url}/handshake",
+    first: "cargo run -q --bin wire -- ws {websocket}/handshake",
     look_for: "an accept that does not belong to the key",
     costs: &[],
 };

@@ -21,7 +21,7 @@ const LESSON: Lesson = Lesson {
     name: "07-webrtc-signalling",
     port: 8007,
     about: "relays what two browsers need to know for a direct connection, and sees nothing of what they say over it",
-    first: "cargo run -q --bin wire -- ws '{url}/signal?room=tea'",
+    first: "cargo run -q --bin wire -- ws '{websocket}/signal?room=tea'",
     look_for: "the welcome with your peer_id; and `joined`, when you run it in another terminal too",
     costs: &[],
 };

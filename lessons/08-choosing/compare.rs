@@ -18,7 +18,7 @@ use common::{Lesson, Receive, Wish};
 const LESSON: Lesson = Lesson {
     name: "08-compare",
     port: 8008,
-    about: "publishes one message on lesson 08's server, and says when and how it arrived on each transport.",
+    about: "publishes one message on lesson 08's server, and says when and how it arrived on each transport",
     first: "",
     look_for: "",
     costs: &[],

@@ -20,7 +20,7 @@ use serde_json::Value;
 const LESSON: Lesson = Lesson {
     name: "08-follow",
     port: 8008,
-    about: "follows lesson 08's server on the best transport that works, and falls back to the next.",
+    about: "follows lesson 08's server on the best transport that works, and falls back to the next",
     first: "",
     look_for: "",
     costs: &[],

@@ -22,9 +22,9 @@ use serde_json::{Value, json};
 const LESSON: Lesson = Lesson {
     name: "08-choosing",
     port: 8008,
-    about: "one message on five transports, measured; unplug one, and watch a client fall back.",
+    about: "one message on five transports, measured; unplug one, and watch a client fall back",
     first: "curl {url}/publish -d '{\"message\": \"hello\"}'",
-    look_for: "the report of GET /report, while the page or 08-follow reads.",
+    look_for: "its id, and what {url}/short has after it",
     costs: &[
         Costs { receive: Receive::ShortPoll("/short", 2), send: Send::Json("/publish") },
         Costs { receive: Receive::LongPoll("/long"), send: Send::Json("/publish") },

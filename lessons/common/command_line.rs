@@ -7,8 +7,8 @@ use std::io::{self, ErrorKind, Write};
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
-/// What a lesson's program is called, and what its reader is told first. `{url}` and `{address}` in
-/// these texts stand for where the program listens.
+/// What a lesson's program is called, and what its reader is told first. `{url}`, `{websocket}` and
+/// `{address}` in these texts stand for where the program listens.
 pub struct Lesson {
     /// The name of the program.
     pub name: &'static str,
@@ -74,8 +74,12 @@ pub enum Wish {
 impl Lesson {
     /// Reads the command line. `--help` and mistakes are answered here.
     pub fn wish(&self) -> Wish {
+        self.wish_of(env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned()))
+    }
+
+    /// Reads these arguments.
+    pub fn wish_of(&self, mut arguments: impl Iterator<Item = String>) -> Wish {
         let mut port = self.port;
-        let mut arguments = env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned());
         while let Some(argument) = arguments.next() {
             let (name, value) = match argument.split_once('=') {
                 Some((name, value)) => (name, Some(value.to_owned())),
@@ -119,6 +123,7 @@ impl Lesson {
     pub fn greet(&self, address: SocketAddr) {
         let fill = |text: &str| {
             text.replace("{url}", &format!("http://{address}"))
+                .replace("{websocket}", &format!("ws://{address}"))
                 .replace("{address}", &format!("{} {}", address.ip(), address.port()))
         };
         let (name, first, look_for) = (self.name, fill(self.first), fill(self.look_for));
@@ -133,6 +138,9 @@ impl Lesson {
         match error.kind() {
             ErrorKind::AddrInUse => {
                 eprintln!("{}: port {port} is in use: choose another one with --port", self.name);
+            }
+            ErrorKind::ConnectionRefused => {
+                eprintln!("{}: nobody listens on port {port}: start the lesson's server first", self.name);
             }
             _ => eprintln!("{}: {error}", self.name),
         }
