@@ -1,18 +1,31 @@
 //! Lesson 08: one feed, five transports, and a follower that falls back without loss or repetition.
 
 mod common;
+#[allow(dead_code)]
+#[path = "../lessons/08-choosing/main.rs"]
+mod lesson;
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
+use std::time::{Duration, Instant};
 
-use common::{Answer, Client, Dice, PATIENCE, Running};
+use common::{Answer, Client, Dice, PATIENCE, Running, TestServer};
+use overwire::Limits;
 use overwire::websocket::Opcode;
 use serde_json::{Value, json};
 
+/// A cursor of another run of the server.
+const FOREIGN: &str = "1f0c2a9e-8b4d-8e17-8000-00000000002a";
+
 fn start() -> Running {
-    Running::start(Command::new(env!("CARGO_BIN_EXE_08-choosing")).args(["--port", "0"]))
+    start_at(0)
+}
+
+fn start_at(port: u16) -> Running {
+    Running::start(Command::new(env!("CARGO_BIN_EXE_08-choosing")).args(["--port", &port.to_string()]))
 }
 
 fn post(server: &Running, target: &str, content: &Value) -> Answer {
@@ -111,15 +124,67 @@ fn a_transport_that_is_unplugged_ends_and_refuses() {
     }
     plug(&server, "short", true);
     assert_eq!(Client::connect(server.address).get("/short").status, 200);
+    // Nobody is left to be sent anything.
+    publish(&server, "to nobody");
+    let report = Client::connect(server.address).get("/report").json();
+    assert_eq!((&report["stream"]["messages"], &report["ws"]["messages"]), (&json!(0), &json!(0)));
+}
+
+#[test]
+fn a_held_poll_is_answered_when_it_is_unplugged() {
+    let server = start();
+    let mut client = Client::connect(server.address);
+    client.send_get("/long");
+    plug(&server, "long", false);
+    let answer = client.answer();
+    assert_eq!((answer.status, &answer.json()["messages"]), (200, &json!([])));
 }
 
 #[test]
 fn a_cursor_of_another_run_is_told_so() {
     let server = start();
+    let target = format!("/long?last_message_id={FOREIGN}");
+    let answer = Client::connect(server.address).get(&target).json();
+    assert_eq!((&answer["recovered"], &answer["messages"]), (&json!(false), &json!([])), "a hole is news");
     publish(&server, "retained");
-    let foreign = "1f0c2a9e-8b4d-8e17-8000-00000000002a";
-    let answer = Client::connect(server.address).get(&format!("/long?last_message_id={foreign}")).json();
+    let answer = Client::connect(server.address).get(&target).json();
     assert_eq!((&answer["recovered"], &answer["messages"][0]["text"]), (&json!(false), &json!("retained")));
+}
+
+#[test]
+fn the_report_counts_every_byte() {
+    let server = start();
+    let mut client = Client::connect(server.address);
+    let mut down = 0;
+    for _ in 0..3 {
+        let answer = client.get("/short");
+        down += answer.head.len() + answer.content.len();
+    }
+    let up = 3 * "GET /short HTTP/1.1\r\nHost: localhost\r\n\r\n".len();
+    let report = client.get("/report").json();
+    assert_eq!((&report["short"]["up"], &report["short"]["down"]), (&json!(up), &json!(down)));
+    assert_eq!(report["short"]["requests"], 3);
+}
+
+#[test]
+fn silence_is_broken_again_and_again() {
+    let server = TestServer::of_loop(Limits::default(), lesson::serve);
+    let mut stream = server.connect();
+    stream.send_get("/stream").head();
+    stream.chunk();
+    let mut events = server.connect();
+    events.send_get("/events").head();
+    events.chunk();
+    let mut poll = server.connect();
+    poll.send_get("/long");
+    server.get("/report"); // it is held by now
+    for _ in 0..2 {
+        server.advance(16);
+        assert_eq!(stream.chunk_text(), "\n");
+        assert_eq!(events.chunk_text(), ": heartbeat\n\n");
+    }
+    assert_eq!(poll.answer().json()["messages"], json!([]), "its time is over");
+    server.stop();
 }
 
 #[test]
@@ -135,7 +200,25 @@ fn what_is_wrong_is_said() {
     assert_eq!(Client::connect(server.address).get("/short?last_message_id=7").status, 400);
     assert_eq!(Client::connect(server.address).get("/ws").status, 400);
     assert_eq!(Client::connect(server.address).get("/nothing").status, 404);
-    assert_eq!(post(&server, "/report", &json!({})).status, 404);
+    for target in ["/short", "/long", "/stream", "/events", "/ws", "/report"] {
+        let answer = post(&server, target, &json!({}));
+        assert_eq!((answer.status, answer.field("Allow")), (405, Some("GET, HEAD")), "{target}");
+    }
+    for target in ["/publish", "/plug"] {
+        let answer = Client::connect(server.address).get(target);
+        assert_eq!((answer.status, answer.field("Allow")), (405, Some("POST")), "{target}");
+    }
+}
+
+#[test]
+fn head_is_answered_without_content() {
+    let server = start();
+    for target in ["/short", "/stream", "/events", "/report"] {
+        let mut client = Client::connect(server.address);
+        let head = client.send(format!("HEAD {target} HTTP/1.1\r\nHost: localhost\r\n\r\n")).head();
+        assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+        assert_eq!(client.get("/nothing").status, 404, "nothing stands in between");
+    }
 }
 
 /// 08-follow, and the lines that it prints.
@@ -146,8 +229,12 @@ struct Follower {
 
 impl Follower {
     fn start(server: &Running) -> Self {
+        Self::of(server.address)
+    }
+
+    fn of(server: SocketAddr) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_08-follow"));
-        let port = server.address.port().to_string();
+        let port = server.port().to_string();
         let mut process = command.args(["--port", &port]).stdout(Stdio::piped()).spawn().unwrap();
         let (sender, lines) = mpsc::channel();
         let stdout = BufReader::new(process.stdout.take().unwrap());
@@ -224,4 +311,92 @@ fn the_comparison_has_a_row_for_each_transport() {
     assert_eq!(rows[2][4..], ["0", "0", "82"], "{text}");
     assert!(text.lines().nth(4).unwrap().ends_with("503 Service Unavailable"), "{text}");
     assert_eq!(rows[4][3..], ["0", "0", "77"], "{text}");
+}
+
+#[test]
+fn a_follower_knows_its_place_before_its_first_message() {
+    let server = start();
+    let follower = Follower::start(&server);
+    assert_eq!(follower.line(), "ws      open");
+    for transport in ["long", "short", "stream", "events", "ws"] {
+        plug(&server, transport, false);
+    }
+    publish(&server, "while nothing works");
+    plug(&server, "events", true);
+    assert_eq!(follower.message(), ("events".to_owned(), "while nothing works".to_owned()));
+}
+
+#[test]
+fn a_follower_is_told_of_a_hole() {
+    let server = start();
+    let port = server.address.port();
+    let follower = Follower::start(&server);
+    assert_eq!(follower.line(), "ws      open");
+    publish(&server, "one");
+    assert_eq!(follower.message().1, "one");
+    drop(server);
+    let server = start_at(port);
+    while !follower.line().ends_with("messages are missing: the server no longer has them") {}
+    publish(&server, "of another run");
+    assert_eq!(follower.message().1, "of another run");
+}
+
+#[test]
+fn a_follower_waits_longer_when_nothing_works() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let follower = Follower::of(listener.local_addr().unwrap());
+    let start = Instant::now();
+    let mut attempts = 0;
+    while start.elapsed() < Duration::from_secs(2) {
+        drop(listener.accept().unwrap());
+        attempts += 1;
+    }
+    drop(follower);
+    assert!(attempts < 100, "{attempts} attempts in two seconds");
+}
+
+/// A server that answers every request with this, and closes; and what it is asked.
+fn serve_always(answer: &str) -> (SocketAddr, Receiver<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (address, answer) = (listener.local_addr().unwrap(), answer.to_owned());
+    let (sender, requests) = mpsc::channel();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { return };
+            let mut request = Vec::new();
+            let mut bytes = [0; 1024];
+            while !request.ends_with(b"\r\n\r\n") {
+                match stream.read(&mut bytes) {
+                    Ok(0) | Err(_) => break,
+                    Ok(count) => request.extend_from_slice(&bytes[..count]),
+                }
+            }
+            let _ = stream.write_all(answer.as_bytes());
+            if sender.send(String::from_utf8_lossy(&request).into_owned()).is_err() {
+                return;
+            }
+        }
+    });
+    (address, requests)
+}
+
+#[test]
+fn a_follower_puts_nothing_but_a_cursor_into_its_request() {
+    let line = r#"{"id":"x HTTP/1.1\r\nX: y","text":"hello"}"#;
+    let answer =
+        format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{line}\n\r\n0\r\n\r\n", line.len() + 1);
+    let (address, requests) = serve_always(&answer);
+    let _follower = Follower::of(address);
+    let asked: Vec<_> = (0..8).map(|_| requests.recv_timeout(PATIENCE).unwrap()).collect();
+    for request in asked {
+        assert!(request.lines().next().is_some_and(|line| line.matches(' ').count() == 2), "{request}");
+        assert!(!request.contains("X: y"), "{request}");
+    }
+}
+
+#[test]
+fn a_follower_takes_no_answer_without_end() {
+    let (address, _requests) = serve_always("HTTP/1.1 200 OK\r\nContent-Length: 99999999999999\r\n\r\n");
+    let follower = Follower::of(address);
+    while follower.line() != "long    the answer is too long, or has no Content-Length" {}
 }

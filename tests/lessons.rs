@@ -197,8 +197,7 @@ fn masked(line: &str, mask_keys: bool, ids: &mut Ids) -> String {
             at += 36;
             continue;
         }
-        let (length, mask) = if begins { number(rest) } else { (0, "") };
-        if length > 0 {
+        if let Some((length, mask)) = number(rest).filter(|_| begins) {
             // In a table, what is shorter has more spaces in front.
             while out.ends_with("  ") {
                 out.pop();
@@ -242,21 +241,26 @@ fn is_uuid(rest: &[char]) -> bool {
 }
 
 /// A number with a fraction is a time when it has ten digits or a unit behind it, and an amount of
-/// memory when that is KB: how long it is, and what stands for it.
-fn number(rest: &[char]) -> (usize, &'static str) {
+/// memory when that is KB: how many characters it has, and what stands for it, which is its size,
+/// roughly.
+fn number(rest: &[char]) -> Option<(usize, &'static str)> {
     let digits = |from: usize| rest[from..].iter().take_while(|character| character.is_ascii_digit()).count();
     let whole = digits(0);
     if whole == 0 || rest.get(whole) != Some(&'.') || digits(whole + 1) == 0 {
-        return (0, "");
+        return None;
     }
     let end = whole + 1 + digits(whole + 1);
+    let number: f64 = rest[..end].iter().collect::<String>().parse().ok()?;
     let unit: String = rest[end..].iter().take(3).collect();
-    match unit.trim_end_matches(|character: char| !character.is_alphanumeric()) {
-        _ if whole == 10 => (end, "<timestamp>"),
-        " ms" | " us" | " s" => (end, "<duration>"),
-        " KB" => (end, "<memory>"),
-        _ => (0, ""),
-    }
+    let milliseconds = match unit.trim_end_matches(|character: char| !character.is_alphanumeric()) {
+        _ if whole == 10 => return Some((end, "<timestamp>")),
+        " KB" if number < 4.0 => return Some((end, "<less than 4>")),
+        " us" => number / 1000.0,
+        " ms" => number,
+        " s" => number * 1000.0,
+        _ => return None,
+    };
+    Some((end, if milliseconds < 700.0 { "<short>" } else { "<seconds>" }))
 }
 
 /// The port of a client is the system's choice.
@@ -289,6 +293,7 @@ struct Printed {
 /// A command that runs in a terminal.
 struct Running {
     process: Child,
+    watchdog: Child,
     printed: Arc<(Mutex<Printed>, Condvar)>,
     command: String,
     /// How many of its lines have been shown in blocks before.
@@ -299,15 +304,24 @@ struct Running {
 impl Running {
     fn start(command: &str, places: &Places) -> Self {
         let run = places.command(command);
-        // Both streams go to one pipe, as they go to one terminal.
-        let mut process = Command::new("bash")
-            .args(["-c", &format!("exec 2>&1\n{run}")])
+        // Both streams go to one pipe, as they go to one terminal; and Ctrl+C works even if whoever
+        // started this test ignores it.
+        let mut process = Command::new("env")
+            .args(["--default-signal=INT", "bash", "-c", &format!("exec 2>&1\n{run}")])
             .current_dir(ROOT)
             .env("CURL_HOME", env!("CARGO_TARGET_TMPDIR"))
             .env("NO_COLOR", "1")
             .env_remove("BLESS")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
+            .process_group(0)
+            .spawn()
+            .expect("bash starts");
+        // Should this process be killed, its end of the pipe is closed, and the group is ended all the same.
+        let watchdog = Command::new("bash")
+            .args(["-c", "cat; kill -KILL -- -$0", &process.id().to_string()])
+            .stdin(Stdio::piped())
+            .stderr(Stdio::null())
             .process_group(0)
             .spawn()
             .expect("bash starts");
@@ -328,7 +342,7 @@ impl Running {
             }
         });
         let mask_keys = !command.contains("--key") && !command.contains("Sec-WebSocket-Key");
-        Running { process, printed, command: command.to_owned(), shown: 0, mask_keys }
+        Running { process, watchdog, printed, command: command.to_owned(), shown: 0, mask_keys }
     }
 
     /// The lines that have come since those that were shown, when `enough` says that it is enough of
@@ -355,6 +369,8 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
+        let _ = self.watchdog.kill();
+        let _ = self.watchdog.wait();
         let group = format!("-{}", self.process.id());
         let _ = Command::new("kill").args(["-KILL", "--", &group]).stderr(Stdio::null()).status();
         let _ = self.process.wait();
@@ -413,11 +429,11 @@ impl Places {
 }
 
 /// A port that nobody listens on, below those that the system gives to clients. Each transcript of
-/// this process has its own.
+/// this process has its own, and so has each of another process that runs at the same time.
 fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     for _ in 0..1000 {
-        let port = 20_000 + (std::process::id() % 10_000) as u16 + NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = 20_000 + (std::process::id() % 400) as u16 * 30 + NEXT.fetch_add(1, Ordering::Relaxed);
         if TcpListener::bind(("127.0.0.1", port)).is_ok() {
             return port;
         }

@@ -11,6 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use common::{Lesson, Wish};
+use overwire::feed::Cursor;
 use overwire::http::ChunkedDecoder;
 use overwire::random::Random;
 use overwire::websocket::{self, Opcode, Received, Role};
@@ -29,6 +30,9 @@ const LESSON: Lesson = Lesson {
 /// The longest line or message that is read, in bytes.
 const LONGEST: usize = 64 * 1024;
 
+/// The longest answer to a poll, which has many messages, in bytes.
+const LONGEST_ANSWER: usize = 4 * 1024 * 1024;
+
 /// A server that says nothing at all for so long is not there: it has heartbeats and pings.
 const SILENCE: Duration = Duration::from_secs(45);
 
@@ -43,7 +47,7 @@ fn main() -> ExitCode {
     };
     let error = match Random::open() {
         Ok(random) => {
-            let mut follower = Follower { address: ([127, 0, 0, 1], port).into(), cursor: None, random };
+            let mut follower = Follower { address: ([127, 0, 0, 1], port).into(), cursor: None, seen: 0, random };
             follower.follow()
         }
         Err(error) => error,
@@ -54,7 +58,9 @@ fn main() -> ExitCode {
 struct Follower {
     address: SocketAddr,
     /// The last message that was seen, on whichever transport.
-    cursor: Option<String>,
+    cursor: Option<Cursor>,
+    /// How many messages have been seen.
+    seen: u64,
     random: Random,
 }
 
@@ -66,7 +72,7 @@ impl Follower {
         let mut failures = 0;
         loop {
             for transport in ["ws", "events", "stream", "long", "short"] {
-                let before = self.cursor.clone();
+                let before = self.seen;
                 let ended = match transport {
                     "ws" => self.websocket(),
                     "long" | "short" => self.poll(transport),
@@ -76,7 +82,7 @@ impl Follower {
                 if let Err(error) = say(&format!("{transport:<7} {why}")) {
                     return error;
                 }
-                failures = if self.cursor == before { failures + 1 } else { 0 };
+                failures = if self.seen == before { failures + 1 } else { 0 };
                 if failures >= ALL_FAILED {
                     thread::sleep(self.backoff(failures)); // nothing works: wait longer each time
                 }
@@ -103,17 +109,18 @@ impl Follower {
         }
         if let Some(text) = json["text"].as_str() {
             say(&format!("{transport:<7} > {}", text.escape_debug()))?;
+            self.seen += 1;
         }
-        if let Some(cursor) = json["id"].as_str().or(json["last_message_id"].as_str()) {
-            self.cursor = Some(cursor.to_owned());
-        }
+        // It will stand in a request line: what is no cursor does not.
+        let id = json["id"].as_str().or(json["last_message_id"].as_str());
+        self.cursor = id.and_then(|id| id.parse().ok()).or(self.cursor);
         Ok(())
     }
     // ANCHOR_END: take
 
     /// The request target of a transport, with the cursor.
     fn target(&self, transport: &str) -> String {
-        match &self.cursor {
+        match self.cursor {
             Some(cursor) => format!("/{transport}?last_message_id={cursor}"),
             None => format!("/{transport}"),
         }
@@ -124,7 +131,9 @@ impl Follower {
         loop {
             let head = wire.get(&self.target(transport))?;
             let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: ")?.parse().ok());
-            let content = wire.read_exactly(length.unwrap_or(0))?;
+            let length = length.filter(|length| *length <= LONGEST_ANSWER);
+            let length = length.ok_or_else(|| io::Error::other("the answer is too long, or has no Content-Length"))?;
+            let content = wire.read_exactly(length)?;
             self.take(transport, &serde_json::from_slice(&content)?)?;
             if transport == "short" {
                 thread::sleep(Duration::from_secs(2));

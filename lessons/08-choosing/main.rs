@@ -10,7 +10,7 @@ use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use common::api::{self, uncached};
+use common::api::{self, not_allowed, uncached};
 use common::{Costs, Lesson, Receive, Send};
 use overwire::connection::Traffic;
 use overwire::feed::{Cursor, Feed, Replay};
@@ -105,7 +105,7 @@ struct Site {
     totals: [Totals; 5],
 }
 
-fn serve(server: EventLoop) -> io::Result<()> {
+pub fn serve(server: EventLoop) -> io::Result<()> {
     let feed = Feed::new(Random::open()?.number(), 1000, 1024 * 1024);
     let (readers, unplugged, totals) = (HashMap::new(), Vec::new(), Default::default());
     let mut site = Site { server, feed, readers, unplugged, totals };
@@ -135,7 +135,7 @@ impl Site {
     fn on_request(&mut self, conn: ConnId, request: &Request) {
         let path = request.path();
         let answer = match (request.method(), path.strip_prefix('/').unwrap_or_default()) {
-            (Method::Get, name) if let Some(transport) = Transport::of(name) => {
+            (Method::Get | Method::Head, name) if let Some(transport) = Transport::of(name) => {
                 match self.read(conn, request, transport) {
                     Ok(()) => return,
                     Err(response) => response,
@@ -143,7 +143,9 @@ impl Site {
             }
             (Method::Post, "publish") => self.publish(request.content()),
             (Method::Post, "plug") => self.plug(request.content()),
-            (Method::Get, "report") => uncached(&self.report()),
+            (Method::Get | Method::Head, "report") => uncached(&self.report()),
+            (method, "publish" | "plug") => not_allowed(method, "POST"),
+            (method, name) if name == "report" || Transport::of(name).is_some() => not_allowed(method, "GET, HEAD"),
             _ => common::page(request, PAGE),
         };
         self.server.respond(conn, answer);
