@@ -162,6 +162,14 @@ impl Running {
         running.address = line.trim().rsplit('/').next().unwrap().parse().expect("the first line holds the address");
         running
     }
+
+    /// How many bytes of memory the process has (proc_pid_status(5), `VmRSS`).
+    #[cfg(target_os = "linux")]
+    pub fn memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("it says how much it has");
+        line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number of KiB") * 1024
+    }
 }
 
 impl Drop for Running {
