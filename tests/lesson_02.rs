@@ -245,3 +245,17 @@ fn the_broken_client_says_what_it_needs() {
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("start 02-short-polling first"));
 }
+
+/// Polls that were hung up are forgotten at once, and not when their time is over.
+#[test]
+#[cfg(target_os = "linux")]
+fn nothing_is_kept_of_polls_that_were_hung_up() {
+    let running = Running::start(Command::new(env!("CARGO_BIN_EXE_02-short-polling")).args(["--port", "0"]));
+    let growth = running.growth(|| {
+        for _ in 0..1000 {
+            Client::connect(running.address).send_get("/api/messages?delay=5000");
+        }
+        assert_eq!(Client::connect(running.address).get("/nothing").status, 404, "it has seen all of them");
+    });
+    assert!(growth < 400_000, "20,000 polls have left {growth} bytes behind");
+}

@@ -12,7 +12,10 @@ mod lesson;
 #[allow(dead_code)]
 mod broken;
 
-use common::{Answer, Client, TestServer};
+use std::process::Command;
+use std::time::Duration;
+
+use common::{Answer, Client, Running, TestServer};
 use overwire::feed::Cursor;
 use overwire::{Limits, sse};
 use serde_json::json;
@@ -196,6 +199,32 @@ fn a_comment_comes_every_15_seconds_on_the_quiet_stream() {
         server.advance(15);
         assert_eq!(client.chunk_text(), ": still here\n\n");
     }
+}
+
+/// A stream that is over is forgotten at once, and not with its next comment.
+#[test]
+#[cfg(target_os = "linux")]
+fn nothing_is_kept_of_streams_that_are_over() {
+    let running = Running::start(Command::new(env!("CARGO_BIN_EXE_05-server-sent-events")).args(["--port", "0"]));
+    let mut client = Client::connect(running.address);
+    let growth = running.growth(|| {
+        client.send("HEAD /quiet HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(1000));
+        (0..1000).for_each(|_| _ = client.head());
+    });
+    assert!(growth < 400_000, "20,000 streams have left {growth} bytes behind");
+}
+
+#[test]
+fn listeners_that_come_do_not_put_off_the_tick() {
+    let server = start();
+    let mut first = begin(&server, "/events");
+    let mut others = Vec::new();
+    for _ in 0..5 {
+        server.remote().advance_clock(Duration::from_millis(300));
+        others.push(begin(&server, "/events"));
+    }
+    add(&server, "after 1.5 s");
+    assert_eq!(first.event().data, "Message 1");
 }
 
 #[test]

@@ -352,3 +352,17 @@ fn the_broken_echo_takes_a_read_for_a_frame() {
     assert_eq!(client.read_exactly(2), [0x81, 126]);
     assert_ne!(client.read_exactly(2), [0, 126]);
 }
+
+/// A member that has left is forgotten.
+#[test]
+#[cfg(target_os = "linux")]
+fn nothing_is_kept_of_members_that_have_left() {
+    let running = Running::start(Command::new(env!("CARGO_BIN_EXE_06-websocket")).args(["--port", "0"]));
+    let growth = running.growth(|| {
+        for _ in 0..1000 {
+            Client::connect(running.address).upgrade("/chat");
+        }
+        assert_eq!(Client::connect(running.address).get("/nothing").status, 404, "it has seen all of them");
+    });
+    assert!(growth < 400_000, "20,000 members have left {growth} bytes behind");
+}
