@@ -248,7 +248,7 @@ fn the_broken_client_says_what_it_needs() {
 
 /// Polls that were hung up are forgotten at once, and not when their time is over.
 #[test]
-#[cfg(target_os = "linux")]
+#[cfg_attr(not(target_os = "linux"), ignore = "reads /proc")]
 fn nothing_is_kept_of_polls_that_were_hung_up() {
     let running = Running::start(Command::new(env!("CARGO_BIN_EXE_02-short-polling")).args(["--port", "0"]));
     let growth = running.growth(|| {

@@ -203,7 +203,7 @@ fn a_comment_comes_every_15_seconds_on_the_quiet_stream() {
 
 /// A stream that is over is forgotten at once, and not with its next comment.
 #[test]
-#[cfg(target_os = "linux")]
+#[cfg_attr(not(target_os = "linux"), ignore = "reads /proc")]
 fn nothing_is_kept_of_streams_that_are_over() {
     let running = Running::start(Command::new(env!("CARGO_BIN_EXE_05-server-sent-events")).args(["--port", "0"]));
     let mut client = Client::connect(running.address);

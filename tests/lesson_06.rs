@@ -355,7 +355,7 @@ fn the_broken_echo_takes_a_read_for_a_frame() {
 
 /// A member that has left is forgotten.
 #[test]
-#[cfg(target_os = "linux")]
+#[cfg_attr(not(target_os = "linux"), ignore = "reads /proc")]
 fn nothing_is_kept_of_members_that_have_left() {
     let running = Running::start(Command::new(env!("CARGO_BIN_EXE_06-websocket")).args(["--port", "0"]));
     let growth = running.growth(|| {

@@ -163,8 +163,7 @@ impl Running {
         running
     }
 
-    /// How many bytes of memory the process has (proc_pid_status(5), `VmRSS`).
-    #[cfg(target_os = "linux")]
+    /// How many bytes of memory the process has (proc_pid_status(5), `VmRSS`): on Linux alone.
     pub fn memory(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("it says how much it has");
@@ -172,7 +171,6 @@ impl Running {
     }
 
     /// How much memory the process has gained when `work` was done 20 times more: what is kept of each.
-    #[cfg(target_os = "linux")]
     pub fn growth(&self, mut work: impl FnMut()) -> u64 {
         work();
         let before = self.memory();
