@@ -91,12 +91,28 @@ fn a_client_that_waits_is_told_to_continue() {
 }
 
 #[test]
-fn head_is_answered_without_content() {
+fn head_is_answered_as_get_is_but_without_content() {
+    let server = start(MAIN);
+    let mut client = Client::connect(server.address);
+    let length = client.get("/").content.len();
+    let head = client.send("HEAD / HTTP/1.1\r\nHost: x\r\n\r\n").head();
+    assert!(head.contains(&format!("\r\nContent-Length: {length}\r\n")), "{head}");
+    assert_eq!(client.get("/echo").status, 200, "the next answer follows at once");
+}
+
+/// Its Content-Length would have to be that of a GET's answer (RFC 9110, section 8.6), whose list names
+/// another method.
+#[test]
+fn head_is_refused_where_it_cannot_agree_with_get() {
     let server = start(MAIN);
     let mut client = Client::connect(server.address);
     let head = client.send("HEAD /echo HTTP/1.1\r\nHost: x\r\n\r\n").head();
-    assert!(head.contains("\r\nContent-Length: 81\r\n"), "{head}");
-    assert_eq!(client.get("/echo").status, 200, "the next answer follows at once");
+    assert!(head.starts_with("HTTP/1.1 405 "), "{head}");
+    let allowed = common::field(&head, "Allow").expect("an Allow field").to_owned();
+    for method in allowed.split(", ") {
+        let answer = client.send(format!("{method} /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")).answer();
+        assert!(answer.status == 200 && answer.text().contains(&format!("method   {method}\n")), "{answer:?}");
+    }
 }
 
 #[test]

@@ -245,3 +245,21 @@ fn the_broken_client_says_what_it_needs() {
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("start 02-short-polling first"));
 }
+
+/// Polls that were hung up are forgotten at once, and not when their time is over.
+#[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "reads /proc")]
+fn nothing_is_kept_of_polls_that_were_hung_up() {
+    let running = Running::start(Command::new(env!("CARGO_BIN_EXE_02-short-polling")).args(["--port", "0"]));
+    let mut other = Client::connect(running.address);
+    let growth = running.growth(|| {
+        for _ in 0..500 {
+            let mut client = Client::connect(running.address);
+            client.send_get("/nothing").send_get("/api/messages?delay=5000");
+            // By now the server has seen that one. What it has answered is not read, and that makes the
+            // end a reset: no port is kept waiting.
+            assert_eq!(other.get("/nothing").status, 404);
+        }
+    });
+    assert!(growth < 200_000, "10,000 polls have left {growth} bytes behind");
+}

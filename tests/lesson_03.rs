@@ -10,7 +10,9 @@ mod common;
 #[path = "../lessons/03-long-polling/main.rs"]
 mod lesson;
 
-use common::{Answer, Client, TestServer};
+use std::process::Command;
+
+use common::{Answer, Client, Running, TestServer};
 use overwire::Limits;
 use serde_json::{Value, json};
 
@@ -272,4 +274,30 @@ fn broken_gives_a_message_between_two_polls_to_whoever_polls_first() {
     assert_eq!(server.get("/messages").json()["messages"], json!(["two"]), "of alice");
     ask(&server, &mut bob, "timeout=5");
     expect_nothing(&server, &mut bob);
+}
+
+#[test]
+fn broken_holds_no_poll_for_more_than_a_minute() {
+    let server = start_broken();
+    let mut poll = hold(&server, "timeout=18446744073709551615");
+    server.advance(60);
+    expect_timeout(&poll.answer());
+}
+
+/// Polls that were hung up are forgotten at once, and not when their time is over.
+#[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "reads /proc")]
+fn nothing_is_kept_of_polls_that_were_hung_up() {
+    let running = Running::start(Command::new(env!("CARGO_BIN_EXE_03-long-polling")).args(["--port", "0"]));
+    let mut other = Client::connect(running.address);
+    let growth = running.growth(|| {
+        for _ in 0..500 {
+            let mut client = Client::connect(running.address);
+            client.send_get("/nothing").send_get("/messages?timeout=60");
+            // By now the server has seen that one. What it has answered is not read, and that makes the
+            // end a reset: no port is kept waiting.
+            assert_eq!(other.get("/nothing").status, 404);
+        }
+    });
+    assert!(growth < 200_000, "10,000 polls have left {growth} bytes behind");
 }

@@ -9,7 +9,7 @@ mod lesson;
 
 use std::process::Command;
 
-use common::{Client, TestServer};
+use common::{Client, Running, TestServer};
 use overwire::Limits;
 use serde_json::{Value, json};
 
@@ -192,6 +192,19 @@ fn an_empty_line_comes_every_15_seconds() {
         assert_eq!(client.chunk_text(), "\n");
     }
     while cut.chunk_text() != "\n" {}
+}
+
+/// A stream that is over is forgotten at once, and not with its next heartbeat.
+#[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "reads /proc")]
+fn nothing_is_kept_of_streams_that_are_over() {
+    let running = Running::start(Command::new(env!("CARGO_BIN_EXE_04-http-streaming")).args(["--port", "0"]));
+    let mut client = Client::connect(running.address);
+    let growth = running.growth(|| {
+        client.send("HEAD /stream HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(1000));
+        (0..1000).for_each(|_| _ = client.head());
+    });
+    assert!(growth < 400_000, "20,000 streams have left {growth} bytes behind");
 }
 
 #[test]

@@ -12,7 +12,10 @@ mod lesson;
 #[allow(dead_code)]
 mod broken;
 
-use common::{Answer, Client, TestServer};
+use std::process::Command;
+use std::time::Duration;
+
+use common::{Answer, Client, Running, TestServer};
 use overwire::feed::Cursor;
 use overwire::{Limits, sse};
 use serde_json::json;
@@ -36,20 +39,34 @@ fn add(server: &TestServer, text: &str) -> String {
     value["id"].as_str().unwrap().to_owned()
 }
 
-/// Begins a stream with this Last-Event-ID field, and reads its head.
-fn resume(server: &TestServer, target: &str, last_event_id: &str) -> Client {
+/// Begins a stream with this Last-Event-ID field, and reads its head and its position: whether it goes on
+/// from that id.
+fn resume_at(server: &TestServer, target: &str, last_event_id: &str) -> (bool, Client) {
     let mut client = server.connect();
     let request = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\nLast-Event-ID: {last_event_id}\r\n\r\n");
-    let head = client.send(request).head();
-    assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
+    client.send(request);
+    let recovered = read_position(&mut client);
+    (recovered, client)
+}
+
+fn resume(server: &TestServer, target: &str, last_event_id: &str) -> Client {
+    let (recovered, client) = resume_at(server, target, last_event_id);
+    assert!(recovered, "it goes on from {last_event_id}");
     client
 }
 
 fn begin(server: &TestServer, target: &str) -> Client {
     let mut client = server.connect();
-    let head = client.send_get(target).head();
-    assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
+    assert!(read_position(client.send_get(target)));
     client
+}
+
+fn read_position(client: &mut Client) -> bool {
+    let head = client.head();
+    assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
+    let position = client.event();
+    assert_eq!(position.name, "position");
+    serde_json::from_str::<serde_json::Value>(&position.data).unwrap()["recovered"].as_bool().unwrap()
 }
 
 /// Reads events until the one with this data, each in the chunk that it comes in.
@@ -62,7 +79,7 @@ fn texts_until(client: &mut Client, last: &str) -> Vec<String> {
 }
 
 #[test]
-fn a_stream_begins_with_an_id_and_a_reconnection_time() {
+fn a_stream_begins_with_its_position_and_a_reconnection_time() {
     let server = start();
     let mut client = server.connect();
     let head = client.send_get("/quiet").head();
@@ -71,11 +88,15 @@ fn a_stream_begins_with_an_id_and_a_reconnection_time() {
     }
     let opening = client.chunk().unwrap();
     let mut reader = sse::Reader::default();
-    assert_eq!(reader.read(&opening), [], "nothing is dispatched");
+    // It has data, because an event without data is not dispatched: a page that closes its EventSource
+    // before the first message would not know where to go on.
+    let [position] = &reader.read(&opening)[..] else { panic!("one event") };
+    assert_eq!((position.name.as_str(), position.data.as_str()), ("position", r#"{"recovered":true}"#));
+    assert!(position.id.parse::<Cursor>().is_ok(), "{position:?}");
     assert_eq!(reader.retry().map(|time| time.as_secs()), Some(2));
     drop(client);
     add(&server, "missed");
-    assert_eq!(resume(&server, "/quiet", reader.last_event_id()).event().data, "missed");
+    assert_eq!(resume(&server, "/quiet", &position.id).event().data, "missed");
 }
 
 #[test]
@@ -159,12 +180,11 @@ fn the_query_resumes_where_there_is_no_field() {
 }
 
 #[test]
-fn an_id_that_is_not_known_gets_a_notice_and_what_is_retained() {
+fn an_id_that_is_not_known_is_told_and_gets_what_is_retained() {
     let server = start();
     add(&server, "one");
-    let mut client = resume(&server, "/events", FOREIGN);
-    let notice = client.event();
-    assert_eq!((notice.name.as_str(), notice.data.as_str()), ("notice", r#"{"recovered": false}"#));
+    let (recovered, mut client) = resume_at(&server, "/events", FOREIGN);
+    assert!(!recovered);
     assert_eq!(client.event().data, "one");
 }
 
@@ -172,7 +192,6 @@ fn an_id_that_is_not_known_gets_a_notice_and_what_is_retained() {
 fn a_comment_comes_every_15_seconds_on_the_quiet_stream() {
     let server = start();
     let mut client = begin(&server, "/quiet");
-    client.chunk(); // id and retry
     server.advance(14);
     add(&server, "not yet");
     assert_eq!(client.event().data, "not yet");
@@ -182,13 +201,39 @@ fn a_comment_comes_every_15_seconds_on_the_quiet_stream() {
     }
 }
 
+/// A stream that is over is forgotten at once, and not with its next comment.
+#[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "reads /proc")]
+fn nothing_is_kept_of_streams_that_are_over() {
+    let running = Running::start(Command::new(env!("CARGO_BIN_EXE_05-server-sent-events")).args(["--port", "0"]));
+    let mut client = Client::connect(running.address);
+    let growth = running.growth(|| {
+        client.send("HEAD /quiet HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(1000));
+        (0..1000).for_each(|_| _ = client.head());
+    });
+    assert!(growth < 400_000, "20,000 streams have left {growth} bytes behind");
+}
+
+#[test]
+fn listeners_that_come_do_not_put_off_the_tick() {
+    let server = start();
+    let mut first = begin(&server, "/events");
+    let mut others = Vec::new();
+    for _ in 0..5 {
+        server.remote().advance_clock(Duration::from_millis(300));
+        others.push(begin(&server, "/events"));
+    }
+    add(&server, "after 1.5 s");
+    assert_eq!(first.event().data, "Message 1");
+}
+
 #[test]
 fn a_client_of_http_1_0_gets_events_without_chunks() {
     let server = start();
     let mut client = server.connect();
     let head = client.send("GET /quiet HTTP/1.0\r\n\r\n").head();
     assert!(!head.contains("Transfer-Encoding") && head.contains("Connection: close"), "{head}");
-    assert!(client.read_until("\n\n").ends_with("retry: 2000\n\n"));
+    assert!(client.read_until("\n\n").starts_with("retry: 2000\nid: "));
     add(&server, "old");
     assert!(client.read_until("\n\n").ends_with("\nevent: message\ndata: old\n\n"));
 }
@@ -199,7 +244,6 @@ fn the_end_of_the_server_is_the_end_of_its_streams() {
     let mut clients = ["/events", "/quiet"].map(|target| begin(&server, target));
     server.shut_down();
     for client in &mut clients {
-        client.chunk(); // id and retry
         assert_eq!(client.chunk(), None);
         client.expect_end();
     }
@@ -247,7 +291,8 @@ fn what_is_wrong_is_said() {
 /// What a client of the broken server is given when somebody posts these texts.
 fn events_of_broken(texts: &[&str]) -> Vec<sse::Event> {
     let server = TestServer::of_loop(Limits::default(), broken::serve);
-    let mut client = begin(&server, "/events");
+    let mut client = server.connect();
+    client.send_get("/events").head();
     let mut reader = sse::Reader::default();
     let mut events = Vec::new();
     for text in texts {
@@ -276,12 +321,14 @@ fn whoever_writes_to_the_broken_server_writes_its_events() {
 #[test]
 fn the_broken_server_cannot_say_what_was_missed() {
     let server = TestServer::of_loop(Limits::default(), broken::serve);
-    let mut client = begin(&server, "/events");
+    let mut client = server.connect();
+    client.send_get("/events").head();
     post(&server, "one");
     assert_eq!(client.event(), event("", "message", "one"), "there is no id to come back with");
     drop(client);
     post(&server, "missed");
-    let mut client = begin(&server, "/events");
+    let mut client = server.connect();
+    client.send_get("/events").head();
     post(&server, "three");
     assert_eq!(client.event().data, "three");
 }

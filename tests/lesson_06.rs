@@ -352,3 +352,22 @@ fn the_broken_echo_takes_a_read_for_a_frame() {
     assert_eq!(client.read_exactly(2), [0x81, 126]);
     assert_ne!(client.read_exactly(2), [0, 126]);
 }
+
+/// A member that has left is forgotten.
+#[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "reads /proc")]
+fn nothing_is_kept_of_members_that_have_left() {
+    let running = Running::start(Command::new(env!("CARGO_BIN_EXE_06-websocket")).args(["--port", "0"]));
+    let mut other = Client::connect(running.address);
+    let growth = running.growth(|| {
+        for _ in 0..500 {
+            let mut member = Client::connect(running.address);
+            member.upgrade("/chat");
+            member.send_text("hello");
+            // By now the server has seen that one. What it has answered is not read, and that makes the
+            // end a reset: no port is kept waiting.
+            assert_eq!(other.get("/nothing").status, 404);
+        }
+    });
+    assert!(growth < 200_000, "10,000 members have left {growth} bytes behind");
+}

@@ -111,7 +111,10 @@ fn serve(mut listener: TcpListener) -> io::Result<()> {
                     continue;
                 }
                 Ok(()) if client.ended && client.waiting.is_empty() => "all is answered".to_owned(),
-                Ok(()) => continue,
+                Ok(()) => {
+                    client.tell_stop();
+                    continue;
+                }
                 Err(error) => error.to_string(),
             };
             client.say(&format!("closed: {why}; read {}, wrote {}", client.read, client.written));
@@ -222,7 +225,11 @@ impl Client {
         if were_few && self.read > TOLD {
             self.say(&format!("read more than {TOLD}: from here on, not each step is told"));
         }
-        if self.waiting.len() >= BOUND && !mem::replace(&mut self.has_stopped, true) {
+    }
+
+    /// Neither reading nor writing goes on. If there is something to read, the bound is the reason.
+    fn tell_stop(&mut self) {
+        if self.readable && !self.ended && !mem::replace(&mut self.has_stopped, true) {
             self.say(&format!("reading stops: {BOUND} bytes or more wait to be written"));
         }
     }

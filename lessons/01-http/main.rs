@@ -48,6 +48,11 @@ fn answer(request: &Request) -> Response {
             let sentence = format!("{method} is not allowed here: expected GET, HEAD or POST");
             Response::error(405, &sentence).with_field("Allow", "GET, HEAD, POST")
         }
+        (Method::Head, "/echo") => {
+            // Its Content-Length would have to be that of a GET's list, which names another method.
+            let allowed = "GET, POST, PUT, DELETE, OPTIONS, TRACE, PATCH";
+            Response::error(405, "HEAD is not allowed here: expected any other method").with_field("Allow", allowed)
+        }
         (_, "/echo") => {
             let list = Response::new(200).with_content("text/plain; charset=utf-8", list(request));
             list.with_field("Cache-Control", "no-store")

@@ -74,7 +74,7 @@ fn answer(messages: Vec<String>, timeout: bool) -> Response {
 
 fn timeout(request: &Request) -> Duration {
     let seconds = request.parameter("timeout").and_then(|seconds| seconds.parse().ok());
-    Duration::from_secs(seconds.unwrap_or(25))
+    Duration::from_secs(seconds.unwrap_or(25).min(60))
 }
 
 fn text(content: &[u8]) -> String {

@@ -42,8 +42,13 @@ struct Streams {
     server: EventLoop,
     /// Each message as its chunk, encoded once for all who will ever get it.
     feed: Feed<Shared>,
-    readers: HashMap<ConnId, Rechunk>,
-    heartbeats: HashMap<TimerId, ConnId>,
+    readers: HashMap<ConnId, Reader>,
+}
+
+struct Reader {
+    rechunk: Rechunk,
+    /// When it fires, the next heartbeat is due.
+    timer: TimerId,
 }
 
 /// Into chunks of how many bytes a stream is cut, if not into one for each line.
@@ -51,12 +56,12 @@ type Rechunk = Option<usize>;
 
 pub fn serve(server: EventLoop) -> io::Result<()> {
     let feed = Feed::new(Random::open()?.number(), RETAINED.0, RETAINED.1);
-    let mut streams = Streams { server, feed, readers: HashMap::new(), heartbeats: HashMap::new() };
+    let mut streams = Streams { server, feed, readers: HashMap::new() };
     loop {
         match streams.server.next_event()? {
             Event::Request(conn, request) => streams.answer(conn, &request),
             Event::Timer(timer) => streams.beat(timer),
-            Event::Closed(conn) => _ = streams.readers.remove(&conn),
+            Event::Closed(conn) => streams.forget(conn),
             Event::Message(..) => {}
             Event::Shutdown => {
                 streams.readers.keys().for_each(|conn| streams.server.end(*conn));
@@ -98,8 +103,7 @@ impl Streams {
         }
         chunks.extend(self.feed.after(from.after).map(|(_, chunk)| chunk.clone()));
         send(&mut self.server, conn, rechunk, &chunks);
-        self.readers.insert(conn, rechunk);
-        self.heartbeats.insert(self.server.set_timer(HEARTBEAT), conn);
+        self.readers.insert(conn, Reader { rechunk, timer: self.server.set_timer(HEARTBEAT) });
     }
     // ANCHOR_END: begin
 
@@ -108,19 +112,23 @@ impl Streams {
         let id = self.feed.next_cursor();
         let chunk = line(&json!({ "id": id.to_string(), "text": text }));
         self.feed.publish(chunk.clone(), chunk.len());
-        for (conn, rechunk) in &self.readers {
-            send(&mut self.server, *conn, *rechunk, std::slice::from_ref(&chunk));
+        for (conn, reader) in &self.readers {
+            send(&mut self.server, *conn, reader.rechunk, std::slice::from_ref(&chunk));
         }
         added(id)
     }
     // ANCHOR_END: publish
 
-    /// A stream that is gone has left its timer behind, which ends here.
     fn beat(&mut self, timer: TimerId) {
-        let Some(conn) = self.heartbeats.remove(&timer) else { return };
-        if self.readers.contains_key(&conn) {
-            self.server.send(conn, &http::chunk(b"\n"));
-            self.heartbeats.insert(self.server.set_timer(HEARTBEAT), conn);
+        if let Some((conn, reader)) = self.readers.iter_mut().find(|(_, reader)| reader.timer == timer) {
+            self.server.send(*conn, &http::chunk(b"\n"));
+            reader.timer = self.server.set_timer(HEARTBEAT);
+        }
+    }
+
+    fn forget(&mut self, conn: ConnId) {
+        if let Some(reader) = self.readers.remove(&conn) {
+            self.server.cancel_timer(reader.timer);
         }
     }
 }

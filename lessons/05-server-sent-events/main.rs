@@ -15,6 +15,7 @@ use overwire::feed::{Cursor, Feed};
 use overwire::http::{self, Method, Request, Response};
 use overwire::random::Random;
 use overwire::{ConnId, Event, EventLoop, Shared, TimerId, sse};
+use serde_json::json;
 
 const PAGE: &str = include_str!("page.html");
 
@@ -46,10 +47,15 @@ fn main() -> ExitCode {
 struct Streams {
     server: EventLoop,
     feed: Feed<Said>,
-    listeners: HashMap<ConnId, Stream>,
-    heartbeats: HashMap<TimerId, ConnId>,
+    listeners: HashMap<ConnId, Listener>,
     ticker: Option<TimerId>,
     ticks: u64,
+}
+
+struct Listener {
+    stream: Stream,
+    /// When it fires, the next comment is due; there is one on `/quiet`.
+    timer: Option<TimerId>,
 }
 
 /// An event as the chunk that it is sent in, encoded once for all who will ever get it.
@@ -66,14 +72,13 @@ enum Stream {
 
 pub fn serve(server: EventLoop) -> io::Result<()> {
     let feed = Feed::new(Random::open()?.number(), RETAINED.0, RETAINED.1);
-    let (listeners, heartbeats) = (HashMap::new(), HashMap::new());
-    let mut streams = Streams { server, feed, listeners, heartbeats, ticker: None, ticks: 0 };
+    let mut streams = Streams { server, feed, listeners: HashMap::new(), ticker: None, ticks: 0 };
     loop {
         match streams.server.next_event()? {
             Event::Request(conn, request) => streams.answer(conn, &request),
             Event::Timer(timer) if streams.ticker == Some(timer) => streams.tick(),
             Event::Timer(timer) => streams.beat(timer),
-            Event::Closed(conn) => _ = streams.listeners.remove(&conn),
+            Event::Closed(conn) => streams.forget(conn),
             Event::Message(..) => {}
             Event::Shutdown => {
                 streams.listeners.keys().for_each(|conn| streams.server.end(*conn));
@@ -107,18 +112,19 @@ impl Streams {
     fn begin(&mut self, conn: ConnId, stream: Stream, cursor: Option<Cursor>) {
         self.server.begin(conn, sse::stream_head());
         let from = self.feed.replay(cursor.unwrap_or(self.feed.tip()));
-        self.server.send(conn, &http::chunk(&sse::opening(&from.after.to_string(), RETRY)));
-        if !from.recovered {
-            self.server.send(conn, &http::chunk(&sse::event(None, "notice", r#"{"recovered": false}"#)));
-        }
+        let position = json!({ "recovered": from.recovered }).to_string();
+        let opening = [
+            format!("retry: {}\n", RETRY.as_millis()).into_bytes(),
+            sse::event(Some(&from.after.to_string()), "position", &position),
+        ];
+        self.server.send(conn, &http::chunk(&opening.concat()));
         for (_, said) in self.feed.after(from.after).filter(|(_, said)| said.is_for(stream)) {
             self.server.send(conn, &said.event);
         }
-        self.listeners.insert(conn, stream);
-        match stream {
-            Stream::Quiet => _ = self.heartbeats.insert(self.server.set_timer(HEARTBEAT), conn),
-            Stream::Events if self.ticker.is_none() => self.ticker = Some(self.server.set_timer(TICK)),
-            Stream::Events => {}
+        let timer = (stream == Stream::Quiet).then(|| self.server.set_timer(HEARTBEAT));
+        self.listeners.insert(conn, Listener { stream, timer });
+        if stream == Stream::Events && self.ticker.is_none() {
+            self.ticker = Some(self.server.set_timer(TICK));
         }
     }
     // ANCHOR_END: begin
@@ -128,7 +134,7 @@ impl Streams {
         let id = self.feed.next_cursor();
         let event = http::chunk(&sse::event(Some(&id.to_string()), "message", text));
         let said = Said { event, is_tick };
-        for (conn, _) in self.listeners.iter().filter(|(_, stream)| said.is_for(**stream)) {
+        for (conn, _) in self.listeners.iter().filter(|(_, listener)| said.is_for(listener.stream)) {
             self.server.send(*conn, &said.event);
         }
         let bytes = said.event.len();
@@ -139,7 +145,7 @@ impl Streams {
     // ANCHOR: tick
     fn tick(&mut self) {
         self.ticker = None;
-        if self.listeners.values().any(|stream| *stream == Stream::Events) {
+        if self.listeners.values().any(|listener| listener.stream == Stream::Events) {
             self.ticks += 1;
             self.publish(&format!("Message {}", self.ticks), true);
             self.ticker = Some(self.server.set_timer(TICK));
@@ -147,16 +153,18 @@ impl Streams {
     }
     // ANCHOR_END: tick
 
-    // ANCHOR: beat
-    /// A stream that is gone has left its timer behind, which ends here.
     fn beat(&mut self, timer: TimerId) {
-        let Some(conn) = self.heartbeats.remove(&timer) else { return };
-        if self.listeners.contains_key(&conn) {
-            self.server.send(conn, &http::chunk(&sse::comment("still here")));
-            self.heartbeats.insert(self.server.set_timer(HEARTBEAT), conn);
+        if let Some((conn, listener)) = self.listeners.iter_mut().find(|(_, one)| one.timer == Some(timer)) {
+            self.server.send(*conn, &http::chunk(&sse::comment("still here")));
+            listener.timer = Some(self.server.set_timer(HEARTBEAT));
         }
     }
-    // ANCHOR_END: beat
+
+    fn forget(&mut self, conn: ConnId) {
+        if let Some(timer) = self.listeners.remove(&conn).and_then(|listener| listener.timer) {
+            self.server.cancel_timer(timer);
+        }
+    }
 }
 
 impl Said {

@@ -162,6 +162,21 @@ impl Running {
         running.address = line.trim().rsplit('/').next().unwrap().parse().expect("the first line holds the address");
         running
     }
+
+    /// How many bytes of memory the process has (proc_pid_status(5), `VmRSS`): on Linux alone.
+    pub fn memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("it says how much it has");
+        line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number of KiB") * 1024
+    }
+
+    /// How much memory the process has gained when `work` was done 20 times more: what is kept of each.
+    pub fn growth(&self, mut work: impl FnMut()) -> u64 {
+        work();
+        let before = self.memory();
+        (0..20).for_each(|_| work());
+        self.memory().saturating_sub(before)
+    }
 }
 
 impl Drop for Running {
