@@ -1081,12 +1081,13 @@ fn pings_are_not_answered_without_bound() {
 
 #[test]
 fn a_refusal_that_crosses_our_close_is_no_success() {
-    let cases: [(&[u8], &str, i32, &str); 6] = [
+    let cases: [(&[u8], &str, i32, &str); 7] = [
         (b"\x88\x05\x03\xebbad", "", 1, "wire: the server closed with status code 1003 and the reason \"bad\"\n"),
         (b"\x88\x02\x03\xef", "", 1, "wire: the server closed with status code 1007\n"),
         (b"\x88\x02\x03\xef", "/close 4000\n", 1, "wire: the server closed with status code 1007\n"),
         (b"\x88\x02\x0f\xa0", "/close 4000\n", 0, ""),
         (b"\x88\x00", "/close\n", 0, ""),
+        (b"\x88\x00", "/close 4000\n", 0, ""),
         (b"\x88\x02\x03\xe9", "", 0, ""),
     ];
     for (answer, typed, code, complaint) in cases {

@@ -382,6 +382,6 @@ fn comments_are_no_part_of_an_event() {
     for part in [field.as_bytes(), b":", comment.as_bytes()] {
         assert!(lines.read(part).iter().all(|line| line.part != LinePart::TooLong));
     }
-    assert!(matches!(lines.read(b"\n\n").last().unwrap().part, LinePart::EventEnd(Some(_))));
+    assert!(matches!(lines.read(b"\n").last().unwrap().part, LinePart::EventEnd(Some(_))));
     assert!(lines.read(format!(":{}", "c".repeat(1024 * 1024)).as_bytes()).iter().any(|l| l.part == LinePart::TooLong));
 }

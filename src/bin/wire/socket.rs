@@ -460,7 +460,10 @@ impl Socket<'_> {
         view.remark(why)?;
         match &self.received_close {
             Some(Close { code: Some(1000 | 1001), .. }) => Ok(()),
-            Some(Close { code, .. }) if self.began_closing == Some(*code) => Ok(()),
+            // The answer to a Close typically has its code (section 5.5.1); one without a code refuses nothing either.
+            Some(Close { code, .. }) if self.began_closing.is_some_and(|sent| code.is_none() || *code == sent) => {
+                Ok(())
+            }
             Some(Close { code, reason }) => {
                 let code = code.map_or("no status code".to_owned(), |code| format!("status code {code}"));
                 let reason = if reason.is_empty() { String::new() } else { format!(" and the reason \"{reason}\"") };
