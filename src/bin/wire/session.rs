@@ -75,7 +75,8 @@ impl<'a> Session<'a> {
         note: Note<'_>,
     ) -> Result<Ending, End> {
         // A server may close an idle connection at any time (RFC 9112, section 9.3.1).
-        if let Some(why) = self.connection.as_ref().and_then(Connection::is_useless) {
+        let idle = self.connection.as_ref().filter(|_| self.is_reused);
+        if let Some(why) = idle.and_then(Connection::is_useless) {
             view.remark(&why)?;
             (self.connection, self.is_reused) = (None, false);
         }

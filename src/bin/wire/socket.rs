@@ -212,6 +212,11 @@ impl Socket<'_> {
         ];
         let request = session::request(self.options, &self.options.url.target, &fields);
         self.send_bytes(&request, view)?;
+        // Until it is all sent there is nothing to read.
+        let limit = self.options.timeout.unwrap_or(OPENING_TIME);
+        while self.outgoing.len() > 0 && !self.outgoing.is_stuck(limit, Instant::now()) {
+            self.write();
+        }
         let key = self.options.values("sec-websocket-key").next().map_or(key, str::to_owned);
         Ok(key)
     }
