@@ -65,16 +65,8 @@ impl Wire {
     /// Waits for the end, which must come by itself.
     fn end(mut self) -> Ended {
         self.stdin = None;
-        let printed = self.read_aside();
-        self.end_with(printed)
-    }
-
-    /// Reads what is printed from now on: standard output and standard error.
-    fn read_aside(&mut self) -> [mpsc::Receiver<String>; 2] {
-        [read_aside(self.stdout.take().unwrap()), read_aside(self.process.stderr.take().unwrap())]
-    }
-
-    fn end_with(mut self, [output, complaint]: [mpsc::Receiver<String>; 2]) -> Ended {
+        let output = read_aside(self.stdout.take().unwrap());
+        let complaint = read_aside(self.process.stderr.take().unwrap());
         let output = output.recv_timeout(PATIENCE).unwrap_or_else(|_| {
             self.process.kill().unwrap();
             output.recv().unwrap()
@@ -159,13 +151,11 @@ impl Raw {
         let mut wire = self.start_wire(transport, options);
         wire.type_in(typed);
         wire.stdin = None;
-        let printed = wire.read_aside();
+        let (code, output, complaint) = wire.end();
         if let Err(panic) = self.thread.join() {
-            wire.process.kill().unwrap();
-            eprintln!("{:.10000?}", wire.end_with(printed));
+            eprintln!("{code:?}: {output:.10000}{complaint}");
             std::panic::resume_unwind(panic);
         }
-        let (code, output, complaint) = wire.end_with(printed);
         let hide = |text: String| text.replace(&self.address.to_string(), "ADDRESS");
         (code, hide(output), hide(complaint))
     }
@@ -1345,7 +1335,8 @@ fn a_poll_whose_answers_lead_nowhere_waits() {
             client.expect_end();
         });
         let mut wire = server.start_wire("poll", &["--interval", "86400"]);
-        let output = wire.read_until("no news: waiting");
+        let output = wire.read_until("waiting");
+        assert!(output.contains("no news: waiting"), "{output}");
         assert_eq!(output.matches("> request line").count(), requests, "{output}");
         drop(wire);
         server.thread.join().unwrap();
