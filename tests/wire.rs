@@ -505,7 +505,8 @@ fn an_idle_connection_that_was_closed_is_replaced() {
     let (code, output, complaint) =
         server.watched_by("poll", &["--count", "2", "--interval", "0", "--no-reconnect"], "");
     assert_eq!((code, complaint.as_str()), (Some(0), ""), "{output}");
-    assert!(output.contains("\n* the server closed the connection while it was idle\n* connected to "), "{output}");
+    // Or it is a reset, if the next request was on its way already.
+    assert!(output.contains(" while it was idle\n* connected to "), "{output}");
 }
 
 #[test]
@@ -976,7 +977,7 @@ fn nothing_is_sent_behind_what_was_not_taken() {
     let mut wire = server.start_wire("ws", &["--key", KEY, "--mask", MASK]);
     wire.type_in("one\n");
     is_gone.recv().unwrap();
-    wire.type_in("two\nthree\nfour\n");
+    let _ = wire.stdin.as_mut().unwrap().write_all(b"two\nthree\nfour\n"); // it may have ended already
     let (code, output, complaint) = wire.end();
     assert_eq!(code, Some(1), "{output}{complaint}");
     assert!(!output.contains("four"), "{output}");
@@ -1005,7 +1006,7 @@ fn a_server_that_goes_on_behind_our_close_is_left() {
 #[test]
 fn behind_enough_messages_only_the_close_is_shown() {
     let (code, output, _) = watched(
-        b"\x81\x01a\x81\x01b\x89\x01p\x81\x20cccccccccccccccccccccccccccccccc\x88\x02\x03\xe8",
+        b"\x81\x01a\x81\x01b\x89\x01p\x81\x20cccccccccccccccccccccccccccccccc\x88\x02\x03\xe8\x81",
         &["--count", "1"],
     );
     assert_eq!(code, Some(0));

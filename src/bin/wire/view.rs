@@ -160,6 +160,7 @@ impl View {
             Part::Content | Part::ChunkData => return self.content(way, name, piece),
             Part::FrameHeader(header) => return self.frame_header(way, header, &piece.bytes),
             Part::Payload { .. } => return self.payload(way, &piece),
+            Part::Unlabelled if self.only_close && way == Way::Received => return Ok(Vec::new()),
             Part::Unlabelled => {
                 self.flush_content(way, "")?;
                 self.dump(way, name, &piece.bytes, &rows_of_text(&piece.bytes))?;
