@@ -319,11 +319,11 @@ fn the_broken_handshake_is_right_for_one_key_and_wrong_for_all_others() {
     let head = |key| Client::connect(server.address).send(opening("/handshake", key)).head();
     let right = head(SAMPLE_KEY);
     assert_eq!(
-        websocket::parse_response(right.as_bytes(), SAMPLE_KEY),
+        websocket::parse_response(right.as_bytes(), SAMPLE_KEY, &[]),
         Ok(Parse::Complete { value: (), used: right.len() })
     );
     let wrong = head(OTHER_KEY);
-    assert_eq!(websocket::parse_response(wrong.as_bytes(), OTHER_KEY), Err(HandshakeError::WrongAccept));
+    assert_eq!(websocket::parse_response(wrong.as_bytes(), OTHER_KEY, &[]), Err(HandshakeError::WrongAccept));
 }
 
 #[test]

@@ -6,8 +6,9 @@ mod common;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
-use std::time::Instant;
+use std::time::Duration;
 
 use common::{Client, PATIENCE, TestServer};
 use overwire::websocket;
@@ -52,21 +53,37 @@ impl Wire {
         without_times(&text)
     }
 
-    /// Waits for the end, which must come by itself. What is printed must fit into a pipe.
+    /// Types without end, or until nobody reads any more; it is told how much of it was read.
+    fn type_for_ever(&mut self, first: &str, text: &'static str) -> mpsc::Receiver<usize> {
+        self.type_in(first);
+        let mut stdin = self.stdin.take().unwrap();
+        let (sender, taken) = mpsc::channel();
+        thread::spawn(move || while stdin.write_all(text.as_bytes()).is_ok() && sender.send(text.len()).is_ok() {});
+        taken
+    }
+
+    /// Waits for the end, which must come by itself.
     fn end(mut self) -> Ended {
         self.stdin = None;
-        let start = Instant::now();
-        while self.process.try_wait().unwrap().is_none() {
-            if start.elapsed() > PATIENCE {
-                self.process.kill().unwrap();
-            }
-            thread::yield_now();
-        }
-        let (mut output, mut complaint) = (String::new(), String::new());
-        self.stdout.as_mut().unwrap().read_to_string(&mut output).unwrap();
-        self.process.stderr.as_mut().unwrap().read_to_string(&mut complaint).unwrap();
-        (self.process.wait().unwrap().code(), without_times(&output), complaint)
+        let output = read_aside(self.stdout.take().unwrap());
+        let complaint = read_aside(self.process.stderr.take().unwrap());
+        let output = output.recv_timeout(PATIENCE).unwrap_or_else(|_| {
+            self.process.kill().unwrap();
+            output.recv().unwrap()
+        });
+        (self.process.wait().unwrap().code(), without_times(&output), complaint.recv().unwrap())
     }
+}
+
+/// All that comes, once it has ended.
+fn read_aside(mut source: impl Read + Send + 'static) -> mpsc::Receiver<String> {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        let mut text = String::new();
+        source.read_to_string(&mut text).unwrap();
+        let _ = sender.send(text);
+    });
+    receiver
 }
 
 impl Drop for Wire {
@@ -108,16 +125,9 @@ struct Door(TcpListener);
 
 impl Door {
     fn open(&self) -> Client {
-        self.0.set_nonblocking(true).unwrap();
-        let start = Instant::now();
-        loop {
-            if let Ok((stream, _)) = self.0.accept() {
-                stream.set_nonblocking(false).unwrap();
-                return Client::of(stream);
-            }
-            assert!(start.elapsed() < PATIENCE, "nobody connects");
-            thread::yield_now();
-        }
+        let (listener, (sender, accepted)) = (self.0.try_clone().unwrap(), mpsc::channel());
+        thread::spawn(move || sender.send(listener.accept().unwrap().0));
+        Client::of(accepted.recv_timeout(PATIENCE).expect("somebody connects"))
     }
 }
 
@@ -132,17 +142,20 @@ impl Raw {
         format!("http://{}/x", self.address)
     }
 
+    fn start_wire(&self, transport: &str, options: &[&str]) -> Wire {
+        Wire::start(&[&[transport, &self.url()], options].concat())
+    }
+
     /// Runs `wire` against it, and waits for both to end. The address is replaced by `ADDRESS`.
     fn watched_by(self, transport: &str, options: &[&str], typed: &str) -> Ended {
-        let mut wire = Wire::start(&[&[transport, &self.url()], options].concat());
+        let mut wire = self.start_wire(transport, options);
         wire.type_in(typed);
         wire.stdin = None;
+        let (code, output, complaint) = wire.end();
         if let Err(panic) = self.thread.join() {
-            wire.process.kill().unwrap();
-            eprintln!("{:?}", wire.end());
+            eprintln!("{code:?}: {output:.10000}{complaint}");
             std::panic::resume_unwind(panic);
         }
-        let (code, output, complaint) = wire.end();
         let hide = |text: String| text.replace(&self.address.to_string(), "ADDRESS");
         (code, hide(output), hide(complaint))
     }
@@ -325,7 +338,7 @@ fn an_event_stream_that_ends_is_asked_for_again_until_204() {
         < last-chunk     0\r\n                                            no more chunks
         < trailer field  A: b\r\n
         < end of chunks  \r\n
-        * the answer has ended: waiting 0.0 s before reconnecting with Last-Event-ID 7
+        * the answer has ended: waiting 0.1 s before reconnecting with Last-Event-ID 7
         * connected to ADDRESS
         > request line   GET /x HTTP/1.1\r\n
         > field line     Host: ADDRESS\r\n
@@ -492,7 +505,8 @@ fn an_idle_connection_that_was_closed_is_replaced() {
     let (code, output, complaint) =
         server.watched_by("poll", &["--count", "2", "--interval", "0", "--no-reconnect"], "");
     assert_eq!((code, complaint.as_str()), (Some(0), ""), "{output}");
-    assert!(output.contains("\n* the server closed the connection while it was idle\n* connected to "), "{output}");
+    // Or it is a reset, if the next request was on its way already.
+    assert!(output.contains(" while it was idle\n* connected to "), "{output}");
 }
 
 #[test]
@@ -575,7 +589,7 @@ fn the_exit_code_tells_how_the_server_closed() {
         (
             frame(0x88, b"\x0f\xa1no\x1b[2J"),
             1,
-            "wire: the server closed with status code 4001 and the reason \"no\\u{1b}[2J\"\n",
+            "wire: the server closed with status code 4001 and the reason \"no\\x1b[2J\"\n",
         ),
         (frame(0x88, b""), 1, "wire: the server closed with no status code\n"),
         (vec![], 1, "wire: the server closed the connection, without a Close frame (RFC 6455, section 7.1.5)\n"),
@@ -779,7 +793,7 @@ fn nobody_reads_any_more() {
 #[test]
 fn the_command_line_is_checked() {
     let url = "http://127.0.0.1/";
-    let cases: [(&[&str], &str); 20] = [
+    let cases: [(&[&str], &str); 23] = [
         (&[], "expected poll, stream, sse or ws, and a URL"),
         (&["get", url], "expected poll, stream, sse or ws, not \"get\""),
         (&["ws"], "expected a URL, such as http://127.0.0.1:8000/"),
@@ -799,9 +813,21 @@ fn the_command_line_is_checked() {
             "--key: expected 16 bytes in base64, such as dGhlIHNhbXBsZSBub25jZQ==, not \"abc\"",
         ),
         (&["ws", url, "--header", "a b: c"], "--header: expected 'Name: value', not \"a b: c\""),
-        (&["ws", url, "--header", "a: b\r\nc: d"], "--header: expected text without line ends, not \"a: b\\r\\nc: d\""),
-        (&["sse", url, "--last-event-id", "a\n"], "--last-event-id: expected text without line ends, not \"a\\n\""),
+        (
+            &["ws", url, "--header", "a: b\r\nc: d"],
+            "--header: expected text without control characters, not \"a: b\\r\\nc: d\"",
+        ),
+        (
+            &["sse", url, "--last-event-id", "a\n"],
+            "--last-event-id: expected text without control characters, not \"a\\n\"",
+        ),
         (&["sse", url, "--mask", MASK], "--mask is for ws only"),
+        (&["sse", url, "--timeout", "1"], "--timeout is for ws only"),
+        (&["ws", url, "--timeout", "x"], "--timeout: expected 0 to 86400 seconds, not \"x\""),
+        (
+            &["sse", url, "--header", "last-event-ID: 3"],
+            "--header: Last-Event-ID changes with the events: it begins with --last-event-id",
+        ),
         (&["poll", url, "--last-event-id", "1"], "--last-event-id is for sse only"),
     ];
     for (arguments, complaint) in cases {
@@ -837,6 +863,7 @@ fn help_names_every_option_and_version_the_version() {
         "--last-event-id",
         "--key",
         "--mask",
+        "--timeout",
         "--header",
         "--no-reconnect",
         "--all",
@@ -870,4 +897,498 @@ fn colours_are_for_terminals_whose_user_wants_them() {
         assert!(output.contains("204 ends it"), "{output}");
         assert_eq!(output.contains("\u{1b}["), is_coloured, "{environment:?}: {output}");
     }
+}
+
+/// A server that opens a WebSocket, does something, and keeps the connection until the test is over.
+fn websocket_that_stays(act: impl FnOnce(&mut Client) + Send + 'static) -> (Raw, mpsc::Sender<()>) {
+    let (over, is_over) = mpsc::channel();
+    let server = Raw::start(move |door| {
+        let mut client = door.open();
+        accept(&mut client);
+        act(&mut client);
+        assert!(is_over.recv().is_err());
+    });
+    (server, over)
+}
+
+/// The payload of the next frame, which is short.
+fn payload_of_a_client(client: &mut Client) -> Vec<u8> {
+    let header = client.read_exactly(6);
+    let mut payload = client.read_exactly(usize::from(header[1] & 0x7f));
+    websocket::mask(&mut payload, *header.last_chunk().unwrap(), 0);
+    payload
+}
+
+const SHORT: &[&str] = &["--key", KEY, "--mask", MASK, "--timeout", "0.3"];
+const NOT_CLOSED: &str =
+    "wire: the server did not close the connection in time, without a Close frame (RFC 6455, section 7.1.5)\n";
+
+#[test]
+fn what_a_server_sends_is_read_while_it_takes_nothing() {
+    const FRAMES: usize = 256;
+    let line = "x".repeat(8_000_000);
+    let length = line.len();
+    let server = Raw::start(move |door| {
+        let mut client = door.open();
+        accept(&mut client);
+        // More than all buffers between the two hold: it goes on only if it is read.
+        for _ in 0..FRAMES {
+            client.send([&[0x82, 127, 0, 0, 0, 0, 0, 1, 0, 0], &[0; 65536][..]].concat());
+        }
+        assert_eq!(client.read_exactly(14)[..2], [0x81, 0xff]);
+        client.read_exactly(length);
+        assert_eq!(client.read_exactly(7)[..2], [0x81, 0x81]);
+        client.send(b"\x88\x02\x03\xe8");
+        client.finish();
+        client.read_to_end();
+    });
+    let mut wire = server.start_wire("ws", &["--key", KEY, "--mask", MASK]);
+    let mut stdin = wire.stdin.take().unwrap();
+    thread::spawn(move || stdin.write_all(format!("{line}\ny\n").as_bytes()));
+    let (code, output, complaint) = wire.end();
+    server.thread.join().unwrap();
+    assert_eq!((code, complaint.as_str()), (Some(0), ""));
+    assert_eq!(output.matches("< frame header   82 7f").count(), FRAMES);
+}
+
+#[test]
+fn a_server_that_takes_nothing_is_given_up() {
+    let (server, over) = websocket_that_stays(|_| {});
+    let mut wire = server.start_wire("ws", SHORT);
+    let mut stdin = wire.stdin.take().unwrap();
+    thread::spawn(move || stdin.write_all(("x".repeat(16_000_000) + "\nsecond\n").as_bytes()));
+    let (code, output, complaint) = wire.end();
+    assert_eq!((code, complaint.as_str()), (Some(1), "wire: the server did not take what was sent\n"));
+    assert_eq!(output.matches("> frame header").count(), 1);
+    drop(over);
+    server.thread.join().unwrap();
+}
+
+#[test]
+fn nothing_is_sent_behind_what_was_not_taken() {
+    let (gone, is_gone) = mpsc::channel();
+    let server = Raw::start(move |door| {
+        let mut client = door.open();
+        accept(&mut client);
+        client.read_exactly(1); // and no more: the rest is answered with a reset
+        drop(client);
+        gone.send(()).unwrap();
+    });
+    let mut wire = server.start_wire("ws", &["--key", KEY, "--mask", MASK]);
+    wire.type_in("one\n");
+    is_gone.recv().unwrap();
+    let _ = wire.stdin.as_mut().unwrap().write_all(b"two\nthree\nfour\n"); // it may have ended already
+    let (code, output, complaint) = wire.end();
+    assert_eq!(code, Some(1), "{output}{complaint}");
+    assert!(!output.contains("four"), "{output}");
+}
+
+#[test]
+fn a_server_that_goes_on_behind_our_close_is_left() {
+    let server = Raw::start(|door| {
+        let mut client = door.open();
+        accept(&mut client);
+        while client.stream.write_all(&b"\x81\x01x".repeat(1000)).is_ok() {}
+    });
+    let (code, output, complaint) = server.watched_by("ws", &[SHORT, &["--count", "1"]].concat(), "");
+    assert_eq!((code, complaint.as_str()), (Some(1), NOT_CLOSED));
+    let (_, behind) = output.split_once("frames follow\n").unwrap();
+    let expected = r"
+        < frame header   81 01                                            FIN text, length 1
+        < payload        78                                               x
+        > frame header   88 82 37 fa 21 3d                                FIN Close, length 2, mask 37 fa 21 3d
+        > payload        34 12                                            1000
+        * the server did not close the connection in time
+    ";
+    assert_eq!(behind, transcript(expected));
+}
+
+#[test]
+fn behind_enough_messages_only_the_close_is_shown() {
+    let (code, output, _) = watched(
+        b"\x81\x01a\x81\x01b\x89\x01p\x81\x20cccccccccccccccccccccccccccccccc\x88\x02\x03\xe8\x81",
+        &["--count", "1"],
+    );
+    assert_eq!(code, Some(0));
+    let expected = r"
+        < frame header   81 01                                            FIN text, length 1
+        < payload        61                                               a
+        > frame header   88 82 37 fa 21 3d                                FIN Close, length 2, mask 37 fa 21 3d
+        > payload        34 12                                            1000
+        < frame header   88 02                                            FIN Close, length 2
+        < payload        03 e8                                            1000
+        * the server closed the connection
+    ";
+    assert_eq!(output, transcript(expected));
+}
+
+#[test]
+fn lines_without_end_do_not_put_the_end_off() {
+    let (server, over) = websocket_that_stays(|_| {});
+    let mut wire = server.start_wire("ws", SHORT);
+    wire.type_for_ever("/close\n", "y\n");
+    let (code, output, complaint) = wire.end();
+    assert_eq!((code, complaint.as_str()), (Some(1), NOT_CLOSED));
+    assert_eq!(output.matches("not sent: nothing may follow a Close").count(), 1, "{output}");
+    drop(over);
+    server.thread.join().unwrap();
+}
+
+#[test]
+fn lines_that_must_wait_are_not_read() {
+    let (server, over) = websocket_that_stays(|_| {});
+    let mut wire = server.start_wire("ws", &["--key", KEY]);
+    let mut taken = 0;
+    let lines = wire.type_for_ever("/wait\n", "0123456789abcdefghijklmnopqrstuvwxyz\n");
+    while let Ok(count) = lines.recv_timeout(Duration::from_millis(500)) {
+        taken += count;
+        assert!(taken < 1_000_000, "what must wait is kept");
+    }
+    assert!(taken > 0);
+    drop((wire, over));
+    server.thread.join().unwrap();
+}
+
+#[test]
+fn pings_are_not_answered_without_bound() {
+    const PINGS: usize = 20_000;
+    let server = Raw::start(|door| {
+        let mut client = door.open();
+        accept(&mut client);
+        let ping = [&[0x89, 125], &[b'p'; 125][..]].concat();
+        client.send([&ping.repeat(PINGS), &b"\x81\x01x\x89\x01!"[..]].concat());
+        // Now it reads: the last Ping is answered, whatever became of the others.
+        while payload_of_a_client(&mut client) != b"!" {}
+        client.send(b"\x88\x02\x03\xe8");
+        client.finish();
+        client.read_to_end();
+    });
+    let wire = server.start_wire("ws", &["--key", KEY, "--mask", MASK, "--count", "2"]);
+    let (code, output, complaint) = wire.end();
+    server.thread.join().unwrap();
+    assert_eq!((code, complaint.as_str()), (Some(0), ""));
+    assert!(output.contains("text, length 1"));
+}
+
+#[test]
+fn a_refusal_that_crosses_our_close_is_no_success() {
+    let cases: [(&[u8], &str, i32, &str); 7] = [
+        (b"\x88\x05\x03\xebbad", "", 1, "wire: the server closed with status code 1003 and the reason \"bad\"\n"),
+        (b"\x88\x02\x03\xef", "", 1, "wire: the server closed with status code 1007\n"),
+        (b"\x88\x02\x03\xef", "/close 4000\n", 1, "wire: the server closed with status code 1007\n"),
+        (b"\x88\x02\x0f\xa0", "/close 4000\n", 0, ""),
+        (b"\x88\x00", "/close\n", 0, ""),
+        (b"\x88\x00", "/close 4000\n", 0, ""),
+        (b"\x88\x02\x03\xe9", "", 0, ""),
+    ];
+    for (answer, typed, code, complaint) in cases {
+        let server = Raw::start(move |door| {
+            let mut client = door.open();
+            accept(&mut client);
+            assert_eq!(client.read_exactly(1), [0x88]);
+            client.send(answer);
+            client.finish();
+            client.read_to_end();
+        });
+        let ended = server.watched_by("ws", &["--key", KEY, "--mask", MASK], typed);
+        assert_eq!((ended.0, ended.2.as_str()), (Some(code), complaint), "{answer:?} {typed:?}: {}", ended.1);
+    }
+}
+
+#[test]
+fn an_opening_handshake_has_a_deadline() {
+    let server = Raw::start(|door| {
+        let mut client = door.open();
+        client.head();
+        client.read_to_end();
+    });
+    let (code, output, complaint) = server.watched_by("ws", &["--timeout", "0.2"], "");
+    assert_eq!(
+        (code, complaint.as_str()),
+        (Some(1), "wire: the server did not answer the opening handshake within 0.2 s\n"),
+        "{output}"
+    );
+}
+
+#[test]
+fn an_answer_that_is_no_handshake_and_does_not_end_is_cut() {
+    let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let endless = Raw::start(move |door| {
+        let mut client = door.open();
+        client.head();
+        client.send(head);
+        while client.stream.write_all(b"3\r\n:\n\n\r\n").is_ok() {}
+    });
+    let silent = Raw::start(move |door| {
+        let mut client = door.open();
+        client.head();
+        client.send(head);
+        client.read_to_end();
+    });
+    for server in [endless, silent] {
+        let (code, output, complaint) = server.watched_by("ws", &[], "");
+        assert_eq!(
+            (code, complaint.as_str()),
+            (Some(1), "wire: the server answered 200 and not 101 (RFC 6455, section 4.1)\n")
+        );
+        assert!(output.len() < 1_000_000, "{}", output.len());
+    }
+}
+
+const EARLY_HINTS: &str = "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n";
+
+#[test]
+fn interim_responses_come_before_the_answer() {
+    let handshake = format!(
+        "{EARLY_HINTS}HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Accept: {ACCEPT}\r\n\r\n\u{1}"
+    );
+    let handshake = [&handshake.as_bytes()[..handshake.len() - 1], b"\x81\x02hi\x88\x02\x03\xe8"].concat();
+    let poll = format!("{EARLY_HINTS}HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nhi\n").into_bytes();
+    let stream =
+        format!("{EARLY_HINTS}HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\n\r\n\"hi\"\n").into_bytes();
+    let sse =
+        format!("{EARLY_HINTS}HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: hi\n\n").into_bytes();
+    for (transport, answer) in [("ws", handshake), ("poll", poll), ("stream", stream), ("sse", sse)] {
+        for bytewise in [false, true] {
+            let answer = answer.clone();
+            let server = Raw::start(move |door| {
+                let mut client = door.open();
+                client.head();
+                if bytewise {
+                    client.send_bytewise(answer)
+                } else {
+                    client.send(answer)
+                };
+                client.finish();
+                client.read_to_end();
+            });
+            let key: &[&str] = if transport == "ws" { &["--key", KEY] } else { &["--count", "1"] };
+            let (code, output, complaint) = server.watched_by(transport, key, "");
+            assert_eq!((code, complaint.as_str()), (Some(0), ""), "{output}");
+            assert!(output.contains("  the answer is still to come\n< status line"), "{output}");
+            assert!(output.contains("hi"), "{output}");
+        }
+    }
+}
+
+#[test]
+fn interim_responses_without_end_are_bounded() {
+    for transport in ["ws", "poll", "stream", "sse"] {
+        let server = Raw::start(|door| {
+            let mut client = door.open();
+            client.head();
+            while client.stream.write_all(&b"HTTP/1.1 102 Processing\r\n\r\n".repeat(101)).is_ok() {}
+        });
+        let (code, output, complaint) = server.watched_by(transport, &[], "");
+        let expected = "wire: the server sent more than 100 interim responses (RFC 9110, section 15.2)\n";
+        assert_eq!((code, complaint.as_str()), (Some(1), expected));
+        assert!(output.matches("102 Processing").count() < 1000);
+    }
+}
+
+#[test]
+fn a_connection_that_is_lost_behind_an_interim_response_is_replaced() {
+    for transport in ["poll", "stream", "sse"] {
+        let server = server_that_answers(EARLY_HINTS);
+        let (code, output, complaint) = server.watched_by(transport, &["--no-reconnect"], "");
+        assert_eq!((code, complaint.as_str()), (Some(1), "wire: the server closed the connection\n"), "{output}");
+    }
+}
+
+/// A server whose first connection ends with a 408 that nobody asked for, as `end` sends it.
+fn server_that_says_408(end: impl FnOnce(&mut Client, &str) + Send + 'static) -> Raw {
+    let answer = "HTTP/1.1 200 OK\r\nContent-Length: 23\r\n\r\n{\"last_message_id\":\"5\"}";
+    let timeout = "HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+    Raw::start(move |door| {
+        let mut client = door.open();
+        expect_request(&mut client, "GET /x", "");
+        client.send(answer);
+        end(&mut client, timeout);
+        drop(client);
+        let mut client = door.open();
+        expect_request(&mut client, "GET /x?last_message_id=5", "");
+        client.send(answer);
+        client.read_to_end();
+    })
+}
+
+#[test]
+fn a_408_on_an_idle_connection_is_the_end_of_it() {
+    let (idle, is_idle) = mpsc::channel::<()>();
+    let server = server_that_says_408(move |client, timeout| {
+        is_idle.recv().unwrap();
+        client.send(timeout);
+        client.finish();
+        client.read_to_end();
+    });
+    let mut wire = server.start_wire("poll", &["--count", "2", "--interval", "0.5", "--no-reconnect"]);
+    wire.read_until("no news: waiting");
+    idle.send(()).unwrap();
+    let (code, output, complaint) = wire.end();
+    server.thread.join().unwrap();
+    assert_eq!((code, complaint.as_str()), (Some(0), ""), "{output}");
+    assert!(output.contains("* the server sent \"HTTP/1.1 408 Request Timeout\" before it was asked"), "{output}");
+}
+
+#[test]
+fn a_408_that_crosses_a_request_is_the_end_of_the_connection() {
+    let server = server_that_says_408(|client, timeout| {
+        expect_request(client, "GET /x?last_message_id=5", "");
+        client.send(timeout);
+    });
+    let options = ["--count", "2", "--interval", "0", "--no-reconnect"];
+    let (code, output, complaint) = server.watched_by("poll", &options, "");
+    assert_eq!((code, complaint.as_str()), (Some(0), ""), "{output}");
+}
+
+#[test]
+fn an_answer_that_nobody_asked_for_is_none() {
+    let answer = "HTTP/1.1 200 OK\r\nContent-Length: 23\r\n\r\n{\"last_message_id\":\"5\"}";
+    let server = Raw::start(move |door| {
+        let mut client = door.open();
+        expect_request(&mut client, "GET /x", "");
+        client.send(answer.to_owned() + "HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n");
+        let mut client = door.open();
+        expect_request(&mut client, "GET /x?last_message_id=5", "");
+        client.send(answer);
+    });
+    let options = ["--count", "2", "--interval", "0", "--no-reconnect"];
+    let (code, output, complaint) = server.watched_by("poll", &options, "");
+    assert_eq!((code, complaint.as_str()), (Some(0), ""), "{output}");
+}
+
+#[test]
+fn a_408_to_a_fresh_connection_is_asked_again() {
+    let server = Raw::start(|door| {
+        let mut client = door.open();
+        client.head();
+        client.send("HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
+        drop(client);
+        let mut client = door.open();
+        client.head();
+        client.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}");
+    });
+    let (code, output, complaint) = server.watched_by("poll", &["--count", "1", "--interval", "0"], "");
+    assert_eq!((code, complaint.as_str()), (Some(0), ""), "{output}");
+}
+
+#[test]
+fn an_event_stream_that_brings_nothing_is_not_asked_for_at_once() {
+    let server = Raw::start(|door| {
+        for _ in 0..2 {
+            let mut client = door.open();
+            client.head();
+            client.send("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\nretry: 0\n\n");
+        }
+    });
+    let mut wire = server.start_wire("sse", &[]);
+    let first = wire.read_until("before reconnecting");
+    assert!(first.ends_with("* the answer has ended: waiting 0.1 s before reconnecting\n"), "{first}");
+    let second = wire.read_until("before reconnecting");
+    assert!(second.ends_with("* the answer has ended: waiting 3.0 s before reconnecting\n"), "{second}");
+    server.thread.join().unwrap();
+}
+
+#[test]
+fn an_event_stream_cannot_ask_to_wait_for_ever() {
+    let stream = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\nretry: 18446744073709551615\ndata: x\n\n";
+    let server = server_that_answers(stream);
+    let mut wire = server.start_wire("sse", &[]);
+    let output = wire.read_until("before reconnecting");
+    let expected = "* the stream asked to wait 18446744073709552.0 s: 300.0 s is the most\n\
+                    * the answer has ended: waiting 300.0 s before reconnecting\n";
+    assert!(output.ends_with(expected), "{output}");
+    server.thread.join().unwrap();
+}
+
+#[test]
+fn an_id_that_no_field_can_hold_is_not_resumed_from() {
+    let server = Raw::start(|door| {
+        let mut client = door.open();
+        client.head();
+        let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n";
+        client.send(format!("{head}retry: 0\nid: a\u{1b}[2J\ndata: x\n\n"));
+        drop(client);
+        let mut client = door.open();
+        expect_request(&mut client, "GET /x", "Accept: text/event-stream\r\n");
+        client.send("HTTP/1.1 204 No Content\r\n\r\n");
+    });
+    let (code, output, complaint) = server.watched_by("sse", &[], "");
+    assert_eq!((code, complaint.as_str()), (Some(0), ""), "{output}");
+    let expected = "* the last event ID is not sent: no field value holds control characters (RFC 9110, section 5.5)\n\
+                    * the answer has ended: waiting 0.1 s before reconnecting\n";
+    assert!(output.contains(expected), "{output}");
+}
+
+#[test]
+fn a_poll_whose_answers_lead_nowhere_waits() {
+    let answer = |content: &str| format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{content}", content.len());
+    let no_id = answer(r#"{"messages": [{"text": "x"}]}"#);
+    let same_id = answer(r#"{"messages": [{"id": "1"}]}"#);
+    for (answer, requests) in [(no_id, 1), (same_id, 2)] {
+        let server = Raw::start(move |door| {
+            let mut client = door.open();
+            for _ in 0..requests {
+                client.head();
+                client.send(&answer);
+            }
+            client.expect_end();
+        });
+        let mut wire = server.start_wire("poll", &["--interval", "86400"]);
+        let output = wire.read_until("waiting");
+        assert!(output.contains("no news: waiting"), "{output}");
+        assert_eq!(output.matches("> request line").count(), requests, "{output}");
+        drop(wire);
+        server.thread.join().unwrap();
+    }
+}
+
+#[test]
+fn a_long_line_of_an_unknown_format_has_an_id_as_well() {
+    let line = format!("{{\"id\": \"a\", \"pad\": \"{}\"}}\n", "x".repeat(200_000));
+    let (front, back) = line.split_at(100_000);
+    let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let answer = format!("{head}{:x}\r\n{front}\r\n{:x}\r\n{back}\r\n0\r\n\r\n", front.len(), back.len());
+    let server = Raw::start(move |door| {
+        let mut client = door.open();
+        client.head();
+        client.send(answer);
+        expect_request(&mut client, "GET /x?last_message_id=a", "");
+        client.send(format!("{head}5\r\n\n{{}}\n\n\r\n"));
+        client.read_to_end();
+    });
+    let (code, output, complaint) = server.watched_by("stream", &["--interval", "0", "--count", "2"], "");
+    assert_eq!((code, complaint.as_str()), (Some(0), ""), "{output}");
+    let long = format!("HTTP/1.1 200 OK\r\n\r\n{}", "x".repeat(1024 * 1024 + 1));
+    let server = Raw::start(move |door| {
+        let mut client = door.open();
+        client.head();
+        let _ = client.stream.write_all(long.as_bytes());
+    });
+    let (code, _, complaint) = server.watched_by("stream", &[], "");
+    assert_eq!((code, complaint.as_str()), (Some(1), "wire: a line, or an event, is longer than 1 MiB\n"));
+}
+
+#[test]
+fn a_field_of_the_command_line_takes_the_place_of_its_own() {
+    let server = Raw::start(|door| {
+        let mut client = door.open();
+        let expected = format!(
+            "GET /x HTTP/1.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+             host: example.org\r\nSec-WebSocket-Key: {KEY}\r\nSec-WebSocket-Protocol: soap, chat\r\n\r\n"
+        );
+        assert_eq!(client.head(), expected);
+        client.send(format!(
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Protocol: chat\r\nSec-WebSocket-Accept: {ACCEPT}\r\n\r\n"
+        ));
+        client.send(b"\x88\x02\x03\xe8");
+        client.finish();
+        client.read_to_end();
+    });
+    let key = format!("Sec-WebSocket-Key: {KEY}");
+    let options = ["--header", "host: example.org", "--header", &key, "--header", "Sec-WebSocket-Protocol: soap, chat"];
+    let (code, output, complaint) = server.watched_by("ws", &options, "/wait\n");
+    assert_eq!((code, complaint.as_str()), (Some(0), ""), "{output}");
 }

@@ -172,7 +172,7 @@ impl Follower {
         let key = websocket::encode_key(self.random.bytes());
         wire.stream.write_all(&websocket::opening_request("localhost", &self.target("ws"), &key))?;
         let used = loop {
-            match websocket::parse_response(&wire.buffer, &key).map_err(io::Error::other)? {
+            match websocket::parse_response(&wire.buffer, &key, &[]).map_err(io::Error::other)? {
                 Parse::Complete { used, .. } => break used,
                 Parse::Partial => wire.fill()?,
             }

@@ -15,8 +15,12 @@ const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 /// The only version of the protocol.
 const VERSION: &[u8] = b"13";
 
-/// The longest answer to an opening handshake that a client reads, in bytes.
+/// The longest answer to an opening handshake that a client reads, in bytes, with all interim
+/// responses in front of it.
 const MAX_RESPONSE: usize = 16 * 1024;
+
+/// How many interim responses a client skips.
+const MAX_INTERIM: usize = 100;
 
 /// Why an opening handshake failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +36,12 @@ pub enum HandshakeError {
     Refused(u16),
     /// The answer is not an HTTP response, or too long for one.
     MalformedResponse,
+    /// More interim responses than a client skips.
+    TooManyInterim,
+    /// The answer is 101 and does not say which protocol it switches to, or to another one.
+    WrongUpgrade,
+    /// The answer is 101 without `Connection: Upgrade`.
+    WrongConnection,
     /// `Sec-WebSocket-Accept` does not belong to the key that was sent.
     WrongAccept,
     /// The server chose an extension or a subprotocol that was not offered.
@@ -53,12 +63,15 @@ impl HandshakeError {
         }
     }
 
-    /// The section of RFC 6455 that says so.
+    /// The section that says so.
     pub fn section(self) -> &'static str {
         use HandshakeError::*;
         match self {
             NotGet | NotHttp11 | NoUpgrade | NoConnectionUpgrade | Key | Version => "RFC 6455, section 4.2.1",
-            Refused(_) | MalformedResponse | WrongAccept | NotOffered => "RFC 6455, section 4.1",
+            TooManyInterim => "RFC 9110, section 15.2",
+            Refused(_) | MalformedResponse | WrongUpgrade | WrongConnection | WrongAccept | NotOffered => {
+                "RFC 6455, section 4.1"
+            }
         }
     }
 }
@@ -75,6 +88,9 @@ impl fmt::Display for HandshakeError {
             Version => "expected `Sec-WebSocket-Version: 13`",
             Refused(status) => return write!(f, "the server answered {status} and not 101"),
             MalformedResponse => "the answer to the handshake is not an HTTP response",
+            TooManyInterim => return write!(f, "the server sent more than {MAX_INTERIM} interim responses"),
+            WrongUpgrade => "the server answered 101 without `Upgrade: websocket`",
+            WrongConnection => "the server answered 101 without `Connection: Upgrade`",
             WrongAccept => "Sec-WebSocket-Accept is not the hash of the key that was sent",
             NotOffered => "the server chose an extension or a subprotocol that was not offered",
         })
@@ -155,39 +171,58 @@ pub fn opening_request(host: &str, target: &str, key: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-/// Parses the answer to [`opening_request`] with this `key`. What follows the answer are frames.
+/// Parses the answer to [`opening_request`] with this `key`, and with these subprotocols `offered`
+/// in a field that was added to it. Interim responses in front of the answer are skipped (RFC 9110,
+/// section 15.2). What follows the answer are frames.
 ///
 /// # Errors
 /// A [`HandshakeError`] when the server refused, or answered what a client must not believe.
-pub fn parse_response(bytes: &[u8], key: &str) -> Result<Parse<()>, HandshakeError> {
-    let mut fields = [httparse::EMPTY_HEADER; 100];
-    let mut answer = httparse::Response::new(&mut fields);
-    let used = match answer.parse(bytes) {
-        Ok(httparse::Status::Complete(used)) if used <= MAX_RESPONSE => used,
-        Ok(httparse::Status::Partial) if bytes.len() <= MAX_RESPONSE => return Ok(Parse::Partial),
-        _ => return Err(HandshakeError::MalformedResponse),
-    };
-    match answer.code {
-        Some(101) => {}
-        status => return Err(HandshakeError::Refused(status.unwrap_or_default())),
+pub fn parse_response(bytes: &[u8], key: &str, offered: &[&str]) -> Result<Parse<()>, HandshakeError> {
+    let mut start = 0;
+    for _ in 0..=MAX_INTERIM {
+        let mut fields = [httparse::EMPTY_HEADER; 100];
+        let mut answer = httparse::Response::new(&mut fields);
+        let used = match answer.parse(&bytes[start..]) {
+            Ok(httparse::Status::Complete(used)) if start + used <= MAX_RESPONSE => start + used,
+            Ok(httparse::Status::Partial) if bytes.len() <= MAX_RESPONSE => return Ok(Parse::Partial),
+            _ => return Err(HandshakeError::MalformedResponse),
+        };
+        match answer.code {
+            Some(101) => {
+                return check_answer(answer.headers, key, offered).map(|()| Parse::Complete { value: (), used });
+            }
+            Some(100..=199) => start = used,
+            status => return Err(HandshakeError::Refused(status.unwrap_or_default())),
+        }
     }
+    Err(HandshakeError::TooManyInterim)
+}
+
+/// The fields of a 101 that a client believes (section 4.1).
+fn check_answer(fields: &[httparse::Header<'_>], key: &str, offered: &[&str]) -> Result<(), HandshakeError> {
     let values = |name: &'static str| {
-        answer.headers.iter().filter(move |field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value)
+        fields.iter().filter(move |field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value)
     };
     let has = |name, token: &[u8]| values(name).flat_map(list).any(|element| element.eq_ignore_ascii_case(token));
     if !has("upgrade", b"websocket") {
-        return Err(HandshakeError::NoUpgrade);
+        return Err(HandshakeError::WrongUpgrade);
     }
     if !has("connection", b"upgrade") {
-        return Err(HandshakeError::NoConnectionUpgrade);
+        return Err(HandshakeError::WrongConnection);
     }
     if !values("sec-websocket-accept").eq([accept_key(key.as_bytes()).as_bytes()]) {
         return Err(HandshakeError::WrongAccept);
     }
-    if values("sec-websocket-extensions").chain(values("sec-websocket-protocol")).next().is_some() {
+    let chosen: Vec<_> = values("sec-websocket-protocol").collect();
+    let is_offered = match chosen[..] {
+        [] => true,
+        [chosen] => offered.iter().any(|name| name.as_bytes() == chosen),
+        _ => false,
+    };
+    if !is_offered || values("sec-websocket-extensions").next().is_some() {
         return Err(HandshakeError::NotOffered);
     }
-    Ok(Parse::Complete { value: (), used })
+    Ok(())
 }
 
 #[cfg(test)]
@@ -248,19 +283,64 @@ mod tests {
              Sec-WebSocket-Accept: {}\r\n\r\n",
             accept_key(key.as_bytes())
         );
-        let whole = parse_response(format!("{good}\u{1}rest").as_bytes(), &key);
+        let whole = parse_response(format!("{good}\u{1}rest").as_bytes(), &key, &[]);
         assert_eq!(whole, Ok(Parse::Complete { value: (), used: good.len() }));
         for end in 0..good.len() {
-            assert_eq!(parse_response(&good.as_bytes()[..end], &key), Ok(Parse::Partial));
+            assert_eq!(parse_response(&good.as_bytes()[..end], &key, &[]), Ok(Parse::Partial));
         }
-        let refused = |answer: String| parse_response(answer.as_bytes(), &key).unwrap_err();
+        let refused = |answer: String| parse_response(answer.as_bytes(), &key, &[]).unwrap_err();
         assert_eq!(refused(good.replace("101", "403")), HandshakeError::Refused(403));
         assert_eq!(refused(good.replace("Accept: s3", "Accept: t3")), HandshakeError::WrongAccept);
+        assert_eq!(refused(good.replace("websocket", "h2c")), HandshakeError::WrongUpgrade);
+        assert_eq!(refused(good.replace("Connection: Upgrade", "A: b")), HandshakeError::WrongConnection);
+        assert_eq!(HandshakeError::WrongUpgrade.section(), "RFC 6455, section 4.1");
         assert_eq!(
             refused(good.replace("\r\n\r\n", "\r\nSec-WebSocket-Extensions: x\r\n\r\n")),
             HandshakeError::NotOffered
         );
         assert_eq!(refused("SSH-2.0\r\n\r\n".into()), HandshakeError::MalformedResponse);
         assert!(String::from_utf8(opening_request("h", "/", &key)).unwrap().contains(&key));
+    }
+
+    fn good_answer(key: &str, more: &str) -> String {
+        let accept = accept_key(key.as_bytes());
+        format!(
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Accept: {accept}\r\n{more}\r\n"
+        )
+    }
+
+    #[test]
+    fn interim_responses_are_skipped() {
+        let key = encode_key(*b"the sample nonce");
+        let interim = "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n";
+        let good = interim.to_owned() + &good_answer(&key, "");
+        let whole = parse_response(format!("{good}\u{1}rest").as_bytes(), &key, &[]);
+        assert_eq!(whole, Ok(Parse::Complete { value: (), used: good.len() }));
+        for end in 0..good.len() {
+            assert_eq!(parse_response(&good.as_bytes()[..end], &key, &[]), Ok(Parse::Partial), "after {end} bytes");
+        }
+        let refused = format!("{interim}HTTP/1.1 403 Forbidden\r\n\r\n");
+        assert_eq!(parse_response(refused.as_bytes(), &key, &[]), Err(HandshakeError::Refused(403)));
+        let processing = |count| "HTTP/1.1 102 Processing\r\n\r\n".repeat(count);
+        assert!(parse_response((processing(100) + &good_answer(&key, "")).as_bytes(), &key, &[]).is_ok());
+        assert_eq!(parse_response(processing(100).as_bytes(), &key, &[]), Ok(Parse::Partial));
+        assert_eq!(parse_response(processing(101).as_bytes(), &key, &[]), Err(HandshakeError::TooManyInterim));
+        let long = format!("HTTP/1.1 102 Processing\r\nA: {}\r\n\r\n", "x".repeat(10_000)).repeat(2);
+        assert_eq!(parse_response(long.as_bytes(), &key, &[]), Err(HandshakeError::MalformedResponse));
+    }
+
+    #[test]
+    fn a_subprotocol_that_was_offered_may_be_chosen() {
+        let key = encode_key(*b"the sample nonce");
+        let judge = |fields: &str, offered: &[&str]| {
+            parse_response(good_answer(&key, fields).as_bytes(), &key, offered).map(|_| ())
+        };
+        let chat = "Sec-WebSocket-Protocol: chat\r\n";
+        assert_eq!(judge(chat, &["superchat", "chat"]), Ok(()));
+        assert_eq!(judge("", &["chat"]), Ok(()));
+        for (fields, offered) in [(chat, &[][..]), (chat, &["Chat"]), (&chat.repeat(2), &["chat"])] {
+            assert_eq!(judge(fields, offered), Err(HandshakeError::NotOffered), "{fields:?} {offered:?}");
+        }
     }
 }

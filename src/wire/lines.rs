@@ -5,7 +5,8 @@ use std::mem;
 
 use crate::sse;
 
-/// The longest line of JSON, and the longest event with all its lines, in bytes.
+/// The longest line, and the longest event with all its fields, in bytes. Comments are not kept: only each by itself
+/// is bounded.
 const MAX_LENGTH: usize = 1024 * 1024;
 
 /// What a line of content is.
@@ -108,7 +109,7 @@ pub struct Lines {
     line: Vec<u8>,
     /// The line before ended with CR: an LF that follows belongs to it.
     after_cr: bool,
-    /// The length of the event so far, without `line`.
+    /// The length of the event's fields so far, without `line`.
     event: usize,
     too_long: bool,
 }
@@ -152,7 +153,9 @@ impl Lines {
         let end = self.line_end(content);
         let length = self.line.len() + end.map_or(content.len(), |(text, _)| text);
         let taken = end.map_or(content.len(), |(_, taken)| taken);
-        if self.event + length > MAX_LENGTH {
+        let is_comment = self.line.first().or(content.first()) == Some(&b':');
+        let before = if is_comment { 0 } else { self.event };
+        if before + length > MAX_LENGTH {
             (self.too_long, self.line) = (true, Vec::new());
             return (LinePart::TooLong, content.len());
         }
@@ -195,10 +198,12 @@ impl Lines {
                     self.event = 0;
                     return LinePart::EventEnd(event);
                 }
-                self.event += length + 1;
                 match sse::split_field(text) {
                     ("", comment) => LinePart::Comment(comment.to_owned()),
-                    (name, value) => LinePart::Field { name: name.to_owned(), value: value.to_owned() },
+                    (name, value) => {
+                        self.event += length + 1;
+                        LinePart::Field { name: name.to_owned(), value: value.to_owned() }
+                    }
                 }
             }
         }

@@ -371,3 +371,17 @@ fn heads_and_requests_have_limits() {
     let many = label_in_pieces(&[(C, &GET.repeat(1025))], usize::MAX);
     assert_eq!(many.client[1024 * 4].part, Part::Broken(Fault::TooManyRequests(1024)));
 }
+
+#[test]
+fn comments_are_no_part_of_an_event() {
+    let mut lines = Lines::of_type(b"text/event-stream").unwrap();
+    let comment = format!(": {}\n", "h".repeat(998)).repeat(2000);
+    assert!(lines.read(comment.as_bytes()).iter().all(|line| matches!(line.part, LinePart::Comment(_))));
+    // Neither are they told from fields by how they are cut.
+    let field = format!("data: {}\n", "d".repeat(1_000_000));
+    for part in [field.as_bytes(), b":", comment.as_bytes()] {
+        assert!(lines.read(part).iter().all(|line| line.part != LinePart::TooLong));
+    }
+    assert!(matches!(lines.read(b"\n").last().unwrap().part, LinePart::EventEnd(Some(_))));
+    assert!(lines.read(format!(":{}", "c".repeat(1024 * 1024)).as_bytes()).iter().any(|l| l.part == LinePart::TooLong));
+}

@@ -423,7 +423,7 @@ impl Client {
         self.send(websocket::opening_request("localhost", target, &key));
         let head = self.head();
         assert_eq!(
-            websocket::parse_response(head.as_bytes(), &key),
+            websocket::parse_response(head.as_bytes(), &key, &[]),
             Ok(Parse::Complete { value: (), used: head.len() }),
             "{head}"
         );

@@ -12,7 +12,9 @@ use crate::url::Url;
 use crate::view::{Seen, View};
 
 /// How long a server may take to take what is sent.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+pub const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+
+pub const NOT_TAKEN: &str = "the server did not take what was sent";
 
 pub struct Connection {
     stream: TcpStream,
@@ -32,17 +34,24 @@ impl Connection {
         Ok(Ok(Connection { stream, conversation: Conversation::default() }))
     }
 
-    /// A second handle on the socket, to be read in another thread.
-    pub fn reader(&self) -> io::Result<TcpStream> {
-        self.stream.try_clone()
+    /// A second handle on the socket, to be read in another thread, and a third, to be written to: a write waits for
+    /// `patience` at most.
+    pub fn split(&self, patience: Duration) -> io::Result<(TcpStream, TcpStream)> {
+        self.stream.set_write_timeout(Some(patience))?;
+        Ok((self.stream.try_clone()?, self.stream.try_clone()?))
     }
 
     /// Prints `bytes` and then sends them: no answer can be printed before its question. The inner
     /// error says why they could not be sent.
-    pub fn send(&mut self, bytes: &[u8], view: &mut View) -> Result<Result<Vec<Seen>, String>, End> {
+    pub fn send(&mut self, bytes: &[u8], view: &mut View) -> Result<Result<(), String>, End> {
+        self.show_sent(bytes, view)?;
+        Ok(self.stream.write_all(bytes).map_err(|error| reason(&error)))
+    }
+
+    /// Prints `bytes`, which are to be sent.
+    pub fn show_sent(&mut self, bytes: &[u8], view: &mut View) -> Result<Vec<Seen>, End> {
         let pieces = self.conversation.read(Role::Client, bytes);
-        let seen = view.show_sent(pieces)?;
-        Ok(self.stream.write_all(bytes).map(|()| seen).map_err(|error| reason(&error)))
+        Ok(view.show_sent(pieces)?)
     }
 
     /// Reads what is there; the inner error says why nothing more will come.
@@ -58,15 +67,19 @@ impl Connection {
         }
     }
 
-    /// Whether the server has closed the connection, as far as it can be known without waiting.
-    pub fn is_closed(&self) -> bool {
-        let peek = |()| self.stream.peek(&mut [0]);
-        let peeked = self.stream.set_nonblocking(true).and_then(peek);
-        let is_closed = match peeked {
-            Ok(count) => count == 0,
-            Err(error) => error.kind() != ErrorKind::WouldBlock,
-        };
-        is_closed || self.stream.set_nonblocking(false).is_err()
+    /// Why no request can be sent on this connection, as far as it can be known without waiting. What comes before it
+    /// is asked for is no answer: a server that gives up an idle connection may say 408 (RFC 9110, section 15.5.9).
+    pub fn is_useless(&self) -> Option<String> {
+        let mut bytes = [0; 128];
+        let peeked = self.stream.set_nonblocking(true).and_then(|()| self.stream.peek(&mut bytes));
+        match peeked {
+            Ok(0) => Some("the server closed the connection while it was idle".to_owned()),
+            Ok(count) => Some(unasked(&bytes[..count])),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                self.stream.set_nonblocking(false).err().map(|error| reason(&error))
+            }
+            Err(error) => Some(format!("{} while the connection was idle", reason(&error))),
+        }
     }
 
     /// Labels what the server sent.
@@ -87,6 +100,11 @@ fn connect(url: &Url) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
+fn unasked(bytes: &[u8]) -> String {
+    let line = bytes.split(|&byte| matches!(byte, b'\r' | b'\n')).next().unwrap_or_default();
+    format!("the server sent \"{}\" before it was asked: the connection is given up", String::from_utf8_lossy(line))
+}
+
 fn place(url: &Url) -> String {
     if url.host.contains(':') { format!("[{}]:{}", url.host, url.port) } else { format!("{}:{}", url.host, url.port) }
 }
@@ -94,7 +112,7 @@ fn place(url: &Url) -> String {
 /// An error of the system without its number.
 pub fn reason(error: &io::Error) -> String {
     match error.kind() {
-        ErrorKind::WouldBlock | ErrorKind::TimedOut => "the server did not take what was sent".to_owned(),
+        ErrorKind::WouldBlock | ErrorKind::TimedOut => NOT_TAKEN.to_owned(),
         _ => error.to_string().split(" (os error").next().unwrap_or_default().to_owned(),
     }
 }

@@ -1,5 +1,6 @@
 //! Polling, streaming and server-sent events: what is asked for next, and behind which message.
 
+use std::ops::RangeInclusive;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,10 @@ const EVENT_SOURCE: &str = "WHATWG HTML, section 9.2.3";
 
 /// How long an event stream's reader waits before reconnecting unless the stream said otherwise.
 const RECONNECTION_TIME: Duration = Duration::from_secs(3);
+
+/// The shortest and the longest time that a stream can ask for: a reader must neither keep a server busy nor be asleep
+/// for good because of one number.
+const RECONNECTION_TIMES: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(300);
 
 /// The longest answer to a poll, in bytes.
 const MAX_CONTENT: usize = 16 * 1024 * 1024;
@@ -36,7 +41,9 @@ pub fn poll(options: &Options, view: &mut View) -> Result<(), End> {
                     return session.enough(view);
                 }
                 session.attempt = 0;
-                let (news, next) = read_answer(&answer.content);
+                let (has_messages, next) = read_answer(&answer.content);
+                // The same messages again are no news: to ask at once would never end.
+                let news = has_messages && next.is_some() && next != cursor;
                 if let Some(id) = next {
                     target = options.url.target_with("last_message_id", &id);
                     cursor = Some(id);
@@ -100,8 +107,8 @@ pub fn sse(options: &Options, view: &mut View) -> Result<(), End> {
     reader.read(format!("id: {}\n\n", options.last_event_id).as_bytes());
     loop {
         reader.reconnect();
-        let last_event_id = reader.last_event_id().to_owned();
-        let mut answer = Answer::default();
+        let last_event_id = resume_behind(&reader).to_owned();
+        let (mut answer, mut news) = (Answer::default(), false);
         let mut fields = vec![("Accept", "text/event-stream")];
         if !last_event_id.is_empty() {
             fields.push(("Last-Event-ID", &last_event_id));
@@ -111,11 +118,11 @@ pub fn sse(options: &Options, view: &mut View) -> Result<(), End> {
                 Seen::Head if answer.status == 200 && !answer.is_event_stream() => {
                     let found = String::from_utf8_lossy(&answer.content_type);
                     return Err(failed(
-                        &format!("expected Content-Type text/event-stream, not {found:?}"),
+                        &format!("expected Content-Type text/event-stream, not \"{found}\""),
                         EVENT_SOURCE,
                     ));
                 }
-                Seen::Content(content) if answer.status == 200 => drop(reader.read(content)),
+                Seen::Content(content) if answer.status == 200 => news |= !reader.read(content).is_empty(),
                 _ => {}
             }
             answer.note_head(seen)
@@ -129,13 +136,42 @@ pub fn sse(options: &Options, view: &mut View) -> Result<(), End> {
                 return Err(failed(&format!("the server answered {status}, and not 200 or 204"), EVENT_SOURCE));
             }
         }
-        session.attempt = if answer.status == 200 { 0 } else { session.attempt + 1 };
-        let time = reader.retry().unwrap_or(RECONNECTION_TIME);
-        // The first wait is what the stream asked for; each connection that fails doubles it.
-        let wait = time.max(MAX_WAIT).min(time.saturating_mul(1 << session.attempt.min(16)));
+        if news {
+            session.attempt = 0;
+        } else if answer.status == 0 {
+            session.attempt += 1;
+        }
+        let wait = reconnection_time(reader.retry(), session.attempt);
+        // Without an event it has failed, which counts the next time.
+        session.attempt += u32::from(!news && answer.status == 200);
         let why = ending.why(answer.status);
-        session.wait(&why, wait, "Last-Event-ID", Some(reader.last_event_id()).filter(|id| !id.is_empty()), view)?;
+        if let Some(retry) = reader.retry().filter(|retry| retry > RECONNECTION_TIMES.end()) {
+            let (asked, most) = (seconds(retry), seconds(*RECONNECTION_TIMES.end()));
+            view.remark(&format!("the stream asked to wait {asked}: {most} is the most"))?;
+        }
+        let id = resume_behind(&reader);
+        if id != reader.last_event_id() {
+            let sentence = "the last event ID is not sent: no field value holds control characters";
+            view.remark(&format!("{sentence} (RFC 9110, section 5.5)"))?;
+        }
+        session.wait(&why, wait, "Last-Event-ID", Some(id).filter(|id| !id.is_empty()), view)?;
     }
+}
+
+/// The last event ID, if it can be the value of a field (RFC 9110, section 5.5); else the empty one.
+fn resume_behind(reader: &sse::Reader) -> &str {
+    let id = reader.last_event_id();
+    if id.bytes().any(|byte| byte.is_ascii_control() && byte != b'\t') { "" } else { id }
+}
+
+/// How long to wait behind so many attempts in a row that have failed: at first what the stream asked for; then each
+/// failure doubles the wait, whatever the stream asked for.
+fn reconnection_time(retry: Option<Duration>, failures: u32) -> Duration {
+    let (least, most) = RECONNECTION_TIMES.into_inner();
+    let time = retry.unwrap_or(RECONNECTION_TIME).clamp(least, most);
+    let Some(doublings) = failures.checked_sub(1) else { return time };
+    let time = time.max(RECONNECTION_TIME);
+    time.saturating_mul(1 << doublings.min(16)).min(time.max(MAX_WAIT))
 }
 
 /// What is remembered of an answer.
@@ -149,6 +185,7 @@ struct Answer {
 impl Answer {
     fn note_head(&mut self, seen: &Seen) -> Result<(), End> {
         match seen {
+            Seen::Status(..200) => {} // an interim response
             Seen::Status(status) => *self = Answer { status: *status, ..Answer::default() },
             Seen::Field(name, value) if name == "content-type" => self.content_type.clone_from(value),
             _ => {}
@@ -169,5 +206,23 @@ impl Answer {
     fn is_event_stream(&self) -> bool {
         let essence = self.content_type.split(|&byte| byte == b';').next().unwrap_or_default();
         essence.trim_ascii().eq_ignore_ascii_case(b"text/event-stream")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_that_brings_nothing_is_asked_for_less_and_less_often() {
+        let times = |retry: Option<u64>| {
+            let time = |failures| reconnection_time(retry.map(Duration::from_millis), failures).as_secs_f64();
+            [0, 1, 2, 4, 5, u32::MAX].map(time)
+        };
+        assert_eq!(times(None), [3.0, 3.0, 6.0, 24.0, 30.0, 30.0]);
+        assert_eq!(times(Some(0)), [0.1, 3.0, 6.0, 24.0, 30.0, 30.0]);
+        assert_eq!(times(Some(10_000)), [10.0, 10.0, 20.0, 30.0, 30.0, 30.0]);
+        assert_eq!(times(Some(60_000)), [60.0; 6]);
+        assert_eq!(times(Some(u64::MAX)), [300.0; 6]);
     }
 }

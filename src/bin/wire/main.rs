@@ -4,6 +4,7 @@
 mod connection;
 mod http;
 mod options;
+mod outgoing;
 mod printer;
 mod session;
 mod socket;

@@ -26,14 +26,17 @@ URL is http://host:port/path, or the same with ws://. There is no TLS.
   --last-event-id ID    sse: the Last-Event-ID to begin with
   --key BASE64          ws: the Sec-WebSocket-Key, else random
   --mask HEX            ws: the masking-key of every frame, such as 37fa213d, else random
-  --header 'NAME: VALUE'  a field line of every request (repeatable)
+  --timeout S           ws: seconds that the server may take for the opening handshake, to take
+                        what is sent, and for the closing handshake (default 10, 30 and 5)
+  --header 'NAME: VALUE'  a field line of every request, in place of its own (repeatable)
   --no-reconnect        end when the connection does
   --all                 print all of a long payload
   --help                print this and exit
   --version             print the version and exit
 
 > is sent, < is received, * is a remark; the time is in seconds since the start.
-\\r and \\n stand for the bytes 0d and 0a, and other control characters are escaped as well.
+\\r and \\n stand for the bytes 0d and 0a, and other control characters are escaped as well; a
+backslash that would look like the beginning of such an escape is doubled.
 Exit code: 0 done, 1 the connection or the protocol failed, 2 the command line is wrong.";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,10 +56,18 @@ pub struct Options {
     pub last_event_id: String,
     pub key: Option<String>,
     pub mask: Option<[u8; 4]>,
+    pub timeout: Option<Duration>,
     /// Names and values.
     pub fields: Vec<(String, String)>,
     pub reconnect: bool,
     pub all: bool,
+}
+
+impl Options {
+    /// The values of a field of the command line.
+    pub fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.fields.iter().filter(move |(other, _)| other.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+    }
 }
 
 pub enum Wish {
@@ -79,6 +90,7 @@ pub fn parse(arguments: impl Iterator<Item = String>) -> Result<Wish, String> {
         last_event_id: String::new(),
         key: None,
         mask: None,
+        timeout: None,
         fields: Vec::new(),
         reconnect: true,
         all: false,
@@ -88,7 +100,7 @@ pub fn parse(arguments: impl Iterator<Item = String>) -> Result<Wish, String> {
         let mut value = || arguments.next().ok_or(format!("{argument} needs a value"));
         match argument.as_str() {
             "--count" => options.count = Some(count(&value()?)?),
-            "--interval" => options.interval = seconds(&value()?)?,
+            "--interval" => options.interval = seconds("--interval", &value()?)?,
             "--last-event-id" => {
                 options.last_event_id = one_line("--last-event-id", value()?)?;
                 only_for.push((argument, Transport::Sse, "sse"));
@@ -99,6 +111,10 @@ pub fn parse(arguments: impl Iterator<Item = String>) -> Result<Wish, String> {
             }
             "--mask" => {
                 options.mask = Some(mask(&value()?)?);
+                only_for.push((argument, Transport::Ws, "ws"));
+            }
+            "--timeout" => {
+                options.timeout = Some(seconds("--timeout", &value()?)?);
                 only_for.push((argument, Transport::Ws, "ws"));
             }
             "--header" => options.fields.push(field(value()?)?),
@@ -114,6 +130,10 @@ pub fn parse(arguments: impl Iterator<Item = String>) -> Result<Wish, String> {
     }
     options.transport = transport.ok_or("expected poll, stream, sse or ws, and a URL")?;
     options.url = url.ok_or("expected a URL, such as http://127.0.0.1:8000/")?;
+    let is_last_event_id = |(name, _): &(String, String)| name.eq_ignore_ascii_case("last-event-id");
+    if options.transport == Transport::Sse && options.fields.iter().any(is_last_event_id) {
+        return Err("--header: Last-Event-ID changes with the events: it begins with --last-event-id".to_owned());
+    }
     match only_for.iter().find(|(_, only, _)| *only != options.transport) {
         Some((option, _, name)) => Err(format!("{option} is for {name} only")),
         None => Ok(Wish::Run(Box::new(options))),
@@ -136,10 +156,10 @@ fn count(text: &str) -> Result<u64, String> {
     number.ok_or(format!("--count: expected a number above 0, not {text:?}"))
 }
 
-fn seconds(text: &str) -> Result<Duration, String> {
+fn seconds(option: &str, text: &str) -> Result<Duration, String> {
     let is_decimal = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
     let number = text.parse().ok().filter(|number| is_decimal && *number <= 86_400.0);
-    number.map(Duration::from_secs_f64).ok_or(format!("--interval: expected 0 to 86400 seconds, not {text:?}"))
+    number.map(Duration::from_secs_f64).ok_or(format!("{option}: expected 0 to 86400 seconds, not {text:?}"))
 }
 
 fn key(text: String) -> Result<String, String> {
@@ -169,8 +189,8 @@ pub fn hex(text: &str) -> Option<Vec<u8>> {
 }
 
 fn one_line(option: &str, text: String) -> Result<String, String> {
-    match text.contains(['\r', '\n', '\0']) {
-        true => Err(format!("{option}: expected text without line ends, not {text:?}")),
+    match text.contains(|character: char| character.is_ascii_control() && character != '\t') {
+        true => Err(format!("{option}: expected text without control characters, not {text:?}")),
         false => Ok(text),
     }
 }

@@ -81,12 +81,16 @@ fn wants_colours() -> bool {
 }
 
 /// Text as it may be printed: control characters, what is invisible or turns the direction of text
-/// around, and bytes that are not UTF-8 are escaped.
+/// around, and bytes that are not UTF-8 are escaped. A backslash is doubled only where it would look like the beginning
+/// of an escape: so nothing is ambiguous, and the `\"` of JSON stays as it is.
 pub fn escape(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
+    let mut at = 0;
     for chunk in bytes.utf8_chunks() {
         for character in chunk.valid().chars() {
+            at += character.len_utf8();
             match character {
+                '\\' if looks_like_an_escape(&bytes[at..]) => text.push_str("\\\\"),
                 '\r' => text.push_str("\\r"),
                 '\n' => text.push_str("\\n"),
                 '\t' => text.push_str("\\t"),
@@ -96,10 +100,22 @@ pub fn escape(bytes: &[u8]) -> String {
             }
         }
         for byte in chunk.invalid() {
+            at += 1;
             _ = write!(text, "\\x{byte:02x}");
         }
     }
     text
+}
+
+/// Whether a backslash in front of `rest` could be taken for the beginning of an escape.
+fn looks_like_an_escape(rest: &[u8]) -> bool {
+    let next = String::from_utf8_lossy(&rest[..rest.len().min(4)]).chars().next();
+    match next {
+        Some('r' | 'n' | 't' | 'x' | '\\') => true,
+        Some('u') => rest.get(1) == Some(&b'{'),
+        Some(character) => !is_harmless(character) || character == char::REPLACEMENT_CHARACTER,
+        None => false,
+    }
 }
 
 /// Neither a control character nor one of Unicode's format characters and line ends.
@@ -138,8 +154,25 @@ mod tests {
 
     #[test]
     fn nothing_that_a_terminal_obeys_is_left() {
-        assert_eq!(escape(b"a\x1b[31m\r\n\t\x00\x7f\xff\\n"), r"a\x1b[31m\r\n\t\x00\x7f\xff\n");
+        assert_eq!(escape(b"a\x1b[31m\r\n\t\x00\x7f\xff"), r"a\x1b[31m\r\n\t\x00\x7f\xff");
         assert_eq!(escape("\u{9b}31m\u{202e}x\u{e9}\u{20ac}".as_bytes()), "\\u{9b}31m\\u{202e}x\u{e9}\u{20ac}");
+    }
+
+    #[test]
+    fn a_backslash_is_never_taken_for_an_escape() {
+        assert_eq!(escape(br#"{"a": "\"b\"", "c": "\u00e9 \/"}"#), r#"{"a": "\"b\"", "c": "\u00e9 \/"}"#);
+        for (text, shown) in [
+            (&b"\\n"[..], r"\\n"),
+            (b"\\\n", r"\\\n"),
+            (b"\\\\", r"\\\"),
+            (b"\\x1b", r"\\x1b"),
+            (b"\\u{9b}", r"\\u{9b}"),
+            (b"\\\xff", r"\\\xff"),
+            (b"\\\xc2\x9b", r"\\\u{9b}"),
+            (b"\\\xe2\x82\xac\\", "\\\u{20ac}\\"),
+        ] {
+            assert_eq!(escape(text), shown);
+        }
     }
 
     #[test]

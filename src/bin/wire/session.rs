@@ -14,6 +14,9 @@ use crate::options::{Options, Transport};
 use crate::printer::Way;
 use crate::view::{Seen, View};
 
+/// How many interim responses may come before an answer.
+const MAX_INTERIM: usize = 100;
+
 /// The longest wait before reconnecting.
 pub const MAX_WAIT: Duration = Duration::from_secs(30);
 
@@ -72,9 +75,10 @@ impl<'a> Session<'a> {
         note: Note<'_>,
     ) -> Result<Ending, End> {
         // A server may close an idle connection at any time (RFC 9112, section 9.3.1).
-        if self.connection.take_if(|connection| connection.is_closed()).is_some() {
-            view.remark("the server closed the connection while it was idle")?;
-            self.is_reused = false;
+        let idle = self.connection.as_ref().filter(|_| self.is_reused);
+        if let Some(why) = idle.and_then(Connection::is_useless) {
+            view.remark(&why)?;
+            (self.connection, self.is_reused) = (None, false);
         }
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
@@ -102,11 +106,14 @@ impl<'a> Session<'a> {
             }
             return Ok(reading.ending.unwrap_or(Ending::Lost(why)));
         }
-        if reading.closes {
+        let was_reused = mem::replace(&mut self.is_reused, !reading.closes);
+        if was_reused && reading.status == 408 {
+            // The server gave the connection up while the request was on its way (RFC 9110, section 15.5.9).
             self.is_reused = false;
-            return Ok(reading.ending.unwrap_or(Ending::Complete));
+            view.remark("408 is an answer to a connection that was idle: asking again on another")?;
+            return self.exchange(target, fields, view, note);
         }
-        (self.connection, self.is_reused) = (Some(connection), true);
+        self.connection = Some(connection).filter(|_| !reading.closes);
         Ok(reading.ending.unwrap_or(Ending::Complete))
     }
 
@@ -126,7 +133,7 @@ impl<'a> Session<'a> {
         cursor: Option<&str>,
         view: &mut View,
     ) -> Result<(), End> {
-        if !matches!(status, 0 | 200..=299 | 500..=599) {
+        if !matches!(status, 0 | 200..=299 | 408 | 500..=599) {
             return Err(End::Failed(format!("the server answered {status}")));
         }
         let base = self.options.interval.max(Duration::from_millis(10));
@@ -160,7 +167,9 @@ impl<'a> Session<'a> {
 struct Reading {
     ending: Option<Ending>,
     has_begun: bool,
-    is_interim: bool,
+    /// 0 while only interim responses are here.
+    status: u16,
+    interim: usize,
     closes: bool,
 }
 
@@ -168,6 +177,12 @@ impl Reading {
     fn take(&mut self, pieces: Vec<Piece>, view: &mut View, note: Note<'_>) -> Result<(), End> {
         let mut broken = None;
         for piece in pieces {
+            if self.ending.is_some() {
+                // It answers nothing that was asked.
+                self.closes = true;
+                view.remark("the server sent more than it was asked for: the connection is given up")?;
+                break;
+            }
             for seen in view.show(Way::Received, piece)? {
                 note(&seen)?;
                 match seen {
@@ -180,13 +195,16 @@ impl Reading {
                     Seen::Line(LinePart::TooLong) => {
                         return Err(End::Failed("a line, or an event, is longer than 1 MiB".to_owned()));
                     }
-                    Seen::Status(status) => {
-                        (self.has_begun, self.is_interim, self.closes) = (true, status < 200, false);
+                    Seen::Status(..200) if self.interim == MAX_INTERIM => {
+                        let sentence = format!("the server sent more than {MAX_INTERIM} interim responses");
+                        return Err(failed(&sentence, "RFC 9110, section 15.2"));
                     }
+                    Seen::Status(..200) => (self.has_begun, self.interim) = (true, self.interim + 1),
+                    Seen::Status(status) => (self.has_begun, self.status, self.closes) = (true, status, false),
                     Seen::Field(name, value) if name == "connection" => {
                         self.closes |= http::list(&value).any(|option| option.eq_ignore_ascii_case(b"close"));
                     }
-                    Seen::MessageEnd if !self.is_interim => self.ending = Some(Ending::Complete),
+                    Seen::MessageEnd if self.status != 0 => self.ending = Some(Ending::Complete),
                     _ => {}
                 }
             }
@@ -203,7 +221,7 @@ impl Reading {
 }
 
 /// A request as short as it can be: fields of the command line take the place of its own.
-fn request(options: &Options, target: &str, fields: &[(&str, &str)]) -> Vec<u8> {
+pub fn request(options: &Options, target: &str, fields: &[(&str, &str)]) -> Vec<u8> {
     let own = [("Host", options.url.authority.as_str())];
     let others = || options.fields.iter().map(|(name, value)| (name.as_str(), value.as_str()));
     let is_kept = |(name, _): &(&str, &str)| !others().any(|(other, _)| other.eq_ignore_ascii_case(name));

@@ -17,6 +17,9 @@ const SHORT: usize = 4;
 /// How many bytes of a line of content stand in a row, if its format is not known.
 const LONG: usize = 64 * 1024;
 
+/// The longest line that is put together, if the format of the content is not known, in bytes.
+const MAX_LINE: usize = 1024 * 1024;
+
 /// The longest message that is put together, in bytes.
 const MAX_MESSAGE: usize = 16 * 1024 * 1024;
 
@@ -49,6 +52,8 @@ struct Side {
     content: Vec<u8>,
     /// What content is called that is not of a known format.
     name: &'static str,
+    /// The line that is not all here, of a stream of no known format: what is shown of it may be in several rows.
+    line: Vec<u8>,
     frame: Option<FrameHeader>,
     /// The payload of the frame, as it is on the wire and unmasked.
     payload: (Vec<u8>, Vec<u8>),
@@ -68,6 +73,8 @@ pub struct View {
     transport: Transport,
     /// The status of the last answer.
     status: u16,
+    /// Of what is received only the Close is shown.
+    only_close: bool,
     sent: Side,
     received: Side,
 }
@@ -77,6 +84,7 @@ impl Side {
         Side {
             content: Vec::new(),
             name: "content",
+            line: Vec::new(),
             frame: None,
             payload: Default::default(),
             arrived: 0,
@@ -94,6 +102,7 @@ impl View {
             left: options.count,
             transport: options.transport,
             status: 0,
+            only_close: false,
             sent: Side::new(Role::Client),
             received: Side::new(Role::Server),
         }
@@ -118,6 +127,11 @@ impl View {
         if self.status == 200 && self.transport != Transport::Poll {
             self.count();
         }
+    }
+
+    /// From now on, only the Close is shown of what is received.
+    pub fn show_only_close(&mut self) {
+        self.only_close = true;
     }
 
     pub fn is_done(&self) -> bool {
@@ -146,6 +160,7 @@ impl View {
             Part::Content | Part::ChunkData => return self.content(way, name, piece),
             Part::FrameHeader(header) => return self.frame_header(way, header, &piece.bytes),
             Part::Payload { .. } => return self.payload(way, &piece),
+            Part::Unlabelled if self.only_close && way == Way::Received => return Ok(Vec::new()),
             Part::Unlabelled => {
                 self.flush_content(way, "")?;
                 self.dump(way, name, &piece.bytes, &rows_of_text(&piece.bytes))?;
@@ -160,6 +175,7 @@ impl View {
         }
         if let Part::StatusLine(status) = piece.part {
             self.status = status;
+            self.side(way).line.clear();
         }
         self.printer.row(way, name, &escape(&piece.bytes), &self.meaning(way, &piece.part))?;
         Ok(seen(piece))
@@ -172,6 +188,7 @@ impl View {
             Part::HeadEnd(Delimiter::Close) => "content follows until the connection ends".to_owned(),
             Part::HeadEnd(Delimiter::NoContent) if way == Way::Received => match self.status {
                 101 => "frames follow".to_owned(),
+                100..=199 => "the answer is still to come".to_owned(),
                 _ => "no content".to_owned(),
             },
             Part::ChunkSize(size) => bytes(*size),
@@ -219,14 +236,24 @@ impl View {
                 self.printer.row(way, name, &escape(&front), "")?;
             }
         }
-        if !line.ends_with(b"\n") {
+        let is_whole = line.ends_with(b"\n");
+        if is_whole {
+            let rest = mem::take(&mut self.side(way).content);
+            self.printer.row(way, name, &escape(&rest), "")?;
+        }
+        if self.transport != Transport::Stream || self.status != 200 {
             return Ok(None);
         }
-        let whole = mem::take(&mut self.side(way).content);
-        self.printer.row(way, name, &escape(&whole), "")?;
-        if self.transport == Transport::Stream && !whole.trim_ascii().is_empty() {
-            self.count_line();
+        let kept = &mut self.side(way).line;
+        if kept.len() + line.len() > MAX_LINE {
+            return Ok(Some(Seen::Line(LinePart::TooLong)));
         }
+        kept.extend_from_slice(line);
+        let whole = if is_whole { mem::take(kept) } else { return Ok(None) };
+        if whole.trim_ascii().is_empty() {
+            return Ok(None);
+        }
+        self.count_line();
         Ok(Some(Seen::Line(LinePart::Json(whole))))
     }
 
@@ -261,7 +288,9 @@ impl View {
     }
 
     fn frame_header(&mut self, way: Way, header: FrameHeader, header_bytes: &[u8]) -> io::Result<Vec<Seen>> {
-        self.printer.row(way, "frame header", &hex(header_bytes), &describe(&header))?;
+        if self.is_shown(way, header.opcode) {
+            self.printer.row(way, "frame header", &hex(header_bytes), &describe(&header))?;
+        }
         let side = self.side(way);
         (side.frame, side.arrived) = (Some(header), 0);
         if !header.opcode.is_control() {
@@ -288,6 +317,10 @@ impl View {
         self.receive(way, &piece.bytes)
     }
 
+    fn is_shown(&self, way: Way, opcode: Opcode) -> bool {
+        !self.only_close || way == Way::Sent || opcode == Opcode::Close
+    }
+
     /// Shows the payload of a frame as far as it is here.
     fn show_payload(&mut self, way: Way) -> io::Result<()> {
         let rows = self.rows;
@@ -295,6 +328,9 @@ impl View {
         let Some(frame) = side.frame.take() else { return Ok(()) };
         let (payload, unmasked) = mem::take(&mut side.payload);
         let arrived = side.arrived;
+        if !self.is_shown(way, frame.opcode) {
+            return Ok(());
+        }
         let mut text = rows_of_text(&unmasked);
         if let (Opcode::Close, [high, low, reason @ ..]) = (frame.opcode, &unmasked[..]) {
             // The code stands where its two bytes do.
@@ -344,7 +380,7 @@ impl View {
             self.count();
         }
         match message {
-            Message::Text(text) if frames > 1 || text.len() > ROW => {
+            Message::Text(text) if self.is_shown(way, Opcode::Text) && (frames > 1 || text.len() > ROW) => {
                 self.printer.row(way, "text message", &escape(text.as_bytes()), "")
             }
             _ => Ok(()),

@@ -23,9 +23,9 @@ fuzz_target!(|bytes: &[u8]| {
 
 /// A client reads what a server answered.
 fn answer(bytes: &[u8]) {
-    let whole = parse_response(bytes, KEY);
+    let whole = parse_response(bytes, KEY, &[]);
     for end in 0..bytes.len() {
-        match (parse_response(&bytes[..end], KEY), whole) {
+        match (parse_response(&bytes[..end], KEY, &[]), whole) {
             (Ok(Parse::Partial), Ok(Parse::Complete { used, .. })) => assert!(end < used),
             (Ok(Parse::Partial), _) => {}
             (front, whole) => assert_eq!(front, whole, "after {end} bytes"),
@@ -67,5 +67,5 @@ fn read_answer(response: &Response, request: &Request) -> Result<Parse<()>, Hand
     let key = request.field("sec-websocket-key").and_then(|key| str::from_utf8(key).ok()).expect("it was accepted");
     let mut bytes = Vec::new();
     response.encode_head(&mut bytes, "Sun, 06 Nov 1994 08:49:37 GMT", response.delimiter(), None);
-    parse_response(&bytes, key)
+    parse_response(&bytes, key, &[])
 }

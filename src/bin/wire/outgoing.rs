@@ -1,0 +1,107 @@
+//! What is to be sent and is not taken yet. A server that takes nothing may be waiting to be read itself, so nobody
+//! waits here: one attempt after another, and how long ago the last one got on.
+
+use std::io::{self, ErrorKind, Write};
+use std::time::{Duration, Instant};
+
+#[derive(Debug, Default)]
+pub struct Outgoing {
+    bytes: Vec<u8>,
+    /// How many of `bytes` are taken.
+    taken: usize,
+    /// When the server took something last, or when there was something to take for the first time.
+    progress: Option<Instant>,
+}
+
+impl Outgoing {
+    pub fn push(&mut self, bytes: &[u8], now: Instant) {
+        self.progress.get_or_insert(now);
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// Gives `stream` as much as it takes at once.
+    ///
+    /// # Errors
+    /// What is wrong with the stream. That it takes nothing now is no error.
+    pub fn write(&mut self, stream: &mut impl Write, now: Instant) -> io::Result<()> {
+        if self.len() == 0 {
+            return Ok(());
+        }
+        match stream.write(&self.bytes[self.taken..]) {
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Ok(count) => {
+                self.taken += count;
+                self.progress = Some(now);
+            }
+            Err(error) if is_for_now(error.kind()) => {}
+            Err(error) => return Err(error),
+        }
+        if self.len() == 0 {
+            *self = Outgoing::default();
+        }
+        Ok(())
+    }
+
+    /// How many bytes wait.
+    pub fn len(&self) -> usize {
+        self.bytes.len() - self.taken
+    }
+
+    /// Whether something has been waiting for so long, and nothing was taken.
+    pub fn is_stuck(&self, limit: Duration, now: Instant) -> bool {
+        self.progress.is_some_and(|progress| now.saturating_duration_since(progress) >= limit)
+    }
+}
+
+fn is_for_now(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Takes so many bytes at a time; none is an error of this kind.
+    struct Taker(usize, ErrorKind, Vec<u8>);
+
+    impl Write for Taker {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let count = bytes.len().min(self.0);
+            self.2.extend_from_slice(&bytes[..count]);
+            if count == 0 { Err(self.1.into()) } else { Ok(count) }
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_is_not_taken_is_kept_and_progress_is_timed() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let limit = Duration::from_secs(30);
+        let mut outgoing = Outgoing::default();
+        let mut taker = Taker(0, ErrorKind::WouldBlock, Vec::new());
+        assert!(!outgoing.is_stuck(limit, at(1000)));
+        outgoing.push(b"abc", at(1000));
+        outgoing.write(&mut taker, at(1020)).unwrap();
+        outgoing.push(b"de", at(1020));
+        assert_eq!(outgoing.len(), 5);
+        assert!(!outgoing.is_stuck(limit, at(1029)) && outgoing.is_stuck(limit, at(1030)));
+        taker.0 = 4;
+        outgoing.write(&mut taker, at(1030)).unwrap();
+        assert!(!outgoing.is_stuck(limit, at(1059)) && outgoing.is_stuck(limit, at(1060)));
+        outgoing.write(&mut taker, at(1060)).unwrap();
+        assert_eq!((outgoing.len(), &taker.2[..]), (0, &b"abcde"[..]));
+        assert!(!outgoing.is_stuck(limit, at(9999)));
+    }
+
+    #[test]
+    fn a_stream_that_is_gone_is_an_error() {
+        let mut outgoing = Outgoing::default();
+        outgoing.push(b"a", Instant::now());
+        let mut gone = Taker(0, ErrorKind::BrokenPipe, Vec::new());
+        assert_eq!(outgoing.write(&mut gone, Instant::now()).unwrap_err().kind(), ErrorKind::BrokenPipe);
+    }
+}
