@@ -647,7 +647,7 @@ fn a_planted_mistake_in_a_transcript_is_found() {
     for (name, page, expected) in [
         ("right.md", format!("Terminal 2:\n```console 2\n$ echo {one}; echo 0.31 ms\n{other}\n0.12 ms\n```\n"), ""),
         ("output.md", "Terminal 2:\n```console 2\n$ echo one\ntwo\n```\n".to_owned(), "-- printed:\none"),
-        ("more.md", "Terminal 2:\n```console 2\n$ printf 'one\\ntwo\\n'\none\n```\n".to_owned(), "also printed\ntwo"),
+        ("more.md", "Terminal 2:\n```console 2\n$ printf 'one\\ntwo\\n'\none\n```\n".to_owned(), "two"),
         ("less.md", "Terminal 2:\n```console 2\n$ echo one\none\ntwo\n```\n".to_owned(), "-- printed:\none"),
         (
             "status.md",
