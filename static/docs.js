@@ -76,13 +76,15 @@ function rangeOf({ minimum, maximum, minLength, maxLength, format, type }) {
 
 /** Names, their types and what they mean: the members of an object, or parameters. */
 function rows(entries) {
-  return el('dl', { class: 'rows' }, entries.flatMap(({ name, where, required, schema, description }) => {
+  return el('dl', { class: 'rows' }, entries.flatMap(({ name, where, required, schema, description, example }) => {
     const actual = resolve(schema);
+    const isNews = example !== undefined && example !== actual.default && actual.const === undefined;
     const fallback = actual.default === undefined ? [] : [', default ', el('code', {}, String(actual.default))];
     return [
       el('dt', {}, el('code', {}, name), where ? el('span', { class: 'where' }, where) : '',
         required ? el('span', { class: 'required' }, 'required') : ''),
-      el('dd', {}, el('span', { class: 'type' }, typeOf(where ? actual : schema), fallback),
+      el('dd', {}, el('span', { class: 'type' }, typeOf(schema), fallback,
+        isNews ? [', for example ', el('code', {}, String(example))] : ''),
         el('span', {}, prose(description ?? (schema.$ref ? '' : actual.description)))),
     ];
   }));
@@ -111,9 +113,10 @@ function examplesOf({ example, examples }) {
 }
 
 function exampleBlocks(holder) {
-  return examplesOf(holder).map(([name, value]) => el('figure', {},
+  const examples = examplesOf(holder);
+  return examples.length === 0 ? '' : el('div', { class: 'examples' }, examples.map(([name, value]) => el('figure', {},
     el('figcaption', {}, name ? `Example: ${name}` : 'Example'),
-    el('pre', {}, el('code', {}, typeof value === 'string' ? value : json(value)))));
+    el('pre', {}, el('code', {}, typeof value === 'string' ? value : json(value))))));
 }
 
 // Operations.
@@ -149,7 +152,7 @@ function answer([status, reference]) {
     Object.keys(headers).length > 0
       ? el('details', { open: reading }, el('summary', {}, 'Fields'), rows(Object.entries(headers).map(([name, header]) => (
         { name, where: 'field', ...resolve(header) })))) : '',
-    Object.values(content).flatMap((one) => [...shape(one.schema), ...exampleBlocks(one)]));
+    Object.values(content).flatMap((one) => [...shape(one.schema), exampleBlocks(one)]));
 }
 
 /** The errors of an operation: they are the same everywhere, and described once. */
@@ -182,7 +185,7 @@ function operation(one) {
     parameters.length > 0 ? part('Parameters', rows(parameters.map((parameter) => (
       { ...parameter, where: parameter.in === 'header' ? 'field' : parameter.in })))) : '',
     content ? part('Content', el('p', {}, prose(resolve(one.requestBody).description)),
-      ...shape(content.schema), ...exampleBlocks(content)) : '',
+      ...shape(content.schema), exampleBlocks(content)) : '',
     messageTypes ? part('Messages', ...messages(messageTypes)) : '',
     part('Answers', Object.entries(responses).filter(([status]) => isSuccess(status)).map(answer), errors(responses)),
     part(reading ? 'With curl' : 'Try it', new Attempt(one, {
