@@ -139,10 +139,16 @@ impl Operation<'_> {
 
     /// The path, with the examples of its own parameters and of those in its query.
     fn target(&self) -> String {
+        self.target_with("", "")
+    }
+
+    /// The same, but one parameter has this value.
+    fn target_with(&self, changed: &str, to: &str) -> String {
         let (mut path, mut query) = (self.path.to_owned(), Vec::new());
         for parameter in self.parameters() {
             let name = parameter["name"].as_str().unwrap();
             let example = match &parameter["example"] {
+                _ if name == changed => to.to_owned(),
                 Value::String(text) => text.clone(),
                 other => other.to_string(),
             };
@@ -153,6 +159,13 @@ impl Operation<'_> {
             }
         }
         if query.is_empty() { path } else { format!("{path}?{}", query.join("&")) }
+    }
+
+    /// The fields of the handshake, as its examples have them.
+    fn handshake(&self) -> String {
+        let fields = self.parameters().filter(|parameter| parameter["in"] == "header" && parameter["required"] == true);
+        let text = |field: &Value, member: &str| field[member].as_str().unwrap().to_owned();
+        fields.map(|field| format!("{}: {}\r\n", text(field, "name"), text(field, "example"))).collect()
     }
 
     /// The contents of its examples; a mailbox that they name is replaced by `mailbox`.
@@ -390,11 +403,7 @@ fn websockets_say_what_is_described() {
     for operation in api.operations().iter().filter(|operation| operation.is_websocket()) {
         count += 1;
         // The handshake of the description's own examples.
-        let fields: String = (operation.parameters().filter(|parameter| parameter["in"] == "header"))
-            .map(|parameter| {
-                format!("{}: {}\r\n", parameter["name"].as_str().unwrap(), parameter["example"].as_str().unwrap())
-            })
-            .collect();
+        let fields = operation.handshake();
         let mut client = server.connect();
         let head =
             client.send(format!("GET {} HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n", operation.target())).head();
@@ -419,9 +428,63 @@ fn websockets_say_what_is_described() {
     assert_eq!(count, 3);
 }
 
-/// A request, whose answer is this one of the description's examples of an error.
-fn refused(server: &TestServer, bytes: &str) -> Answer {
-    server.connect().send(bytes).answer()
+/// The values at both ends of a schema's range, and those just beyond; none if it has no range.
+fn ends_of(schema: &Value) -> Option<([Value; 2], [Value; 2])> {
+    let ends = |low, high| Some((schema[low].as_u64()?, schema[high].as_u64()?));
+    let texts = |lengths: [u64; 2]| lengths.map(|length| "x".repeat(length as usize).into());
+    if let Some((low, high)) = ends("minimum", "maximum") {
+        return Some(([low, high].map(Value::from), [low - 1, high + 1].map(Value::from)));
+    }
+    ends("minLength", "maxLength").map(|(low, high)| (texts([low, high]), texts([low - 1, high + 1])))
+}
+
+/// Calls `ask` with the values at the ends of a range, and with those beyond, which are to be
+/// refused; how many those were.
+fn try_ends(schema: &Value, mut ask: impl FnMut(&Value) -> (u16, String)) -> usize {
+    let Some((inside, outside)) = ends_of(schema) else { return 0 };
+    for value in &inside {
+        let (status, what) = ask(value);
+        assert_ne!(status, 400, "{what}");
+    }
+    for value in &outside {
+        let (status, what) = ask(value);
+        assert_eq!(status, 400, "{what}");
+    }
+    inside.len() + outside.len()
+}
+
+#[test]
+fn the_ranges_end_where_the_description_says() {
+    let (server, ..) = furnished();
+    let api = Api::of(&server);
+    // Whatever room a poll names, there is news.
+    server.publish("x", "first");
+    server.publish(&"x".repeat(64), "first");
+    let mut count = 0;
+    for operation in api.operations() {
+        for parameter in operation.parameters().filter(|parameter| parameter["in"] == "query") {
+            count += try_ends(api.resolve(&parameter["schema"]), |value| {
+                let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+                let target = operation.target_with(parameter["name"].as_str().unwrap(), &value);
+                let fields = operation.handshake();
+                let request = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n");
+                let head = server.connect().send(request).head();
+                (head[9..12].parse().unwrap(), format!("{target}: {head}"))
+            });
+        }
+        let content = &operation.value["requestBody"]["content"]["application/json"];
+        let members = api.resolve(&content["schema"])["properties"].as_object();
+        for (name, schema) in members.into_iter().flatten() {
+            count += try_ends(api.resolve(schema), |value| {
+                let example = operation.contents("nobody").pop().unwrap();
+                let mut content: Value = serde_json::from_str(&example).unwrap();
+                content[name] = value.clone();
+                let answer = server.post(operation.path, &content.to_string());
+                (answer.status, format!("{name} of {}: {}", operation.id(), answer.text()))
+            });
+        }
+    }
+    assert!(count >= 80, "{count} requests");
 }
 
 #[test]
@@ -464,7 +527,7 @@ fn every_error_that_is_described_can_come() {
         seen.insert((answer.status, answer.text().to_owned()));
     };
     for (operation, bytes) in cases {
-        check(operation, refused(&server, &bytes));
+        check(operation, server.connect().send(bytes).answer());
     }
     // Any other path.
     let nothing = server.get("/nothing").json();
