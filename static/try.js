@@ -47,7 +47,6 @@ export class Attempt {
 
   // The form.
 
-  /** A labelled field; the label stays short, and a reader that cannot see the form around it needs no more. */
   #labelled(text, field) {
     field.addEventListener('input', () => this.#showCurl());
     return this.#el('label', {}, this.#el('span', {}, text), field);
@@ -60,11 +59,11 @@ export class Attempt {
       const { name, required, example, schema } = parameter;
       const isNumber = schema.type === 'integer';
       const field = this.#el('input', {
-        name, required, value: prefilled(parameter), placeholder: example, autocomplete: 'off', spellcheck: 'false',
+        name, required, value: prefilled(parameter), placeholder: `for example ${example}`, autocomplete: 'off', spellcheck: 'false',
         inputmode: isNumber ? 'numeric' : undefined,
       });
       this.#fields.set(parameter, field);
-      return this.#labelled(name, field);
+      return this.#labelled(required ? `${name}, required` : name, field);
     });
   }
 
@@ -207,14 +206,22 @@ export class Attempt {
     this.#leftOut = 0;
     this.#output.textContent = '';
     this.#output.hidden = false;
-    this.#buttons.start.disabled = true;
-    this.#buttons.stop.disabled = false;
+    this.#enable('stop', 'start');
+  }
+
+  /** One button is of use now and the other is not; who stood on that with the keyboard comes along. */
+  #enable(name, other) {
+    const isHere = document.activeElement === this.#buttons[other];
+    this.#buttons[name].disabled = false;
+    if (isHere) {
+      this.#buttons[name].focus();
+    }
+    this.#buttons[other].disabled = true;
   }
 
   #end(state, text) {
     this.#stop = null;
-    this.#buttons.start.disabled = false;
-    this.#buttons.stop.disabled = true;
+    this.#enable('start', 'stop');
     this.#say(state, text);
   }
 
