@@ -19,6 +19,9 @@ macro_rules! embed {
 /// Every file of `static/`. A test compares this list with the folder.
 const EMBEDDED: &[(&str, &[u8])] = embed![
     "app.js",
+    "docs.css",
+    "docs.html",
+    "docs.js",
     "favicon.svg",
     "index.html",
     "lanes/lane.js",
@@ -29,6 +32,7 @@ const EMBEDDED: &[(&str, &[u8])] = embed![
     "lanes/websocket.js",
     "openapi.json",
     "style.css",
+    "try.js",
 ];
 
 /// Where files come from.
@@ -44,7 +48,11 @@ impl Files {
     /// The file at `path`, which begins with `/`; `None` if there is none. Only files below the
     /// folder are ever served, whatever the path says and wherever a link points.
     pub fn get(&self, path: &str) -> Option<Response> {
-        let name = if path == "/" { "index.html" } else { path.strip_prefix('/')? };
+        let name = match path {
+            "/" => "index.html",
+            "/docs" | "/redoc" => "docs.html", // it looks at its path, and shows forms or none
+            _ => path.strip_prefix('/')?,
+        };
         let content = self.read(name)?;
         let response = Response::new(200)
             .with_content(content_type(name), content.into_owned())

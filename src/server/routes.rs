@@ -104,3 +104,25 @@ fn matches(route: &str, path: &str) -> bool {
 pub fn not_allowed(methods: &str, method: Method) -> Response {
     Response::error(405, &format!("{method} is not allowed here: expected {methods}")).with_field("Allow", methods)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::Value;
+
+    use super::*;
+
+    #[test]
+    fn the_description_lists_every_route_and_no_other() {
+        let api: Value = serde_json::from_str(include_str!("../../static/openapi.json")).unwrap();
+        let methods_of = |(path, item): (&String, &Value)| {
+            let methods = item.as_object().unwrap().keys().map(|method| method.to_uppercase()).collect::<Vec<_>>();
+            methods.into_iter().map(|method| (method, path.replace("{id}", ""))).collect::<Vec<_>>()
+        };
+        let described: BTreeSet<_> = api["paths"].as_object().unwrap().iter().flat_map(methods_of).collect();
+        let pages = ["/", "/docs", "/redoc", "/openapi.json"].map(|path| ("GET".to_owned(), path.to_owned()));
+        let routes = ROUTES.iter().map(|route| (route.method.as_str().to_owned(), route.path.to_owned()));
+        assert_eq!(described, routes.chain(pages).collect());
+    }
+}

@@ -1,0 +1,326 @@
+// Trying one operation: its form, the curl line that does the same, and what comes back. An answer is shown
+// as it arrives, so a held poll and a stream need nothing of their own but a button that ends them.
+
+const SHOWN = 20_000; // characters of the output that are kept
+const CONNECTION = /"connection_id":\s*"([0-9a-f-]{36})"/;
+
+/** The forms whose content names a mailbox: they follow the one that was opened last. */
+const followers = new Set();
+
+/** A word of a shell's command line. */
+const quoted = (text) => /^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
+
+/** What a parameter's field holds at first: its default, or its example if it has to be there. */
+function prefilled({ required, example, schema }) {
+  return String((required ? example : schema.default) ?? '');
+}
+
+export class Attempt {
+  #operation;
+  #el;
+  #fields = new Map();
+  #content;
+  #curl;
+  #status;
+  #output;
+  #shown = '';
+  #leftOut = 0;
+  #stop = null;
+  #buttons = {};
+  #said;
+
+  constructor(operation, { el, examples, reading, said }) {
+    this.#operation = operation;
+    this.#el = el;
+    this.#curl = el('code');
+    const copy = el('button', { type: 'button', 'aria-label': `Copy the curl line of ${this.#name}` }, 'Copy');
+    copy.addEventListener('click', () => this.#copy(copy));
+    const line = el('div', { class: 'curl' }, el('pre', {}, this.#curl), copy);
+    const fields = [...this.#parameterFields(), ...this.#contentField(examples)];
+    this.element = reading ? line : el('div', { class: 'try' }, this.#form(fields, said), line, ...this.#result());
+    this.#showCurl();
+  }
+
+  get #name() {
+    return `${this.#operation.method} ${this.#operation.path}`;
+  }
+
+  // The form.
+
+  #labelled(text, field) {
+    field.addEventListener('input', () => this.#showCurl());
+    return this.#el('label', {}, this.#el('span', {}, text), field);
+  }
+
+  #parameterFields() {
+    // A page cannot set the fields of a handshake: its browser does.
+    const settable = this.#operation.parameters.filter(({ in: where }) => where !== 'header' || !this.#operation.isWebSocket);
+    return settable.map((parameter) => {
+      const { name, required, example, schema } = parameter;
+      const isNumber = schema.type === 'integer';
+      const field = this.#el('input', {
+        name, required, value: prefilled(parameter), placeholder: `for example ${example}`, autocomplete: 'off', spellcheck: 'false',
+        inputmode: isNumber ? 'numeric' : undefined,
+      });
+      this.#fields.set(parameter, field);
+      return this.#labelled(required ? `${name}, required` : name, field);
+    });
+  }
+
+  #contentField(examples) {
+    if (examples.length === 0) {
+      return [];
+    }
+    const put = (value) => {
+      this.#content.value = JSON.stringify(value, null, 2);
+      this.#follow();
+    };
+    this.#content = this.#el('textarea', { name: 'content', rows: 5, spellcheck: 'false' });
+    this.mailbox = examples.map(([, value]) => value.connection_id).find(Boolean);
+    if (this.mailbox) {
+      followers.add(this);
+    }
+    put(examples[0][1]);
+    const labelled = this.#labelled('Content', this.#content);
+    if (examples.length === 1) {
+      return [labelled];
+    }
+    const choice = this.#el('select', { name: 'example' },
+      examples.map(([name], at) => this.#el('option', { value: at }, name)));
+    choice.addEventListener('change', () => {
+      put(examples[choice.value][1]);
+      this.#showCurl();
+    });
+    return [this.#labelled('Example', choice), labelled];
+  }
+
+  /** Puts the mailbox that was opened last in place of the one before, or of the example's. */
+  #follow() {
+    if (this.mailbox && Attempt.mailbox) {
+      this.#content.value = this.#content.value.replaceAll(this.mailbox, Attempt.mailbox);
+    }
+  }
+
+  static #opened(mailbox) {
+    if (mailbox === Attempt.mailbox) {
+      return;
+    }
+    for (const follower of followers) {
+      follower.#content.value = follower.#content.value.replaceAll(Attempt.mailbox ?? follower.mailbox, mailbox);
+      follower.#showCurl();
+    }
+    Attempt.mailbox = mailbox;
+  }
+
+  #button(name, text, attributes = {}) {
+    const button = this.#el('button', { type: 'button', 'data-action': name, 'aria-label': `${text}: ${this.#name}`, ...attributes }, text);
+    this.#buttons[name] = button;
+    return button;
+  }
+
+  #form(fields, said) {
+    const { isWebSocket } = this.#operation;
+    const start = this.#button('start', isWebSocket ? 'Open' : 'Send', { type: 'submit' });
+    const stop = this.#button('stop', 'Stop', { disabled: true });
+    stop.addEventListener('click', () => this.#stop?.());
+    const form = this.#el('form', {}, fields, this.#el('div', { class: 'buttons' }, start, stop));
+    form.addEventListener('submit', (event) => {
+      event.preventDefault();
+      if (this.#stop === null) {
+        isWebSocket ? this.#open() : this.#fetch();
+      }
+    });
+    if (!isWebSocket) {
+      return form;
+    }
+    this.#said = this.#el('textarea', { name: 'message', rows: 4, spellcheck: 'false' });
+    this.#said.value = JSON.stringify(said, null, 2);
+    const box = this.#el('div', { class: 'say' },
+      this.#labelled('Message', this.#said),
+      this.#el('div', { class: 'buttons' }, this.#button('say', 'Send message', { disabled: true })));
+    return this.#el('div', {}, form, box);
+  }
+
+  #result() {
+    this.#status = this.#el('p', { class: 'result', role: 'status' });
+    this.#output = this.#el('pre', { class: 'output', role: 'log', tabindex: 0, 'aria-label': `Output of ${this.#name}`, hidden: true });
+    return [this.#status, this.#output];
+  }
+
+  // The request.
+
+  /** What the form asks for. */
+  #request() {
+    let { path } = this.#operation;
+    const query = [];
+    const headers = {};
+    for (const [{ name, in: where }, { value }] of this.#fields) {
+      if (where === 'path') {
+        path = path.replace(`{${name}}`, encodeURIComponent(value));
+      } else if (value !== '' && where === 'header') {
+        headers[name] = value;
+      } else if (value !== '') {
+        query.push(`${name}=${encodeURIComponent(value)}`);
+      }
+    }
+    return { target: query.length > 0 ? `${path}?${query.join('&')}` : path, headers, content: this.#content?.value };
+  }
+
+  #showCurl() {
+    const { method, isWebSocket, isStream, parameters } = this.#operation;
+    const { target, headers, content } = this.#request();
+    const words = ['curl'];
+    if (isWebSocket) {
+      words.push('-vN', '--http1.1');
+      for (const { name, in: where, example } of parameters) {
+        where === 'header' && words.push('-H', `${name}: ${example}`);
+      }
+    } else if (isStream) {
+      words.push('-N');
+    }
+    for (const [name, value] of Object.entries(headers)) {
+      words.push('-H', `${name}: ${value}`);
+    }
+    if (content !== undefined) {
+      words.push('-d', compact(content));
+    } else if (method !== 'GET') {
+      words.push('-X', method);
+    }
+    this.#curl.textContent = [...words, `${location.origin}${target}`].map(quoted).join(' ');
+  }
+
+  async #copy(button) {
+    try {
+      await navigator.clipboard.writeText(this.#curl.textContent);
+      button.textContent = 'Copied';
+    } catch { // a page of http at another address has no clipboard: the line is selected for the reader's own keys
+      getSelection().selectAllChildren(this.#curl);
+      button.textContent = 'Selected';
+    }
+    setTimeout(() => { button.textContent = 'Copy'; }, 2000);
+  }
+
+  #begin(stop) {
+    this.#stop = stop;
+    this.#shown = '';
+    this.#leftOut = 0;
+    this.#output.textContent = '';
+    this.#output.hidden = false;
+    this.#enable('stop', 'start');
+  }
+
+  /** One button is of use now and the other is not; who stood on that with the keyboard comes along. */
+  #enable(name, other) {
+    const isHere = document.activeElement === this.#buttons[other];
+    this.#buttons[name].disabled = false;
+    if (isHere) {
+      this.#buttons[name].focus();
+    }
+    this.#buttons[other].disabled = true;
+  }
+
+  #end(state, text) {
+    this.#stop = null;
+    this.#enable('start', 'stop');
+    this.#say(state, text);
+  }
+
+  #say(state, text) {
+    this.#status.dataset.state = state;
+    this.#status.textContent = text;
+  }
+
+  async #fetch() {
+    const { method } = this.#operation;
+    const { target, headers, content } = this.#request();
+    const controller = new AbortController();
+    let summary = 'stopped';
+    this.#begin(() => controller.abort());
+    this.#say('waiting', 'Waiting for the answer');
+    const start = performance.now();
+    try {
+      const response = await fetch(target, { method, headers, body: content, cache: 'no-store', signal: controller.signal });
+      summary = `${response.status} ${response.statusText}, ${response.headers.get('Content-Type')}`;
+      this.#say(response.ok ? 'open' : 'problem', summary);
+      const bytes = await this.#read(response);
+      this.#tidy(response);
+      this.#end(response.ok ? 'open' : 'problem', `${summary}, ${bytes} bytes in ${Math.round(performance.now() - start)} ms`);
+    } catch (error) {
+      const stopped = controller.signal.aborted;
+      this.#end(stopped ? 'stopped' : 'problem', stopped ? `Stopped: ${summary}` : `Failed: ${error.message}`);
+    }
+  }
+
+  async #read(response) {
+    const decoder = new TextDecoder();
+    let bytes = 0;
+    for (const reader = response.body.getReader(); ;) {
+      const { done, value } = await reader.read();
+      if (done) {
+        return bytes;
+      }
+      bytes += value.length;
+      this.#print(decoder.decode(value, { stream: true }));
+    }
+  }
+
+  /** Breaks the JSON of a whole answer into lines. */
+  #tidy(response) {
+    if (this.#leftOut > 0 || !response.headers.get('Content-Type')?.startsWith('application/json')) {
+      return;
+    }
+    try {
+      const text = JSON.stringify(JSON.parse(this.#shown), null, 2);
+      this.#shown = '';
+      this.#print(text);
+    } catch { /* it stays as it came */ }
+  }
+
+  /** Appends to the output. The newest of it is kept, and it says how much is not. */
+  #print(text) {
+    const mailbox = CONNECTION.exec(text)?.[1];
+    if (mailbox) {
+      Attempt.#opened(mailbox);
+    }
+    const all = this.#shown + text;
+    this.#leftOut += Math.max(0, all.length - SHOWN);
+    this.#shown = all.slice(-SHOWN);
+    const notice = this.#leftOut > 0 ? `(${this.#leftOut} characters before this are left out)\n` : '';
+    const follows = this.#output.scrollHeight - this.#output.scrollTop - this.#output.clientHeight < 40;
+    this.#output.textContent = notice + this.#shown;
+    if (follows && this.#stop) {
+      this.#output.scrollTop = this.#output.scrollHeight;
+    }
+  }
+
+  #open() {
+    const { target } = this.#request();
+    const socket = new WebSocket(new URL(target, location.href.replace(/^http/, 'ws')));
+    const { say } = this.#buttons;
+    this.#begin(() => socket.close(1000));
+    this.#say('waiting', 'Opening');
+    say.onclick = () => {
+      const text = compact(this.#said.value);
+      socket.send(text);
+      this.#print(`> ${text}\n`);
+    };
+    socket.onopen = () => {
+      say.disabled = false;
+      this.#say('open', 'Open');
+    };
+    socket.onmessage = ({ data }) => this.#print(`< ${data}\n`);
+    socket.onclose = ({ code, reason }) => {
+      say.disabled = true;
+      this.#end(code === 1000 ? 'stopped' : 'problem', `Closed: ${code}${reason ? ` ${reason}` : ''}`);
+    };
+  }
+}
+
+/** JSON on one line; what is no JSON stays as it is. */
+function compact(text) {
+  try {
+    return JSON.stringify(JSON.parse(text));
+  } catch {
+    return text;
+  }
+}

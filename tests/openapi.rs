@@ -1,0 +1,564 @@
+//! What `/openapi.json` says is what the server does: the same paths and methods, and to every example an
+//! answer of a described status, with the described fields and members. An answer may not have a
+//! member that the description lacks.
+
+mod common;
+
+use std::collections::BTreeSet;
+
+use common::{Answer, Client, TestServer, field};
+use overwire::websocket::{Opcode, opening_request};
+use serde_json::{Map, Value, json};
+
+/// The description as the server gives it.
+struct Api(Value);
+
+/// One method of one path.
+struct Operation<'a> {
+    api: &'a Api,
+    path: &'a str,
+    method: String,
+    value: &'a Value,
+}
+
+impl Api {
+    fn of(server: &TestServer) -> Self {
+        Api(server.get("/openapi.json").json())
+    }
+
+    /// Follows references.
+    fn resolve<'a>(&'a self, value: &'a Value) -> &'a Value {
+        match value["$ref"].as_str() {
+            Some(target) => {
+                let value = self.0.pointer(target.strip_prefix('#').unwrap());
+                self.resolve(value.unwrap_or_else(|| panic!("{target} leads nowhere")))
+            }
+            None => value,
+        }
+    }
+
+    fn operations(&self) -> Vec<Operation<'_>> {
+        let mut operations = Vec::new();
+        for (path, item) in self.0["paths"].as_object().unwrap() {
+            for (method, value) in item.as_object().unwrap() {
+                operations.push(Operation { api: self, path, method: method.to_uppercase(), value });
+            }
+        }
+        operations
+    }
+
+    fn operation(&self, id: &str) -> Operation<'_> {
+        let is_it = |one: &Operation<'_>| one.value["operationId"] == id;
+        self.operations().into_iter().find(is_it).unwrap_or_else(|| panic!("{id} is described"))
+    }
+
+    /// What is wrong with a value, by its schema: the words of JSON Schema that the description uses.
+    fn fault(&self, schema: &Value, value: &Value) -> Option<String> {
+        let schema = self.resolve(schema);
+        if let Some(alternatives) = schema["oneOf"].as_array().or(schema["anyOf"].as_array()) {
+            let faults: Vec<_> = alternatives.iter().map(|one| self.fault(one, value)).collect();
+            let fits = faults.iter().filter(|fault| fault.is_none()).count();
+            return (fits != 1).then(|| format!("{value} fits {fits} of the alternatives: {faults:?}"));
+        }
+        let types = match &schema["type"] {
+            Value::Array(types) => types.clone(),
+            Value::Null => Vec::new(),
+            one => vec![one.clone()],
+        };
+        if !types.is_empty() && !types.iter().any(|one| is_of_type(value, one.as_str().unwrap())) {
+            return Some(format!("{value} is not of type {types:?}"));
+        }
+        if schema.get("const").is_some_and(|only| only != value) {
+            return Some(format!("{value} is not {}", schema["const"]));
+        }
+        if schema["enum"].as_array().is_some_and(|values| !values.contains(value)) {
+            return Some(format!("{value} is not one of {}", schema["enum"]));
+        }
+        match value {
+            Value::Number(number) => {
+                let number = number.as_f64().unwrap();
+                let too_low = schema["minimum"].as_f64().is_some_and(|least| number < least);
+                let too_high = schema["maximum"].as_f64().is_some_and(|most| number > most);
+                (too_low || too_high).then(|| format!("{number} is out of range"))
+            }
+            Value::String(text) => {
+                let length = text.chars().count() as u64;
+                let too_short = schema["minLength"].as_u64().is_some_and(|least| length < least);
+                let too_long = schema["maxLength"].as_u64().is_some_and(|most| length > most);
+                let no_uuid = schema["format"] == "uuid" && !is_uuid(text);
+                (too_short || too_long || no_uuid).then(|| format!("{text:?} does not fit {schema}"))
+            }
+            Value::Array(items) => items.iter().find_map(|item| self.fault(&schema["items"], item)),
+            Value::Object(members) if schema["properties"].is_object() => self.fault_of_members(schema, members),
+            _ => None,
+        }
+    }
+
+    fn fault_of_members(&self, schema: &Value, members: &Map<String, Value>) -> Option<String> {
+        let required = schema["required"].as_array().into_iter().flatten();
+        if let Some(missing) = required.map(|name| name.as_str().unwrap()).find(|name| !members.contains_key(*name)) {
+            return Some(format!("{missing} is missing in {members:?}"));
+        }
+        members.iter().find_map(|(name, value)| match schema["properties"].get(name) {
+            Some(schema) => self.fault(schema, value).map(|fault| format!("{name}: {fault}")),
+            None => Some(format!("{name} is not described")),
+        })
+    }
+}
+
+fn is_of_type(value: &Value, name: &str) -> bool {
+    match name {
+        "null" => value.is_null(),
+        "boolean" => value.is_boolean(),
+        "integer" => value.is_u64() || value.is_i64(),
+        "number" => value.is_number(),
+        "string" => value.is_string(),
+        "array" => value.is_array(),
+        "object" => value.is_object(),
+        other => panic!("no such type: {other}"),
+    }
+}
+
+fn is_uuid(text: &str) -> bool {
+    let groups: Vec<usize> = text.split('-').map(str::len).collect();
+    groups == [8, 4, 4, 4, 12] && text.bytes().all(|byte| byte == b'-' || byte.is_ascii_hexdigit())
+}
+
+impl Operation<'_> {
+    fn id(&self) -> &str {
+        self.value["operationId"].as_str().unwrap()
+    }
+
+    fn parameters(&self) -> impl Iterator<Item = &Value> {
+        self.value["parameters"].as_array().into_iter().flatten().map(|one| self.api.resolve(one))
+    }
+
+    fn is_websocket(&self) -> bool {
+        self.value["responses"].get("101").is_some()
+    }
+
+    /// The path, with the examples of its own parameters and of those in its query.
+    fn target(&self) -> String {
+        self.target_with("", "")
+    }
+
+    /// The same, but one parameter has this value.
+    fn target_with(&self, changed: &str, to: &str) -> String {
+        let (mut path, mut query) = (self.path.to_owned(), Vec::new());
+        for parameter in self.parameters() {
+            let name = parameter["name"].as_str().unwrap();
+            let example = match &parameter["example"] {
+                _ if name == changed => to.to_owned(),
+                Value::String(text) => text.clone(),
+                other => other.to_string(),
+            };
+            match parameter["in"].as_str().unwrap() {
+                "path" => path = path.replace(&format!("{{{name}}}"), &example),
+                "query" => query.push(format!("{name}={example}")),
+                _ => {}
+            }
+        }
+        if query.is_empty() { path } else { format!("{path}?{}", query.join("&")) }
+    }
+
+    /// The fields of the handshake, as its examples have them.
+    fn handshake(&self) -> String {
+        let fields = self.parameters().filter(|parameter| parameter["in"] == "header" && parameter["required"] == true);
+        let text = |field: &Value, member: &str| field[member].as_str().unwrap().to_owned();
+        fields.map(|field| format!("{}: {}\r\n", text(field, "name"), text(field, "example"))).collect()
+    }
+
+    /// The contents of its examples; a mailbox that they name is replaced by `mailbox`.
+    fn contents(&self, mailbox: &str) -> Vec<String> {
+        let media = &self.value["requestBody"]["content"]["application/json"];
+        let many = media["examples"].as_object().into_iter().flat_map(Map::values).map(|example| &example["value"]);
+        let examples = many.chain(media.get("example"));
+        let with_mailbox = |example: &Value| {
+            let mut example = example.clone();
+            if let Some(id) = example.get_mut("connection_id") {
+                *id = mailbox.into();
+            }
+            example.to_string()
+        };
+        examples.map(with_mailbox).collect()
+    }
+
+    /// Asserts that this head is described: its status, and the fields that belong to it.
+    #[track_caller]
+    fn check_head(&self, head: &str) -> &Value {
+        let response = self.value["responses"].get(&head[9..12]);
+        let response = response.unwrap_or_else(|| panic!("{} has a status that is not described: {head}", self.id()));
+        let response = self.api.resolve(response);
+        for (name, header) in response["headers"].as_object().into_iter().flatten() {
+            let header = self.api.resolve(header);
+            match field(head, name) {
+                Some(value) => {
+                    let value = if header["schema"]["type"] == "integer" {
+                        json!(value.parse::<i64>().unwrap())
+                    } else {
+                        json!(value)
+                    };
+                    assert_eq!(self.api.fault(&header["schema"], &value), None, "{} of {}: {head}", name, self.id());
+                }
+                None => assert_ne!(header["required"], true, "{} lacks {name}: {head}", self.id()),
+            }
+        }
+        response
+    }
+
+    /// Asserts that this answer is described, head and content.
+    #[track_caller]
+    fn check(&self, answer: &Answer) {
+        let response = self.check_head(&answer.head);
+        let content_type = answer.field("Content-Type").unwrap().split(';').next().unwrap();
+        let media = &response["content"][content_type];
+        assert!(media.is_object(), "{} does not describe {content_type}", self.id());
+        let value = if content_type == "application/json" { answer.json() } else { answer.text().into() };
+        assert_eq!(self.api.fault(&media["schema"], &value), None, "{}: {value}", self.id());
+    }
+
+    /// Asserts that this message, of a stream or a WebSocket, is described.
+    #[track_caller]
+    fn check_message(&self, message: &Value) {
+        let schemas = self.value["x-messages"]["fromServer"].as_array().unwrap();
+        let faults: Vec<_> = schemas.iter().map(|schema| self.api.fault(schema, message)).collect();
+        assert!(faults.contains(&None), "{}: {message}: {faults:?}", self.id());
+    }
+}
+
+#[test]
+fn the_methods_of_each_path_are_those_that_options_lists() {
+    let server = TestServer::start();
+    let api = Api::of(&server);
+    let mut client = server.connect();
+    for (path, item) in api.0["paths"].as_object().unwrap() {
+        let mut described = BTreeSet::from(["OPTIONS".to_owned()]);
+        for (method, operation) in item.as_object().unwrap() {
+            described.insert(method.to_uppercase());
+            if method == "get" && operation["responses"].get("101").is_none() {
+                described.insert("HEAD".into());
+            }
+        }
+        let path = path.replace("{id}", "tab-1");
+        let answer = client.send(format!("OPTIONS {path} HTTP/1.1\r\nHost: localhost\r\n\r\n")).answer();
+        let allowed: BTreeSet<_> = answer.field("Allow").unwrap().split(", ").map(str::to_owned).collect();
+        assert_eq!((answer.status, allowed), (204, described.clone()), "{path}");
+        for method in ["GET", "POST", "PUT", "DELETE", "TRACE", "PATCH"].map(str::to_owned) {
+            if !described.contains(&method) {
+                let answer = client.send(format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n\r\n")).answer();
+                assert_eq!((answer.status, answer.field("Allow").is_some()), (405, true), "{method} {path}");
+            }
+        }
+        if described.contains("HEAD") {
+            let head = server.connect().send(format!("HEAD {path} HTTP/1.1\r\nHost: localhost\r\n\r\n")).head();
+            assert!(head.starts_with("HTTP/1.1 200 "), "{path}: {head}");
+        }
+    }
+}
+
+#[test]
+fn every_example_fits_its_schema() {
+    let server = TestServer::start();
+    let api = Api::of(&server);
+    let mut count = 0;
+    let mut check = |schema: &Value, holder: &Value| {
+        let many = holder["examples"].as_object().into_iter().flat_map(Map::values).map(|example| &example["value"]);
+        for example in many.chain(holder.get("example")) {
+            assert_eq!(api.fault(schema, example), None, "{example}");
+            count += 1;
+        }
+    };
+    for operation in api.operations() {
+        let contents = [&api.resolve(&operation.value["requestBody"])["content"]];
+        let answers = operation.value["responses"].as_object().unwrap().values();
+        let answers: Vec<_> = answers.map(|response| &api.resolve(response)["content"]).collect();
+        for media in contents.into_iter().chain(answers).filter_map(Value::as_object).flat_map(Map::values) {
+            check(&media["schema"], media);
+        }
+        operation.parameters().for_each(|parameter| check(&parameter["schema"], parameter));
+    }
+    assert!(count > 100, "only {count} examples");
+    for (name, schema) in api.0["components"]["schemas"].as_object().unwrap() {
+        for example in schema["examples"].as_array().into_iter().flatten() {
+            // Signals have members of the peers' own, and say so.
+            let is_signal =
+                schema["description"].as_str().unwrap_or_default().contains("relayed") || name == "SignalRelayed";
+            let fault = api.fault(schema, example);
+            assert!(fault.is_none() || is_signal, "{name}: {fault:?}");
+        }
+    }
+}
+
+/// A server in which there is something to be got: a message in each room, a client that polls, a
+/// mailbox. The client's connection holds its poll.
+fn furnished() -> (TestServer, Client, String) {
+    let server = TestServer::start();
+    server.publish("general", "first");
+    server.post("/send", r#"{"message":"first"}"#);
+    let mut poll = server.connect();
+    poll.send_get("/api/poll?client_id=tab-1&room=empty");
+    server.wait_for_open("long_poll", 1);
+    let mailbox = server.post("/poll", "").json()["connection_id"].as_str().unwrap().to_owned();
+    (server, poll, mailbox)
+}
+
+#[test]
+fn every_operation_answers_its_examples_as_described() {
+    let (server, _poll, mailbox) = furnished();
+    let api = Api::of(&server);
+    let is_live = |operation: &Operation<'_>| operation.value.get("x-messages").is_some();
+    let (mut count, mut client) = (0, server.connect());
+    for operation in api.operations().iter().filter(|operation| !is_live(operation)) {
+        let mut contents = operation.contents(&mailbox);
+        if contents.is_empty() {
+            contents.push(String::new());
+        }
+        for content in contents {
+            let (method, target, length) = (&operation.method, operation.target(), content.len());
+            let head = format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n");
+            let answer = client.send(head + &content).answer();
+            assert!(answer.status < 300, "{method} {target}: {answer:?}");
+            operation.check(&answer);
+            count += 1;
+        }
+    }
+    assert!(count >= 15, "{count} requests");
+}
+
+#[test]
+fn every_kind_of_answer_to_a_poll_is_described() {
+    let (server, mut held, mailbox) = furnished();
+    let api = Api::of(&server);
+    let (poll, mailbox_poll) = (api.operation("roomPoll"), api.operation("mailboxPoll"));
+    let wait = format!(r#"{{"connection_id":"{mailbox}"}}"#);
+    let mut first = server.connect();
+    first.send_post("/poll", &wait);
+    server.wait_for_open("long_poll", 2);
+    let mut second = server.connect();
+    second.send_post("/poll", &wait);
+    let superseded = first.answer();
+    assert_eq!(superseded.json()["superseded"], true);
+    mailbox_poll.check(&superseded);
+    server.wait_for_open("long_poll", 2);
+    server.advance(31);
+    for (operation, client, kind) in [(&mailbox_poll, &mut second, "type"), (&poll, &mut held, "status")] {
+        let answer = client.answer();
+        assert_eq!(answer.json()[kind], "timeout");
+        operation.check(&answer);
+    }
+    second.send_post("/poll", &wait);
+    held.send_get("/api/poll?client_id=tab-1&room=empty");
+    server.wait_for_open("long_poll", 2);
+    let put = server.post("/poll", &format!(r#"{{"connection_id":"{mailbox}","text":"x"}}"#));
+    let disconnected = server.connect().send("DELETE /api/client/tab-1 HTTP/1.1\r\nHost: localhost\r\n\r\n").answer();
+    api.operation("disconnectClient").check(&disconnected);
+    let answers = [put, second.answer(), held.answer()];
+    assert_eq!((&answers[0].json()["type"], &answers[1].json()["type"]), (&"message".into(), &"new_message".into()));
+    assert_eq!(answers[2].json()["status"], "disconnected");
+    mailbox_poll.check(&answers[0]);
+    mailbox_poll.check(&answers[1]);
+    poll.check(&answers[2]);
+}
+
+#[test]
+fn streams_send_what_is_described() {
+    let (server, _poll, _) = furnished();
+    let api = Api::of(&server);
+    for operation in api.operations().iter().filter(|one| one.value.get("x-messages").is_some() && !one.is_websocket())
+    {
+        let mut client = server.connect();
+        let head = client.send_get(&operation.target()).head();
+        let described = operation.check_head(&head);
+        let is_sse = described["content"].get("text/event-stream").is_some();
+        let mut kinds = BTreeSet::new();
+        let transport = if is_sse { "sse" } else { "stream" };
+        server.wait_for_open(transport, 1);
+        server.advance(16); // a heartbeat is due
+        // A mailbox's hello and its heartbeat; elsewhere what is missing, what was there, and a heartbeat.
+        while kinds.len() < if operation.id() == "mailboxEvents" { 2 } else { 3 } {
+            let message: Value = if is_sse {
+                serde_json::from_str(&client.event().data).unwrap()
+            } else {
+                match client.chunk_text().trim_end() {
+                    "" => {
+                        kinds.insert("heartbeat".to_owned());
+                        continue;
+                    }
+                    line => serde_json::from_str(line).unwrap(),
+                }
+            };
+            operation.check_message(&message);
+            kinds.insert(message.as_object().unwrap().keys().cloned().collect());
+        }
+        drop(client);
+        server.wait_for_open(transport, 0);
+    }
+}
+
+#[test]
+fn websockets_say_what_is_described() {
+    let (server, _poll, _) = furnished();
+    let api = Api::of(&server);
+    let mut count = 0;
+    for operation in api.operations().iter().filter(|operation| operation.is_websocket()) {
+        count += 1;
+        // The handshake of the description's own examples.
+        let fields = operation.handshake();
+        let mut client = server.connect();
+        let head =
+            client.send(format!("GET {} HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n", operation.target())).head();
+        assert!(head.starts_with("HTTP/1.1 101 "), "{}: {head}", operation.id());
+        operation.check_head(&head);
+        // A greeting, or what is missing; and in a room what was there.
+        for _ in 0..if operation.id() == "roomWebSocket" { 2 } else { 1 } {
+            operation.check_message(&client.message().json());
+        }
+        client.send_text("{}");
+        let error = client.message().json();
+        assert_eq!(
+            (&error["type"], api.fault(&api.0["components"]["schemas"]["Error"], &error)),
+            (&"error".into(), None)
+        );
+        for schema in operation.value["x-messages"]["fromClient"].as_array().unwrap() {
+            client.send_text(&api.resolve(schema)["examples"][0].to_string());
+            operation.check_message(&client.message().json());
+        }
+        client.send_frame(Opcode::Close, [0x03, 0xe8]);
+    }
+    assert_eq!(count, 3);
+}
+
+/// The values at both ends of a schema's range, and those just beyond; none if it has no range.
+fn ends_of(schema: &Value) -> Option<([Value; 2], [Value; 2])> {
+    let ends = |low, high| Some((schema[low].as_u64()?, schema[high].as_u64()?));
+    let texts = |lengths: [u64; 2]| lengths.map(|length| "x".repeat(length as usize).into());
+    if let Some((low, high)) = ends("minimum", "maximum") {
+        return Some(([low, high].map(Value::from), [low - 1, high + 1].map(Value::from)));
+    }
+    ends("minLength", "maxLength").map(|(low, high)| (texts([low, high]), texts([low - 1, high + 1])))
+}
+
+/// Calls `ask` with the values at the ends of a range, and with those beyond, which are to be
+/// refused; how many those were.
+fn try_ends(schema: &Value, mut ask: impl FnMut(&Value) -> (u16, String)) -> usize {
+    let Some((inside, outside)) = ends_of(schema) else { return 0 };
+    for value in &inside {
+        let (status, what) = ask(value);
+        assert_ne!(status, 400, "{what}");
+    }
+    for value in &outside {
+        let (status, what) = ask(value);
+        assert_eq!(status, 400, "{what}");
+    }
+    inside.len() + outside.len()
+}
+
+#[test]
+fn the_ranges_end_where_the_description_says() {
+    let (server, ..) = furnished();
+    let api = Api::of(&server);
+    // Whatever room a poll names, there is news.
+    server.publish("x", "first");
+    server.publish(&"x".repeat(64), "first");
+    let mut count = 0;
+    for operation in api.operations() {
+        for parameter in operation.parameters().filter(|parameter| parameter["in"] == "query") {
+            count += try_ends(api.resolve(&parameter["schema"]), |value| {
+                let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+                let target = operation.target_with(parameter["name"].as_str().unwrap(), &value);
+                let fields = operation.handshake();
+                let request = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n");
+                let head = server.connect().send(request).head();
+                (head[9..12].parse().unwrap(), format!("{target}: {head}"))
+            });
+        }
+        let content = &operation.value["requestBody"]["content"]["application/json"];
+        let members = api.resolve(&content["schema"])["properties"].as_object();
+        for (name, schema) in members.into_iter().flatten() {
+            count += try_ends(api.resolve(schema), |value| {
+                let example = operation.contents("nobody").pop().unwrap();
+                let mut content: Value = serde_json::from_str(&example).unwrap();
+                content[name] = value.clone();
+                let answer = server.post(operation.path, &content.to_string());
+                (answer.status, format!("{name} of {}: {}", operation.id(), answer.text()))
+            });
+        }
+    }
+    assert!(count >= 80, "{count} requests");
+}
+
+#[test]
+fn every_error_that_is_described_can_come() {
+    let server = TestServer::start();
+    let api = Api::of(&server);
+    let request = |line: &str, rest: &str| format!("{line} HTTP/1.1\r\nHost: localhost\r\n{rest}\r\n");
+    let long = "a".repeat(9000);
+    let fields = "a: b\r\n".repeat(100);
+    let too_large = request("POST /api/send", "Content-Length: 1048577\r\n");
+    let handshake = String::from_utf8(opening_request("localhost", "/ws", "dGhlIHNhbXBsZSBub25jZQ==")).unwrap();
+    let cases = [
+        ("roomSend", request("POST /api/send", "Content-Length: 14\r\n") + r#"{"sender":"a"}"#),
+        ("roomPoll", request("GET /api/poll?client_id=a&timeout=4", "")),
+        ("roomSend", request("POST /api/send", "Content-Length: 1\r\n") + "{"),
+        ("roomWebSocket", request("GET /api/ws", "")),
+        ("roomSend", request("POST /api/send", "Origin: https://example.com\r\n")),
+        ("roomPoll", request("GET /api/poll?client_id=a", "Sec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: no-cors\r\n")),
+        ("mailboxText", request("POST /sse/message", "Content-Length: 32\r\n") + r#"{"connection_id":"a","text":"b"}"#),
+        ("disconnectClient", request("DELETE /api/client/nobody", "")),
+        ("health", request("PUT /health", "")),
+        ("roomSend", too_large),
+        ("health", request(&format!("GET /{long}"), "")),
+        ("roomSend", request("POST /api/send", "Expect: tea\r\nContent-Length: 2\r\n")),
+        ("health", request("GET /health", "").replace("localhost", "example.com")),
+        ("mailboxWebSocket", handshake.replace("Version: 13", "Version: 12")),
+        ("health", request("GET /health", &fields)),
+        ("health", request("QUERY /health", "")),
+        ("health", request("GET /health", "").replace("1.1", "1.2")),
+    ];
+    let mut seen = BTreeSet::new();
+    let mut check = |operation: &str, answer: Answer| {
+        let operation = api.operation(operation);
+        operation.check(&answer);
+        let response = api.resolve(&operation.value["responses"][answer.status.to_string()]);
+        let media = &response["content"]["application/json"];
+        let many = media["examples"].as_object().into_iter().flat_map(Map::values).map(|example| &example["value"]);
+        let examples: Vec<_> = many.chain(media.get("example")).collect();
+        assert!(examples.contains(&&answer.json()), "{}: {} is no example", answer.status, answer.text());
+        seen.insert((answer.status, answer.text().to_owned()));
+    };
+    for (operation, bytes) in cases {
+        check(operation, server.connect().send(bytes).answer());
+    }
+    // Any other path.
+    let nothing = server.get("/nothing").json();
+    let not_found = &api.0["components"]["responses"]["NotFound"]["content"]["application/json"]["examples"];
+    assert_eq!(not_found["path"]["value"], nothing);
+    // A head that does not arrive in time.
+    let mut slow = server.connect();
+    slow.send(request("GET /health", "") + "GET /health HTTP/1.1\r\n").answer();
+    server.advance(11);
+    check("health", slow.answer());
+    // More connections than there may be.
+    let full = TestServer::with(|config| config.limits.connections = 8);
+    let mut busy: Vec<_> = (0..8).map(|_| full.connect()).collect();
+    busy.iter_mut().for_each(|client| assert_eq!(client.get("/health").status, 200));
+    check("health", full.connect().answer());
+    let came: BTreeSet<_> = seen.iter().map(|(status, _)| status.to_string()).collect();
+    let every = api.operations();
+    let described = every.iter().flat_map(|one| one.value["responses"].as_object().unwrap().keys());
+    let described: BTreeSet<_> = described.filter(|status| status.as_str() >= "400").cloned().collect();
+    assert_eq!(came, described);
+}
+
+#[test]
+fn the_page_is_served_under_both_of_its_names() {
+    let server = TestServer::start();
+    let (docs, redoc) = (server.get("/docs"), server.get("/redoc"));
+    assert_eq!((docs.status, docs.field("Content-Type")), (200, Some("text/html; charset=utf-8")));
+    assert_eq!((redoc.status, &redoc.content), (200, &docs.content));
+    assert!(docs.field("Content-Security-Policy").unwrap().contains("default-src 'self'"));
+    for name in ["/docs", "/redoc"] {
+        let head = server.connect().send(format!("HEAD {name} HTTP/1.1\r\nHost: localhost\r\n\r\n")).head();
+        assert_eq!(field(&head, "Content-Length"), Some(&*docs.content.len().to_string()), "{head}");
+    }
+}
