@@ -25,6 +25,8 @@ fn head_for_offer(server: &TestServer, offer: &str) -> String {
     server.connect().send(request.replace("\r\n\r\n", &format!("\r\n{line}"))).head()
 }
 
+/// Exercise 1: a client that offers `chat.v2`, alone or among others, gets it in the 101; one that offers only
+/// others gets a 101 without the field (RFC 6455, section 4.2.2).
 #[test]
 fn a_subprotocol_is_agreed_on() {
     let server = lesson();
@@ -35,6 +37,8 @@ fn a_subprotocol_is_agreed_on() {
     assert_eq!(field(&head, "Sec-WebSocket-Protocol"), None);
 }
 
+/// Exercise 2: of one member's texts, 20 in a second are heard. The 21st closes its socket with 1008, and
+/// nobody hears it. A second later it would have been welcome.
 #[test]
 fn a_flood_is_closed_with_1008() {
     let server = lesson();
@@ -65,6 +69,8 @@ fn join_after(server: &TestServer, cursor: &Value) -> Client {
     server.websocket(&format!("/chat?after={}", cursor.as_str().expect("an id")))
 }
 
+/// Exercise 3: `/chat?after=ID` goes on behind that id, the first frame says where the log stands, and an id of
+/// another log gets all that is retained, with `"recovered": false`.
 #[test]
 fn nothing_is_lost_over_a_reconnection() {
     let server = lesson();
