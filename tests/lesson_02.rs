@@ -243,7 +243,7 @@ fn the_broken_client_says_what_it_needs() {
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
     let output = Command::new(env!("CARGO_BIN_EXE_02-broken")).args(["--port", &nobody]).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("start 02-short-polling first"));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("start the lesson's server first"));
 }
 
 /// Polls that were hung up are forgotten at once, and not when their time is over.

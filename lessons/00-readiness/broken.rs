@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::io::{self, ErrorKind, Read, Write};
 use std::process::ExitCode;
 
-use command_line::{Lesson, Wish};
+use command_line::Lesson;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 
@@ -24,20 +24,11 @@ const LESSON: Lesson = Lesson {
 const LISTENER: Token = Token(0);
 
 fn main() -> ExitCode {
-    let port = match LESSON.wish() {
-        Wish::Run(port) => port,
-        Wish::Measure(_) => return ExitCode::SUCCESS, // no costs are declared: it is never asked for
-        Wish::Exit(code) => return code,
-    };
-    let listen = || {
+    LESSON.run(|port| {
         let listener = TcpListener::bind(([127, 0, 0, 1], port).into())?;
         LESSON.greet(listener.local_addr()?);
         serve(listener)
-    };
-    match listen() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => LESSON.complain(port, &error),
-    }
+    })
 }
 
 fn serve(mut listener: TcpListener) -> io::Result<()> {

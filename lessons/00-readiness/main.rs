@@ -11,7 +11,7 @@ use std::mem;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use command_line::{Lesson, Wish};
+use command_line::Lesson;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 
@@ -57,20 +57,11 @@ struct Client {
 }
 
 fn main() -> ExitCode {
-    let port = match LESSON.wish() {
-        Wish::Run(port) => port,
-        Wish::Measure(_) => return ExitCode::SUCCESS, // no costs are declared: it is never asked for
-        Wish::Exit(code) => return code,
-    };
-    let listen = || {
+    LESSON.run(|port| {
         let listener = TcpListener::bind(([127, 0, 0, 1], port).into())?;
         LESSON.greet(listener.local_addr()?);
         serve(listener)
-    };
-    match listen() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => LESSON.complain(port, &error),
-    }
+    })
 }
 
 fn serve(mut listener: TcpListener) -> io::Result<()> {

@@ -8,7 +8,7 @@ use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::ExitCode;
 
-use common::{Lesson, Wish};
+use common::Lesson;
 
 const LESSON: Lesson = Lesson {
     name: "01-broken",
@@ -20,12 +20,7 @@ const LESSON: Lesson = Lesson {
 };
 
 fn main() -> ExitCode {
-    let port = match LESSON.wish() {
-        Wish::Run(port) => port,
-        Wish::Measure(_) => return ExitCode::SUCCESS, // no costs are declared: it is never asked for
-        Wish::Exit(code) => return code,
-    };
-    let listen = || {
+    LESSON.run(|port| {
         let listener = TcpListener::bind(("127.0.0.1", port))?;
         LESSON.greet(listener.local_addr()?);
         // BUG: one after the other. Whoever connects and says nothing keeps everybody else waiting.
@@ -33,11 +28,7 @@ fn main() -> ExitCode {
             let _ = answer(stream?);
         }
         Ok(())
-    };
-    match listen() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => LESSON.complain(port, &error),
-    }
+    })
 }
 
 // ANCHOR: bug

@@ -17,13 +17,13 @@
 mod common;
 
 use std::collections::BTreeMap;
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{Lesson, Wish};
+use common::Lesson;
 use serde_json::{Value, json};
 
 const LESSON: Lesson = Lesson {
@@ -42,19 +42,7 @@ const ASKS: u32 = 11;
 const MESSAGES: [(u32, &str); 3] = [(1, "one"), (5, "two"), (8, "three")];
 
 fn main() -> ExitCode {
-    let port = match LESSON.wish() {
-        Wish::Run(port) => port,
-        Wish::Measure(_) => return ExitCode::SUCCESS,
-        Wish::Exit(code) => return code,
-    };
-    match run(SocketAddr::from(([127, 0, 0, 1], port))) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
-            eprintln!("02-broken: nothing listens on port {port}: start 02-short-polling first");
-            ExitCode::FAILURE
-        }
-        Err(error) => LESSON.complain(port, &error),
-    }
+    LESSON.run(|port| run(SocketAddr::from(([127, 0, 0, 1], port))))
 }
 
 /// What the page would keep in variables.

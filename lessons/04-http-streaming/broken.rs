@@ -9,7 +9,7 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::net::TcpStream;
 use std::process::ExitCode;
 
-use command_line::{Lesson, Wish};
+use command_line::Lesson;
 use serde_json::Value;
 
 const LESSON: Lesson = Lesson {
@@ -27,15 +27,8 @@ const ENOUGH: usize = 2;
 fn main() -> ExitCode {
     let arguments = env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned());
     let (targets, options): (Vec<_>, Vec<_>) = arguments.partition(|argument| argument.starts_with('/'));
-    let port = match LESSON.wish_of(options.into_iter()) {
-        Wish::Run(port) => port,
-        Wish::Measure(_) => return ExitCode::SUCCESS, // it has no costs, so it is never asked to
-        Wish::Exit(code) => return code,
-    };
-    match listen(port, targets.first().map_or("/stream", |target| target)) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => LESSON.complain(port, &error),
-    }
+    let target = targets.first().map_or("/stream", |target| target);
+    LESSON.carry_out(LESSON.wish_of(options.into_iter()), |port| listen(port, target))
 }
 
 fn listen(port: u16, target: &str) -> io::Result<()> {

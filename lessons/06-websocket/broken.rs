@@ -10,7 +10,7 @@ use std::net::{TcpListener, TcpStream};
 use std::process::ExitCode;
 use std::thread;
 
-use common::{Lesson, Wish};
+use common::Lesson;
 use overwire::websocket::accept_key;
 
 const LESSON: Lesson = Lesson {
@@ -26,15 +26,7 @@ const LESSON: Lesson = Lesson {
 const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
 fn main() -> ExitCode {
-    let port = match LESSON.wish() {
-        Wish::Run(port) => port,
-        Wish::Measure(_) => return ExitCode::SUCCESS,
-        Wish::Exit(code) => return code,
-    };
-    match listen(port) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => LESSON.complain(port, &error),
-    }
+    LESSON.run(listen)
 }
 
 fn listen(port: u16) -> io::Result<()> {

@@ -13,7 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::measure::{MESSAGE, Receiver, Traffic};
-use common::{Lesson, Receive, Wish};
+use common::{Lesson, Receive};
 
 const LESSON: Lesson = Lesson {
     name: "08-compare",
@@ -36,15 +36,7 @@ const TRANSPORTS: [(&str, Receive); 5] = [
 ];
 
 fn main() -> ExitCode {
-    let port = match LESSON.wish() {
-        Wish::Run(port) => port,
-        Wish::Measure(_) => return ExitCode::SUCCESS, // it has no costs, so it is never asked to
-        Wish::Exit(code) => return code,
-    };
-    match compare(([127, 0, 0, 1], port).into()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => LESSON.complain(port, &error),
-    }
+    LESSON.run(|port| compare(([127, 0, 0, 1], port).into()))
 }
 
 fn compare(address: SocketAddr) -> io::Result<()> {

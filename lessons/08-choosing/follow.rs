@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
 
-use common::{Lesson, Wish};
+use common::Lesson;
 use overwire::feed::Cursor;
 use overwire::http::ChunkedDecoder;
 use overwire::random::Random;
@@ -40,19 +40,11 @@ const SILENCE: Duration = Duration::from_secs(45);
 const ALL_FAILED: u32 = 5;
 
 fn main() -> ExitCode {
-    let port = match LESSON.wish() {
-        Wish::Run(port) => port,
-        Wish::Measure(_) => return ExitCode::SUCCESS, // it has no costs, so it is never asked to
-        Wish::Exit(code) => return code,
-    };
-    let error = match Random::open() {
-        Ok(random) => {
-            let mut follower = Follower { address: ([127, 0, 0, 1], port).into(), cursor: None, seen: 0, random };
-            follower.follow()
-        }
-        Err(error) => error,
-    };
-    LESSON.complain(port, &error)
+    LESSON.run(|port| {
+        let mut follower =
+            Follower { address: ([127, 0, 0, 1], port).into(), cursor: None, seen: 0, random: Random::open()? };
+        Err(follower.follow())
+    })
 }
 
 struct Follower {

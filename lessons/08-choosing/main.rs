@@ -245,8 +245,8 @@ impl Site {
 
     fn count(&mut self, transport: Transport, since: Traffic, now: Traffic) {
         let totals = &mut self.totals[transport as usize];
-        totals.up += now.received - since.received;
-        totals.down += now.sent - since.sent;
+        totals.up += now.received.saturating_sub(since.received); // a connection that is gone has none
+        totals.down += now.sent.saturating_sub(since.sent);
     }
 
     fn plug(&mut self, content: &[u8]) -> Response {

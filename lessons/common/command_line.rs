@@ -72,6 +72,23 @@ pub enum Wish {
 }
 
 impl Lesson {
+    /// Runs a program that needs its port and nothing else from the command line.
+    pub fn run(&self, program: impl FnOnce(u16) -> io::Result<()>) -> ExitCode {
+        self.carry_out(self.wish(), program)
+    }
+
+    /// Does what was wished for, unless that is to measure.
+    pub fn carry_out(&self, wish: Wish, program: impl FnOnce(u16) -> io::Result<()>) -> ExitCode {
+        match wish {
+            Wish::Run(port) => match program(port) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => self.complain(port, &error),
+            },
+            Wish::Measure(_) => ExitCode::SUCCESS, // never asked for where no costs are declared
+            Wish::Exit(code) => code,
+        }
+    }
+
     /// Reads the command line. `--help` and mistakes are answered here.
     pub fn wish(&self) -> Wish {
         self.wish_of(env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned()))

@@ -19,25 +19,17 @@ const STYLE: &str = include_str!("page.css");
 
 /// Runs a lesson's program: reads the command line, listens, greets, and serves until Ctrl+C.
 pub fn run(lesson: &Lesson, serve: fn(EventLoop) -> io::Result<()>) -> ExitCode {
-    let port = match lesson.wish() {
-        Wish::Run(port) => port,
-        Wish::Measure(number) => {
-            return match measure::measure(lesson, number, serve) {
-                Ok(()) => ExitCode::SUCCESS,
-                Err(error) => lesson.complain(0, &error),
-            };
-        }
-        Wish::Exit(code) => return code,
-    };
-    let listen = || {
-        let mut server = EventLoop::bind(("127.0.0.1", port), Limits::default())?;
-        server.watch_signals()?;
-        lesson.greet(server.local_address());
-        serve(server)
-    };
-    match listen() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => lesson.complain(port, &error),
+    match lesson.wish() {
+        Wish::Measure(number) => match measure::measure(lesson, number, serve) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => lesson.complain(0, &error),
+        },
+        wish => lesson.carry_out(wish, |port| {
+            let mut server = EventLoop::bind(("127.0.0.1", port), Limits::default())?;
+            server.watch_signals()?;
+            lesson.greet(server.local_address());
+            serve(server)
+        }),
     }
 }
 
