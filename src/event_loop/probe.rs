@@ -111,7 +111,7 @@ impl Probe {
 
     /// The answer is complete: what is queued from now on is not of this exchange.
     pub fn finish(&mut self, connection: &Connection) {
-        self.left.get_or_insert(connection.outbox().len() - self.earlier);
+        self.left.get_or_insert(connection.outbox().len().saturating_sub(self.earlier));
     }
 
     /// Whether the exchange is over.
@@ -277,5 +277,65 @@ impl<W: Write> Write for Sink<'_, W> {
 
     fn flush(&mut self) -> io::Result<()> {
         self.socket.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::connection::Context;
+    use crate::http::Response;
+    use crate::limits::Limits;
+
+    /// A socket that takes so many bytes at a time.
+    struct Narrow(usize, Vec<u8>);
+
+    impl Write for Narrow {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let taken = bytes.len().min(self.0);
+            self.1.extend_from_slice(&bytes[..taken]);
+            Ok(taken)
+        }
+
+        fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+            let bytes: Vec<u8> = slices.iter().flat_map(|slice| slice.to_vec()).collect();
+            self.write(&bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn refused() -> Connection {
+        let now = Instant::now();
+        let context = Context { limits: Limits::default(), now, date: String::new(), draining: false };
+        Connection::refused(&Response::error(503, "no"), &context)
+    }
+
+    #[test]
+    fn a_tap_copies_the_bytes_of_its_exchange_however_they_are_written() {
+        let slices = [&b"earlier"[..], b"", b"answer", b"later"];
+        for (takes, allowed) in (1..=20).flat_map(|takes| (1..=20).map(move |allowed| (takes, allowed))) {
+            let mut probe = Probe::new(1, &refused());
+            probe.tap();
+            (probe.earlier, probe.left) = (7, Some(6));
+            let mut socket = Narrow(takes, Vec::new());
+            let mut copied = Vec::new();
+            while socket.1.len() < 18 {
+                let mut skip = socket.1.len();
+                let rest = slices.iter().map(|slice| {
+                    let skipped = skip.min(slice.len());
+                    skip -= skipped;
+                    IoSlice::new(&slice[skipped..])
+                });
+                let rest: Vec<_> = rest.filter(|slice| !slice.is_empty()).collect();
+                let before = socket.1.len();
+                let written = probe.sink(&mut socket, allowed).write_vectored(&rest).unwrap();
+                assert!(written > 0 && written <= takes.min(allowed) && before + written == socket.1.len());
+                copied.extend(probe.take_sent().unwrap_or_default());
+            }
+            assert_eq!((&copied[..], probe.is_over()), (&b"answer"[..], true), "{takes}, {allowed}");
+        }
     }
 }
