@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::mailboxes::Text;
 use super::message::{Transport, timestamp};
-use super::params::{self, ApiError, Fields, ID, TEXT};
+use super::params::{self, ApiError, Fields, ID, KEY, TEXT};
 use super::{Call, HEARTBEAT, Hold, Purpose, Reply, Server, Why, uncached};
 use crate::bytes::Shared;
 use crate::event_loop::ConnId;
@@ -25,7 +25,7 @@ impl Server {
     pub(super) fn mailbox_poll(&mut self, call: &Call<'_>) -> Result<Reply, ApiError> {
         let fields = Fields::parse(call.request.content())?;
         let (id, text) = (fields.optional("connection_id", &ID)?, fields.optional("text", &TEXT)?);
-        let cursor = fields.cursor("last_message_id")?;
+        let (cursor, key) = (fields.cursor("last_message_id")?, fields.optional("key", &KEY)?);
         let now = self.event_loop.now();
         let mailbox = match id {
             Some(id) => self.mailboxes.get(id, now)?,
@@ -34,7 +34,7 @@ impl Server {
         mailbox.seen = now;
         let mailbox_id = mailbox.id.clone();
         if let Some(text) = text {
-            let text = self.put(&mailbox_id, text)?;
+            let text = self.put(&mailbox_id, text, key)?;
             return Ok(polled(&text_json(&mailbox_id, "message", text, true), 0));
         }
         if id.is_none() {
@@ -56,7 +56,7 @@ impl Server {
         let fields = Fields::parse(call.request.content())?;
         let (id, text) = (fields.required("connection_id", &ID)?, fields.required("text", &TEXT)?);
         let id = self.mailboxes.get(id, self.event_loop.now())?.id.clone();
-        let (cursor, _) = self.put(&id, text)?;
+        let (cursor, _) = self.put(&id, text, fields.optional("key", &KEY)?)?;
         let answer = json!({ "status": "queued", "id": cursor.to_string() });
         Ok(Reply::Now(Response::json(202, &answer).with_field("Cache-Control", "no-store")))
     }
@@ -106,13 +106,18 @@ impl Server {
             return Err(ApiError::bad("expected a text message with a JSON object, not a binary one"));
         };
         let fields = Fields::parse(text.as_bytes())?;
-        self.put(id, fields.required("message", &TEXT)?).map(drop)
+        self.put(id, fields.required("message", &TEXT)?, fields.optional("key", &KEY)?).map(drop)
     }
 
-    /// Puts a text into a mailbox, and gives it to the reader if there is one.
-    fn put(&mut self, id: &str, text: &str) -> Result<(Cursor, Text), ApiError> {
+    /// Puts a text into a mailbox, and gives it to the reader if there is one; unless this key has come
+    /// before.
+    fn put(&mut self, id: &str, text: &str, key: Option<&str>) -> Result<(Cursor, Text), ApiError> {
+        if let Some(before) = self.mailboxes.get(id, self.event_loop.now())?.keys.get(key) {
+            return Ok(before);
+        }
         let text = Text { text: text.into(), timestamp: timestamp() };
         let (cursor, mailbox) = self.mailboxes.put(id, text.clone(), self.event_loop.now())?;
+        mailbox.keys.keep(key, (cursor, text.clone()));
         let (id, reader) = (mailbox.id.clone(), mailbox.reader);
         let Some(conn) = reader else { return Ok((cursor, text)) };
         let is_poll = matches!(self.holds.get(&conn), Some(Hold { purpose: Purpose::MailboxPoll { .. }, .. }));

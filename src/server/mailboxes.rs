@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use super::keys::Keys;
 use super::params::ApiError;
 use crate::event_loop::ConnId;
 use crate::feed::{Cursor, Feed};
@@ -12,6 +13,9 @@ use crate::random::Random;
 /// How many texts a mailbox retains, and how many bytes of them.
 const RETAINED_TEXTS: usize = 100;
 const RETAINED_BYTES: usize = 64 * 1024;
+
+/// How many texts are known by the keys that they came with.
+const REMEMBERED_KEYS: usize = 8;
 
 /// How many mailboxes there are at most, and how many bytes of texts in all of them.
 const MAX_MAILBOXES: usize = 20_000;
@@ -36,6 +40,8 @@ pub struct Mailbox {
     pub id: Rc<str>,
     /// Its texts.
     pub feed: Feed<Text>,
+    /// The newest texts that came with a key.
+    pub keys: Keys<(Cursor, Text)>,
     /// What its reader has been given, as far as we know: a poll may say so itself.
     pub given: Cursor,
     /// Its reader, if there is one now: the newest one.
@@ -86,7 +92,7 @@ impl Mailboxes {
         let feed = Feed::new(random.number(), RETAINED_TEXTS, RETAINED_BYTES);
         let given = feed.tip();
         self.by_epoch.insert(given.epoch(), id.clone());
-        let mailbox = Mailbox { id: id.clone(), feed, given, reader: None, seen: now };
+        let mailbox = Mailbox { id: id.clone(), feed, keys: Keys::new(REMEMBERED_KEYS), given, reader: None, seen: now };
         Ok(self.by_id.entry(id).or_insert(mailbox))
     }
 

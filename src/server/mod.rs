@@ -3,6 +3,7 @@
 
 mod access;
 mod files;
+mod keys;
 mod mailbox_api;
 mod mailboxes;
 mod message;

@@ -59,6 +59,9 @@ pub const NAME: RangeInclusive<usize> = 1..=64;
 /// How long a client's or a connection's id may be, in characters.
 pub const ID: RangeInclusive<usize> = 1..=128;
 
+/// How long the key of something that is sent may be, in characters: a UUID fits.
+pub const KEY: RangeInclusive<usize> = 1..=64;
+
 /// How long a text may be, in characters.
 pub const TEXT: RangeInclusive<usize> = 1..=65_536;
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::message::{Outgoing, Transport, heartbeat, not_recovered, timestamp};
-use super::params::{self, ApiError, Fields, ID, NAME, TEXT};
+use super::params::{self, ApiError, Fields, ID, KEY, NAME, TEXT};
 use super::rooms::To;
 use super::{Alarm, Call, HEARTBEAT, Purpose, Reply, Server, Why, answer_json};
 use crate::bytes::Shared;
@@ -125,25 +125,37 @@ impl Server {
     pub(super) fn room_send(&mut self, call: &Call<'_>) -> Result<Reply, ApiError> {
         let fields = Fields::parse(call.request.content())?;
         let room = fields.name("room")?.unwrap_or(DEFAULT_ROOM);
-        self.publish(room, sender_of(&fields)?, fields.required("text", &TEXT)?).map(sent)
+        let (sender, text) = (sender_of(&fields)?, fields.required("text", &TEXT)?);
+        self.publish(room, sender, text, fields.optional("key", &KEY)?).map(sent)
     }
 
     /// POST /send
     pub(super) fn demo_send(&mut self, call: &Call<'_>) -> Result<Reply, ApiError> {
         let fields = Fields::parse(call.request.content())?;
-        self.publish(DEMO_POLLS, "anonymous", fields.required("message", &TEXT)?).map(sent)
+        self.publish(DEMO_POLLS, "anonymous", fields.required("message", &TEXT)?, None).map(sent)
     }
 
     /// Publishes a message: appends it to the room's feed, queues it on every stream, and answers
-    /// every held poll. Returns the message's id and its timestamp.
-    fn publish(&mut self, room: &str, sender: &str, text: &str) -> Result<(Cursor, f64), ApiError> {
+    /// every held poll. Returns the message's id and its timestamp; those of the first one when this
+    /// key has come before, for then there is nothing to publish.
+    fn publish(
+        &mut self,
+        room: &str,
+        sender: &str,
+        text: &str,
+        key: Option<&str>,
+    ) -> Result<(Cursor, f64), ApiError> {
         let room = self.rooms.open(room, To::Publish, &mut self.random, self.event_loop.now())?;
+        if let Some(before) = room.keys.get(key) {
+            return Ok(before);
+        }
         let (id, timestamp) = (room.feed.next_cursor(), timestamp());
         let message = json!({
             "id": id.to_string(), "sender": sender, "text": text, "timestamp": timestamp, "room": &*room.name,
         });
         let json: Rc<str> = message.to_string().into();
         room.feed.publish(json.clone(), json.len());
+        room.keys.keep(key, (id, timestamp));
         let outgoing = Outgoing::new(id, &json);
         for (conn, transport) in &room.streams {
             self.event_loop.send(*conn, outgoing.encoded(*transport));
@@ -269,7 +281,8 @@ impl Server {
             self.event_loop.send(conn, &heartbeat(Transport::WebSocket));
             return Ok(());
         }
-        self.publish(room, sender_of(&fields)?, fields.required("text", &TEXT)?)?;
+        let (sender, text) = (sender_of(&fields)?, fields.required("text", &TEXT)?);
+        self.publish(room, sender, text, fields.optional("key", &KEY)?)?;
         Ok(())
     }
 
@@ -281,7 +294,7 @@ impl Server {
             return;
         };
         // It fails only when there is no room for a room, and this one is there.
-        let _ = self.publish(DEMO_TICKER, "ticker", &format!("Message {count}"));
+        let _ = self.publish(DEMO_TICKER, "ticker", &format!("Message {count}"), None);
         self.set_alarm(TICK, Alarm::Ticker);
     }
 }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use super::keys::Keys;
 use super::message::Transport;
 use super::params::ApiError;
 use crate::event_loop::ConnId;
@@ -14,6 +15,9 @@ use crate::random::Random;
 /// How many messages a room retains, and how many bytes of them.
 const RETAINED_MESSAGES: usize = 1000;
 const RETAINED_BYTES: usize = 1024 * 1024;
+
+/// How many messages are known by the keys that they came with.
+const REMEMBERED_KEYS: usize = 256;
 
 /// How many rooms there are at most. Beyond it, one in which nobody waits makes way: an empty one,
 /// or, for a message, the one that was unused for longest. Its feed is gone, and cursors into it
@@ -49,6 +53,8 @@ pub struct Room {
     pub polls: BTreeSet<ConnId>,
     /// Streams and WebSockets: each is sent everything, encoded for its transport.
     pub streams: BTreeMap<ConnId, Transport>,
+    /// Ids and times of the newest messages that came with a key.
+    pub keys: Keys<(Cursor, f64)>,
     used: Instant,
 }
 
@@ -101,7 +107,14 @@ impl Rooms {
             self.make_way(to)?;
             let feed = Feed::new(random.number(), RETAINED_MESSAGES, RETAINED_BYTES);
             let name: Rc<str> = name.into();
-            let room = Room { name: name.clone(), feed, polls: BTreeSet::new(), streams: BTreeMap::new(), used: now };
+            let room = Room {
+                name: name.clone(),
+                feed,
+                polls: BTreeSet::new(),
+                streams: BTreeMap::new(),
+                keys: Keys::new(REMEMBERED_KEYS),
+                used: now,
+            };
             self.rooms.insert(name, room);
         }
         let room = self.rooms.get_mut(name).expect("it is there now");

@@ -1,0 +1,244 @@
+// Every fault on every lane, in a browser: what a lane received is compared with what was sent, message by message. A
+// lane may be late, and it may have to connect anew, but it loses nothing and repeats nothing; only a server that has
+// forgotten everything is told of.
+
+import assert from 'node:assert/strict';
+import { Server, check, finish, until } from '../interop/server.mjs';
+import { blank, complaints, get, launch, limits, numbered, received, reported, running, said, send, started, wire }
+  from './lane-page.mjs';
+
+const NAMES = ['short-poll', 'long-poll', 'stream', 'sse', 'websocket'];
+const STREAMS = ['stream', 'sse', 'websocket'];
+
+const server = await Server.start(0, process.env.OVERWIRE, ['--chaos']);
+const browser = await launch();
+let rooms = 0;
+
+/** A page with a tap, and with lanes in a room of their own; `all` is what was sent so far. */
+async function scene() {
+  const page = await blank(browser, server.url);
+  const tap = await page.evaluate(async () => {
+    const { Tap } = await import('/tap.js');
+    window.tap = new Tap();
+    window.struck = [];
+    window.tap.addEventListener('struck', ({ detail }) => window.struck.push(detail));
+    window.tap.addEventListener('error', ({ detail }) => { throw new Error(detail.error); });
+    await new Promise((resolve) => {
+      window.tap.addEventListener('open', resolve);
+      window.tap.start();
+    });
+    return window.tap.id;
+  });
+  const room = `room ${rooms += 1}`;
+  for (const name of NAMES) {
+    await started(page, [name], { room, tap: `${tap}.${name}` });
+  }
+  const all = [];
+  const post = async (texts) => {
+    for (const text of texts) {
+      await server.post('/api/send', { room, sender: 'node', text });
+      all.push(text);
+    }
+  };
+  await post(['before']);
+  await received(page, NAMES, all);
+  const fault = (name, fault, value) => page.evaluate(([label, fault, value]) => {
+    window.tap.command({ label, fault, value });
+  }, [name, fault, value]);
+  const everywhere = async (what, value) => {
+    for (const name of NAMES) {
+      await fault(name, what, value);
+    }
+  };
+  return { page, post, all, fault, everywhere, close: () => page.context().close() };
+}
+
+/** Nothing is missing, and no lane says so. */
+async function whole({ page, all }) {
+  await received(page, NAMES, all);
+  for (const name of NAMES) {
+    await running(page, name);
+    assert.deepEqual(await said(page, name, 'notice'), [], name);
+  }
+}
+
+const strikesOf = (page, name) => page.evaluate((name) => (
+  window.struck.filter(({ label }) => label === name).length), name);
+
+/** Strikes each lane, and publishes before, while and after. */
+async function strike(what) {
+  const scenery = await scene();
+  const { page, post, fault } = scenery;
+  for (const name of NAMES) {
+    await post([`${name} is well`]);
+    await fault(name, what);
+    await post(numbered(`${name} is struck`, 5));
+    await until(15_000, async () => (await strikesOf(page, name)) > 0, `${what} to strike ${name}`);
+  }
+  await post(numbered('afterwards', 3));
+  return scenery;
+}
+
+for (const what of ['drop', 'cut']) {
+  await check(`${what}: each lane connects anew and goes on where it was`, async () => {
+    const scenery = await strike(what);
+    await whole(scenery);
+    for (const name of STREAMS) {
+      assert.ok((await wire(scenery.page, name, 'reconnection')).length > 0, name);
+    }
+    await scenery.close();
+  });
+}
+
+await check('half-open: each lane notices the silence and gives the connection up', async () => {
+  const scenery = await scene();
+  const { page, post, everywhere } = scenery;
+  // The limits are 10 to 30 s. Shorter ones hold for what the lanes ask from now on.
+  await limits(page, { SILENCE: 3_000, ANSWER: 2_000 });
+  await limits(page, { file: 'long-poll', name: 'LongPoll', SILENCE: 3_000 });
+  await limits(page, { file: 'websocket', name: 'WebSocketLane', HEARTBEAT: 1_500 });
+  await everywhere('drop');
+  await post(numbered('by short limits', 2));
+  await whole(scenery);
+  const before = {};
+  for (const name of NAMES) {
+    before[name] = (await said(page, name, 'problem')).length;
+  }
+  await everywhere('half-open');
+  await post(numbered('into the silence', 5));
+  for (const name of NAMES) {
+    await until(30_000, async () => (await said(page, name, 'problem')).slice(before[name])
+      .some((problem) => /^nothing came for/.test(problem)), async () => `${name} to notice: ${await said(page, name, 'problem')}`);
+  }
+  await post(['afterwards']);
+  await whole(scenery);
+  await scenery.close();
+});
+
+await check('delay: everything comes, in order, and later', async () => {
+  const scenery = await scene();
+  const { page, post, everywhere } = scenery;
+  await everywhere('delay', 700);
+  const began = Date.now();
+  await post(numbered('delayed', 5));
+  await whole(scenery);
+  assert.ok(Date.now() - began >= 700, 'no lane had all of it before the delay was over');
+  await everywhere('delay', 0);
+  await post(numbered('prompt', 5));
+  await whole(scenery);
+  for (const name of NAMES) {
+    assert.deepEqual(await said(page, name, 'problem'), [], name);
+  }
+  await scenery.close();
+});
+
+await check('buffer: polls pass through a proxy that buffers, streams wait until its buffer is full', async () => {
+  const scenery = await scene();
+  const { page, post, all, everywhere } = scenery;
+  await everywhere('buffer', 4096);
+  await post(numbered('few', 3));
+  await received(page, ['short-poll', 'long-poll'], all);
+  for (const name of STREAMS) {
+    assert.deepEqual((await said(page, name, 'message')).map(({ text }) => text), ['before'], name);
+  }
+  await post(numbered('many', 40));
+  for (const name of STREAMS) {
+    await reported(page, name, 'message', /^many/);
+  }
+  await everywhere('buffer', 0);
+  await whole(scenery);
+  await scenery.close();
+});
+
+await check('slow: a slow reader gets everything, bit by bit', async () => {
+  const scenery = await scene();
+  const { post, everywhere } = scenery;
+  await everywhere('slow', 2000);
+  await post(numbered('slowly', 20));
+  await whole(scenery);
+  await everywhere('slow', 0);
+  await post(['fast']);
+  await whole(scenery);
+  await scenery.close();
+});
+
+await check('slow: a reader for whom too much waits is cut off, and resumes or is told', async () => {
+  const scenery = await scene();
+  const { page, post, all, fault } = scenery;
+  await fault('stream', 'slow', 1);
+  const large = numbered('x'.repeat(50_000), 30); // more than may wait, and more than the room retains
+  await post(large);
+  await until(15_000, async () => (await server.get('/api/stats')).transports.stream.open === 0, 'the stream to be cut off');
+  await fault('stream', 'slow', 0);
+  await post(['afterwards']);
+  await reported(page, 'stream', 'message', /^afterwards$/);
+  const ids = (await said(page, 'stream', 'message')).map(({ text }) => all.indexOf(text));
+  assert.ok(ids.every((id, at) => at === 0 || id > ids[at - 1]), `in order, none twice: ${ids}`);
+  const isWhole = ids.length === all.length;
+  assert.equal((await said(page, 'stream', 'notice')).length, isWhole ? 0 : 1, 'a hole is told of');
+  await received(page, ['websocket', 'sse', 'long-poll'], all);
+  await scenery.close();
+});
+
+await check('502: an answer of a proxy is a problem, and no message', async () => {
+  const scenery = await scene();
+  const { page, post, everywhere } = scenery;
+  await everywhere('502', 1);
+  await everywhere('drop');
+  await post(numbered('behind the proxy', 5));
+  for (const name of ['short-poll', 'long-poll', 'stream']) {
+    await reported(page, name, 'problem', /^502 Bad Gateway$/);
+  }
+  for (const name of NAMES) {
+    await until(15_000, async () => (await get(page, name, 'state')) === 'waiting', `${name} to wait`);
+  }
+  await everywhere('502', 0);
+  await post(['afterwards']);
+  await whole(scenery);
+  await scenery.close();
+});
+
+await check('restart: each lane says that messages are missing, once, and goes on', async () => {
+  const scenery = await scene();
+  const { page, post, all } = scenery;
+  await page.evaluate(() => window.tap.command({ fault: 'restart' }));
+  await until(15_000, () => page.evaluate(() => window.struck.some(({ fault }) => fault === 'restart')), 'the restart');
+  await post(numbered('after the restart', 5));
+  await received(page, NAMES, all);
+  for (const name of NAMES) {
+    await running(page, name);
+    assert.equal((await said(page, name, 'notice')).length, 1, `${name} tells of the hole`);
+  }
+  assert.ok(await page.evaluate(() => window.tap.open), 'the tap outlives it');
+  await scenery.close();
+});
+
+await check('what is sent while a connection is struck arrives once, or is known not to have arrived', async () => {
+  const scenery = await scene();
+  const { page, post, all, fault } = scenery;
+  const seenBy = async (text) => (await said(page, 'short-poll', 'message')).filter((one) => one.text === text).length;
+  for (const name of NAMES) {
+    for (const what of ['cut', 'drop']) {
+      const text = `${name} sends into a ${what}`;
+      const sending = send(page, name, 'ada', text);
+      await fault(name, what);
+      const { id, error } = await sending;
+      await post([`after ${text}`]);
+      await reported(page, 'short-poll', 'message', new RegExp(`^after ${text}$`));
+      const count = await seenBy(text);
+      assert.ok(count <= 1, `${text}: ${count} times`);
+      assert.ok(count === 1 || error, `${text}: lost, and nobody was told: ${id}`);
+      if (count === 1) {
+        all.splice(all.length - 1, 0, text);
+      }
+    }
+  }
+  await whole(scenery);
+  await scenery.close();
+});
+
+await check('the pages threw nothing', () => assert.deepEqual(complaints, []));
+
+await browser.close();
+await server.stop();
+finish();
