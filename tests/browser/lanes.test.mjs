@@ -545,6 +545,47 @@ for (const name of ['mailbox-poll', 'mailbox-sse']) {
   });
 }
 
+await check('the wait before a retry doubles up to 30 seconds, below which it is random, and begins anew', async () => {
+  const page = await blank();
+  const waits = await page.evaluate(async () => {
+    const { Lane } = await import('/lanes/lane.js');
+    const { setTimeout } = window;
+    const waits = [];
+    const lane = new class extends Lane {
+      cursor = 'any';
+
+      async connect() {
+        if (waits.length === 9) {
+          this.opened();
+        }
+        if (waits.length === 12) {
+          this.stop();
+        }
+        throw new Error('no');
+      }
+    }();
+    Math.random = () => (waits.length % 2 === 0 ? 1 : 0.5);
+    window.setTimeout = (done, wait) => {
+      waits.push(wait / Math.random());
+      return setTimeout(done, 0);
+    };
+    await lane.start();
+    return waits;
+  });
+  assert.deepEqual(waits, [500, 1000, 2000, 4000, 8000, 16_000, 30_000, 30_000, 30_000, 500, 1000, 2000]);
+  await page.context().close();
+});
+
+await check('without crypto.randomUUID, as on a page of http at another address, ids are made too', async () => {
+  const page = await blank();
+  const made = await page.evaluate(async () => {
+    crypto.randomUUID = undefined; // hides the method behind it
+    return new (await import('/lanes/lane.js')).Lane().id;
+  });
+  assert.match(made, /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/);
+  await page.context().close();
+});
+
 await check('each lane has a label, a title, a line on how, and says whether it holds a connection', async () => {
   const page = await blank();
   await make(page, Object.keys(CLASSES));
