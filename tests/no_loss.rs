@@ -15,7 +15,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use common::{Client, Dice, TestServer};
 use overwire::sse;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 const MESSAGES: u64 = 3000;
 const CLIENTS: u64 = 8;
@@ -185,4 +185,56 @@ fn every_message_once_and_in_order_on_any_transport() {
     }
     assert!(laggard.join().unwrap() > 0, "seed {seed}: the laggard was not told of the hole");
     server.stop();
+}
+
+#[test]
+fn what_is_sent_again_with_the_same_key_is_answered_again_and_published_once() {
+    let server = TestServer::start();
+    let mut client = server.connect();
+    let send = |client: &mut Client, room: &str, text: &str, key: &str| {
+        let content = json!({ "sender": "me", "text": text, "room": room, "key": key }).to_string();
+        client.post("/api/send", &content).json()
+    };
+    let first = send(&mut client, "general", "hello", "1");
+    assert_eq!(send(&mut server.connect(), "general", "hello", "1"), first);
+    // Another key is another message, and so is the same key in another room.
+    assert_ne!(send(&mut client, "general", "hello", "2")["message_id"], first["message_id"]);
+    assert_ne!(send(&mut client, "tea", "hello", "1")["message_id"], first["message_id"]);
+    // Over a WebSocket too: what comes back is the next one.
+    let mut socket = server.websocket("/api/ws");
+    socket
+        .send_text(r#"{"sender":"me","text":"again","key":"2"}"#)
+        .send_text(r#"{"sender":"me","text":"new","key":"3"}"#);
+    assert_eq!(socket.message().json()["text"], "new");
+    assert_eq!(server.get("/api/messages").texts(), ["hello", "hello", "new"]);
+    // Only the newest keys are known.
+    for number in 0..256 {
+        send(&mut client, "general", "many", &format!("more {number}"));
+    }
+    assert_ne!(send(&mut client, "general", "hello", "1")["message_id"], first["message_id"]);
+    for key in [json!(1), json!(""), json!("x".repeat(65))] {
+        let answer = client.post("/api/send", &json!({ "sender": "me", "text": "a", "key": key }).to_string());
+        assert_eq!(answer.status, 400);
+        assert!(answer.text().contains("key: expected a string of 1 to 64 characters"), "{}", answer.text());
+    }
+}
+
+#[test]
+fn a_mailbox_knows_keys_too() {
+    let server = TestServer::start();
+    let mut client = server.connect();
+    let id = client.post("/poll", "").json()["connection_id"].clone();
+    let content = json!({ "connection_id": id, "text": "hello", "key": "1" }).to_string();
+    let first = client.post("/poll", &content).json();
+    assert_eq!(client.post("/poll", &content).json(), first);
+    assert_eq!(client.post("/sse/message", &content).json()["id"], first["id"]);
+    client.post("/poll", &json!({ "connection_id": id, "text": "last" }).to_string());
+    let mut poll = || client.post("/poll", &json!({ "connection_id": id }).to_string()).json()["message"].clone();
+    assert_eq!([poll(), poll()], [json!("hello"), json!("last")]);
+    let mut socket = server.websocket("/ws");
+    socket.message();
+    for text in [r#"{"message":"a","key":"1"}"#, r#"{"message":"a","key":"1"}"#, r#"{"message":"b"}"#] {
+        socket.send_text(text);
+    }
+    assert_eq!([socket.message().json()["message"].clone(), socket.message().json()["message"].clone()], ["a", "b"]);
 }

@@ -42,6 +42,7 @@ const EMBEDDED: &[(&str, &[u8])] = embed![
     "lanes/websocket.js",
     "openapi.json",
     "style.css",
+    "tap.js",
     "try.js",
 ];
 

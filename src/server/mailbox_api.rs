@@ -55,8 +55,9 @@ impl Server {
     pub(super) fn mailbox_text(&mut self, call: &Call<'_>) -> Result<Reply, ApiError> {
         let fields = Fields::parse(call.request.content())?;
         let (id, text) = (fields.required("connection_id", &ID)?, fields.required("text", &TEXT)?);
+        let key = fields.optional("key", &KEY)?;
         let id = self.mailboxes.get(id, self.event_loop.now())?.id.clone();
-        let (cursor, _) = self.put(&id, text, fields.optional("key", &KEY)?)?;
+        let (cursor, _) = self.put(&id, text, key)?;
         let answer = json!({ "status": "queued", "id": cursor.to_string() });
         Ok(Reply::Now(Response::json(202, &answer).with_field("Cache-Control", "no-store")))
     }

@@ -92,7 +92,8 @@ impl Mailboxes {
         let feed = Feed::new(random.number(), RETAINED_TEXTS, RETAINED_BYTES);
         let given = feed.tip();
         self.by_epoch.insert(given.epoch(), id.clone());
-        let mailbox = Mailbox { id: id.clone(), feed, keys: Keys::new(REMEMBERED_KEYS), given, reader: None, seen: now };
+        let mailbox =
+            Mailbox { id: id.clone(), feed, keys: Keys::new(REMEMBERED_KEYS), given, reader: None, seen: now };
         Ok(self.by_id.entry(id).or_insert(mailbox))
     }
 

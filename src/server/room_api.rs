@@ -138,13 +138,7 @@ impl Server {
     /// Publishes a message: appends it to the room's feed, queues it on every stream, and answers
     /// every held poll. Returns the message's id and its timestamp; those of the first one when this
     /// key has come before, for then there is nothing to publish.
-    fn publish(
-        &mut self,
-        room: &str,
-        sender: &str,
-        text: &str,
-        key: Option<&str>,
-    ) -> Result<(Cursor, f64), ApiError> {
+    fn publish(&mut self, room: &str, sender: &str, text: &str, key: Option<&str>) -> Result<(Cursor, f64), ApiError> {
         let room = self.rooms.open(room, To::Publish, &mut self.random, self.event_loop.now())?;
         if let Some(before) = room.keys.get(key) {
             return Ok(before);

@@ -117,9 +117,13 @@ export class Lane extends EventTarget {
     }
   }
 
-  /** Most transports lead only from the server to the client; the other direction is a POST. */
+  /**
+   * Most transports lead only from the server to the client; the other direction is a POST. A browser may
+   * repeat it when the connection is lost: by the key the server knows it again.
+   */
   async send(sender, text) {
-    const { message_id } = await this.ask('POST', '/api/send', {}, { content: { sender, text, room: this.room } });
+    const content = { sender, text, room: this.room, key: uuid() };
+    const { message_id } = await this.ask('POST', '/api/send', {}, { content });
     return message_id;
   }
 

@@ -3,6 +3,7 @@
 
 import { Lane } from '/lanes/lane.js';
 import { adopt, asMessage } from '/lanes/mailbox.js';
+import { uuid } from '/lanes/uuid.js';
 
 export class MailboxPoll extends Lane {
   static lane = 'long-poll';
@@ -47,7 +48,7 @@ export class MailboxPoll extends Lane {
     if (this.#mailbox === undefined) {
       throw new Error('there is no mailbox yet');
     }
-    return (await this.#post({ connection_id: this.#mailbox, text })).id;
+    return (await this.#post({ connection_id: this.#mailbox, text, key: uuid() })).id;
   }
 
   async #post(content, options) {

@@ -3,6 +3,7 @@
 
 import { adopt, asMessage } from '/lanes/mailbox.js';
 import { Sse } from '/lanes/sse.js';
+import { uuid } from '/lanes/uuid.js';
 
 export class MailboxSse extends Sse {
   static how = 'EventSource on /sse, POST /sse/message';
@@ -38,6 +39,7 @@ export class MailboxSse extends Sse {
     if (this.id === undefined) {
       throw new Error('there is no mailbox yet');
     }
-    return (await this.ask('POST', '/sse/message', {}, { content: { connection_id: this.id, text } })).id;
+    const content = { connection_id: this.id, text, key: uuid() };
+    return (await this.ask('POST', '/sse/message', {}, { content })).id;
   }
 }
