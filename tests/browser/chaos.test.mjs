@@ -4,8 +4,8 @@
 
 import assert from 'node:assert/strict';
 import { Server, check, finish, until } from '../interop/server.mjs';
-import { blank, complaints, get, launch, limits, numbered, received, reported, running, said, send, started, wire }
-  from './lane-page.mjs';
+import { blank, complaints, fault, get, launch, limits, numbered, received, reported, running, said, send, started,
+  strikesOf, tapped, texts, wire } from './lane-page.mjs';
 
 const NAMES = ['short-poll', 'long-poll', 'stream', 'sse', 'websocket'];
 const STREAMS = ['stream', 'sse', 'websocket'];
@@ -17,18 +17,7 @@ let rooms = 0;
 /** A page with a tap, and with lanes in a room of their own; `all` is what was sent so far. */
 async function scene() {
   const page = await blank(browser, server.url);
-  const tap = await page.evaluate(async () => {
-    const { Tap } = await import('/tap.js');
-    window.tap = new Tap();
-    window.struck = [];
-    window.tap.addEventListener('struck', ({ detail }) => window.struck.push(detail));
-    window.tap.addEventListener('error', ({ detail }) => { throw new Error(detail.error); });
-    await new Promise((resolve) => {
-      window.tap.addEventListener('open', resolve);
-      window.tap.start();
-    });
-    return window.tap.id;
-  });
+  const tap = await tapped(page);
   const room = `room ${rooms += 1}`;
   for (const name of NAMES) {
     await started(page, [name], { room, tap: `${tap}.${name}` });
@@ -42,15 +31,12 @@ async function scene() {
   };
   await post(['before']);
   await received(page, NAMES, all);
-  const fault = (name, fault, value) => page.evaluate(([label, fault, value]) => {
-    window.tap.command({ label, fault, value });
-  }, [name, fault, value]);
   const everywhere = async (what, value) => {
     for (const name of NAMES) {
-      await fault(name, what, value);
+      await fault(page, name, what, value);
     }
   };
-  return { page, post, all, fault, everywhere, close: () => page.context().close() };
+  return { page, post, all, everywhere, close: () => page.context().close() };
 }
 
 /** Nothing is missing, and no lane says so. */
@@ -62,16 +48,13 @@ async function whole({ page, all }) {
   }
 }
 
-const strikesOf = (page, name) => page.evaluate((name) => (
-  window.struck.filter(({ label }) => label === name).length), name);
-
 /** Strikes each lane, and publishes before, while and after. */
 async function strike(what) {
   const scenery = await scene();
-  const { page, post, fault } = scenery;
+  const { page, post } = scenery;
   for (const name of NAMES) {
     await post([`${name} is well`]);
-    await fault(name, what);
+    await fault(page, name, what);
     await post(numbered(`${name} is struck`, 5));
     await until(15_000, async () => (await strikesOf(page, name)) > 0, `${what} to strike ${name}`);
   }
@@ -164,12 +147,12 @@ await check('slow: a slow reader gets everything, bit by bit', async () => {
 
 await check('slow: a reader for whom too much waits is cut off, and resumes or is told', async () => {
   const scenery = await scene();
-  const { page, post, all, fault } = scenery;
-  await fault('stream', 'slow', 1);
+  const { page, post, all } = scenery;
+  await fault(page, 'stream', 'slow', 1);
   const large = numbered('x'.repeat(50_000), 30); // more than may wait, and more than the room retains
   await post(large);
   await until(15_000, async () => (await server.get('/api/stats')).transports.stream.open === 0, 'the stream to be cut off');
-  await fault('stream', 'slow', 0);
+  await fault(page, 'stream', 'slow', 0);
   await post(['afterwards']);
   await reported(page, 'stream', 'message', /^afterwards$/);
   const ids = (await said(page, 'stream', 'message')).map(({ text }) => all.indexOf(text));
@@ -215,13 +198,13 @@ await check('restart: each lane says that messages are missing, once, and goes o
 
 await check('what is sent while a connection is struck arrives once, or is known not to have arrived', async () => {
   const scenery = await scene();
-  const { page, post, all, fault } = scenery;
+  const { page, post, all } = scenery;
   const seenBy = async (text) => (await said(page, 'short-poll', 'message')).filter((one) => one.text === text).length;
   for (const name of NAMES) {
     for (const what of ['cut', 'drop']) {
       const text = `${name} sends into a ${what}`;
       const sending = send(page, name, 'ada', text);
-      await fault(name, what);
+      await fault(page, name, what);
       const { id, error } = await sending;
       await post([`after ${text}`]);
       await reported(page, 'short-poll', 'message', new RegExp(`^after ${text}$`));
@@ -235,6 +218,44 @@ await check('what is sent while a connection is struck arrives once, or is known
   }
   await whole(scenery);
   await scenery.close();
+});
+
+await check('isolated: a mailbox outlives its connections, and its lane goes on where it was', async () => {
+  const page = await blank(browser, server.url);
+  const tap = await tapped(page);
+  for (const name of ['mailbox-poll', 'mailbox-sse']) {
+    await started(page, [name], { tap: `${tap}.${name}` });
+    await until(15_000, () => get(page, name, 'id'), 'the mailbox');
+    const content = (text) => ({ connection_id: mailbox, text });
+    const mailbox = await get(page, name, 'id');
+    const all = [];
+    for (const what of ['drop', 'cut', 'drop', 'cut']) {
+      await fault(page, name, what);
+      for (const text of numbered(`${what} ${all.length}`, 3)) {
+        await server.post('/sse/message', content(text));
+        all.push(text);
+      }
+      await received(page, [name], all);
+      await until(15_000, async () => (await strikesOf(page, name)) > 0, `${what} to strike ${name}`);
+    }
+    assert.equal(await get(page, name, 'id'), mailbox);
+    assert.deepEqual(await said(page, name, 'notice'), [], name);
+  }
+  await page.context().close();
+});
+
+await check('isolated: /ws has a new mailbox for each connection, and its lane says so', async () => {
+  const page = await blank(browser, server.url);
+  const tap = await tapped(page);
+  await started(page, ['mailbox-websocket'], { tap: `${tap}.ws` });
+  await until(15_000, () => get(page, 'mailbox-websocket', 'id'), 'the mailbox');
+  assert.equal((await send(page, 'mailbox-websocket', 'me', 'first')).error, undefined);
+  await fault(page, 'ws', 'drop');
+  await reported(page, 'mailbox-websocket', 'notice', /mailbox/);
+  await running(page, 'mailbox-websocket');
+  assert.equal((await send(page, 'mailbox-websocket', 'me', 'second')).error, undefined);
+  assert.deepEqual(await texts(page, 'mailbox-websocket'), ['first', 'second']);
+  await page.context().close();
 });
 
 await check('the pages threw nothing', () => assert.deepEqual(complaints, []));

@@ -87,3 +87,25 @@ export const limits = (page, { file = 'lane', name = 'Lane', ...values }) => pag
 }, [file, name, values]);
 
 export const numbered = (word, count) => Array.from({ length: count }, (_, at) => `${word} ${at}`);
+
+/** A tap in the page, which keeps in `struck` what it is told of faults; its id. */
+export const tapped = (page) => page.evaluate(async () => {
+  const { Tap } = await import('/tap.js');
+  window.tap = new Tap();
+  window.struck = [];
+  window.tap.addEventListener('struck', ({ detail }) => window.struck.push(detail));
+  window.tap.addEventListener('error', ({ detail }) => { throw new Error(detail.error); });
+  await new Promise((resolve) => {
+    window.tap.addEventListener('open', resolve);
+    window.tap.start();
+  });
+  return window.tap.id;
+});
+
+/** Has something go wrong with a lane. */
+export const fault = (page, label, fault, value) => page.evaluate((command) => {
+  window.tap.command(command);
+}, { label, fault, value });
+
+export const strikesOf = (page, label) => page.evaluate((label) => (
+  window.struck.filter((one) => one.label === label).length), label);

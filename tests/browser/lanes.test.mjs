@@ -3,99 +3,24 @@
 
 import assert from 'node:assert/strict';
 import { createServer } from 'node:http';
-import { chromium } from 'playwright-core';
 import { Server, check, finish, until } from '../interop/server.mjs';
 import { Cable } from './cable.mjs';
+import * as pages from './lane-page.mjs';
+import { call, complaints, get, launch, limits, make, numbered, received, reported, running, said, send, started, texts, wire }
+  from './lane-page.mjs';
 
-const FLAGS = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
-  '--disable-background-networking', '--disable-component-update', '--disable-sync'];
-const ROOM_LANES = {
-  'short-poll': 'ShortPoll', 'long-poll': 'LongPoll', stream: 'Stream', sse: 'Sse', websocket: 'WebSocketLane',
-};
-const MAILBOX_LANES = {
-  'mailbox-poll': 'MailboxPoll', 'mailbox-sse': 'MailboxSse', 'mailbox-websocket': 'MailboxWebSocket',
-};
-const CLASSES = { ...ROOM_LANES, ...MAILBOX_LANES };
-const NAMES = Object.keys(ROOM_LANES);
+const MAILBOX_LANES = ['mailbox-poll', 'mailbox-sse', 'mailbox-websocket'];
+const NAMES = ['short-poll', 'long-poll', 'stream', 'sse', 'websocket'];
 const HELD = NAMES.filter((name) => name !== 'short-poll');
 
 let server = await Server.start();
 const cable = await Cable.plug(server.port);
-const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', args: FLAGS });
-const complaints = []; // what the pages threw
+const browser = await launch();
 let rooms = 0;
 
-/** A page without scripts of the server behind `base`. It keeps, of each lane, what that reported. */
-async function blank(base = cable.url) {
-  const context = await browser.newContext();
-  const page = await context.newPage();
-  page.on('pageerror', (error) => complaints.push(error.stack));
-  await page.goto(`${base}/health`); // no page of the server that has scripts
-  await page.evaluate((classes) => {
-    window.lanes = {};
-    window.make = async (name, options) => {
-      const lane = new (await import(`/lanes/${name}.js`))[classes[name]](options);
-      lane.said = { message: [], state: [], id: [], wire: [], notice: [], problem: [] };
-      for (const [kind, list] of Object.entries(lane.said)) {
-        lane.addEventListener(kind, ({ detail }) => list.push(detail));
-      }
-      window.lanes[name] = lane;
-    };
-  }, CLASSES);
-  return page;
-}
-
+const blank = (base = cable.url) => pages.blank(browser, base);
 const nextRoom = () => `room ${rooms += 1}`;
-
-async function make(page, names, options = {}) {
-  for (const name of names) {
-    await page.evaluate(([name, options]) => window.make(name, options), [name, options]);
-  }
-}
-
-const call = (page, name, method, ...args) => page.evaluate(
-  ([name, method, args]) => { window.lanes[name][method](...args); }, [name, method, args]);
-
-const get = (page, name, field) => page.evaluate(([name, field]) => window.lanes[name][field], [name, field]);
-const said = async (page, name, kind) => (await get(page, name, 'said'))[kind];
-const texts = async (page, name) => (await said(page, name, 'message')).map(({ text }) => text);
-const wire = async (page, name, what) => (await said(page, name, 'wire')).filter((one) => one.what === what);
-
-/** What became of it: `{ id }` or `{ error }`. */
-const send = (page, name, sender, text) => page.evaluate(([name, sender, text]) => (
-  window.lanes[name].send(sender, text).then((id) => ({ id }), ({ message }) => ({ error: message }))
-), [name, sender, text]);
-
-async function started(page, names, options) {
-  await make(page, names, options);
-  for (const name of names) {
-    await call(page, name, 'start');
-    await running(page, name);
-  }
-}
-
-async function running(page, name) {
-  await until(15_000, async () => ['open', 'holding'].includes(await get(page, name, 'state')),
-    async () => `${name} to be open; it is ${await get(page, name, 'state')}: ${await said(page, name, 'problem')}`);
-}
-
-/** Waits for the last of `wanted`, and asserts that the lane received exactly these, in this order. */
-async function received(page, names, wanted) {
-  for (const name of names) {
-    await until(15_000, async () => (await texts(page, name)).includes(wanted.at(-1)),
-      async () => `${name} to receive ${wanted.at(-1)}; it has ${(await texts(page, name)).slice(-5)}, and reports ${
-        await said(page, name, 'problem')}`);
-    assert.deepEqual(await texts(page, name), wanted, name);
-  }
-}
-
-async function reported(page, name, kind, pattern) {
-  await until(15_000, async () => (await said(page, name, kind)).some((one) => pattern.test(one.text ?? one)),
-    async () => `${kind} ${pattern} of ${name}; it has ${JSON.stringify(await said(page, name, kind))}`);
-}
-
 const post = (room, text, sender = 'node') => server.post('/api/send', { room, sender, text });
-const numbered = (word, count) => Array.from({ length: count }, (_, at) => `${word} ${at}`);
 
 async function postAll(room, all) {
   for (const text of all) {
@@ -103,10 +28,6 @@ async function postAll(room, all) {
   }
   return all;
 }
-
-const limits = (page, { file = 'lane', name = 'Lane', ...values }) => page.evaluate(async ([file, name, values]) => {
-  Object.assign((await import(`/lanes/${file}.js`))[name], values);
-}, [file, name, values]);
 
 await check('who comes late gets the last messages, and then what is new', async () => {
   const page = await blank();
@@ -177,9 +98,9 @@ await check('a tapped lane says so in every request, sends included', async () =
   for (const name of NAMES) {
     await send(page, name, 'ada', `by ${name}`);
   }
-  await started(page, Object.keys(MAILBOX_LANES), { tap: 'f00.x' });
+  await started(page, MAILBOX_LANES, { tap: 'f00.x' });
   await until(5_000, () => get(page, 'mailbox-sse', 'id'), 'the mailbox');
-  for (const name of Object.keys(MAILBOX_LANES)) {
+  for (const name of MAILBOX_LANES) {
     await send(page, name, 'ada', `by ${name}`);
   }
   const asked = urls.filter((url) => !url.includes('/lanes/'));
@@ -496,7 +417,7 @@ await check('a WebSocket that is stopped before a message has come back says so'
   await page.context().close();
 });
 
-for (const name of Object.keys(MAILBOX_LANES)) {
+for (const name of MAILBOX_LANES) {
   await check(`${name}: a mailbox of its own`, async () => {
     const page = await blank();
     await make(page, [name]);
@@ -588,7 +509,7 @@ await check('without crypto.randomUUID, as on a page of http at another address,
 
 await check('each lane has a label, a title, a line on how, and says whether it holds a connection', async () => {
   const page = await blank();
-  await make(page, Object.keys(CLASSES));
+  await make(page, [...NAMES, ...MAILBOX_LANES]);
   const about = await page.evaluate(() => Object.entries(window.lanes).map(([name, { constructor }]) => [
     name, constructor.lane, constructor.holds, Boolean(constructor.title && constructor.how)]));
   assert.deepEqual(about, [

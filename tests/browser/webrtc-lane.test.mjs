@@ -4,13 +4,14 @@
 import assert from 'node:assert/strict';
 import { chromium } from 'playwright-core';
 import { Server, check, finish, until } from '../interop/server.mjs';
+import * as lanes from './lane-page.mjs';
 
 const FLAGS = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
   '--disable-background-networking', '--disable-component-update', '--disable-sync',
   '--disable-features=WebRtcHideLocalIpsWithMdns'];
 const KEPT = 200; // messages that a peer keeps for the others
 
-let server = await Server.start();
+let server = await Server.start(0, process.env.OVERWIRE, ['--chaos']);
 const { port } = server;
 const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', args: FLAGS });
 const complaints = []; // what the pages threw
@@ -202,7 +203,7 @@ await check('when the server goes, the channels stay; when it is back, they are 
   const all = [...await sendAll(a, ['without', 'a server']), ...await sendAll(b, ['from', 'b'])];
   await received([a, b], all);
   assert.deepEqual([await state(a), await state(b)], ['open to 1 peer', 'open to 1 peer']);
-  server = await Server.start(port);
+  server = await Server.start(port, process.env.OVERWIRE, ['--chaos']);
   for (const page of [a, b]) {
     await until(60_000, async () => (await said(page, 'id')).length === 2, 'the next welcome');
   }
@@ -261,6 +262,45 @@ await check('what is too long for a channel is not sent, and says why; what is l
   await stop(a);
   assert.equal(await send(1), 'the lane is stopped');
   await close(a, b);
+});
+
+await check('whatever goes wrong with the way to the server, nothing of what the peers say is lost or repeated', async () => {
+  const room = 'chaos';
+  const peers = [];
+  for (const name of ['a', 'b']) {
+    const page = await lanes.blank(browser, server.url);
+    const tap = await lanes.tapped(page);
+    await lanes.started(page, ['webrtc'], { room, tap: `${tap}.webrtc` });
+    peers.push({ name, page });
+  }
+  const openTo = ({ page }) => until(30_000, async () => (await lanes.said(page, 'webrtc', 'state')).at(-1).text === 'open to 1 peer',
+    async () => `a channel: ${JSON.stringify(await lanes.get(page, 'webrtc', 'said'))}`);
+  await Promise.all(peers.map(openTo));
+  const all = [];
+  const faults = [['drop'], ['cut'], ['half-open'], ['delay', 500], ['drop'], ['delay', 0], ['slow', 500], ['drop'], ['slow', 0],
+    ['buffer', 4096], ['drop'], ['buffer', 0], ['502', 1], ['drop'], ['502', 0], ['restart'], ['drop']];
+  for (const [at, [what, value]] of faults.entries()) {
+    for (const { name, page } of peers) {
+      await lanes.fault(page, 'webrtc', what, value);
+      for (const text of numbered(`${name} ${at} ${what}`, 3)) {
+        assert.equal((await lanes.send(page, 'webrtc', name, text)).error, undefined);
+        all.push(text);
+      }
+    }
+  }
+  for (const peer of peers) {
+    await until(30_000, async () => (await lanes.texts(peer.page, 'webrtc')).length >= all.length,
+      async () => `${all.length} messages; there are ${(await lanes.texts(peer.page, 'webrtc')).length}`);
+    await openTo(peer);
+    const texts = await lanes.texts(peer.page, 'webrtc');
+    for (const { name } of peers) {
+      const of = (list) => list.filter((text) => text.startsWith(`${name} `));
+      assert.deepEqual(of(texts), of(all), `what ${name} said, at ${peer.name}`);
+    }
+    assert.deepEqual(await lanes.said(peer.page, 'webrtc', 'notice'), []);
+  }
+  assert.deepEqual(lanes.complaints, []);
+  await close(...peers.map(({ page }) => page));
 });
 
 await check('no page has thrown anything', () => assert.deepEqual(complaints, []));
