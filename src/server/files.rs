@@ -45,6 +45,19 @@ const EMBEDDED: &[(&str, &[u8])] = embed![
     "style.css",
     "tap.js",
     "try.js",
+    "wire-view.css",
+    "wire-view.js",
+    "wire/bytes.js",
+    "wire/controls.js",
+    "wire/detail.js",
+    "wire/frame-bits.js",
+    "wire/frame-panel.js",
+    "wire/names.js",
+    "wire/pointer.js",
+    "wire/records.js",
+    "wire/row.js",
+    "wire/store.js",
+    "wire/text.js",
 ];
 
 /// Where files come from.

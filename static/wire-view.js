@@ -1,0 +1,354 @@
+// The wire view: what passes on the connections of the lanes, byte by byte, as the tap tells it. Events are kept at
+// once and drawn once a frame, and only while the view is seen.
+
+import { make } from '/dom.js';
+import { FramePanel } from '/wire/frame-panel.js';
+import { Controls } from '/wire/controls.js';
+import { Pointer } from '/wire/pointer.js';
+import { message, Reader, remark } from '/wire/records.js';
+import { makeRow, showMore } from '/wire/row.js';
+import { Store } from '/wire/store.js';
+import { textOf } from '/wire/text.js';
+import { escape } from '/wire/bytes.js';
+
+const DRAWING = 8; // milliseconds of a frame
+const PEERS = 'A data channel is encrypted and goes from browser to browser: no server sees its bytes, and no page '
+  + 'either. These are its messages, as the lane tells them.';
+
+export function mountWireView(root, { tap, lanes }) {
+  const view = new WireView(root, lanes);
+  for (const type of ['bytes', 'end', 'left_out', 'struck']) {
+    tap.addEventListener(type, ({ detail }) => view.read(detail));
+  }
+  tap.addEventListener('lost', () => view.lose());
+  tap.addEventListener('open', () => view.find());
+  return { show: (label) => view.show(label), watch: (label, lane) => view.watch(label, lane) };
+}
+
+class WireView {
+  #controls;
+  #titles;
+  #reader = new Reader();
+  #store = new Store();
+  #waiting = undefined; // while paused: a store of what came meanwhile
+  #base = undefined; // the time of the first record
+  #hasToldPeers = false;
+  #wasLost = false;
+  #watched = new Map();
+  #stalePanels = new Set();
+  #follows = true;
+  #isSeen = false;
+  #isDue = false;
+  #version = 0; // of what is chosen; a record remembers for which one it was judged
+
+  #rows = make('ol', { class: 'wire-rows' });
+  #empty = make('p', { class: 'wire-empty' }, 'Nothing yet. Start a lane, and its bytes appear here.');
+  #toEnd = make('button', { type: 'button', class: 'wire-to-end', hidden: true, onclick: () => this.#follow() },
+    'To the newest');
+  #list = make('div', { class: 'wire-list', role: 'region', 'aria-label': 'Bytes', tabindex: 0 },
+    this.#empty, this.#rows);
+  #pointer = new Pointer(this.#list, this.#rows);
+
+  constructor(root, lanes) {
+    this.#titles = new Map(lanes.map(({ label, title }) => [label, title]));
+    this.#controls = new Controls(lanes);
+    root.classList.add('wire-view');
+    root.append(this.#controls.element, make('div', { class: 'wire-frame' }, this.#list, this.#toEnd),
+      this.#pointer.element);
+    this.#list.addEventListener('scroll', () => this.#scrolled());
+    this.#rows.addEventListener('click', ({ target }) => this.#press(target.closest('button')));
+    this.#listen(root);
+    new IntersectionObserver((entries) => {
+      this.#isSeen = entries.at(-1).isIntersecting;
+      this.#schedule();
+    }).observe(this.#list);
+  }
+
+  #listen(root) {
+    const on = (type, act) => this.#controls.addEventListener(type, act);
+    on('change', () => this.#choose());
+    on('lane', () => {
+      this.#pointer.release();
+      this.#choose();
+      this.#follow();
+    });
+    on('hex', ({ detail }) => root.classList.toggle('without-hex', !detail));
+    on('pause', () => this.#pause());
+    on('clear', () => this.#clear());
+    on('copy', () => this.#copy());
+    on('save', () => this.#save());
+  }
+
+  show(label) {
+    this.#controls.choose(label);
+  }
+
+  /** Listens to what a lane tells of a transport that passes no server; the lane of this label before is forgotten. */
+  watch(label, lane) {
+    this.#watched.set(label, lane);
+    lane.addEventListener('wire', ({ detail: { what, text } }) => {
+      if (this.#watched.get(label) !== lane || !['sent', 'received'].includes(what)) {
+        return;
+      }
+      const time = Date.now() / 1000;
+      if (!this.#hasToldPeers) {
+        this.#hasToldPeers = true;
+        this.#take(remark({ type: 'note', label, time }, PEERS));
+      }
+      this.#take(message({ what, label, text, time }));
+    });
+  }
+
+  read(event) {
+    const record = this.#reader.read(event);
+    if (record) {
+      this.#take(record);
+    }
+  }
+
+  lose() {
+    this.#wasLost = true;
+    this.#take(remark({ type: 'lost', time: Date.now() / 1000 }, 'The tap is closed: what passes now is not seen.'));
+  }
+
+  find() {
+    if (this.#wasLost) {
+      this.#reader = new Reader();
+      this.#take(remark({ type: 'found', time: Date.now() / 1000 }, 'The tap is open again. It shows the requests that '
+        + 'begin from now on.'));
+    }
+    this.#wasLost = false;
+  }
+
+  #take(record) {
+    if (this.#waiting) {
+      this.#waiting.add(record);
+    } else {
+      this.#keep(record);
+    }
+    this.#schedule();
+  }
+
+  #keep(record) {
+    record.time ??= Date.now() / 1000;
+    this.#base ??= record.time;
+    for (const { frame } of record.fields) {
+      if (frame?.panel) {
+        this.#stalePanels.add(frame.panel);
+      }
+    }
+    for (const gone of this.#store.add(record)) {
+      this.#forget(gone);
+    }
+  }
+
+  #forget({ row }) {
+    if (row?.contains(document.activeElement)) {
+      this.#list.focus({ preventScroll: true });
+    }
+    row?.remove();
+  }
+
+  // What the buttons do.
+
+  #choose() {
+    this.#version += 1;
+    this.#schedule();
+  }
+
+  #pause() {
+    const waiting = this.#waiting;
+    this.#waiting = waiting ? undefined : new Store();
+    this.#store.dropped += waiting?.dropped ?? 0;
+    waiting?.records.forEach((record) => this.#keep(record));
+    this.#controls.showPaused(!waiting);
+    this.#schedule();
+  }
+
+  #clear() {
+    this.#store = new Store();
+    if (this.#waiting) {
+      this.#waiting = new Store();
+    }
+    this.#base = undefined;
+    this.#hasToldPeers = false;
+    this.#rows.replaceChildren();
+    this.#pointer.release();
+    this.#controls.tell('');
+    this.#follow();
+  }
+
+  async #copy() {
+    const text = this.#asText();
+    try {
+      await navigator.clipboard.writeText(text);
+      this.#controls.tell('Copied.');
+    } catch (error) {
+      this.#controls.tell(`Not copied: ${error.message}. Save as text works.`);
+    }
+  }
+
+  #save() {
+    const url = URL.createObjectURL(new Blob([this.#asText()], { type: 'text/plain' }));
+    make('a', { href: url, download: `overwire-${this.#controls.label ?? 'all'}.txt` }).click();
+    setTimeout(() => URL.revokeObjectURL(url), 60_000);
+  }
+
+  #asText() {
+    return textOf(this.#store.records.filter((record) => this.#matches(record)), this.#base);
+  }
+
+  #press(button) {
+    const row = button?.closest('.wire-row');
+    const record = row && this.#store.records.find((one) => one.row === row);
+    if (!record) {
+      return;
+    }
+    if (button.dataset.action === 'more') {
+      showMore(row, record);
+      row.querySelectorAll('.wire-bits').forEach((bits) => this.#reopen(bits, record.fields[bits.dataset.frame].frame));
+    } else if (button.dataset.frame !== undefined) {
+      this.#toggle(button, record.fields[button.dataset.frame].frame);
+    }
+    this.#scrolled();
+  }
+
+  #toggle(button, frame) {
+    const isOpen = button.getAttribute('aria-expanded') === 'true';
+    button.setAttribute('aria-expanded', String(!isOpen));
+    if (isOpen) {
+      frame.panel.element.remove();
+      frame.panel = undefined;
+    } else {
+      frame.panel = new FramePanel(frame);
+      button.closest('.wire-line').after(frame.panel.element);
+      frame.panel.element.scrollIntoView({ block: 'nearest' });
+    }
+  }
+
+  /** A row that was drawn anew has no panels any more. */
+  #reopen(button, { panel }) {
+    if (panel) {
+      button.setAttribute('aria-expanded', 'true');
+      button.closest('.wire-line').after(panel.element);
+    }
+  }
+
+  // Which rows are shown.
+
+  #matches(record) {
+    if (record.version !== this.#version) {
+      record.version = this.#version;
+      record.isMatch = this.#judge(record);
+    }
+    return record.isMatch;
+  }
+
+  #judge(record) {
+    const { label, text, from, hidesKeepAlive } = this.#controls;
+    const isOfLane = label === undefined || record.label === undefined || record.label === label;
+    const isOfWay = !from || record.from === from;
+    if (!isOfLane || !isOfWay || (hidesKeepAlive && record.isKeepAlive)) {
+      return false;
+    }
+    record.words ??= [record.text ?? '', ...record.fields.flatMap((field) => (
+      [field.name, escape(field.text), field.meaning]))].join('\n').toLowerCase();
+    return record.words.includes(text);
+  }
+
+  // Drawing.
+
+  #schedule() {
+    if (this.#isSeen && !this.#isDue) {
+      this.#isDue = true;
+      requestAnimationFrame((start) => {
+        this.#isDue = false;
+        this.#draw(start);
+      });
+    }
+  }
+
+  #draw() {
+    const end = performance.now() + DRAWING;
+    let above = null; // the row, shown or not, that the next one stands behind
+    let before; // the record that is shown above
+    let shown = 0;
+    for (const record of this.#store.records) {
+      const isShown = this.#matches(record);
+      if (isShown && !record.row) {
+        if (performance.now() > end) {
+          this.#schedule();
+          break;
+        }
+        record.row = makeRow(record, this.#titles.get(record.label));
+        this.#pointer.learn(record.row, record.fields);
+        this.#place(record.row, above);
+      }
+      above = record.row ?? above;
+      if (record.row) {
+        record.row.hidden = !isShown;
+      }
+      if (isShown) {
+        this.#showTime(record, before);
+        before = record;
+        shown += 1;
+      }
+    }
+    this.#finish(shown);
+  }
+
+  #place(row, above) {
+    if (above) {
+      above.after(row);
+    } else {
+      this.#rows.prepend(row);
+    }
+  }
+
+  #showTime(record, before) {
+    const since = this.#controls.sinceBefore ? record.time - (before?.time ?? record.time) : record.time - this.#base;
+    const text = `${this.#controls.sinceBefore ? '+' : ''}${since.toFixed(3)}`;
+    if (record.shownTime !== text) {
+      record.shownTime = text;
+      record.row.querySelector('.wire-time').textContent = text;
+    }
+  }
+
+  #finish(shown) {
+    this.#stalePanels.forEach((panel) => panel.refresh());
+    this.#stalePanels.clear();
+    this.#rows.classList.toggle('of-one-lane', this.#controls.label !== undefined);
+    this.#empty.hidden = shown > 0;
+    this.#empty.textContent = this.#store.records.length === 0
+      ? 'Nothing yet. Start a lane, and its bytes appear here.' : 'No row is like that.';
+    this.#controls.showStatus(this.#status(shown));
+    if (this.#follows) {
+      this.#list.scrollTop = this.#list.scrollHeight;
+    }
+  }
+
+  #status(shown) {
+    const { records, bytes, dropped } = this.#store;
+    const size = bytes < 1024 ? `${bytes} B` : `${(bytes / 1024).toFixed(1)} KiB`;
+    const waiting = this.#waiting && this.#waiting.records.length + this.#waiting.dropped;
+    return [
+      `${shown} of ${records.length} rows`, size,
+      dropped > 0 && `${dropped} older ones dropped`,
+      this.#waiting && `paused: ${waiting} wait`,
+    ].filter(Boolean).join(', ');
+  }
+
+  // Following the end.
+
+  #scrolled() {
+    const { scrollTop, scrollHeight, clientHeight } = this.#list;
+    this.#follows = scrollHeight - scrollTop - clientHeight < 4;
+    this.#toEnd.hidden = this.#follows;
+  }
+
+  #follow() {
+    this.#follows = true;
+    this.#toEnd.hidden = true;
+    this.#schedule();
+  }
+}
