@@ -1,5 +1,5 @@
 // The wire view: what passes on the connections of the lanes, byte by byte, as the tap tells it. Events are kept at
-// once and drawn once a frame, and only while the view is seen.
+// once, and drawn some at a time, and only while the view is seen.
 
 import { make } from '/dom.js';
 import { FramePanel } from '/wire/frame-panel.js';
@@ -11,7 +11,8 @@ import { Store } from '/wire/store.js';
 import { textOf } from '/wire/text.js';
 import { escape } from '/wire/bytes.js';
 
-const DRAWING = 8; // milliseconds of a frame
+const DRAWING = 24; // milliseconds that are drawn at a time
+const BETWEEN = 50; // milliseconds from one time to the next
 const PEERS = 'A data channel is encrypted and goes from browser to browser: no server sees its bytes, and no page '
   + 'either. These are its messages, as the lane tells them.';
 
@@ -36,9 +37,9 @@ class WireView {
   #wasLost = false;
   #watched = new Map();
   #stalePanels = new Set();
-  #follows = true;
   #isSeen = false;
   #isDue = false;
+  #drawn = -BETWEEN; // when
   #version = 0; // of what is chosen; a record remembers for which one it was judged
 
   #rows = make('ol', { class: 'wire-rows' });
@@ -46,7 +47,7 @@ class WireView {
   #toEnd = make('button', { type: 'button', class: 'wire-to-end', hidden: true, onclick: () => this.#follow() },
     'To the newest');
   #list = make('div', { class: 'wire-list', role: 'region', 'aria-label': 'Bytes', tabindex: 0 },
-    this.#empty, this.#rows);
+    make('div', {}, this.#empty, this.#rows));
   #pointer = new Pointer(this.#list, this.#rows);
 
   constructor(root, lanes) {
@@ -176,6 +177,7 @@ class WireView {
     this.#pointer.release();
     this.#controls.tell('');
     this.#follow();
+    this.#schedule();
   }
 
   async #copy() {
@@ -261,15 +263,15 @@ class WireView {
   #schedule() {
     if (this.#isSeen && !this.#isDue) {
       this.#isDue = true;
-      requestAnimationFrame((start) => {
-        this.#isDue = false;
-        this.#draw(start);
-      });
+      const wait = Math.max(0, this.#drawn + BETWEEN - performance.now());
+      setTimeout(() => requestAnimationFrame(() => this.#draw()), wait);
     }
   }
 
   #draw() {
-    const end = performance.now() + DRAWING;
+    this.#isDue = false;
+    this.#drawn = performance.now();
+    const end = this.#drawn + DRAWING;
     let above = null; // the row, shown or not, that the next one stands behind
     let before; // the record that is shown above
     let shown = 0;
@@ -322,9 +324,6 @@ class WireView {
     this.#empty.textContent = this.#store.records.length === 0
       ? 'Nothing yet. Start a lane, and its bytes appear here.' : 'No row is like that.';
     this.#controls.showStatus(this.#status(shown));
-    if (this.#follows) {
-      this.#list.scrollTop = this.#list.scrollHeight;
-    }
   }
 
   #status(shown) {
@@ -338,17 +337,13 @@ class WireView {
     ].filter(Boolean).join(', ');
   }
 
-  // Following the end.
+  // The list follows its end by itself. It is scrolled from there: 0 is the end, and what is above is negative.
 
   #scrolled() {
-    const { scrollTop, scrollHeight, clientHeight } = this.#list;
-    this.#follows = scrollHeight - scrollTop - clientHeight < 4;
-    this.#toEnd.hidden = this.#follows;
+    this.#toEnd.hidden = this.#list.scrollTop > -4;
   }
 
   #follow() {
-    this.#follows = true;
-    this.#toEnd.hidden = true;
-    this.#schedule();
+    this.#list.scrollTop = 0;
   }
 }

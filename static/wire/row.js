@@ -45,7 +45,7 @@ export function fillRow(row, record) {
   const fields = record.fields.filter(({ start }) => left <= 0 || start < record.shown);
   row.append(make('div', { class: 'wire-text' }, ...fields.map((field, at) => (
     lineOf(field, record.shown, at > 0 && fields[at - 1].name === field.name)))));
-  if (record.bytes.length > 0) {
+  if (record.type === 'bytes' && record.bytes.length > 0) {
     row.append(make('div', { class: 'wire-hex' }, ...hexOf(record, fields)));
   }
   if (left > 0) {
