@@ -2,40 +2,27 @@
 // once, and drawn some at a time, and only while the view is seen.
 
 import { make } from '/dom.js';
-import { FramePanel } from '/wire/frame-panel.js';
-import { Controls } from '/wire/controls.js';
-import { Pointer } from '/wire/pointer.js';
-import { message, Reader, remark } from '/wire/records.js';
-import { makeRow, showMore } from '/wire/row.js';
-import { Store } from '/wire/store.js';
-import { textOf } from '/wire/text.js';
 import { escape } from '/wire/bytes.js';
+import { Controls } from '/wire/controls.js';
+import { FramePanel } from '/wire/frame-panel.js';
+import { Log } from '/wire/log.js';
+import { Pointer } from '/wire/pointer.js';
+import { makeRow, showMore } from '/wire/row.js';
+import { textOf } from '/wire/text.js';
 
 const DRAWING = 24; // milliseconds that are drawn at a time
 const BETWEEN = 50; // milliseconds from one time to the next
-const PEERS = 'A data channel is encrypted and goes from browser to browser: no server sees its bytes, and no page '
-  + 'either. These are its messages, as the lane tells them.';
 
 export function mountWireView(root, { tap, lanes }) {
-  const view = new WireView(root, lanes);
-  for (const type of ['bytes', 'end', 'left_out', 'struck']) {
-    tap.addEventListener(type, ({ detail }) => view.read(detail));
-  }
-  tap.addEventListener('lost', () => view.lose());
-  tap.addEventListener('open', () => view.find());
-  return { show: (label) => view.show(label), watch: (label, lane) => view.watch(label, lane) };
+  const log = new Log(tap);
+  const view = new WireView(root, log, lanes);
+  return { show: (label) => view.show(label), watch: (label, lane) => log.watch(label, lane) };
 }
 
 class WireView {
+  #log;
   #controls;
   #titles;
-  #reader = new Reader();
-  #store = new Store();
-  #waiting = undefined; // while paused: a store of what came meanwhile
-  #base = undefined; // the time of the first record
-  #hasToldPeers = false;
-  #wasLost = false;
-  #watched = new Map();
   #stalePanels = new Set();
   #isSeen = false;
   #isDue = false;
@@ -50,7 +37,8 @@ class WireView {
     make('div', {}, this.#empty, this.#rows));
   #pointer = new Pointer(this.#list, this.#rows);
 
-  constructor(root, lanes) {
+  constructor(root, log, lanes) {
+    this.#log = log;
     this.#titles = new Map(lanes.map(({ label, title }) => [label, title]));
     this.#controls = new Controls(lanes);
     root.classList.add('wire-view');
@@ -59,6 +47,9 @@ class WireView {
     this.#list.addEventListener('scroll', () => this.#scrolled());
     this.#rows.addEventListener('click', ({ target }) => this.#press(target.closest('button')));
     this.#listen(root);
+    log.addEventListener('kept', ({ detail }) => this.#freshen(detail));
+    log.addEventListener('gone', ({ detail }) => this.#forget(detail));
+    log.addEventListener('change', () => this.#schedule());
     new IntersectionObserver((entries) => {
       this.#isSeen = entries.at(-1).isIntersecting;
       this.#schedule();
@@ -74,7 +65,7 @@ class WireView {
       this.#follow();
     });
     on('hex', ({ detail }) => root.classList.toggle('without-hex', !detail));
-    on('pause', () => this.#pause());
+    on('pause', () => this.#controls.showPaused(this.#log.pause()));
     on('clear', () => this.#clear());
     on('copy', () => this.#copy());
     on('save', () => this.#save());
@@ -84,62 +75,12 @@ class WireView {
     this.#controls.choose(label);
   }
 
-  /** Listens to what a lane tells of a transport that passes no server; the lane of this label before is forgotten. */
-  watch(label, lane) {
-    this.#watched.set(label, lane);
-    lane.addEventListener('wire', ({ detail: { what, text } }) => {
-      if (this.#watched.get(label) !== lane || !['sent', 'received'].includes(what)) {
-        return;
-      }
-      const time = Date.now() / 1000;
-      if (!this.#hasToldPeers) {
-        this.#hasToldPeers = true;
-        this.#take(remark({ type: 'note', label, time }, PEERS));
-      }
-      this.#take(message({ what, label, text, time }));
-    });
-  }
-
-  read(event) {
-    const record = this.#reader.read(event);
-    if (record) {
-      this.#take(record);
-    }
-  }
-
-  lose() {
-    this.#wasLost = true;
-    this.#take(remark({ type: 'lost', time: Date.now() / 1000 }, 'The tap is closed: what passes now is not seen.'));
-  }
-
-  find() {
-    if (this.#wasLost) {
-      this.#reader = new Reader();
-      this.#take(remark({ type: 'found', time: Date.now() / 1000 }, 'The tap is open again. It shows the requests that '
-        + 'begin from now on.'));
-    }
-    this.#wasLost = false;
-  }
-
-  #take(record) {
-    if (this.#waiting) {
-      this.#waiting.add(record);
-    } else {
-      this.#keep(record);
-    }
-    this.#schedule();
-  }
-
-  #keep(record) {
-    record.time ??= Date.now() / 1000;
-    this.#base ??= record.time;
-    for (const { frame } of record.fields) {
+  /** An opened frame shows its payload as far as it is here. */
+  #freshen({ fields }) {
+    for (const { frame } of fields) {
       if (frame?.panel) {
         this.#stalePanels.add(frame.panel);
       }
-    }
-    for (const gone of this.#store.add(record)) {
-      this.#forget(gone);
     }
   }
 
@@ -157,27 +98,12 @@ class WireView {
     this.#schedule();
   }
 
-  #pause() {
-    const waiting = this.#waiting;
-    this.#waiting = waiting ? undefined : new Store();
-    this.#store.dropped += waiting?.dropped ?? 0;
-    waiting?.records.forEach((record) => this.#keep(record));
-    this.#controls.showPaused(!waiting);
-    this.#schedule();
-  }
-
   #clear() {
-    this.#store = new Store();
-    if (this.#waiting) {
-      this.#waiting = new Store();
-    }
-    this.#base = undefined;
-    this.#hasToldPeers = false;
+    this.#log.clear();
     this.#rows.replaceChildren();
     this.#pointer.release();
     this.#controls.tell('');
     this.#follow();
-    this.#schedule();
   }
 
   async #copy() {
@@ -197,12 +123,12 @@ class WireView {
   }
 
   #asText() {
-    return textOf(this.#store.records.filter((record) => this.#matches(record)), this.#base);
+    return textOf(this.#log.records.filter((record) => this.#matches(record)), this.#log.base);
   }
 
   #press(button) {
     const row = button?.closest('.wire-row');
-    const record = row && this.#store.records.find((one) => one.row === row);
+    const record = row && this.#log.records.find((one) => one.row === row);
     if (!record) {
       return;
     }
@@ -275,7 +201,7 @@ class WireView {
     let above = null; // the row, shown or not, that the next one stands behind
     let before; // the record that is shown above
     let shown = 0;
-    for (const record of this.#store.records) {
+    for (const record of this.#log.records) {
       const isShown = this.#matches(record);
       if (isShown && !record.row) {
         if (performance.now() > end) {
@@ -308,8 +234,9 @@ class WireView {
   }
 
   #showTime(record, before) {
-    const since = this.#controls.sinceBefore ? record.time - (before?.time ?? record.time) : record.time - this.#base;
-    const text = `${this.#controls.sinceBefore ? '+' : ''}${since.toFixed(3)}`;
+    const { sinceBefore } = this.#controls;
+    const from = sinceBefore ? before?.time ?? record.time : this.#log.base;
+    const text = `${sinceBefore ? '+' : ''}${(record.time - from).toFixed(3)}`;
     if (record.shownTime !== text) {
       record.shownTime = text;
       record.row.querySelector('.wire-time').textContent = text;
@@ -321,19 +248,18 @@ class WireView {
     this.#stalePanels.clear();
     this.#rows.classList.toggle('of-one-lane', this.#controls.label !== undefined);
     this.#empty.hidden = shown > 0;
-    this.#empty.textContent = this.#store.records.length === 0
+    this.#empty.textContent = this.#log.records.length === 0
       ? 'Nothing yet. Start a lane, and its bytes appear here.' : 'No row is like that.';
     this.#controls.showStatus(this.#status(shown));
   }
 
   #status(shown) {
-    const { records, bytes, dropped } = this.#store;
+    const { records, bytes, dropped, waiting } = this.#log.amount;
     const size = bytes < 1024 ? `${bytes} B` : `${(bytes / 1024).toFixed(1)} KiB`;
-    const waiting = this.#waiting && this.#waiting.records.length + this.#waiting.dropped;
     return [
-      `${shown} of ${records.length} rows`, size,
+      `${shown} of ${records} rows`, size,
       dropped > 0 && `${dropped} older ones dropped`,
-      this.#waiting && `paused: ${waiting} wait`,
+      waiting !== undefined && `paused: ${waiting} wait`,
     ].filter(Boolean).join(', ');
   }
 

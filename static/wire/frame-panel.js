@@ -6,7 +6,7 @@ import { make } from '/dom.js';
 import { fieldsOf, table } from '/wire/frame-bits.js';
 
 const GROUP = 8; // bytes under each other
-const FIRST = 32; // bytes of the payload that are shown
+const FIRST = 48; // bytes of the payload that are shown
 const MORE = 1024;
 
 export class FramePanel {

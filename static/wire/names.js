@@ -66,5 +66,6 @@ export const kindOfLine = ({ name }) => KIND_OF_LINE[name] ?? 'payload';
 export const FAULTS = {
   drop: 'The server closed the connection, as it was told to.',
   cut: 'The server cut the connection in the middle of the bytes, as it was told to.',
+  restart: 'The server forgot rooms, mailboxes and clients, and closed every connection, as it was told to.',
   'half-open': 'The server says nothing more on this connection and never closes it, as it was told to.',
 };

@@ -1,13 +1,11 @@
 // Turns what the tap says into records for the view: the bytes of an event, and its fields, each of which knows what
 // came before it where that matters (the frame of a payload, the front of a line that was cut).
 
-import { countOf, fromBase64, fromHex, join, unmask } from '/wire/bytes.js';
-import { describe, readHeader } from '/wire/frame-bits.js';
-import { FAULTS, kindOfLine, kindOfPiece } from '/wire/names.js';
+import { countOf, fromBase64, join } from '/wire/bytes.js';
+import { addPayload, beginFrame } from '/wire/frames.js';
+import { lineField } from '/wire/lines.js';
+import { FAULTS, kindOfPiece } from '/wire/names.js';
 
-const KEPT_OF_FRAME = 64 * 1024; // bytes of a payload that are kept together with its header
-const FRAMES_OF_MESSAGE = 64; // frames of a message that are kept together
-const LONGEST_HEARTBEAT = 512;
 const FLOWS = 256; // exchanges that are remembered
 
 const decoder = new TextDecoder();
@@ -20,9 +18,7 @@ export class Reader {
   read(event) {
     switch (event.type) {
       case 'bytes': return this.#bytes(event);
-      case 'end': return remark(event, event.closed
-        ? 'The exchange is over, and so is its connection.'
-        : 'The exchange is over. Its connection stays open for the next request.');
+      case 'end': return this.#end(event);
       case 'struck': return remark(event, FAULTS[event.fault] ?? `The fault took effect: ${event.fault}.`);
       case 'left_out': return this.#leftOut(event);
       default: return undefined;
@@ -30,7 +26,7 @@ export class Reader {
   }
 
   #bytes({ type, label, connection, exchange, from, time, pieces }) {
-    const flow = this.#flow(`${label} ${connection} ${exchange} ${from}`);
+    const flow = this.#flow(keyOf({ label, connection, exchange }, from));
     const fields = pieces.flatMap((piece) => fieldsOf(piece, flow));
     let at = 0;
     for (const [index, field] of fields.entries()) {
@@ -41,11 +37,17 @@ export class Reader {
       isKeepAlive: isKeepAlive(fields) };
   }
 
+  #end(event) {
+    ['client', 'server'].forEach((from) => this.#flows.delete(keyOf(event, from)));
+    return remark(event, event.closed ? 'The exchange is over, and so is its connection.'
+      : 'The exchange is over. Its connection stays open for the next request.');
+  }
+
   /** What comes next does not join what came before. */
   #leftOut(event) {
     this.#flows.clear();
-    return remark(event, `${countOf(event.bytes)} in ${countOf(event.events, 'event')} are left out: this page was too `
-      + 'slow to take them.');
+    return remark(event, `Not shown: ${countOf(event.bytes)} in ${countOf(event.events, 'event')}. The tap passes on `
+      + 'only so much at a time.');
   }
 
   #flow(key) {
@@ -58,6 +60,8 @@ export class Reader {
     return flow;
   }
 }
+
+const keyOf = ({ label, connection, exchange }, from) => `${label} ${connection} ${exchange} ${from}`;
 
 /** A record without bytes: something that happened. */
 export function remark({ type, label, connection, exchange, time }, text) {
@@ -117,112 +121,5 @@ function readHead(field, flow) {
     field.meaning ||= isSwitch ? 'frames follow' : coding === 'chunked' ? 'chunks follow'
       : length === undefined ? '' : length === '0' ? 'no content' : `${countOf(Number(length))} of content follow`;
     flow.head = undefined;
-  }
-}
-
-// Lines of content. One that is cut by the border of a chunk, or by the end of what had come, has several fields.
-
-function lineField({ name, section, bytes: encoded, meaning = '' }, outer, flow) {
-  const bytes = fromBase64(encoded);
-  const field = { name, section, kind: kindOfLine({ name }), bytes, text: bytes, meaning, outer };
-  const line = flow.line ?? { parts: [] };
-  line.parts.push(field);
-  field.line = line;
-  flow.line = name === 'part of line' ? line : undefined;
-  if (name !== 'part of line') {
-    line.name = name;
-    nameEvent(field, flow);
-  }
-  return field;
-}
-
-const textOf = ({ line }) => decoder.decode(join(line.parts.map(({ bytes }) => bytes))).trimEnd();
-
-/** A heartbeat is an event, a line of JSON or a message like any other: only what it says tells them apart. */
-function nameEvent(field, flow) {
-  if (field.name === 'JSON line') {
-    markHeartbeat([field], isHeartbeat(field.line.parts));
-    return;
-  }
-  if (field.name.endsWith(' field') && flow.event.length < 16) {
-    flow.event.push(field);
-  }
-  if (field.name === 'retry field') {
-    const time = /^retry: ?(\d+)$/.exec(textOf(field))?.[1];
-    field.meaning ||= time === undefined ? 'ignored' : `reconnect after ${(time / 1000).toFixed(3)} s`;
-  }
-  if (field.name === 'end of event') {
-    endEvent(field, flow);
-  }
-}
-
-function endEvent(field, flow) {
-  const texts = flow.event.map(textOf);
-  const data = texts.filter((text) => text.startsWith('data:'));
-  const type = texts.findLast((text) => text.startsWith('event:'))?.replace(/^event: ?/, '') || 'message';
-  field.meaning ||= data.length > 0 ? `dispatches an event of type ${type}` : 'dispatches nothing: no data';
-  const saysSo = data.length === 1 && isHeartbeatText(data[0].replace(/^data: ?/, ''));
-  markHeartbeat([...flow.event, field], flow.event.length > 0 && (type === 'heartbeat' || saysSo));
-  flow.event = [];
-}
-
-function isHeartbeat(parts) {
-  return parts.reduce((sum, { bytes }) => sum + bytes.length, 0) <= LONGEST_HEARTBEAT
-    && isHeartbeatText(decoder.decode(join(parts.map(({ text }) => text))));
-}
-
-function isHeartbeatText(text) {
-  try {
-    return text.length <= LONGEST_HEARTBEAT && JSON.parse(text)?.type === 'heartbeat';
-  } catch {
-    return false;
-  }
-}
-
-function markHeartbeat(fields, isOne) {
-  for (const field of isOne ? fields : []) {
-    field.kind = 'keepalive';
-  }
-}
-
-// Frames. A header and the parts of its payload can come in several events.
-
-function beginFrame(field, flow) {
-  const header = readHeader(field.bytes);
-  const isControl = header.opcode >= 8;
-  field.meaning ||= describe(header);
-  field.frame = { header, field, payload: [], kept: 0, arrived: 0 };
-  flow.frame = field.frame;
-  if (!isControl) {
-    flow.message = header.opcode === 0 && flow.message ? flow.message : { opcode: header.opcode, frames: [] };
-    flow.message.frames.push(field.frame);
-    field.frame.message = flow.message;
-    if (flow.message.frames.length > FRAMES_OF_MESSAGE) {
-      flow.message.frames.shift();
-      flow.message.isCut = true;
-    }
-  }
-}
-
-function addPayload(field, { opcode, masking_key: key, offset = 0 }, flow) {
-  field.text = key ? unmask(field.bytes, fromHex(key), offset) : field.bytes;
-  field.isMasked = key !== undefined && key !== null;
-  const { frame } = flow;
-  if (frame?.arrived !== offset) {
-    return; // the header came before this page listened, or something in between was left out
-  }
-  field.frame = frame;
-  field.offset = offset;
-  if (frame.kept + field.bytes.length <= KEPT_OF_FRAME && frame.arrived === frame.kept) {
-    frame.payload.push(field);
-    frame.kept += field.bytes.length;
-  }
-  frame.arrived += field.bytes.length;
-  field.isLast = frame.arrived === frame.header.length;
-  if (field.isLast && opcode === 8 && offset === 0 && field.text.length >= 2) {
-    field.meaning ||= `status code ${(field.text[0] << 8) | field.text[1]}`;
-  }
-  if (field.isLast && opcode === 1 && frame.header.fin) {
-    markHeartbeat([frame.field, field], frame.kept === frame.arrived && isHeartbeat(frame.payload));
   }
 }

@@ -21,12 +21,6 @@ export class Store {
     return gone;
   }
 
-  /** How much is kept of a lane, or of all. */
-  of(label) {
-    const all = { records: this.records.length, bytes: this.bytes };
-    return label === undefined ? all : this.#lanes.get(label) ?? { records: 0, bytes: 0 };
-  }
-
   #count({ label, bytes }, by) {
     const lane = this.#lanes.get(label) ?? { records: 0, bytes: 0 };
     this.#lanes.set(label, lane);

@@ -358,6 +358,21 @@ await check('a payload that comes in several events is unmasked and put together
   assert.match(await copied(), / > text message {3}one \u20ac is not two\n$/);
 });
 
+await check('so is one that is not masked, and a message of two frames', async () => {
+  const part = (text) => piece('payload', text, 'RFC 6455, section 5.2', { opcode: 1 });
+  await showAll([event('websocket', 'server', [frameHeader([0x01, 0x07], 1), part('one')]),
+    event('websocket', 'server', [part(', t')]),
+    event('websocket', 'server', [part('w'), frameHeader([0x80, 0x01], 0), piece('payload', 'o', '', { opcode: 0 })])]);
+  await fields(rows().nth(1)).first().hover();
+  assert.match(await detail(), /bytes 3 to 5 of the 7 of the payload/);
+  assert.deepEqual((await copied()).split('\n').slice(1, -1).map((line) => line.slice(8)), [
+    '< frame header   01 07                                            text, length 7, more follows',
+    '< payload        6f 6e 65 2c 20 74 77                             one, tw',
+    '< frame header   80 01                                            FIN continuation, length 1',
+    '< payload        6f                                               o',
+    '< text message   one, two']);
+});
+
 await check('a line that is cut by a chunk, or by what had come, is told to be one line', async () => {
   const part = (text) => field('part of line', text);
   const data = (text) => piece('chunk-data', text, '', { lines: [part(text)] });
@@ -463,10 +478,12 @@ await check('what happened without bytes is a row too, and what a stranger sent 
   await showAll([message('<img src=x onerror=alert(1)> \u202e'),
     { type: 'left_out', bytes: 12345, events: 17 },
     { type: 'struck', label: 'sse', fault: 'cut', connection: '127.0.0.1:1', time: clock },
+    { type: 'struck', fault: 'restart', time: clock },
     event('sse', 'server', [piece('broken', '', 'RFC 9112, section 8', { meaning: 'it ended early' })])]);
   assert.equal(await page.locator('#view img').count(), 0);
   assert.match(await rows().first().textContent(), /data: <img src=x onerror=alert\(1\)> \\u\{202e\}\\n/);
-  assert.match((await texts(page.locator('.wire-remark'))).join(), /^12345 bytes in 17 events.*cut the connection/);
+  assert.match((await texts(page.locator('.wire-remark'))).join(),
+    /12345 bytes in 17 events.*cut the connection.*forgot rooms/);
   assert.match(await rows().last().textContent(), /broken.*it ended early/);
 });
 
