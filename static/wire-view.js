@@ -196,6 +196,9 @@ class WireView {
 
   #draw() {
     this.#isDue = false;
+    if (!this.#isSeen) {
+      return; // not any more: it is drawn when it is seen again
+    }
     this.#drawn = performance.now();
     const end = this.#drawn + DRAWING;
     let above = null; // the row, shown or not, that the next one stands behind
