@@ -1,0 +1,278 @@
+// The wire view: what passes on the connections of the lanes, byte by byte, as the tap tells it. Events are kept at
+// once, and drawn some at a time, and only while the view is seen.
+
+import { make } from '/dom.js';
+import { escape } from '/wire/bytes.js';
+import { Controls } from '/wire/controls.js';
+import { FramePanel } from '/wire/frame-panel.js';
+import { Log } from '/wire/log.js';
+import { Pointer } from '/wire/pointer.js';
+import { makeRow, showMore } from '/wire/row.js';
+import { textOf } from '/wire/text.js';
+
+const DRAWING = 24; // milliseconds that are drawn at a time
+const BETWEEN = 50; // milliseconds from one time to the next
+
+export function mountWireView(root, { tap, lanes }) {
+  const log = new Log(tap);
+  const view = new WireView(root, log, lanes);
+  return { show: (label) => view.show(label), watch: (label, lane) => log.watch(label, lane) };
+}
+
+class WireView {
+  #log;
+  #controls;
+  #titles;
+  #stalePanels = new Set();
+  #isSeen = false;
+  #isDue = false;
+  #drawn = -BETWEEN; // when
+  #version = 0; // of what is chosen; a record remembers for which one it was judged
+
+  #rows = make('ol', { class: 'wire-rows' });
+  #empty = make('p', { class: 'wire-empty' }, 'Nothing yet. Start a lane, and its bytes appear here.');
+  #toEnd = make('button', { type: 'button', class: 'wire-to-end', hidden: true, onclick: () => this.#follow() },
+    'To the newest');
+  #list = make('div', { class: 'wire-list', role: 'region', 'aria-label': 'Bytes', tabindex: 0 },
+    make('div', {}, this.#empty, this.#rows));
+  #pointer = new Pointer(this.#list, this.#rows);
+
+  constructor(root, log, lanes) {
+    this.#log = log;
+    this.#titles = new Map(lanes.map(({ label, title }) => [label, title]));
+    this.#controls = new Controls(lanes);
+    root.classList.add('wire-view');
+    root.append(this.#controls.element, make('div', { class: 'wire-frame' }, this.#list, this.#toEnd),
+      this.#pointer.element);
+    this.#list.addEventListener('scroll', () => this.#scrolled());
+    this.#rows.addEventListener('click', ({ target }) => this.#press(target.closest('button')));
+    this.#listen(root);
+    log.addEventListener('kept', ({ detail }) => this.#freshen(detail));
+    log.addEventListener('gone', ({ detail }) => this.#forget(detail));
+    log.addEventListener('change', () => this.#schedule());
+    new IntersectionObserver((entries) => {
+      this.#isSeen = entries.at(-1).isIntersecting;
+      this.#schedule();
+    }).observe(this.#list);
+  }
+
+  #listen(root) {
+    const on = (type, act) => this.#controls.addEventListener(type, act);
+    on('change', () => this.#choose());
+    on('lane', () => {
+      this.#pointer.release();
+      this.#choose();
+      this.#follow();
+    });
+    on('hex', ({ detail }) => root.classList.toggle('without-hex', !detail));
+    on('pause', () => this.#controls.showPaused(this.#log.pause()));
+    on('clear', () => this.#clear());
+    on('copy', () => this.#copy());
+    on('save', () => this.#save());
+  }
+
+  show(label) {
+    this.#controls.choose(label);
+  }
+
+  /** An opened frame shows its payload as far as it is here. */
+  #freshen({ fields }) {
+    for (const { frame } of fields) {
+      if (frame?.panel) {
+        this.#stalePanels.add(frame.panel);
+      }
+    }
+  }
+
+  #forget({ row }) {
+    if (row?.contains(document.activeElement)) {
+      this.#list.focus({ preventScroll: true });
+    }
+    row?.remove();
+  }
+
+  // What the buttons do.
+
+  #choose() {
+    this.#version += 1;
+    this.#schedule();
+  }
+
+  #clear() {
+    this.#log.clear();
+    this.#rows.replaceChildren();
+    this.#pointer.release();
+    this.#controls.tell('');
+    this.#follow();
+  }
+
+  async #copy() {
+    const text = this.#asText();
+    try {
+      await navigator.clipboard.writeText(text);
+      this.#controls.tell('Copied.');
+    } catch (error) {
+      this.#controls.tell(`Not copied: ${error.message}. Save as text works.`);
+    }
+  }
+
+  #save() {
+    const url = URL.createObjectURL(new Blob([this.#asText()], { type: 'text/plain' }));
+    make('a', { href: url, download: `overwire-${this.#controls.label ?? 'all'}.txt` }).click();
+    setTimeout(() => URL.revokeObjectURL(url), 60_000);
+  }
+
+  #asText() {
+    return textOf(this.#log.records.filter((record) => this.#matches(record)), this.#log.base);
+  }
+
+  #press(button) {
+    const row = button?.closest('.wire-row');
+    const record = row && this.#log.records.find((one) => one.row === row);
+    if (!record) {
+      return;
+    }
+    if (button.dataset.action === 'more') {
+      showMore(row, record);
+      row.querySelectorAll('.wire-bits').forEach((bits) => this.#reopen(bits, record.fields[bits.dataset.frame].frame));
+    } else if (button.dataset.frame !== undefined) {
+      this.#toggle(button, record.fields[button.dataset.frame].frame);
+    }
+    this.#scrolled();
+  }
+
+  #toggle(button, frame) {
+    const isOpen = button.getAttribute('aria-expanded') === 'true';
+    button.setAttribute('aria-expanded', String(!isOpen));
+    if (isOpen) {
+      frame.panel.element.remove();
+      frame.panel = undefined;
+    } else {
+      frame.panel = new FramePanel(frame);
+      button.closest('.wire-line').after(frame.panel.element);
+      frame.panel.element.scrollIntoView({ block: 'nearest' });
+    }
+  }
+
+  /** A row that was drawn anew has no panels any more. */
+  #reopen(button, { panel }) {
+    if (panel) {
+      button.setAttribute('aria-expanded', 'true');
+      button.closest('.wire-line').after(panel.element);
+    }
+  }
+
+  // Which rows are shown.
+
+  #matches(record) {
+    if (record.version !== this.#version) {
+      record.version = this.#version;
+      record.isMatch = this.#judge(record);
+    }
+    return record.isMatch;
+  }
+
+  #judge(record) {
+    const { label, text, from, hidesKeepAlive } = this.#controls;
+    const isOfLane = label === undefined || record.label === undefined || record.label === label;
+    const isOfWay = !from || record.from === from;
+    if (!isOfLane || !isOfWay || (hidesKeepAlive && record.isKeepAlive)) {
+      return false;
+    }
+    record.words ??= [record.text ?? '', ...record.fields.flatMap((field) => (
+      [field.name, escape(field.text), field.meaning]))].join('\n').toLowerCase();
+    return record.words.includes(text);
+  }
+
+  // Drawing.
+
+  #schedule() {
+    if (this.#isSeen && !this.#isDue) {
+      this.#isDue = true;
+      const wait = Math.max(0, this.#drawn + BETWEEN - performance.now());
+      setTimeout(() => requestAnimationFrame(() => this.#draw()), wait);
+    }
+  }
+
+  #draw() {
+    this.#isDue = false;
+    if (!this.#isSeen) {
+      return; // not any more: it is drawn when it is seen again
+    }
+    this.#drawn = performance.now();
+    const end = this.#drawn + DRAWING;
+    let above = null; // the row, shown or not, that the next one stands behind
+    let before; // the record that is shown above
+    let shown = 0;
+    for (const record of this.#log.records) {
+      const isShown = this.#matches(record);
+      if (isShown && !record.row) {
+        if (performance.now() > end) {
+          this.#schedule();
+          break;
+        }
+        record.row = makeRow(record, this.#titles.get(record.label));
+        this.#pointer.learn(record.row, record.fields);
+        this.#place(record.row, above);
+      }
+      above = record.row ?? above;
+      if (record.row) {
+        record.row.hidden = !isShown;
+      }
+      if (isShown) {
+        this.#showTime(record, before);
+        before = record;
+        shown += 1;
+      }
+    }
+    this.#finish(shown);
+  }
+
+  #place(row, above) {
+    if (above) {
+      above.after(row);
+    } else {
+      this.#rows.prepend(row);
+    }
+  }
+
+  #showTime(record, before) {
+    const { sinceBefore } = this.#controls;
+    const from = sinceBefore ? before?.time ?? record.time : this.#log.base;
+    const text = `${sinceBefore ? '+' : ''}${(record.time - from).toFixed(3)}`;
+    if (record.shownTime !== text) {
+      record.shownTime = text;
+      record.row.querySelector('.wire-time').textContent = text;
+    }
+  }
+
+  #finish(shown) {
+    this.#stalePanels.forEach((panel) => panel.refresh());
+    this.#stalePanels.clear();
+    this.#rows.classList.toggle('of-one-lane', this.#controls.label !== undefined);
+    this.#empty.hidden = shown > 0;
+    this.#empty.textContent = this.#log.records.length === 0
+      ? 'Nothing yet. Start a lane, and its bytes appear here.' : 'No row is like that.';
+    this.#controls.showStatus(this.#status(shown));
+  }
+
+  #status(shown) {
+    const { records, bytes, dropped, waiting } = this.#log.amount;
+    const size = bytes < 1024 ? `${bytes} B` : `${(bytes / 1024).toFixed(1)} KiB`;
+    return [
+      `${shown} of ${records} rows`, size,
+      dropped > 0 && `${dropped} older ones dropped`,
+      waiting !== undefined && `paused: ${waiting} wait`,
+    ].filter(Boolean).join(', ');
+  }
+
+  // The list follows its end by itself. It is scrolled from there: 0 is the end, and what is above is negative.
+
+  #scrolled() {
+    this.#toEnd.hidden = this.#list.scrollTop > -4;
+  }
+
+  #follow() {
+    this.#list.scrollTop = 0;
+  }
+}

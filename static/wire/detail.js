@@ -1,0 +1,60 @@
+// The line that tells about one field: its name, where it is, what it amounts to, and the section that defines it. It
+// has the same height whatever it says.
+
+import { countOf, cutsCharacter } from '/wire/bytes.js';
+import { make } from '/dom.js';
+import { KINDS, sectionUrl } from '/wire/names.js';
+
+export class Detail {
+  element = make('div', { class: 'wire-detail', id: 'wire-detail' });
+
+  constructor() {
+    this.clear();
+  }
+
+  clear() {
+    this.element.replaceChildren(
+      make('span', { class: 'wire-hint' }, 'Point at a field, or walk with the arrow keys. Escape lets go.'),
+      make('span', { class: 'wire-legend' }, ...Object.entries(KINDS).map(([kind, name]) => (
+        make('span', { 'data-kind': kind }, name)))));
+  }
+
+  show(field) {
+    const { name, section, kind, meaning, outer } = field;
+    const url = sectionUrl(section);
+    this.element.replaceChildren(
+      make('b', { 'data-kind': kind }, name),
+      outer ? make('span', {}, 'in ', linked(outer.name, outer.section)) : '',
+      make('span', { class: 'wire-extent' }, extentOf(field)),
+      url ? make('a', { href: url, target: '_blank', rel: 'noreferrer' }, section) : make('span', {}, section),
+      make('span', {}, [meaning, ...notesOn(field)].filter(Boolean).join('; ')));
+  }
+}
+
+function linked(name, section) {
+  const url = sectionUrl(section);
+  return url ? make('a', { href: url, target: '_blank', rel: 'noreferrer' }, name) : name;
+}
+
+function extentOf({ start, bytes }) {
+  const at = (number) => number.toString(16).padStart(4, '0');
+  return bytes.length === 0 ? 'no bytes'
+    : `${countOf(bytes.length)}, ${at(start)} to ${at(start + bytes.length - 1)}`;
+}
+
+/** What cannot be seen in the row alone: what came before and after it. */
+function notesOn({ name, line, frame, offset, isLast, text, bytes }) {
+  const notes = [];
+  if (line?.parts.length > 1) {
+    notes.push(name === 'part of line' ? `part of a line that goes on${line.name ? `: it is a ${line.name}` : ''}`
+      : `the last of ${line.parts.length} parts of the line`);
+  }
+  if (frame && offset !== undefined && !(offset === 0 && isLast)) {
+    notes.push(`bytes ${offset} to ${offset + bytes.length - 1} of the ${frame.header.length} of the payload`);
+  }
+  const { begins, ends } = cutsCharacter(text);
+  if (bytes.length > 0 && (begins || ends) && frame?.header.opcode !== 2 && frame?.field.bytes !== bytes) {
+    notes.push(`${begins ? 'begins' : 'ends'} in the middle of a character`);
+  }
+  return notes;
+}

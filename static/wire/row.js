@@ -1,0 +1,104 @@
+// One row of the wire view: when, in which direction, on which connection; and the bytes, as text and as hex. Every
+// field has the same `data-field` in both.
+
+import { countOf, hexByte, runs } from '/wire/bytes.js';
+import { make } from '/dom.js';
+
+const FIRST = 2048; // bytes of a row that are shown at first
+const MORE = 16 * 1024;
+const GROUP = 8; // bytes of hex that stay together
+
+const WAYS = {
+  client: ['\u2192', 'to server', 'client to server'],
+  server: ['\u2190', 'to client', 'server to client'],
+  sent: ['\u2192', 'to peers', 'from this page to its peers'],
+  received: ['\u2190', 'from a peer', 'from a peer to this page'],
+};
+
+export function makeRow(record, title) {
+  const { type, label, connection, exchange, from, text } = record;
+  const [arrow, way, words] = WAYS[type] ?? WAYS[from] ?? [];
+  const head = make('div', { class: 'wire-head' },
+    make('span', { class: 'wire-time' }),
+    ...(arrow ? [make('span', { class: 'wire-way', title: words },
+      make('span', { class: 'wire-arrow', 'aria-hidden': 'true' }, arrow), way)] : []),
+    make('span', { class: 'wire-lane' }, title ?? ''),
+    make('span', { class: 'wire-where' }, connection
+      ? make('span', { title: `connection ${connection}` }, portOf(connection)) : '',
+    exchange ? make('span', { title: `exchange ${exchange}` }, ` #${exchange}`) : ''));
+  const row = make('li', { class: 'wire-row', 'data-type': type, 'data-from': from, 'data-label': label }, head);
+  row.append(...(text === undefined ? [] : [make('p', { class: 'wire-remark' }, text)]));
+  fillRow(row, record);
+  return row;
+}
+
+const portOf = (connection) => `:${connection.replace(/.*:/, '')}`;
+
+/** Shows as many bytes as are to be shown of the record, which are more when its button was pressed. */
+export function fillRow(row, record) {
+  row.querySelectorAll('.wire-text, .wire-hex, .wire-more').forEach((element) => element.remove());
+  if (record.fields.length === 0) {
+    return;
+  }
+  record.shown ??= FIRST;
+  const left = record.bytes.length - record.shown;
+  const fields = record.fields.filter(({ start }) => left <= 0 || start < record.shown);
+  row.append(make('div', { class: 'wire-text' }, ...fields.map((field, at) => (
+    lineOf(field, record.shown, at > 0 && fields[at - 1].name === field.name)))));
+  if (record.type === 'bytes' && record.bytes.length > 0) {
+    row.append(make('div', { class: 'wire-hex' }, ...hexOf(record, fields)));
+  }
+  if (left > 0) {
+    row.append(make('button', { type: 'button', class: 'wire-more', 'data-action': 'more' },
+      left > MORE ? `Show ${countOf(MORE)} of ${left} more` : `Show ${countOf(left)} more`));
+  }
+}
+
+export function showMore(row, record) {
+  record.shown += MORE;
+  fillRow(row, record);
+}
+
+/** A field as text: its name, if the one above has another, its bytes, and what they amount to. */
+function lineOf(field, shown, isSame) {
+  const { index, name, kind, text, start, meaning, isMasked, frame } = field;
+  const part = text.subarray(0, Math.max(0, shown - start));
+  const behind = [];
+  if (frame?.field === field) {
+    behind.push(make('button', { type: 'button', class: 'wire-bits', tabindex: -1, 'data-frame': index,
+      'aria-expanded': 'false' }, 'bits'));
+  }
+  const told = [meaning, isMasked && 'unmasked; in hex as on the wire'].filter(Boolean).join('; ');
+  if (told) {
+    behind.push(make('span', { class: 'wire-meaning' }, told));
+  }
+  const bytes = make('span', { class: 'wire-field', role: 'button', tabindex: -1, 'data-field': index,
+    'data-kind': kind }, ...(part.length > 0 ? runs(part).map(runOf) : [make('i', {}, 'no bytes')]));
+  return make('div', { class: 'wire-line' }, make('span', { class: isSame ? 'wire-name is-same' : 'wire-name' }, name),
+    make('span', {}, bytes, ...behind));
+}
+
+const runOf = ({ text, escaped }) => escaped ? make('span', { class: 'wire-escape' }, text) : text;
+
+/** Groups of eight bytes with their offset, cut where fields end. */
+function hexOf({ bytes, shown }, fields) {
+  const all = [];
+  const end = Math.min(bytes.length, shown);
+  let index = 0;
+  for (let at = 0; at < end; at += GROUP) {
+    const parts = [];
+    for (let from = at; from < Math.min(end, at + GROUP);) {
+      while (fields[index].start + fields[index].bytes.length <= from) {
+        index += 1;
+      }
+      const field = fields[index];
+      const to = Math.min(end, at + GROUP, field.start + field.bytes.length);
+      parts.push(parts.length > 0 ? ' ' : '', make('span', { 'data-field': field.index, 'data-kind': field.kind },
+        Array.from(bytes.subarray(from, to), hexByte).join(' ')));
+      from = to;
+    }
+    all.push(make('span', { class: 'wire-offset' }, at.toString(16).padStart(4, '0')),
+      make('span', { class: 'wire-eight' }, ...parts));
+  }
+  return all;
+}

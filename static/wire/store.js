@@ -1,0 +1,39 @@
+// Keeps the newest records, bounded: when there are too many, the oldest of the lane that has the most goes first, so
+// that a lane that talks much does not push out one that is quiet.
+
+const MOST_RECORDS = 500;
+const MOST_BYTES = 1024 * 1024;
+
+export class Store {
+  records = [];
+  dropped = 0;
+  bytes = 0;
+  #lanes = new Map(); // label to { records, bytes }
+
+  /** Takes a record, and returns those that had to go for it. */
+  add(record) {
+    this.records.push(record);
+    this.#count(record, 1);
+    const gone = [];
+    while (this.records.length > MOST_RECORDS || this.bytes > MOST_BYTES) {
+      gone.push(this.#drop(this.records.length > MOST_RECORDS ? 'records' : 'bytes'));
+    }
+    return gone;
+  }
+
+  #count({ label, bytes }, by) {
+    const lane = this.#lanes.get(label) ?? { records: 0, bytes: 0 };
+    this.#lanes.set(label, lane);
+    lane.records += by;
+    lane.bytes += by * bytes.length;
+    this.bytes += by * bytes.length;
+  }
+
+  #drop(what) {
+    const [label] = [...this.#lanes].reduce((most, lane) => lane[1][what] > most[1][what] ? lane : most);
+    const [record] = this.records.splice(this.records.findIndex((one) => one.label === label), 1);
+    this.#count(record, -1);
+    this.dropped += 1;
+    return record;
+  }
+}
