@@ -19,10 +19,15 @@ macro_rules! embed {
 /// Every file of `static/`. A test compares this list with the folder.
 const EMBEDDED: &[(&str, &[u8])] = embed![
     "app.js",
+    "connections.js",
+    "deliveries.js",
+    "dock.js",
     "docs.css",
     "docs.html",
     "docs.js",
+    "dom.js",
     "favicon.svg",
+    "gauge.js",
     "index.html",
     "lanes/lane.js",
     "lanes/long-poll.js",
@@ -30,8 +35,13 @@ const EMBEDDED: &[(&str, &[u8])] = embed![
     "lanes/sse.js",
     "lanes/stream.js",
     "lanes/websocket.js",
+    "log.js",
+    "marks.js",
     "openapi.json",
+    "page.css",
+    "panel.js",
     "style.css",
+    "tap.js",
     "try.js",
 ];
 

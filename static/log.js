@@ -1,0 +1,154 @@
+// The log of a lane. What arrives is put in once for each frame, not once for each message, and only the newest
+// entries are kept: 10,000 messages cost little more than 200. Everything goes in as text: what a stranger typed is
+// never markup.
+
+import { asText } from '/deliveries.js';
+import { make } from '/dom.js';
+
+export const ENTRIES = 200;
+const LATEST = 250; // milliseconds: a page that is not shown has no frames
+const FEW = 12; // entries of one frame that may flash; more than that is a flood
+
+export class Log {
+  #list;
+  #scroller;
+  #marks;
+  #older;
+  #pending = [];
+  #shown = []; // what is in the list, oldest first
+  #entries = new WeakMap(); // message -> its entry
+  #atEnd = true;
+  #timer = undefined;
+  #frame = undefined;
+
+  /** `list` is an `ol` within `scroller`; `older` is what tells that older messages are not shown. */
+  constructor({ list, scroller, older }, marks) {
+    this.#list = list;
+    this.#scroller = scroller;
+    this.#older = older;
+    this.#marks = marks;
+    scroller.addEventListener('scroll', () => {
+      this.#atEnd = scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight < 8;
+    });
+    scroller.addEventListener('keydown', (event) => this.#move(event));
+    new ResizeObserver(() => this.#toEnd()).observe(scroller);
+  }
+
+  /** A message came. It returns its entry: to be given `past` at once, if it comes from the history. */
+  message(message) {
+    const entry = { kind: 'message', time: new Date(), message, text: message.text, past: false };
+    this.#entries.set(message, entry);
+    this.#add(entry);
+    return entry;
+  }
+
+  /** A line of the page itself: `kind` is `problem`, `notice` or `note`. */
+  line(kind, text) {
+    this.#add({ kind, time: new Date(), text });
+  }
+
+  /** The delay of a message became known. */
+  delivered(message, delay) {
+    const entry = this.#entries.get(message);
+    if (entry) {
+      entry.delay = delay;
+      entry.cell?.append(asText(delay));
+    }
+  }
+
+  clear() {
+    this.#pending = [];
+    this.#shown.forEach((entry) => this.#remove(entry));
+    this.#shown = [];
+    this.#older.hidden = true;
+    this.#atEnd = true;
+  }
+
+  #add(entry) {
+    this.#pending.push(entry);
+    if (this.#pending.length > 2 * ENTRIES) {
+      this.#pending.splice(0, ENTRIES); // would be removed again by the flush that shows it
+      this.#older.hidden = false;
+    }
+    if (this.#timer === undefined) {
+      this.#timer = setTimeout(() => this.#flush(), LATEST);
+      this.#frame = requestAnimationFrame(() => this.#flush());
+    }
+  }
+
+  #flush() {
+    clearTimeout(this.#timer);
+    cancelAnimationFrame(this.#frame);
+    this.#timer = undefined;
+    const added = this.#pending.slice(-ENTRIES);
+    const skipped = this.#pending.length - added.length;
+    this.#pending = [];
+    const surplus = this.#shown.length + added.length - ENTRIES;
+    if (surplus > 0) {
+      this.#shown.splice(0, surplus).forEach((entry) => this.#remove(entry));
+    }
+    this.#older.hidden &&= surplus <= 0 && skipped === 0;
+    this.#list.append(...added.map((entry) => this.#show(entry)));
+    this.#shown.push(...added);
+    this.#toEnd();
+    if (added.length <= FEW) {
+      added.forEach(({ message, past }) => message && !past && this.#marks.flash(message.id));
+    }
+  }
+
+  #show(entry) {
+    const { kind, time, text, message, past, delay } = entry;
+    const element = make('li', { 'data-kind': kind, tabindex: -1 },
+      make('time', { datetime: time.toISOString() }, clock(time)));
+    const body = make('p', {}, make('span', {}, text));
+    if (message?.sender !== undefined) {
+      body.prepend(make('b', {}, message.sender), ' ');
+    }
+    element.append(body);
+    if (message?.id !== undefined) {
+      element.dataset.id = message.id;
+      element.append(make('code', { title: message.id }, message.id.slice(-6)));
+      this.#marks.add(message.id, element);
+    }
+    if (message) {
+      const shown = past ? 'history' : delay === undefined ? '' : asText(delay);
+      entry.cell = make('data', { title: past ? 'Sent before this lane was started' : 'Delay' }, shown);
+      element.append(entry.cell);
+    }
+    entry.element = element;
+    return element;
+  }
+
+  #remove({ element, message }) {
+    element.remove();
+    if (message) {
+      this.#marks.remove(message.id, element);
+    }
+  }
+
+  #toEnd() {
+    if (this.#atEnd) {
+      this.#scroller.scrollTop = this.#scroller.scrollHeight;
+    }
+  }
+
+  /** The arrow keys go from entry to entry: as many stops for Tab would be too many. */
+  #move(event) {
+    const current = event.target.closest('li');
+    const to = {
+      ArrowUp: () => current ? current.previousElementSibling : this.#list.lastElementChild,
+      ArrowDown: () => current?.nextElementSibling,
+      Home: () => this.#list.firstElementChild,
+      End: () => this.#list.lastElementChild,
+      Escape: () => this.#scroller,
+    }[event.key]?.();
+    if (to) {
+      event.preventDefault();
+      to.focus();
+    }
+  }
+}
+
+function clock(time) {
+  return `${time.toTimeString().slice(0, 8)}.${String(time.getMilliseconds()).padStart(3, '0')}`;
+}
