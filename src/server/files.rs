@@ -19,6 +19,10 @@ macro_rules! embed {
 /// Every file of `static/`. A test compares this list with the folder.
 const EMBEDDED: &[(&str, &[u8])] = embed![
     "app.js",
+    "chaos.css",
+    "chaos.js",
+    "compare.css",
+    "compare.js",
     "connections.js",
     "deliveries.js",
     "dock.js",
@@ -43,6 +47,8 @@ const EMBEDDED: &[(&str, &[u8])] = embed![
     "style.css",
     "tap.js",
     "try.js",
+    "wire-view.css",
+    "wire-view.js",
 ];
 
 /// Where files come from.
