@@ -67,33 +67,51 @@ export class Log {
   #add(entry) {
     this.#pending.push(entry);
     if (this.#pending.length > 2 * ENTRIES) {
-      this.#pending.splice(0, ENTRIES); // would be removed again by the flush that shows it
-      this.#older.hidden = false;
+      this.#pending.splice(0, ENTRIES); // would not be shown, or for one frame
     }
+    this.#soon();
+  }
+
+  #soon() {
     if (this.#timer === undefined) {
       this.#timer = setTimeout(() => this.#flush(), LATEST);
       this.#frame = requestAnimationFrame(() => this.#flush());
     }
   }
 
+  /**
+   * A frame either puts entries in or takes some away, never both: what is put in scrolls the log, and what is taken
+   * away leaves everything where it is seen. Both together would be a shift of the layout.
+   */
   #flush() {
     clearTimeout(this.#timer);
     cancelAnimationFrame(this.#frame);
     this.#timer = undefined;
-    const added = this.#pending.slice(-ENTRIES);
-    const skipped = this.#pending.length - added.length;
-    this.#pending = [];
-    const surplus = this.#shown.length + added.length - ENTRIES;
+    const surplus = this.#shown.length - ENTRIES;
     if (surplus > 0) {
-      this.#shown.splice(0, surplus).forEach((entry) => this.#remove(entry));
+      this.#trim(surplus);
+    } else {
+      this.#put(this.#pending.splice(0).slice(-ENTRIES));
     }
-    this.#older.hidden &&= surplus <= 0 && skipped === 0;
-    this.#list.append(...added.map((entry) => this.#show(entry)));
-    this.#shown.push(...added);
+    if (this.#pending.length > 0 || this.#shown.length > ENTRIES) {
+      this.#soon();
+    }
+  }
+
+  #put(entries) {
+    this.#list.append(...entries.map((entry) => this.#show(entry)));
+    this.#shown.push(...entries);
     this.#toEnd();
-    if (added.length <= FEW) {
-      added.forEach(({ message, past }) => message && !past && this.#marks.flash(message.id));
+    if (entries.length <= FEW) {
+      entries.forEach(({ message, past }) => message && !past && this.#marks.flash(message.id));
     }
+  }
+
+  #trim(surplus) {
+    const { scrollHeight, scrollTop } = this.#scroller;
+    this.#shown.splice(0, surplus).forEach((entry) => this.#remove(entry));
+    this.#older.hidden = false;
+    this.#scroller.scrollTop = scrollTop - (scrollHeight - this.#scroller.scrollHeight);
   }
 
   #show(entry) {
@@ -135,11 +153,12 @@ export class Log {
   /** The arrow keys go from entry to entry: as many stops for Tab would be too many. */
   #move(event) {
     const current = event.target.closest('li');
+    const [first, last] = [this.#shown[0]?.element, this.#shown.at(-1)?.element];
     const to = {
-      ArrowUp: () => current ? current.previousElementSibling : this.#list.lastElementChild,
+      ArrowUp: () => current ? current.previousElementSibling : last,
       ArrowDown: () => current?.nextElementSibling,
-      Home: () => this.#list.firstElementChild,
-      End: () => this.#list.lastElementChild,
+      Home: () => first,
+      End: () => last,
       Escape: () => this.#scroller,
     }[event.key]?.();
     if (to) {

@@ -38,6 +38,10 @@ export class Panel {
     this.part('toggle').addEventListener('click', () => this.running ? this.lane.stop() : act.start(this));
     this.part('bytes').addEventListener('click', () => act.bytes(this.label));
     this.part('id').addEventListener('click', () => this.#copyId());
+    this.part('dismiss').addEventListener('click', () => {
+      this.part('notice').hidden = true;
+      this.part('scroller').focus();
+    });
     this.part('form').addEventListener('submit', (event) => this.#submit(event));
     deliveries.addEventListener('delivery', ({ detail }) => {
       if (detail.label === this.label) {
@@ -82,7 +86,7 @@ export class Panel {
     on('problem', (text) => this.note(text, 'problem'));
     on('notice', (text) => {
       this.note(text, 'notice');
-      this.part('notice').textContent = text; // here too: what follows can push it out of the log
+      this.part('missing').textContent = text; // here too: what follows can push it out of the log
       this.part('notice').hidden = false;
     });
     return lane;
