@@ -18,7 +18,7 @@ export class WebRtc extends Lane {
 
   id = undefined;
   #log = new PeerLog();
-  #links = new Set(); // { peer, pc, channel, offered, failures, log }; `log` once the other side said hello
+  #links = new Set(); // { peer, pc, channel, silence, offered, failures, log }; `log` once the other side said hello
   #socket = undefined; // to the signalling server
   #signal = undefined; // aborts when that is lost
   #present = new Set(); // the peers that the server says are in the room
@@ -124,6 +124,8 @@ export class WebRtc extends Lane {
     const pc = new RTCPeerConnection({ iceServers: [] });
     const link = { peer, pc, channel: undefined, log: undefined, ...how };
     this.#links.add(link);
+    // Offer or answer can be lost with the other side's signalling: then neither ICE nor a channel ever fails.
+    link.silence = new Silence(Lane.SILENCE, ({ message }) => this.#lose(link, message));
     pc.addEventListener('icecandidate', ({ candidate }) => {
       candidate && this.#tell({ to: peer, type: 'candidate', candidate });
     });
@@ -166,6 +168,7 @@ export class WebRtc extends Lane {
       this.wire('reconnection', 'a data channel is open again');
     }
     link.log = hello.log;
+    link.silence.end(); // from now on ICE notices when the peer is gone
     this.show(...this.#signalling);
     this.#log.missing(hello).forEach((message) => this.#say(link, message));
   }
@@ -200,6 +203,7 @@ export class WebRtc extends Lane {
 
   #drop(link) {
     this.#links.delete(link);
+    link.silence.end();
     link.pc.close();
     this.show(...this.#signalling);
   }
