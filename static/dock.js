@@ -1,9 +1,13 @@
-// The dock below the lanes: tabs as WAI-ARIA describes them, one of which is shown, and a button that folds them away.
+// The dock below the lanes: tabs as WAI-ARIA describes them, one of which is shown, a button that folds them away, and a
+// splitter that sets their height.
+
+const STEP = 24; // pixels for each press of an arrow key
 
 export class Dock {
   #tabs = [...document.querySelectorAll('#dock [role=tab]')];
   #fold = document.querySelector('#fold');
   #tools = document.querySelector('#tools');
+  #splitter = document.querySelector('#splitter');
 
   constructor() {
     this.#fold.addEventListener('click', () => this.open(this.#tools.hidden));
@@ -11,6 +15,16 @@ export class Dock {
       tab.addEventListener('click', () => this.show(tab.getAttribute('aria-controls')));
       tab.addEventListener('keydown', (event) => this.#move(event));
     }
+    this.#splitter.addEventListener('keydown', ({ key }) => {
+      this.#resize(this.#tools.clientHeight + ({ ArrowUp: STEP, ArrowDown: -STEP }[key] ?? 0));
+    });
+    this.#splitter.addEventListener('pointerdown', ({ pointerId }) => this.#splitter.setPointerCapture(pointerId));
+    this.#splitter.addEventListener('pointermove', ({ pointerId, clientY }) => {
+      if (this.#splitter.hasPointerCapture(pointerId)) {
+        this.#resize(this.#tools.clientHeight + this.#splitter.getBoundingClientRect().top - clientY);
+      }
+    });
+    new ResizeObserver(() => this.#splitter.setAttribute('aria-valuenow', this.#tools.clientHeight)).observe(this.#tools);
   }
 
   /** Shows the tools, or only their tabs. */
@@ -37,6 +51,11 @@ export class Dock {
     if (!offered && tab.getAttribute('aria-selected') === 'true') {
       this.show('bytes');
     }
+  }
+
+  /** Within what page.css allows. */
+  #resize(height) {
+    document.documentElement.style.setProperty('--tools', `${height}px`);
   }
 
   #move(event) {

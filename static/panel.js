@@ -162,7 +162,7 @@ export class Panel {
   #showId() {
     const { id } = this.lane;
     this.part('id').disabled = id === undefined;
-    this.part('id').textContent = id === undefined ? 'no id yet' : id.slice(0, 8);
+    this.part('id').textContent = id === undefined ? 'no id' : id.slice(0, 6);
     this.part('id').title = id === undefined ? '' : `${id} (copies it)`;
     this.part('id').dataset.connection = id ?? '';
   }
