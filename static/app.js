@@ -19,6 +19,7 @@ import { Stream } from '/lanes/stream.js';
 import { WebRtc } from '/lanes/webrtc.js';
 import { WebSocketLane } from '/lanes/websocket.js';
 import { Marks } from '/marks.js';
+import { Outgoing } from '/outgoing.js';
 import { Panel } from '/panel.js';
 import { Tap } from '/tap.js';
 import { mountWireView } from '/wire-view.js';
@@ -28,7 +29,6 @@ const LANES = {
   isolated: [MailboxPoll, MailboxSse, MailboxWebSocket],
 };
 const STATS_EVERY = 5_000; // milliseconds
-const WITHOUT_POST = ['websocket', 'webrtc'];
 
 const element = (id) => document.getElementById(id);
 const action = (name) => document.querySelector(`[data-action="${name}"]`);
@@ -45,6 +45,9 @@ const connections = new Connections();
 const held = new Map(); // panel -> the function that gives back its connection
 const gauge = new Gauge(connections, (panel) => panel.start());
 const dock = new Dock();
+const outgoing = new Outgoing({ connections, deliveries, to: () => ({ mode, room, panels, sender: sender() }) });
+const publish = (text) => outgoing.publish(text);
+const send = (panel, text) => outgoing.send(panel, text);
 
 const sets = Object.fromEntries(Object.entries(LANES).map(([name, lanes]) => [name, panelsOf(lanes, name)]));
 let panels = sets[mode];
@@ -70,7 +73,7 @@ function arrange(nextMode, nextRoom) {
   document.body.dataset.mode = mode;
   document.querySelector(`[name=mode][value=${mode}]`).checked = true;
   element('room').value = room;
-  element('message').placeholder = mode === 'room' ? `Message to ${room}` : 'Message to the mailbox of each running lane';
+  element('message').placeholder = `Message to ${mode === 'room' ? room : 'the mailbox of each running lane'}`;
   element('panels').dataset.count = panels.length;
   element('panels').replaceChildren(...panels.map((panel) => panel.element));
   for (const panel of panels) {
@@ -97,7 +100,7 @@ function keepInUrl() {
  */
 async function start(panel) {
   const needsOne = panel.label !== 'webrtc' && !(panel.label === 'websocket' && mode === 'isolated');
-  if (needsOne && connections.full && await sixAreHeld()) {
+  if (needsOne && connections.full && await connections.areFull()) {
     gauge.refuse(panel);
   } else {
     panel.start();
@@ -113,73 +116,7 @@ function hold(panel) {
   }
 }
 
-/** Before it says so it looks again, because a tab that crashed tells nobody. */
-async function sixAreHeld() {
-  if (connections.full) {
-    await connections.refresh();
-  }
-  return connections.full;
-}
-
 const sender = () => element('sender').value.trim() || 'anonymous';
-
-/** Sends through one lane. */
-async function send(panel, text) {
-  if (!WITHOUT_POST.includes(panel.label) && await sixAreHeld()) {
-    throw new Error('all six connections are held, and the POST would be the seventh and wait. Stop a lane first.');
-  }
-  return panel.send(sender(), text);
-}
-
-/** Sends to the room, past the lanes if possible; or to the mailbox of each running lane. Resolves with the id. */
-async function publish(text) {
-  if (mode === 'isolated') {
-    return toMailboxes(text);
-  }
-  const find = (label) => panels.find((panel) => panel.label === label);
-  const id = await sixAreHeld() ? await publishBySocket(find('websocket'), text) : await post(sender(), text);
-  const webrtc = find('webrtc');
-  if (['open', 'holding'].includes(webrtc?.lane.state)) {
-    await webrtc.send(sender(), text, id);
-  }
-  return id;
-}
-
-async function publishBySocket(panel, text) {
-  if (panel?.lane.state !== 'open') {
-    throw new Error('all six connections are held, and a POST would be the seventh and wait. Stop a lane, or start '
-      + 'WebSocket, which does not count among the six.');
-  }
-  return panel.send(sender(), text);
-}
-
-async function post(name, text) {
-  const sent = deliveries.sending(name, text);
-  let id;
-  try {
-    const response = await fetch('/api/send', { method: 'POST', body: JSON.stringify({ sender: name, text, room }) });
-    const said = await response.json().catch(() => ({}));
-    if (!response.ok) {
-      throw new Error(`${response.status} ${said.error ?? response.statusText}`);
-    }
-    id = said.message_id;
-    return id;
-  } finally {
-    sent(id);
-  }
-}
-
-async function toMailboxes(text) {
-  const running = panels.filter((panel) => panel.running);
-  if (running.length === 0) {
-    throw new Error('no lane is running: each lane has a mailbox of its own, and only while it runs.');
-  }
-  const results = await Promise.allSettled(running.map((panel) => send(panel, text)));
-  results.forEach(({ reason }, at) => reason && running[at].note(`Not sent: ${reason.message}`, 'problem'));
-  if (results.every(({ status }) => status === 'rejected')) {
-    throw results[0].reason;
-  }
-}
 
 function showBytes(label) {
   dock.show('bytes');

@@ -10,8 +10,9 @@ export class Connections extends EventTarget {
   /** Whether other tabs are counted too. */
   everywhere = navigator.locks !== undefined;
 
+  #page = PREFIX + Array.from(crypto.getRandomValues(new Uint32Array(4)), (part) => part.toString(36)).join('');
   #own = new Map(); // name of a lock -> the function that releases it
-  #names = new Set(); // of this page's locks, those included that are about to end
+  #made = 0;
   #others = 0;
   #channel = new BroadcastChannel('overwire-connections');
 
@@ -36,17 +37,14 @@ export class Connections extends EventTarget {
 
   /** Counts one more, until the returned function is called. */
   hold() {
-    const name = PREFIX + Array.from(crypto.getRandomValues(new Uint32Array(4)), (part) => part.toString(36)).join('');
+    this.#made += 1;
+    const name = `${this.#page}-${this.#made}`;
     const released = new Promise((resolve) => this.#own.set(name, resolve));
     if (this.everywhere) {
-      this.#names.add(name);
       navigator.locks.request(name, () => {
         this.#channel.postMessage('held');
         return released;
-      }).then(() => {
-        this.#names.delete(name);
-        this.#channel.postMessage('released');
-      });
+      }).then(() => this.#channel.postMessage('released'));
     }
     this.#changed();
     return () => {
@@ -62,11 +60,20 @@ export class Connections extends EventTarget {
       return;
     }
     const { held } = await navigator.locks.query();
-    const others = held.filter(({ name }) => name.startsWith(PREFIX) && !this.#names.has(name)).length;
+    // By their names, because what is listed as held may be of this page and released by now.
+    const others = held.filter(({ name }) => name.startsWith(PREFIX) && !name.startsWith(this.#page)).length;
     if (others !== this.#others) {
       this.#others = others;
       this.#changed();
     }
+  }
+
+  /** Looks again before it says yes, because a tab that crashed tells nobody. */
+  async areFull() {
+    if (this.full) {
+      await this.refresh();
+    }
+    return this.full;
   }
 
   #changed() {

@@ -1,5 +1,5 @@
-// The dock below the lanes: tabs as WAI-ARIA describes them, one of which is shown, a button that folds them away, and a
-// splitter that sets their height.
+// The dock below the lanes: tabs as WAI-ARIA describes them, one of which is shown, a button that folds them away,
+// and a splitter that sets their height.
 
 const STEP = 24; // pixels for each press of an arrow key
 
@@ -24,7 +24,8 @@ export class Dock {
         this.#resize(this.#tools.clientHeight + this.#splitter.getBoundingClientRect().top - clientY);
       }
     });
-    new ResizeObserver(() => this.#splitter.setAttribute('aria-valuenow', this.#tools.clientHeight)).observe(this.#tools);
+    const told = () => this.#splitter.setAttribute('aria-valuenow', this.#tools.clientHeight);
+    new ResizeObserver(told).observe(this.#tools);
   }
 
   /** Shows the tools, or only their tabs. */

@@ -14,8 +14,8 @@ export class Gauge {
     connections.addEventListener('change', () => this.#show());
     this.#show();
     if (!connections.everywhere) {
-      element('gauge-scope').textContent = 'Counted are the lanes of this tab only: the browser lets a page count those '
-        + 'of other tabs only in a secure context, which https and localhost are.';
+      element('gauge-scope').textContent = 'Counted are the lanes of this tab only: those of other tabs can be counted '
+        + 'only in a secure context, which https and localhost are.';
     }
     const other = new URL(location);
     other.hostname = location.hostname === 'localhost' ? '127.0.0.1' : 'localhost';

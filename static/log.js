@@ -6,7 +6,7 @@ import { asText } from '/deliveries.js';
 import { make } from '/dom.js';
 
 export const ENTRIES = 200;
-const LATEST = 250; // milliseconds: a page that is not shown has no frames
+const FRAMELESS = 1000; // milliseconds without a frame, as when the page is not shown
 const FEW = 12; // entries of one frame that may flash; more than that is a flood
 
 export class Log {
@@ -20,6 +20,7 @@ export class Log {
   #atEnd = true;
   #timer = undefined;
   #frame = undefined;
+  #unseen = false; // something was changed between two frames
 
   /** `list` is an `ol` within `scroller`; `older` is what tells that older messages are not shown. */
   constructor({ list, scroller, older }, marks) {
@@ -74,9 +75,23 @@ export class Log {
 
   #soon() {
     if (this.#timer === undefined) {
-      this.#timer = setTimeout(() => this.#flush(), LATEST);
-      this.#frame = requestAnimationFrame(() => this.#flush());
+      this.#timer = setTimeout(() => {
+        this.#unseen = true;
+        this.#flush();
+      }, FRAMELESS);
+      this.#nextFrame();
     }
+  }
+
+  #nextFrame() {
+    this.#frame = requestAnimationFrame(() => {
+      if (this.#unseen) { // this frame is for what was changed before it
+        this.#unseen = false;
+        this.#nextFrame();
+      } else {
+        this.#flush();
+      }
+    });
   }
 
   /**

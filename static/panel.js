@@ -1,8 +1,8 @@
 // The panel of one lane: what it is, how it stands, what it has received, and a form to send through it. The lane
 // object behind it changes with the room and the mode; the panel stays. What the page does with it all is in app.js.
 
+import { Facts } from '/facts.js';
 import { Log } from '/log.js';
-import { make } from '/dom.js';
 
 export class Panel {
   element = document.querySelector('#panel').content.firstElementChild.cloneNode(true);
@@ -15,7 +15,7 @@ export class Panel {
   #isolated;
   #log;
   #deliveries;
-  #counts = { sent: 0, received: 0, heartbeats: 0 };
+  #facts = new Facts((name) => this.part(name), (text) => this.note(text));
   #since = undefined; // when the lane was first started
 
   /** `act` has what the page does: start(panel), send(panel, text), bytes(label), running(panel) when that changed. */
@@ -37,7 +37,6 @@ export class Panel {
 
     this.part('toggle').addEventListener('click', () => this.running ? this.lane.stop() : act.start(this));
     this.part('bytes').addEventListener('click', () => act.bytes(this.label));
-    this.part('id').addEventListener('click', () => this.#copyId());
     this.part('dismiss').addEventListener('click', () => {
       this.part('notice').hidden = true;
       this.part('scroller').focus();
@@ -72,17 +71,16 @@ export class Panel {
     const lane = new this.#Lane(options);
     this.lane = lane;
     this.#since = undefined;
-    this.#counts = { sent: 0, received: 0, heartbeats: 0 };
+    this.#facts.clear();
     this.#log.clear();
     this.part('notice').hidden = true;
-    this.#showCounts();
-    this.#showId();
+    this.#facts.id(lane.id);
     this.#showState('stopped', 'stopped');
     const on = (name, act) => lane.addEventListener(name, ({ detail }) => lane === this.lane && act(detail));
     on('state', ({ state, text }) => this.#showState(state, text));
-    on('id', () => this.#showId());
+    on('id', () => this.#facts.id(lane.id));
     on('message', (message) => this.#received(message));
-    on('wire', ({ what }) => what === 'heartbeat' && this.#beat());
+    on('wire', ({ what }) => what === 'heartbeat' && this.#facts.beat());
     on('problem', (text) => this.note(text, 'problem'));
     on('notice', (text) => {
       this.note(text, 'notice');
@@ -106,8 +104,7 @@ export class Panel {
     let known = id;
     try {
       known = await this.lane.send(sender, text, id) ?? id;
-      this.#counts.sent += 1;
-      this.#showCounts();
+      this.#facts.count('sent');
       return known;
     } finally {
       sent(known);
@@ -120,8 +117,7 @@ export class Panel {
   }
 
   #received(message) {
-    this.#counts.received += 1;
-    this.#showCounts();
+    this.#facts.count('received');
     const entry = this.#log.message(message);
     entry.past = !this.#deliveries.arrived(this.label, message, this.#since);
   }
@@ -141,8 +137,7 @@ export class Panel {
 
   #showState(state, text) {
     this.element.dataset.state = state;
-    this.part('state').textContent = text;
-    this.part('state').title = text;
+    this.#facts.state(text);
     // A lane also stops and starts by itself: when the page goes into the memory for the back button, and returns.
     if (this.running !== (state !== 'stopped')) {
       this.running = !this.running;
@@ -157,39 +152,5 @@ export class Panel {
     button.dataset.action = action;
     button.textContent = this.running ? 'Stop' : 'Start';
     button.setAttribute('aria-label', `${button.textContent} ${this.title}`);
-  }
-
-  #showId() {
-    const { id } = this.lane;
-    this.part('id').disabled = id === undefined;
-    this.part('id').textContent = id === undefined ? 'no id' : id.slice(0, 6);
-    this.part('id').title = id === undefined ? '' : `${id} (copies it)`;
-    this.part('id').dataset.connection = id ?? '';
-  }
-
-  #showCounts() {
-    const { sent, received, heartbeats } = this.#counts;
-    this.part('sent').textContent = sent;
-    this.part('received').textContent = received;
-    this.part('heartbeats').textContent = heartbeats;
-    this.part('heart').classList.toggle('alive', heartbeats > 0);
-  }
-
-  #beat() {
-    this.#counts.heartbeats += 1;
-    this.#showCounts();
-    const calm = matchMedia('(prefers-reduced-motion: reduce)').matches;
-    const steps = calm ? [{ opacity: 0.4 }, {}] : [{ scale: 1 }, { scale: 1.5, offset: 0.3 }, { scale: 1 }];
-    this.part('heart').querySelector('svg').animate(steps, { id: 'heartbeat', duration: 450, easing: 'ease-out' });
-  }
-
-  async #copyId() {
-    const { id } = this.lane;
-    try {
-      await navigator.clipboard.writeText(id);
-      this.note(`The id ${id} was copied.`);
-    } catch { // it is not allowed, or not there, as on a page of http at another address
-      this.note(`The id: ${id}`);
-    }
   }
 }
