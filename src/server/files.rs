@@ -36,6 +36,7 @@ const EMBEDDED: &[(&str, &[u8])] = embed![
     "index.html",
     "lanes/http.js",
     "lanes/lane.js",
+    "lanes/link.js",
     "lanes/long-poll.js",
     "lanes/mailbox-poll.js",
     "lanes/mailbox-sse.js",

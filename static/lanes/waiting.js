@@ -18,11 +18,18 @@ export function backoff(failures) {
 export function sleep(milliseconds, signal) {
   return new Promise((resolve) => {
     const over = new AbortController();
-    const timer = setTimeout(done, milliseconds);
-    signal.addEventListener('abort', done, over);
-    addEventListener('online', done, over);
-    document.addEventListener('visibilitychange', () => document.hidden || done(), over);
-    function done() {
+    const timer = setTimeout(() => done(), milliseconds);
+    const listen = (target, name) => target.addEventListener(name, done, { signal: over.signal });
+    listen(signal, 'abort');
+    listen(window, 'online');
+    listen(document, 'visibilitychange');
+    if (signal.aborted) {
+      done();
+    }
+    function done({ type } = {}) {
+      if (type === 'visibilitychange' && document.hidden) {
+        return;
+      }
       clearTimeout(timer);
       over.abort();
       resolve();

@@ -1,15 +1,16 @@
 // WebRTC: from tab to tab, over data channels. The server only introduces the peers to each other: it
 // relays offer, answer and candidates. What they then say does not pass through it, and goes on when it is
-// gone. There is a channel to each other peer in the room, and no server to ask for what was missed: see
-// peer-log.js.
+// gone. There is a link to each other peer in the room (link.js), and no server to ask for what was missed
+// (peer-log.js).
 
 import { Lane } from '/lanes/lane.js';
+import { Link } from '/lanes/link.js';
 import { PeerLog, parsed } from '/lanes/peer-log.js';
 import { uuid } from '/lanes/uuid.js';
 import { Silence, backoff, sleep } from '/lanes/waiting.js';
 import { socketUrl } from '/lanes/websocket.js';
 
-const LARGEST = 256 * 1024; // bytes of a message that every browser takes
+const LARGEST = 255 * 1024; // bytes of a message: a little less than what every browser takes
 
 export class WebRtc extends Lane {
   static lane = 'webrtc';
@@ -18,11 +19,10 @@ export class WebRtc extends Lane {
 
   id = undefined;
   #log = new PeerLog();
-  #links = new Set(); // { peer, pc, channel, silence, offered, failures, log }; `log` once the other side said hello
+  #links = []; // oldest first
+  #present = new Set(); // the peers that the server says are in the room
   #socket = undefined; // to the signalling server
   #signal = undefined; // aborts when that is lost
-  #present = new Set(); // the peers that the server says are in the room
-  #early = []; // candidates that came before the description that they belong to
   #signalling = ['stopped', 'stopped']; // its state
 
   async join() {} // those who were here send what a newcomer has missed
@@ -45,8 +45,7 @@ export class WebRtc extends Lane {
         silence.end();
         socket.close(1000);
         this.#present.clear();
-        this.#early = [];
-        [...this.#links].filter(({ log }) => !log).forEach((link) => this.#drop(link));
+        this.#drop(({ log }) => !log); // open channels do not need the server any more
         reject(signal.reason);
       });
     });
@@ -54,60 +53,30 @@ export class WebRtc extends Lane {
 
   stop() {
     super.stop();
-    [...this.#links].forEach((link) => this.#drop(link));
+    this.#drop(() => true);
   }
 
-  // Signalling: lesson 07.
-
-  async #introduce({ type, from, ...message }) {
-    const link = [...this.#links].findLast(({ peer }) => peer === from);
+  /** A message from the server. The newcomer offers, to everyone who is there: so never do two at once. */
+  async #introduce({ type, from, peer_id, ...message }) {
+    const link = this.#links.findLast(({ peer }) => peer === from);
     if (type === 'welcome') {
-      this.identify(message.peer_id);
+      this.identify(peer_id);
       this.opened('holding', 'waiting for a peer: open a second tab');
       this.#present = new Set(message.peers);
-      await Promise.all(message.peers.map((peer) => this.#offer(peer, 0))); // the newcomer offers
+      await Promise.all(message.peers.map((peer) => this.#link(peer).offer()));
     } else if (type === 'joined') {
-      this.#present.add(message.peer_id);
+      this.#present.add(peer_id);
     } else if (type === 'left') {
-      this.#present.delete(message.peer_id);
-      [...this.#links].filter(({ peer, log }) => peer === message.peer_id && !log).forEach((gone) => this.#drop(gone));
+      this.#present.delete(peer_id);
+      this.#drop(({ peer, log }) => peer === peer_id && !log);
     } else if (type === 'offer') {
-      await this.#answer(from, message.sdp);
-    } else if (type === 'answer' && link) {
-      await link.pc.setRemoteDescription({ type, sdp: message.sdp });
-      await this.#addEarly(link);
+      await this.#link(from).answer(message.sdp);
+    } else if (type === 'answer') {
+      await link?.answered(message.sdp);
     } else if (type === 'candidate') {
-      if (link?.pc.remoteDescription) {
-        await link.pc.addIceCandidate(message.candidate);
-      } else if (this.#early.length < 1000) {
-        this.#early.push({ from, candidate: message.candidate });
-      }
+      await link?.addCandidate(message.candidate);
     } else if (type === 'error') {
       this.report('problem', message.error);
-    }
-  }
-
-  async #offer(peer, failures) {
-    const link = this.#link(peer, { offered: true, failures });
-    this.#use(link, link.pc.createDataChannel('room'));
-    await link.pc.setLocalDescription(); // makes the offer
-    this.#tell({ to: peer, type: 'offer', sdp: link.pc.localDescription.sdp });
-  }
-
-  async #answer(peer, sdp) {
-    const link = this.#link(peer, { offered: false });
-    link.pc.addEventListener('datachannel', ({ channel }) => this.#use(link, channel));
-    await link.pc.setRemoteDescription({ type: 'offer', sdp });
-    await link.pc.setLocalDescription(); // makes the answer
-    this.#tell({ to: peer, type: 'answer', sdp: link.pc.localDescription.sdp });
-    await this.#addEarly(link);
-  }
-
-  async #addEarly(link) {
-    const mine = this.#early.filter(({ from }) => from === link.peer);
-    this.#early = this.#early.filter(({ from }) => from !== link.peer);
-    for (const { candidate } of mine) {
-      await link.pc.addIceCandidate(candidate);
     }
   }
 
@@ -117,39 +86,30 @@ export class WebRtc extends Lane {
     }
   }
 
-  // The channels.
-
-  #link(peer, how) {
-    [...this.#links].filter((old) => old.peer === peer && !old.log).forEach((old) => this.#drop(old));
-    const pc = new RTCPeerConnection({ iceServers: [] });
-    const link = { peer, pc, channel: undefined, log: undefined, ...how };
-    this.#links.add(link);
-    // Offer or answer can be lost with the other side's signalling: then neither ICE nor a channel ever fails.
-    link.silence = new Silence(Lane.SILENCE, ({ message }) => this.#lose(link, message));
-    pc.addEventListener('icecandidate', ({ candidate }) => {
-      candidate && this.#tell({ to: peer, type: 'candidate', candidate });
-    });
-    pc.addEventListener('connectionstatechange', () => pc.connectionState === 'failed' && this.#lose(link));
+  #link(peer, failures) {
+    this.#drop((old) => old.peer === peer && !old.log);
+    const link = new Link(peer, (message) => this.#tell(message), failures);
+    this.#links.push(link);
+    link.addEventListener('open', () => this.#say(link, this.#log.hello()));
+    link.addEventListener('text', ({ detail }) => this.#hear(link, detail));
+    link.addEventListener('lost', ({ detail }) => this.#replace(link, detail));
     return link;
   }
 
-  #use(link, channel) {
-    link.channel = channel;
-    channel.addEventListener('open', () => this.#say(link, this.#log.hello()));
-    channel.addEventListener('close', () => this.#lose(link));
-    channel.addEventListener('message', ({ data }) => {
-      this.wire('received', data);
-      try {
-        this.#hear(link, parsed(data));
-      } catch ({ message }) {
-        this.report('problem', message);
-      }
-    });
+  #say(link, message) {
+    const text = JSON.stringify(message);
+    if (link.say(text)) {
+      this.wire('sent', text);
+    }
   }
 
-  #hear(link, value) {
-    if (!this.#links.has(link)) {
-      return; // what a dropped channel still brings, the next one brings again
+  #hear(link, text) {
+    this.wire('received', text);
+    let value;
+    try {
+      value = parsed(text);
+    } catch ({ message }) {
+      return this.report('problem', message);
     }
     if (value.type === 'hello') {
       this.#meet(link, value);
@@ -161,63 +121,51 @@ export class WebRtc extends Lane {
     }
   }
 
-  /** The other side is ready. A channel that it had before, under whichever peer_id, makes way for this one. */
+  /** The other side is ready. A link that it had before, under whichever peer_id, makes way for this one. */
   #meet(link, hello) {
-    [...this.#links].filter((old) => old !== link && old.log === hello.log).forEach((old) => this.#drop(old));
+    this.#drop((old) => old !== link && old.log === hello.log);
     if (this.#log.knows(hello.log)) {
       this.wire('reconnection', 'a data channel is open again');
     }
-    link.log = hello.log;
-    link.silence.end(); // from now on ICE notices when the peer is gone
+    link.meet(hello.log);
     this.show(...this.#signalling);
-    this.#log.missing(hello).forEach((message) => this.#say(link, message));
-  }
-
-  #say(link, message) {
-    if (!this.#links.has(link)) {
-      return;
-    }
-    try {
-      const data = JSON.stringify(message);
-      link.channel.send(data);
-      this.wire('sent', data);
-    } catch (error) { // it is closed, or its buffer is full: another one begins where the peer is
-      this.#lose(link, error.message);
+    for (const message of this.#log.missing(hello)) {
+      this.#say(link, message);
     }
   }
 
-  /** A channel was lost. Who offered it offers another, if the peer is still there. */
-  async #lose(link, why = 'closed') {
-    if (!this.#links.has(link)) {
-      return;
-    }
-    const { peer, offered, log } = link;
-    this.report('problem', `data channel: ${why}`);
-    this.#drop(link);
-    const failures = log ? 0 : link.failures + 1;
-    await sleep(backoff(failures), this.#signal);
-    if (offered && !this.#signal.aborted && this.#present.has(peer)) {
-      await this.#offer(peer, failures);
+  /** A link was lost. Who offered it offers another, if the peer is still there. */
+  async #replace(link, why) {
+    this.report('problem', why);
+    this.#drop((lost) => lost === link);
+    const signal = this.#signal;
+    const failures = link.log ? 0 : link.failures + 1;
+    await sleep(backoff(failures), signal);
+    if (link.offered && !signal.aborted && this.#present.has(link.peer)) {
+      await this.#link(link.peer, failures).offer();
     }
   }
 
-  #drop(link) {
-    this.#links.delete(link);
-    link.silence.end();
-    link.pc.close();
+  #drop(which) {
+    const dropped = this.#links.filter(which);
+    this.#links = this.#links.filter((link) => !dropped.includes(link));
+    dropped.forEach((link) => link.close());
     this.show(...this.#signalling);
   }
 
+  /** Sends to all who are there. Those who come later get it too, as long as it is kept. */
   async send(sender, text, id = uuid()) {
     if (this.state === 'stopped') {
       throw new Error('the lane is stopped');
     }
     const message = { id, sender, text, timestamp: Date.now() / 1000, room: this.room };
-    if (new TextEncoder().encode(JSON.stringify(message)).length > LARGEST - 1024) {
+    if (new TextEncoder().encode(JSON.stringify(message)).length > LARGEST) {
       throw new Error('too long for a message over a data channel');
     }
     const numbered = this.#log.append(message);
-    [...this.#links].filter(({ log }) => log).forEach((link) => this.#say(link, numbered));
+    for (const link of this.#links.filter(({ log }) => log)) {
+      this.#say(link, numbered);
+    }
     this.receive(message);
     return id;
   }
@@ -225,7 +173,7 @@ export class WebRtc extends Lane {
   /** Open is what has a channel, whatever becomes of the server. */
   show(state, text = state) {
     this.#signalling = [state, text];
-    const open = [...this.#links].filter(({ log }) => log).length;
+    const open = this.#links.filter(({ log }) => log).length;
     if (open > 0 && state !== 'stopped') {
       super.show('open', open === 1 ? 'open to 1 peer' : `open to ${open} peers`);
     } else {
