@@ -646,6 +646,9 @@ await check('where the browser has no locks, the gauge counts this tab and says 
   await page.goto(`${server.url}/?lanes=sse&start`);
   await inState(page, 'sse', 'open');
   assert.equal(await gauge(page), '1 of 6, this tab only');
+  await page.click('[popovertarget]');
+  await page.locator('#about-limit').waitFor({ state: 'visible' });
+  assert.match(await page.locator('#about-limit').textContent(), /this tab only.*secure context/s);
   await page.close();
 });
 
