@@ -1,0 +1,3 @@
+// The faults: not written yet.
+
+export function mountChaos() {}

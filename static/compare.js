@@ -1,0 +1,5 @@
+// The comparison: not written yet.
+
+export function mountCompare() {
+  return { watch() {} };
+}
