@@ -22,6 +22,7 @@ const EMBEDDED: &[(&str, &[u8])] = embed![
     "docs.css",
     "docs.html",
     "docs.js",
+    "dom.js",
     "favicon.svg",
     "index.html",
     "lanes/lane.js",
@@ -32,6 +33,7 @@ const EMBEDDED: &[(&str, &[u8])] = embed![
     "lanes/websocket.js",
     "openapi.json",
     "style.css",
+    "tap.js",
     "try.js",
 ];
 
