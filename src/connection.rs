@@ -292,7 +292,23 @@ impl Connection {
         }
     }
 
-    fn is_over(&self) -> bool {
+    /// Whether it has become a WebSocket, and is not over.
+    pub fn is_websocket(&self) -> bool {
+        matches!(self.state, State::WebSocket(_) | State::CloseSent(_))
+    }
+
+    /// Whether the last answer is complete and a request may follow.
+    pub fn is_between_requests(&self) -> bool {
+        matches!(self.state, State::Idle | State::Head | State::Content(_))
+    }
+
+    /// Bytes that were kept because they could not be decoded when they came.
+    pub fn undecoded(&self) -> &[u8] {
+        self.backlog.rest()
+    }
+
+    /// Whether nothing is decoded or queued any more.
+    pub fn is_over(&self) -> bool {
         matches!(self.state, State::Draining | State::Lingering | State::Closed)
     }
 

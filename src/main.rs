@@ -20,6 +20,8 @@ usage: overwire [OPTIONS]
   --allow-origin ORIGIN  let pages of this origin use the server (repeatable),
                          for example https://example.com
   --allow-host NAME      answer to this Host too, besides the address and localhost (repeatable)
+  --chaos                let pages have things go wrong on their connections: delays, cuts, a
+                         server that forgets everything; to try out how a client recovers
   --help                 print this and exit
   --version              print the version and exit
 
@@ -107,6 +109,7 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Command, String>
                 config.static_folder = Some(folder.into());
             }
             "--log" => config.log = true,
+            "--chaos" => config.chaos = true,
             "--allow-origin" => config.allow_origins.push(origin(value()?)?),
             "--allow-host" => config.allow_hosts.push(host(value()?)?),
             "--help" | "-h" => return Ok(Command::Print(USAGE.into())),

@@ -1,93 +1,188 @@
-// The page: one panel for each lane. What a lane does is in lanes/; this file only shows it.
+// The page: which lanes there are, in which room or mode, and who starts, stops and sends. One panel shows one lane
+// (panel.js); the dock has the tools that look at them. `?room=tea`, `?mode=isolated`, `?lanes=sse,websocket` and
+// `?start` say how it begins.
 
+import { mountChaos } from '/chaos.js';
+import { mountCompare } from '/compare.js';
+import { Connections } from '/connections.js';
+import { Deliveries } from '/deliveries.js';
+import { Dock } from '/dock.js';
+import { make } from '/dom.js';
+import { Gauge } from '/gauge.js';
 import { LongPoll } from '/lanes/long-poll.js';
+import { MailboxPoll } from '/lanes/mailbox-poll.js';
+import { MailboxSse } from '/lanes/mailbox-sse.js';
+import { MailboxWebSocket } from '/lanes/mailbox-websocket.js';
 import { ShortPoll } from '/lanes/short-poll.js';
 import { Sse } from '/lanes/sse.js';
 import { Stream } from '/lanes/stream.js';
+import { WebRtc } from '/lanes/webrtc.js';
 import { WebSocketLane } from '/lanes/websocket.js';
+import { Marks } from '/marks.js';
+import { Outgoing } from '/outgoing.js';
+import { Panel } from '/panel.js';
+import { Tap } from '/tap.js';
+import { mountWireView } from '/wire-view.js';
 
-const LOG_ENTRIES = 500;
+const LANES = {
+  room: [ShortPoll, LongPoll, Stream, Sse, WebSocketLane, WebRtc],
+  isolated: [MailboxPoll, MailboxSse, MailboxWebSocket],
+};
+const STATS_EVERY = 5_000; // milliseconds
 
-const sender = document.querySelector('#sender');
-sender.value = `guest-${Math.floor(1000 + Math.random() * 9000)}`;
+const element = (id) => document.getElementById(id);
+const action = (name) => document.querySelector(`[data-action="${name}"]`);
 
-for (const Lane of [ShortPoll, LongPoll, Stream, Sse, WebSocketLane]) {
-  document.querySelector('#panels').append(panel(Lane));
+const parameters = new URLSearchParams(location.search);
+const wanted = parameters.get('lanes')?.split(',');
+let room = parameters.get('room') || 'general';
+let mode = parameters.get('mode') === 'isolated' ? 'isolated' : 'room';
+
+const tap = new Tap();
+const deliveries = new Deliveries();
+const marks = new Marks(element('panels'));
+const connections = new Connections();
+const held = new Map(); // panel -> the function that gives back its connection
+const gauge = new Gauge(connections, (panel) => panel.start());
+const dock = new Dock();
+const outgoing = new Outgoing({ connections, deliveries, to: () => ({ mode, room, panels, sender: sender() }) });
+const publish = (text) => outgoing.publish(text);
+const send = (panel, text) => outgoing.send(panel, text);
+
+const sets = Object.fromEntries(Object.entries(LANES).map(([name, lanes]) => [name, panelsOf(lanes, name)]));
+let panels = sets[mode];
+const lanes = sets.room.map(({ label, title }) => ({ label, title }));
+const wireView = mountWireView(element('bytes'), { tap, lanes });
+let chaos = undefined; // until the tap says that faults are allowed
+const compare = mountCompare(element('compare'), { tap, lanes, deliveries, publish });
+
+function panelsOf(lanes, name) {
+  const chosen = lanes.filter(({ lane }) => wanted?.includes(lane) ?? true);
+  const act = { start, send, bytes: showBytes, running: hold };
+  return (chosen.length > 0 ? chosen : lanes).map((Lane) => (
+    new Panel(Lane, { isolated: name === 'isolated', marks, deliveries, act })));
 }
 
-function panel(Lane) {
-  const section = document.querySelector('#panel').content.firstElementChild.cloneNode(true);
-  const part = (name) => section.querySelector(`[data-part=${name}]`);
-  const button = (name) => section.querySelector(`[data-action=${name}]`);
-  const lane = new Lane();
-
-  section.dataset.lane = Lane.lane;
-  part('title').textContent = Lane.title;
-  part('how').textContent = Lane.how;
-  part('id').textContent = lane.id;
-
-  lane.addEventListener('state', ({ detail }) => {
-    const [word] = detail.split(' ');
-    section.dataset.state = word;
-    part('state').textContent = detail;
-    button('start').disabled = word !== 'stopped';
-    button('stop').disabled = word === 'stopped';
-  });
-  lane.addEventListener('message', ({ detail: { id, sender, text } }) => {
-    const line = entry(part('log'), 'message', text, sender);
-    line.dataset.id = id;
-  });
-  lane.addEventListener('notice', ({ detail }) => {
-    entry(part('log'), 'notice', detail);
-    part('notice').textContent = detail; // here too: what follows can push it out of the log
-    part('notice').hidden = false;
-  });
-  lane.addEventListener('problem', ({ detail }) => entry(part('log'), 'problem', detail));
-
-  button('start').addEventListener('click', () => {
-    part('notice').hidden = true;
-    lane.start();
-  });
-  button('stop').addEventListener('click', () => lane.stop());
-  section.querySelector('form').addEventListener('submit', async (event) => {
-    event.preventDefault();
-    const { text } = event.target.elements;
-    const sent = text.value;
-    text.value = '';
-    try {
-      await lane.send(sender.value.trim() || 'anonymous', sent);
-    } catch (error) {
-      text.value ||= sent; // not lost, unless something else has been typed meanwhile
-      entry(part('log'), 'problem', `Not sent: ${error.message}`);
-    }
-  });
-  addEventListener('pagehide', () => lane.stop());
-  return section;
+/** Makes new lanes for the room and the mode. What ran in the same mode runs on. */
+function arrange(nextMode, nextRoom) {
+  const running = panels.filter((panel) => panel.running);
+  running.forEach((panel) => panel.lane.stop());
+  const same = nextMode === mode;
+  mode = nextMode;
+  room = nextRoom;
+  panels = sets[mode];
+  document.body.dataset.mode = mode;
+  document.querySelector(`[name=mode][value=${mode}]`).checked = true;
+  element('room').value = room;
+  element('message').placeholder = `Message to ${mode === 'room' ? room : 'the mailbox of each running lane'}`;
+  element('panels').dataset.count = panels.length;
+  element('panels').replaceChildren(...panels.map((panel) => panel.element));
+  for (const panel of panels) {
+    const lane = panel.renew({ room, tap: tap.of(panel.label) });
+    wireView.watch(panel.label, lane);
+    compare.watch(panel.label, lane);
+    chaos?.watch(panel.label, lane);
+  }
+  showStats();
+  if (same) {
+    running.forEach(start);
+  }
 }
 
-/** Appends a line to a log. Everything goes in as text: what a stranger typed is never markup. */
-function entry(log, kind, text, from) {
-  const line = document.createElement('li');
-  line.dataset.kind = kind;
+function keepInUrl() {
+  const url = new URL(location);
+  room === 'general' ? url.searchParams.delete('room') : url.searchParams.set('room', room);
+  mode === 'room' ? url.searchParams.delete('mode') : url.searchParams.set('mode', mode);
+  history.replaceState(null, '', url);
+}
 
-  const time = document.createElement('time');
-  const now = new Date();
-  time.dateTime = now.toISOString();
-  time.textContent = `${now.toTimeString().slice(0, 8)}.${String(now.getMilliseconds()).padStart(3, '0')}`;
-  line.append(time, ' ');
-
-  if (from !== undefined) {
-    const name = document.createElement('b');
-    name.textContent = from;
-    line.append(name, ' ');
+/**
+ * Starts a lane, unless its first request would be the seventh at once. Where six are not held it starts before this
+ * returns, so that lanes which are started together are counted one after the other.
+ */
+async function start(panel) {
+  const needsOne = panel.label !== 'webrtc' && !(panel.label === 'websocket' && mode === 'isolated');
+  if (needsOne && connections.full && await connections.areFull()) {
+    gauge.refuse(panel);
+  } else {
+    panel.start();
   }
-  const body = document.createElement('span');
-  body.textContent = text;
-  line.append(body);
+}
 
-  log.append(line);
-  while (log.childElementCount > LOG_ENTRIES) {
-    log.firstElementChild.remove();
+function hold(panel) {
+  if (panel.running && panel.holds) {
+    held.set(panel, connections.hold());
+  } else {
+    held.get(panel)?.();
+    held.delete(panel);
   }
-  return line;
+}
+
+const sender = () => element('sender').value.trim() || 'anonymous';
+
+function showBytes(label) {
+  dock.show('bytes');
+  wireView.show(label);
+  element('dock').scrollIntoView({ block: 'nearest' });
+}
+
+/** Who is there, and which rooms there are. Asked for while somebody sees it, and not when it would have to wait. */
+async function showStats() {
+  if (document.hidden || mode !== 'room' || connections.full) {
+    return;
+  }
+  try {
+    const response = await fetch('/api/stats', { signal: AbortSignal.timeout(STATS_EVERY) });
+    const { rooms, present } = await response.json();
+    element('present').value = present?.[room] ?? 0;
+    element('rooms').replaceChildren(...rooms.map((name) => make('option', { value: name })));
+  } catch {
+    element('present').value = '–';
+  }
+}
+
+element('sender').value = `guest-${Math.floor(1000 + Math.random() * 9000)}`;
+element('composer').addEventListener('submit', async (event) => {
+  event.preventDefault();
+  const field = element('message');
+  const text = field.value;
+  field.value = '';
+  element('composer-says').value = '';
+  try {
+    await publish(text);
+  } catch (error) {
+    field.value ||= text; // not lost, unless something else has been typed meanwhile
+    element('composer-says').value = `Not sent: ${error.message}`;
+  }
+});
+action('start-all').addEventListener('click', () => panels.forEach((panel) => panel.running || start(panel)));
+action('stop-all').addEventListener('click', () => panels.forEach((panel) => panel.lane.stop()));
+element('room').addEventListener('change', () => {
+  arrange(mode, element('room').value.trim() || 'general');
+  keepInUrl();
+});
+for (const choice of document.querySelectorAll('[name=mode]')) {
+  choice.addEventListener('change', () => {
+    arrange(choice.value, room);
+    keepInUrl();
+  });
+}
+tap.addEventListener('open', ({ detail }) => {
+  if (detail.chaos && element('chaos').childElementCount === 0) {
+    const note = (label, text) => panels.find((panel) => panel.label === label)?.note(text);
+    chaos = mountChaos(element('chaos'), { tap, lanes, note });
+    panels.forEach(({ label, lane }) => chaos.watch(label, lane));
+  }
+  dock.offer('chaos', detail.chaos);
+});
+setInterval(() => {
+  connections.refresh();
+  showStats();
+}, STATS_EVERY);
+
+arrange(mode, room);
+tap.start();
+await connections.refresh();
+if (parameters.has('start')) {
+  panels.forEach(start);
 }

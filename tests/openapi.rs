@@ -425,7 +425,7 @@ fn websockets_say_what_is_described() {
         }
         client.send_frame(Opcode::Close, [0x03, 0xe8]);
     }
-    assert_eq!(count, 3);
+    assert_eq!(count, 4);
 }
 
 /// The values at both ends of a schema's range, and those just beyond; none if it has no range.

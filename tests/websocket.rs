@@ -341,3 +341,31 @@ fn a_wrong_message_is_told_so_and_the_socket_stays_open() {
     let said = room.send_text(r#"{"sender":"a","text":"b"}"#).frame().json();
     assert_eq!((&said["sender"], &said["text"], &said["room"]), (&json!("a"), &json!("b"), &json!("general")));
 }
+
+#[test]
+fn a_client_in_a_room_is_sent_a_heartbeat_when_it_asks_for_one() {
+    let server = TestServer::start();
+    let (mut asking, mut other) = (server.websocket("/api/ws"), server.websocket("/api/ws"));
+    asking.send_text(r#"{"type":"heartbeat"}"#);
+    let heartbeat = asking.message().json();
+    assert_eq!(heartbeat["type"], "heartbeat");
+    assert!(heartbeat["timestamp"].as_f64() > Some(1e9), "{heartbeat}");
+    // Nobody else hears of it, and it is no message of the room.
+    server.publish("general", "hello");
+    assert_eq!(other.message().json()["text"], "hello");
+    assert_eq!(asking.message().json()["text"], "hello");
+}
+
+#[test]
+fn how_many_read_a_room_is_counted() {
+    let server = TestServer::start();
+    assert_eq!(server.get("/api/stats").json()["present"], serde_json::json!({}));
+    let socket = server.websocket("/api/ws?room=tea");
+    let mut poll = server.connect();
+    poll.send_get("/api/poll?client_id=me&room=tea");
+    server.wait_for_open("long_poll", 1);
+    assert_eq!(server.get("/api/stats").json()["present"], serde_json::json!({ "tea": 2 }));
+    drop(socket);
+    server.wait_for_open("websocket", 0);
+    assert_eq!(server.get("/api/stats").json()["present"], serde_json::json!({ "tea": 1 }));
+}

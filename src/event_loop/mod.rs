@@ -9,7 +9,9 @@
 //! sooner: what would not fit into an outbox, and what would not stay in the processor's cache.
 
 mod peer;
+mod probe;
 mod spares;
+mod tapping;
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
@@ -23,6 +25,7 @@ use mio::net::{TcpListener, TcpStream, UnixStream};
 use mio::{Events, Interest, Poll, Token, Waker};
 
 use self::peer::{End, Peer};
+pub use self::probe::{Faults, Tapped};
 use self::spares::Spares;
 use crate::access_log::{AccessLog, Entry};
 use crate::bytes::Shared;
@@ -100,6 +103,8 @@ pub enum Event {
 #[derive(Debug)]
 enum Due {
     Connection(Key),
+    /// Something may be written that was held back.
+    Release(Key),
     Program,
     AcceptAgain,
 }
@@ -193,6 +198,7 @@ pub struct EventLoop {
     /// Closed connections, kept until their `Closed` has been told.
     closed: Vec<Key>,
     log: Option<AccessLog>,
+    tapped: Vec<(ConnId, Tapped)>,
 }
 
 impl EventLoop {
@@ -241,6 +247,7 @@ impl EventLoop {
             pending: VecDeque::new(),
             closed: Vec::new(),
             log: None,
+            tapped: Vec::new(),
         })
     }
 
@@ -345,6 +352,7 @@ impl EventLoop {
             spares.lend(connection);
             connection.begin(&head, context)
         });
+        self.tap_early_frames(to);
     }
 
     /// Queues encoded bytes on a stream or a WebSocket. The bytes are shared; they are copied only
@@ -400,13 +408,26 @@ impl EventLoop {
         // would not fit into the outbox is a reason to write before the turn is over.
         if peer.connection.is_full(more, &context.limits) && peer.writable {
             let lost = peer.write(context, &mut self.spares);
+            let is_probed = peer.probe.is_some();
+            if is_probed {
+                self.after_probed_write(to.key);
+            }
             if lost.is_some() {
                 return self.after(to.key, lost);
             }
         }
+        let Some(peer) = self.peers.get_mut(to.key) else { return };
+        let context = &self.world;
         let (was_in_use, deadline) = (peer.connection.is_in_use(), peer.connection.deadline());
         let outcome = action(&mut peer.connection, context, &mut self.spares);
         let is_in_use = peer.connection.is_in_use();
+        if was_in_use
+            && !is_in_use
+            && let Some(probe) = &mut peer.probe
+            && peer.connection.is_between_requests()
+        {
+            probe.finish(&peer.connection);
+        }
         // What one more message on a stream changes is its outbox, and nothing else.
         if outcome.is_none() && is_in_use && deadline == peer.connection.deadline() && !peer.wants_turn(&context.limits)
         {
@@ -572,6 +593,12 @@ impl EventLoop {
             Due::Program => return Some(Event::Timer(TimerId(timer))),
             Due::AcceptAgain if self.accepting == Accepting::Paused => self.accepting = Accepting::Ready,
             Due::AcceptAgain => {}
+            Due::Release(key) => {
+                if let Some(probe) = self.peers.get_mut(key)?.probe.as_mut() {
+                    probe.open();
+                    self.settle(key);
+                }
+            }
             Due::Connection(key) => {
                 let peer = self.peers.get_mut(key)?;
                 peer.timer = None;
@@ -661,6 +688,12 @@ impl EventLoop {
                     count = read;
                     peer.readable = read == most || peer.end == End::Announced;
                     peer.connection.count_received(read);
+                    if let Some(probe) = peer.probe.as_ref().filter(|probe| probe.is_tap())
+                        && peer.connection.is_websocket()
+                    {
+                        let (conn, bytes) = (ConnId { key, exchange: probe.exchange }, self.buffer[..read].to_vec());
+                        self.tell_tapped(conn, Tapped::Received(bytes));
+                    }
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => peer.readable = false,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -705,6 +738,9 @@ impl EventLoop {
                     && peer.connection.outbox().len() >= WARM
                 {
                     outcome = peer.write(&self.world, &mut self.spares);
+                    if peer.probe.is_some() {
+                        self.after_probed_write(key);
+                    }
                 }
                 self.settle(key);
                 outcome.and_then(|outcome| self.report(key, outcome))
@@ -755,8 +791,12 @@ impl EventLoop {
             if let Some(peer) = self.peers.get_mut(key) {
                 peer.is_unflushed = false;
                 let outcome = peer.write(&self.world, &mut self.spares);
+                let (is_settled, is_probed) = (peer.is_settled(), peer.probe.is_some());
+                if is_probed {
+                    self.after_probed_write(key);
+                }
                 // A write only moves the deadline of a settled connection away.
-                if outcome.is_some() || !peer.is_settled() {
+                if outcome.is_some() || !is_settled {
                     self.after(key, outcome);
                 }
             }
@@ -808,11 +848,13 @@ impl EventLoop {
 
     /// Closes the sockets of closed connections.
     fn reap(&mut self) {
-        for key in self.closed.drain(..) {
-            if let Some(peer) = self.peers.remove(key)
-                && let Some((timer, _)) = peer.timer
-            {
+        for key in mem::take(&mut self.closed) {
+            let Some(peer) = self.peers.remove(key) else { continue };
+            if let Some((timer, _)) = peer.timer {
                 self.timers.cancel(timer);
+            }
+            if let Some(probe) = peer.probe.filter(|probe| probe.is_tap()) {
+                self.tell_tapped(ConnId { key, exchange: probe.exchange }, Tapped::End { closed: true });
             }
         }
     }

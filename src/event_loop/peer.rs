@@ -7,6 +7,7 @@ use std::time::Instant;
 use mio::event::Event;
 use mio::net::TcpStream;
 
+use super::probe::Probe;
 use super::spares::Spares;
 use crate::access_log::Entry;
 use crate::connection::{Connection, Context, Outcome};
@@ -47,6 +48,8 @@ pub struct Peer {
     /// later: when it comes up early it is set anew. So a deadline that moves costs nothing.
     pub timer: Option<(Key, Instant)>,
     pub entry: Option<Box<Entry>>,
+    /// A tap or faults, if somebody asked for them.
+    pub probe: Option<Box<Probe>>,
 }
 
 impl Peer {
@@ -64,6 +67,7 @@ impl Peer {
             is_unflushed: false,
             timer: None,
             entry: None,
+            probe: None,
         }
     }
 
@@ -89,7 +93,10 @@ impl Peer {
 
     /// Whether there is something to write that nobody knows of yet.
     pub fn wants_flush(&self) -> bool {
-        !self.is_unflushed && self.writable && self.connection.wants_output()
+        !self.is_unflushed
+            && self.writable
+            && self.connection.wants_output()
+            && self.probe.as_ref().is_none_or(|probe| !probe.is_shut(&self.connection))
     }
 
     /// Whether there is something to read, to decode, or to tell.
@@ -115,11 +122,20 @@ impl Peer {
     /// connection says so.
     pub fn write(&mut self, context: &Context, spares: &mut Spares) -> Option<Outcome> {
         let mut count = 0;
+        let allowed = match &mut self.probe {
+            None => usize::MAX,
+            Some(probe) => probe.allowance(&self.connection, context.now),
+        };
         for _ in 0..WRITES_PER_TURN {
-            if self.connection.outbox().is_empty() {
+            if self.connection.outbox().is_empty() || count >= allowed {
                 break;
             }
-            match self.connection.outbox_mut().write_to(&mut self.stream) {
+            let outbox = self.connection.outbox_mut();
+            let written = match &mut self.probe {
+                None => outbox.write_to(&mut self.stream),
+                Some(probe) => outbox.write_to(&mut probe.sink(&mut self.stream, allowed - count)),
+            };
+            match written {
                 Ok(written) => count += written,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     self.writable = false;
@@ -127,6 +143,12 @@ impl Peer {
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(_) => return self.connection.lose(),
+            }
+        }
+        if let Some(probe) = &mut self.probe {
+            probe.wrote(count);
+            if probe.cuts(count) {
+                return self.connection.lose();
             }
         }
         spares.take_back(self.connection.outbox_mut());
@@ -157,6 +179,7 @@ mod tests {
             ("readable, writable, end, has_turn, is_unflushed: a byte each", size_of::<[bool; 4]>() + size_of::<End>()),
             ("timer: its key, and when it is due", size_of::<Option<(Key, Instant)>>()),
             ("entry: the log's, if there is a log", size_of::<Option<Box<Entry>>>()),
+            ("probe: the tap's, if there is a tap", size_of::<Option<Box<Probe>>>()),
         ];
         for (field, size) in sizes {
             println!("{size:4} B  {field}");
@@ -164,6 +187,6 @@ mod tests {
         println!("{:4} B  Peer, with padding", size_of::<Peer>());
         let sum: usize = sizes.iter().map(|(_, size)| size).sum();
         assert!((sum..sum + 8).contains(&size_of::<Peer>()), "a field is missing in the list");
-        assert!(size_of::<Peer>() <= 200);
+        assert!(size_of::<Peer>() <= 208);
     }
 }

@@ -616,6 +616,16 @@ impl Request {
         self.buffer.len()
     }
 
+    /// The head as it came and, behind it, the content, with its transfer coding taken off.
+    pub fn wire_bytes(&self) -> &[u8] {
+        &self.buffer
+    }
+
+    /// The head as it came.
+    pub fn head_bytes(&self) -> &[u8] {
+        &self.buffer[..self.head_length]
+    }
+
     /// The content, with its transfer coding taken off.
     pub fn content(&self) -> &[u8] {
         &self.buffer[self.head_length..]

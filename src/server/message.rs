@@ -71,9 +71,11 @@ pub fn not_recovered(transport: Transport, from: Cursor) -> Shared {
     notice(transport, Some(from), "notice", &value)
 }
 
-/// A heartbeat on a stream: an empty line, or an event. A WebSocket has pings of its own.
+/// A heartbeat on a stream: an empty line, or an event. A WebSocket has pings of its own, and is sent
+/// this when it asks for it.
 pub fn heartbeat(transport: Transport) -> Shared {
     match transport {
+        Transport::WebSocket => websocket::text(&json!({ "type": "heartbeat", "timestamp": timestamp() }).to_string()),
         Transport::Sse => notice(transport, None, "heartbeat", &json!({ "timestamp": timestamp() })),
         _ => http::chunk(b"\n"),
     }

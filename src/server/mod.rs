@@ -12,6 +12,8 @@ mod rooms;
 mod routes;
 mod signal_api;
 mod stats;
+mod tap_api;
+mod taps;
 
 use std::collections::HashMap;
 use std::io;
@@ -30,6 +32,7 @@ use self::params::ApiError;
 use self::rooms::{Clients, Rooms};
 use self::routes::Found;
 use self::stats::Stats;
+use self::taps::Taps;
 use crate::connection::Traffic;
 use crate::event_loop::{ConnId, Event, EventLoop, Remote, TimerId};
 use crate::feed::Replay;
@@ -63,6 +66,8 @@ pub struct Config {
     pub allow_origins: Vec<String>,
     /// Names of this server besides its address and `localhost`.
     pub allow_hosts: Vec<String>,
+    /// Whether a page may ask for faults on its own connections, and for all state to be forgotten.
+    pub chaos: bool,
     /// The bounds.
     pub limits: Limits,
 }
@@ -77,6 +82,7 @@ impl Default for Config {
             signals: false,
             allow_origins: Vec::new(),
             allow_hosts: Vec::new(),
+            chaos: false,
             limits: Limits::default(),
         }
     }
@@ -150,6 +156,7 @@ enum Alarm {
     Hold(ConnId),
     Ticker,
     Sweep,
+    LeftOut(Rc<str>),
 }
 
 /// The server.
@@ -163,6 +170,8 @@ pub struct Server {
     mailboxes: Mailboxes,
     signalling: Signalling<ConnId>,
     holds: HashMap<ConnId, Hold>,
+    taps: Taps,
+    chaos: bool,
     alarms: HashMap<TimerId, Alarm>,
     stats: Stats,
     started: Instant,
@@ -193,6 +202,8 @@ impl Server {
             mailboxes: Mailboxes::default(),
             signalling: Signalling::new(signal_api::PEERS_PER_ROOM, signal_api::MAX_ROOMS),
             holds: HashMap::new(),
+            taps: Taps::default(),
+            chaos: config.chaos,
             alarms: HashMap::from([(sweep, Alarm::Sweep)]),
             stats: Stats::default(),
             started: event_loop.now(),
@@ -221,11 +232,14 @@ impl Server {
                 Event::Request(conn, request) => self.on_request(conn, &request),
                 Event::Message(conn, message) => self.on_message(conn, &message),
                 Event::Timer(timer) => self.on_timer(timer),
-                Event::Closed(conn) => drop(self.release(conn)),
+                Event::Closed(conn) => self.on_closed(conn),
                 Event::Shutdown => {
                     self.let_go();
                     return self.event_loop.drain();
                 }
+            }
+            if !self.taps.is_empty() {
+                self.show_tapped();
             }
         }
     }
@@ -236,7 +250,11 @@ impl Server {
         let (cors, reply) = match self.access.check(request) {
             Ok(cors) => {
                 let call = Call { conn, request, cors: cors.clone(), since };
-                let reply = self.dispatch(&call).unwrap_or_else(|error| Reply::Now(error.response()));
+                let tapped = if self.taps.is_empty() { None } else { self.tap_request(conn, request) };
+                let reply = match tapped {
+                    Some(reply) => reply,
+                    None => self.dispatch(&call).unwrap_or_else(|error| Reply::Now(error.response())),
+                };
                 (cors, reply)
             }
             Err(error) => (Cors::default(), Reply::Now(error.response())),
@@ -282,11 +300,16 @@ impl Server {
         }
     }
 
+    fn on_closed(&mut self, conn: ConnId) {
+        self.release(conn);
+        self.stop_tapping(conn);
+    }
+
     fn on_message(&mut self, conn: ConnId, message: &Message) {
         let said = match self.holds.get(&conn).map(|hold| &hold.purpose) {
             Some(Purpose::RoomStream { room, .. }) => {
                 let room = room.clone();
-                self.room_said(&room, message)
+                self.room_said(conn, &room, message)
             }
             Some(Purpose::MailboxStream { mailbox, .. }) => {
                 let mailbox = mailbox.clone();
@@ -296,7 +319,11 @@ impl Server {
                 self.signalled(conn, message);
                 Ok(())
             }
-            _ => Ok(()),
+            Some(_) => Ok(()),
+            None => match self.taps.id_of(conn) {
+                Some(id) => self.commanded(&id, message),
+                None => Ok(()),
+            },
         };
         // A wrong message is no reason to end a good connection.
         if let Err(error) = said {
@@ -309,6 +336,7 @@ impl Server {
         match self.alarms.remove(&timer) {
             Some(Alarm::Hold(conn)) => self.on_hold_timer(conn),
             Some(Alarm::Ticker) => self.tick(),
+            Some(Alarm::LeftOut(id)) => self.tell_left_out(&id),
             Some(Alarm::Sweep) => {
                 let now = self.event_loop.now();
                 self.mailboxes.sweep(now);
@@ -447,6 +475,7 @@ impl Server {
             "active_clients": self.clients.active(now),
             "total_messages": self.rooms.total_messages(),
             "rooms": self.rooms.names(),
+            "present": self.rooms.present(),
             "mailboxes": mailboxes,
             "connections": self.event_loop.connections(),
             "transports": self.stats.to_json(live),

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::message::{Outgoing, Transport, not_recovered, timestamp};
+use super::message::{Outgoing, Transport, heartbeat, not_recovered, timestamp};
 use super::params::{self, ApiError, Fields, ID, NAME, TEXT};
 use super::rooms::To;
 use super::{Alarm, Call, HEARTBEAT, Purpose, Reply, Server, Why, answer_json};
 use crate::bytes::Shared;
+use crate::event_loop::ConnId;
 use crate::feed::Cursor;
 use crate::http::{self, Response};
 use crate::sse;
@@ -258,11 +259,16 @@ impl Server {
     }
 
     /// A message from a WebSocket in a room.
-    pub(super) fn room_said(&mut self, room: &str, message: &Message) -> Result<(), ApiError> {
+    pub(super) fn room_said(&mut self, conn: ConnId, room: &str, message: &Message) -> Result<(), ApiError> {
         let Message::Text(text) = message else {
             return Err(ApiError::bad("expected a text message with a JSON object, not a binary one"));
         };
         let fields = Fields::parse(text.as_bytes())?;
+        // A page sees no Ping and no Pong: it has to ask in its own words whether the server is there.
+        if fields.optional("type", &NAME)? == Some("heartbeat") {
+            self.event_loop.send(conn, &heartbeat(Transport::WebSocket));
+            return Ok(());
+        }
         self.publish(room, sender_of(&fields)?, fields.required("text", &TEXT)?)?;
         Ok(())
     }

@@ -45,6 +45,7 @@ const ROUTES: &[Route] = &[
     route(Method::Get, "/api/events", Kind::Live, Server::room_events),
     route(Method::Get, "/api/ws", Kind::NoHead, Server::room_websocket),
     route(Method::Get, "/api/signal", Kind::NoHead, Server::signal),
+    route(Method::Get, "/api/tap", Kind::NoHead, Server::tap),
     route(Method::Get, "/api/history", Kind::Plain, Server::room_history),
     // The two-channel demo.
     route(Method::Get, "/poll", Kind::Live, Server::demo_poll),

@@ -1,25 +1,51 @@
 // What every lane does, whatever its transport: begin, go on after a failure, resume, stop.
 //
-// A lane reports by events: `state` (a text), `message` (what the room was sent), `notice` (messages are
-// missing), `problem` (a text).
+// A lane reports by events, with the data in `detail`:
+//
+//   message  { id, sender, text, timestamp, room }
+//   state    { state, text }: one of the states below, and the text to show
+//   id       the lane's id, when it becomes known or changes
+//   wire     { what, text }: 'request', 'empty', 'heartbeat', 'reconnection', 'sent' or 'received'
+//   notice   a text: messages are missing
+//   problem  a text: what went wrong
+//
+// The states are 'stopped', 'connecting', 'open', 'holding' (open, and nothing to say yet) and 'waiting'.
 
-const BACKOFF_BASE = 500; // milliseconds
-const BACKOFF_CAP = 30_000;
+import { request, whole } from '/lanes/http.js';
+import { uuid } from '/lanes/uuid.js';
+import { backoff, sleep } from '/lanes/waiting.js';
 
-export const ROOM = 'general';
+const HISTORY = 50; // messages for those who come late
 
 export class Lane extends EventTarget {
+  /** Milliseconds without a byte after which a connection is dead. The server sends something every 15 s. */
+  static SILENCE = 20_000;
+  /** The same for a request that is answered at once. */
+  static ANSWER = 10_000;
+  /** Whether it holds one of the browser's six HTTP/1.1 connections to one host while it runs. */
+  static holds = false;
+
   /** Names this connection to the server: GET /api/stats counts it, DELETE /api/client/{id} ends it. */
   id = uuid();
   /** The id of the last message received. Whatever the transport, it goes on behind this. */
   cursor = undefined;
+  state = 'stopped';
+  #shown = 'stopped';
   #running = undefined; // the AbortController of what `start` began
-  #open = false;
   #failures = 0; // since the last success
+  #lost = false; // a connection that had been open, and there is no new one yet
+
+  /** `tap`, if given, has the server show the bytes of all requests of this lane under that name. */
+  constructor({ room = 'general', tap } = {}) {
+    super();
+    this.room = room;
+    this.tap = tap;
+  }
 
   /**
    * To be written by each lane: connects, says `this.opened()`, hands over what comes, and returns or
-   * throws when the connection is over. Must end when `signal` aborts.
+   * throws when the connection is over. Must end when `signal` aborts, which it does too once this has
+   * returned: what is to be cleared up in any case can wait for that.
    */
   async connect(signal) {
     throw new Error('not implemented');
@@ -29,33 +55,38 @@ export class Lane extends EventTarget {
     if (this.#running) {
       return;
     }
-    const running = new AbortController();
-    const { signal } = running;
-    this.#running = running;
+    this.#running = new AbortController();
     this.#failures = 0;
+    const { signal } = this.#running;
+    addEventListener('pagehide', () => this.#freeze(), { signal });
     while (!signal.aborted) {
-      this.#open = false;
-      this.#report('state', 'connecting');
-      let end = 'the server ended the connection';
-      try {
-        if (this.cursor === undefined) {
-          // A question that is answered at once: what the room retains, and where it stands.
-          this.take(await getJson(this.url('/api/messages'), signal));
-        }
-        signal.throwIfAborted();
-        await this.connect(signal);
-      } catch (error) {
-        end = error.message;
-      }
+      this.show('connecting');
+      const end = await this.#attempt(signal);
       if (signal.aborted) {
         return;
       }
-      // Full jitter: a thousand clients of a server that was restarted must not all return at one moment.
-      const wait = Math.random() * Math.min(BACKOFF_CAP, BACKOFF_BASE * 2 ** this.#failures);
+      this.#lost ||= this.isOpen;
+      const wait = backoff(this.#failures);
       this.#failures += 1;
-      this.#report('problem', end);
-      this.#report('state', `waiting to retry in ${(wait / 1000).toFixed(1)} s`);
+      this.report('problem', end);
+      this.show('waiting', `waiting to retry in ${(wait / 1000).toFixed(1)} s`);
       await sleep(wait, signal);
+    }
+  }
+
+  /** One connection, from its beginning to its end. Returns why it ended. */
+  async #attempt(running) {
+    const over = new AbortController();
+    const signal = AbortSignal.any([running, over.signal]);
+    try {
+      await this.join(signal);
+      signal.throwIfAborted();
+      await this.connect(signal);
+      return 'the server ended the connection';
+    } catch (error) {
+      return error.message;
+    } finally {
+      over.abort();
     }
   }
 
@@ -63,115 +94,142 @@ export class Lane extends EventTarget {
     if (this.#running) {
       this.#running.abort();
       this.#running = undefined;
-      this.#report('state', 'stopped');
+      this.show('stopped');
+    }
+  }
+
+  /** A page that is left may be kept, and shown again: only if it has no connections. */
+  #freeze() {
+    this.stop();
+    addEventListener('pageshow', ({ persisted }) => persisted && this.start(), { once: true });
+  }
+
+  /** Before the first connection: what those who come late have missed, and where the room stands. */
+  async join(signal) {
+    if (this.cursor !== undefined) {
+      return;
+    }
+    const parameters = { room: this.room, limit: HISTORY };
+    const { messages } = await this.ask('GET', '/api/history', parameters, { signal });
+    this.receiveAll(messages, signal);
+    if (messages.length === 0) {
+      this.take(await this.ask('GET', '/api/messages', this.position(), { signal }), signal);
     }
   }
 
   /** Most transports lead only from the server to the client; the other direction is a POST. */
   async send(sender, text) {
-    const response = await fetch('/api/send', {
-      method: 'POST',
-      headers: { 'Content-Type': 'application/json' },
-      body: JSON.stringify({ sender, text, room: ROOM }),
-    });
-    await checked(response);
+    const { message_id } = await this.ask('POST', '/api/send', {}, { content: { sender, text, room: this.room } });
+    return message_id;
   }
 
-  opened() {
+  get isOpen() {
+    return this.state === 'open' || this.state === 'holding';
+  }
+
+  opened(state = 'open', text = state) {
     this.#failures = 0;
-    if (!this.#open) {
-      this.#open = true;
-      this.#report('state', 'open');
+    this.show(state, text);
+    if (this.#lost) {
+      this.#lost = false;
+      this.wire('reconnection', 'connected again');
     }
   }
 
-  /** The connection was lost, and what reconnects it is not this loop. */
+  /** The connection was lost, and what reconnects it is not the loop in `start`. */
   interrupted(text) {
-    if (this.#open) {
-      this.#open = false;
-      this.#report('problem', text);
-      this.#report('state', 'connecting');
-    }
+    this.#lost ||= this.isOpen;
+    this.report('problem', text);
+    this.show('connecting');
   }
 
   receive(message) {
     this.cursor = message.id;
-    this.#report('message', message);
+    this.report('message', message);
   }
 
-  /** The answer to a poll. It names the newest message also when it brings none. */
-  take(answer) {
-    this.checkRecovered(answer);
-    answer.messages.forEach((message) => this.receive(message));
-    this.cursor = answer.last_message_id;
-  }
-
-  checkRecovered({ recovered, last_message_id }) {
-    if (recovered === false) {
-      this.cursor = last_message_id; // ours was too old, or of a server that is gone; all that is retained follows
-      this.#report('notice', 'Messages are missing: the server no longer had everything since the last one.');
+  /** Whoever is told of a message may stop this lane: what follows is then for its next start. */
+  receiveAll(messages, signal) {
+    for (const message of messages) {
+      signal.throwIfAborted();
+      this.receive(message);
     }
   }
 
-  /** One JSON value from a stream or a socket: a message, a notice or an error. */
+  /** The answer to a poll. It names the newest message also when it brings none. */
+  take({ messages, recovered, last_message_id }, signal) {
+    if (recovered === false) {
+      this.missing();
+    }
+    if (messages.length === 0) {
+      this.wire('empty', 'nothing new');
+    }
+    this.receiveAll(messages, signal);
+    signal.throwIfAborted();
+    this.cursor = last_message_id;
+  }
+
+  /** One JSON value from a stream or a socket: a message, a notice, a heartbeat or an error. */
   receiveValue(value) {
     if (value.type === 'notice') {
-      this.checkRecovered(value);
+      this.cursor = value.last_message_id; // ours was too old, or of a server that is gone
+      this.missing();
+    } else if (value.type === 'heartbeat') {
+      this.wire('heartbeat', 'heartbeat');
     } else if (value.type === 'error') {
-      this.#report('problem', value.error);
+      this.report('problem', value.error);
     } else {
       this.receive(value);
     }
   }
 
-  /** `path` with the room, this lane's id, and the cursor if there is one. */
-  url(path, cursorName = 'last_message_id') {
-    const query = new URLSearchParams({ room: ROOM, client_id: this.id });
-    if (this.cursor !== undefined) {
-      query.set(cursorName, this.cursor);
-    }
+  missing(text = 'Messages are missing: the server no longer had everything since the last one.') {
+    this.report('notice', text);
+  }
+
+  /** The parameters that say who asks, of which room, and behind which message it goes on. */
+  position(cursorName = 'last_message_id') {
+    const cursor = this.cursor === undefined ? {} : { [cursorName]: this.cursor };
+    return { room: this.room, client_id: this.id, ...cursor };
+  }
+
+  url(path, parameters = {}) {
+    const query = new URLSearchParams(this.tap === undefined ? parameters : { ...parameters, tap: this.tap });
     return `${path}?${query}`;
   }
 
-  #report(name, detail) {
+  /** Makes a request whose answer is read as it comes. */
+  request(method, path, parameters, options) {
+    this.wire('request', `${method} ${path}`);
+    return request(this.url(path, parameters), { method, ...options });
+  }
+
+  /** Makes a request and returns the JSON of the answer. */
+  async ask(method, path, parameters, { content, limit = Lane.ANSWER, signal } = {}) {
+    const json = { headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(content) };
+    const options = { limit, signal, ...(content && json) };
+    return JSON.parse(await whole(this.request(method, path, parameters, options)));
+  }
+
+  identify(id) {
+    if (this.id !== id) {
+      this.id = id;
+      this.report('id', id);
+    }
+  }
+
+  show(state, text = state) {
+    if (this.state !== state || this.#shown !== text) {
+      [this.state, this.#shown] = [state, text];
+      this.report('state', { state, text });
+    }
+  }
+
+  wire(what, text) {
+    this.report('wire', { what, text });
+  }
+
+  report(name, detail) {
     this.dispatchEvent(new CustomEvent(name, { detail }));
   }
-}
-
-export async function getJson(url, signal) {
-  return (await checked(await fetch(url, { signal }))).json();
-}
-
-/** The response if its status is a success; else an error with what the server said was wrong. */
-export async function checked(response) {
-  if (response.ok) {
-    return response;
-  }
-  const said = await response.json().catch(() => ({}));
-  throw new Error(`${response.status} ${said.error ?? response.statusText}`);
-}
-
-/** Waits, but not past an abort, and leaves no timer behind. */
-export function sleep(milliseconds, signal) {
-  return new Promise((resolve) => {
-    const timer = setTimeout(done, milliseconds);
-    signal.addEventListener('abort', done);
-    function done() {
-      clearTimeout(timer);
-      signal.removeEventListener('abort', done);
-      resolve();
-    }
-  });
-}
-
-/** A UUID of version 4 (RFC 9562, section 5.4). `crypto.randomUUID` exists only in a secure context. */
-function uuid() {
-  if (crypto.randomUUID) {
-    return crypto.randomUUID();
-  }
-  const bytes = crypto.getRandomValues(new Uint8Array(16));
-  bytes[6] = (bytes[6] & 0x0f) | 0x40;
-  bytes[8] = (bytes[8] & 0x3f) | 0x80;
-  const hex = Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
-  return hex.replace(/^(.{8})(.{4})(.{4})(.{4})/, '$1-$2-$3-$4-');
 }

@@ -1,24 +1,24 @@
 // Short polling: ask, wait, ask again. The wait begins when the answer is there, so two
 // requests never overlap, however slow the server is. (`setInterval` would let them.)
 
-import { Lane, getJson, sleep } from '/lanes/lane.js';
-
-const INTERVAL = 2_000;
+import { Lane } from '/lanes/lane.js';
+import { sleep } from '/lanes/waiting.js';
 
 export class ShortPoll extends Lane {
   static lane = 'short-poll';
   static title = 'Short polling';
   static how = 'GET /api/messages, every 2 seconds';
+  static INTERVAL = 2_000;
 
   async connect(signal) {
     while (!signal.aborted) {
-      const answer = await getJson(this.url('/api/messages'), signal);
+      const answer = await this.ask('GET', '/api/messages', this.position(), { signal });
       this.opened();
-      this.take(answer);
+      this.take(answer, signal);
       if (answer.stopPolling) {
         return this.stop();
       }
-      await sleep(INTERVAL, signal);
+      await sleep(ShortPoll.INTERVAL, signal);
     }
   }
 }

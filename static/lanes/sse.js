@@ -1,32 +1,53 @@
 // Server-sent events: the browser reads the stream, keeps the last event ID, and reconnects by itself
-// with `Last-Event-ID` when a connection is lost. It gives up for good (readyState CLOSED) when the answer
-// is not an event stream, and some browsers do when the server is not there: then a new EventSource
-// goes on, and because it cannot be told a header field, its URL carries the cursor.
+// with `Last-Event-ID` when a connection is lost. What it does not do is left to the lane: it gives up for
+// good (readyState CLOSED) when the answer is not an event stream; it tries again and again in the same
+// rhythm, however long the server is gone; and it does not notice that a connection has fallen
+// silent. Then a new EventSource goes on, and because it cannot be told a header field, its URL
+// carries the cursor.
 
 import { Lane } from '/lanes/lane.js';
+import { Silence } from '/lanes/waiting.js';
 
 export class Sse extends Lane {
   static lane = 'sse';
   static title = 'Server-sent events';
   static how = 'EventSource on /api/events';
+  static holds = true;
+
+  /** Opens the stream and listens to its events. */
+  open() {
+    this.wire('request', 'GET /api/events');
+    const source = new EventSource(this.url('/api/events', this.position('last_event_id')));
+    source.addEventListener('message', ({ data }) => this.receiveValue(JSON.parse(data)));
+    source.addEventListener('notice', ({ data }) => this.receiveValue(JSON.parse(data)));
+    source.addEventListener('heartbeat', () => this.receiveValue({ type: 'heartbeat' }));
+    return source;
+  }
 
   connect(signal) {
-    const source = new EventSource(this.url('/api/events', 'last_event_id'));
-    source.addEventListener('open', () => this.opened());
-    source.addEventListener('message', ({ data }) => this.receive(JSON.parse(data)));
-    source.addEventListener('notice', ({ data }) => this.checkRecovered(JSON.parse(data)));
     return new Promise((resolve, reject) => {
+      const source = this.open();
+      const silence = new Silence(this.constructor.SILENCE, reject);
+      for (const name of ['open', 'message', 'notice', 'heartbeat']) {
+        source.addEventListener(name, () => silence.heard());
+      }
+      source.addEventListener('open', () => this.opened());
       source.addEventListener('error', () => {
         if (source.readyState === EventSource.CLOSED) {
           reject(new Error('the browser gave up on the stream'));
+        } else if (!this.isOpen) {
+          reject(new Error('the browser could not connect'));
         } else {
+          silence.heard();
           this.interrupted('the connection was lost, the browser reconnects');
+          this.wire('request', `GET ${new URL(source.url).pathname}`);
         }
       });
       signal.addEventListener('abort', () => {
         source.close();
-        resolve();
-      }, { once: true });
+        silence.end();
+        reject(signal.reason);
+      });
     });
   }
 }

@@ -1,43 +1,32 @@
 // HTTP streaming: one answer that does not end, one JSON value on each line.
 
-import { Lane, checked } from '/lanes/lane.js';
+import { Lane } from '/lanes/lane.js';
 
 export class Stream extends Lane {
   static lane = 'stream';
   static title = 'HTTP streaming';
   static how = 'GET /api/stream, one answer that does not end';
+  static holds = true;
 
   async connect(signal) {
-    const response = await checked(await fetch(this.url('/api/stream'), { signal }));
-    this.opened();
-    for await (const line of lines(response.body)) {
-      if (line !== '') { // an empty line is a heartbeat
-        this.receiveValue(JSON.parse(line));
-      }
+    const options = { signal, limit: this.constructor.SILENCE, onHead: () => this.opened() };
+    for await (const line of lines(this.request('GET', '/api/stream', this.position(), options))) {
+      signal.throwIfAborted(); // several lines of one read are here already: none of them after `stop`
+      this.receiveValue(line === '' ? { type: 'heartbeat' } : JSON.parse(line));
     }
   }
 }
 
 /**
- * The lines of a body. Where one read ends means nothing: a line, even one character of it, can be
- * split over two reads. So the decoder keeps the bytes of an unfinished character, and `rest` keeps
- * the unfinished line.
+ * The lines of a text that comes in pieces. Where one piece ends means nothing: a line can be split over
+ * two of them, so `rest` keeps the unfinished line. A last one without its end was cut off: the cursor
+ * brings it again, whole.
  */
-async function* lines(body) {
-  const reader = body.getReader();
-  const decoder = new TextDecoder();
+async function* lines(texts) {
   let rest = '';
-  try {
-    for (;;) {
-      const { done, value } = await reader.read();
-      if (done) {
-        return; // a line without its end was cut off: the cursor brings it again, whole
-      }
-      const parts = (rest + decoder.decode(value, { stream: true })).split('\n');
-      rest = parts.pop();
-      yield* parts;
-    }
-  } finally {
-    reader.cancel().catch(() => {}); // whoever stops reading lets go of the connection
+  for await (const text of texts) {
+    const parts = (rest + text).split('\n');
+    rest = parts.pop();
+    yield* parts;
   }
 }

@@ -5,11 +5,11 @@
 
 import assert from 'node:assert/strict';
 import { mkdtempSync } from 'node:fs';
-import { createServer, connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { chromium } from 'playwright-core';
 import { Server, check, finish, until } from '../interop/server.mjs';
+import { Cable } from './cable.mjs';
 
 const FLAGS = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
   '--disable-background-networking', '--disable-component-update', '--disable-sync'];
@@ -18,38 +18,6 @@ const MARKUP = '<img src=x onerror="window.injected = true"> & \u{1F40E}';
 const screenshots = process.env.SCREENSHOTS ?? mkdtempSync(join(tmpdir(), 'overwire-lessons-'));
 const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', args: FLAGS });
 const lesson = (name) => Server.start(0, join(process.env.PROGRAMS, name));
-
-/** A way to the server that can be cut: to the page, it is a network that fails. */
-class Cable {
-  static async plug(port) {
-    const cable = new Cable();
-    cable.pairs = new Set();
-    cable.listener = createServer((client) => {
-      const server = connect(port, '127.0.0.1');
-      const pair = [client, server];
-      cable.pairs.add(pair);
-      const cut = () => {
-        pair.forEach((socket) => socket.destroy());
-        cable.pairs.delete(pair);
-      };
-      pair.forEach((socket) => socket.on('error', cut).on('close', cut));
-      client.pipe(server).pipe(client);
-    });
-    await new Promise((resolve) => cable.listener.listen(0, '127.0.0.1', resolve));
-    cable.url = `http://127.0.0.1:${cable.listener.address().port}`;
-    return cable;
-  }
-
-  /** Cuts every connection. New ones work. */
-  cut() {
-    this.pairs.forEach((pair) => pair.forEach((socket) => socket.destroy()));
-  }
-
-  unplug() {
-    this.cut();
-    this.listener.close();
-  }
-}
 
 async function open(url) {
   const page = await (await browser.newContext({ viewport: { width: 900, height: 900 } })).newPage();

@@ -2,11 +2,15 @@
 //
 // A browser opens at most six HTTP/1.1 connections to one host, over all tabs. Long poll, stream and SSE
 // hold one each, so two tabs of one host would leave none for short polling and for sending. The page says
-// so, and what it advises is what is tested: one tab at localhost, the other at 127.0.0.1. Every step
-// runs in the same two tabs, in this order.
+// so, and what it advises is what is tested: one tab at localhost, the other at 127.0.0.1. Most steps
+// run in the same two tabs, in this order. What comes after a step of its own has tabs of its own: they are in
+// another context of the browser, which has six connections of its own.
+//
+// WebRTC between tabs is in webrtc.test.mjs and lanes.test.mjs; here its lane has no peer.
 
 import assert from 'node:assert/strict';
-import { mkdtempSync } from 'node:fs';
+import { mkdtempSync, readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { chromium } from 'playwright-core';
@@ -16,13 +20,14 @@ const LANES = ['short-poll', 'long-poll', 'stream', 'sse', 'websocket'];
 const HELD = { 'long-poll': 'long_poll', stream: 'stream', sse: 'sse', websocket: 'websocket' };
 const FLAGS = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
   '--disable-background-networking', '--disable-component-update', '--disable-sync'];
-const LOG_ENTRIES = 500;
+const AXE = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
+const LOG_ENTRIES = 200;
 const RETAINED = 1000; // messages that a room retains
 
 const screenshots = process.env.SCREENSHOTS ?? mkdtempSync(join(tmpdir(), 'overwire-page-'));
 let server = await Server.start();
 const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', args: FLAGS });
-const context = await browser.newContext({ viewport: { width: 1280, height: 900 } });
+const context = await newContext();
 const complaints = []; // what the consoles said
 let front; // the tab that is shown
 let expectFailures = false; // while the server is down, a browser complains, and should
@@ -31,30 +36,48 @@ const a = await open('localhost');
 const b = await open('127.0.0.1');
 const tabs = [a, b];
 
-async function open(host) {
-  const page = await context.newPage();
-  await page.addInitScript(() => {
+async function newContext() {
+  const made = await browser.newContext({ viewport: { width: 1280, height: 900 } });
+  await made.addInitScript(() => {
     window.violations = [];
     document.addEventListener('securitypolicyviolation', (event) => window.violations.push(event.violatedDirective));
     window.closeCodes = [];
     window.WebSocket = class extends WebSocket {
-      constructor(...args) {
-        super(...args);
-        this.addEventListener('close', ({ code }) => window.closeCodes.push(code));
+      constructor(url, ...args) {
+        super(url, ...args);
+        if (new URL(url).pathname === '/api/ws') {
+          this.addEventListener('close', ({ code }) => window.closeCodes.push(code));
+        }
       }
     };
+    window.animated = []; // every animation that began: name, lane, id of the message, whether it moves
+    const { animate } = Element.prototype;
+    Element.prototype.animate = function (steps, options) {
+      const moves = steps.some((step) => 'scale' in step);
+      window.animated.push([options.id, this.closest('[data-lane]').dataset.lane, this.dataset.id, moves]);
+      return animate.call(this, steps, options);
+    };
   });
-  const complain = (text) => expectFailures || complaints.push(`${host}: ${text}`);
+  return made;
+}
+
+async function open(host, query = '', within = context) {
+  const page = await within.newPage();
+  front = page;
+  const complain = (text) => expectFailures || complaints.push(`${host}${query}: ${text}`);
   page.on('console', (message) => ['error', 'warning'].includes(message.type()) && complain(message.text()));
   page.on('pageerror', (error) => complaints.push(`${host}: ${error.stack}`));
-  await page.goto(`http://${host}:${server.port}/`);
+  await page.goto(`http://${host}:${server.port}/${query}`);
   await page.fill('#sender', host);
   return page;
 }
 
 const panel = (page, lane) => page.locator(`[data-lane="${lane}"]`);
 const state = (page, lane) => panel(page, lane).getAttribute('data-state');
-const id = (page, lane) => panel(page, lane).locator('[data-part="id"]').textContent();
+const part = (page, lane, name) => panel(page, lane).locator(`[data-part="${name}"]`);
+const number = async (page, lane, name) => Number(await part(page, lane, name).textContent());
+const id = (page, lane) => part(page, lane, 'id').getAttribute('data-connection');
+const entries = (page, lane) => panel(page, lane).locator('li[data-kind]');
 
 async function click(page, lane, action) {
   await toFront(page);
@@ -69,13 +92,20 @@ async function toFront(page) {
   }
 }
 
+/** The end of a log, for the message of an error. */
+async function tail(page, lane) {
+  return (await log(page, lane)).slice(-5).map((text) => text.slice(0, 60));
+}
+
 /** The texts of one kind of log line in a panel. */
 function log(page, lane, kind = 'message') {
   return panel(page, lane).locator(`[data-kind="${kind}"] span`).allTextContents();
 }
 
+/** Waits for a state; a lane that holds its request is open too. */
 async function inState(page, lane, wanted) {
-  await until(15_000, async () => (await state(page, lane)) === wanted,
+  const is = async () => (await state(page, lane)).replace('holding', 'open');
+  await until(15_000, async () => await is() === wanted,
     async () => `${lane} to be ${wanted}; it is ${await state(page, lane)}: ${await log(page, lane, 'problem')}`);
 }
 
@@ -90,7 +120,7 @@ async function everywhere(action) {
 /** Types a text into a panel and sends it. */
 async function say(page, lane, text) {
   await toFront(page);
-  await panel(page, lane).locator('form input').fill(text);
+  await panel(page, lane).locator('[data-part="text"]').fill(text);
   await click(page, lane, 'send');
 }
 
@@ -105,7 +135,7 @@ async function showOnce(texts, pages = tabs) {
     for (const lane of LANES) {
       const last = texts.at(-1);
       await until(15_000, async () => (await log(page, lane)).includes(last),
-        async () => `${lane} to show ${last}; it shows ${(await log(page, lane)).slice(-5)}`);
+        async () => `${lane} to show ${last}; it shows ${await tail(page, lane)}`);
       const shown = await log(page, lane);
       assert.deepEqual(shown.filter((text) => texts.includes(text)), texts, lane);
     }
@@ -122,16 +152,16 @@ async function held(counts) {
   }, () => `the server to hold other connections than ${JSON.stringify(open)}`);
 }
 
-/** Asserts that a page asks for nothing during the next seconds. */
+/** Asserts that the lanes of a page ask for nothing during the next seconds. */
 async function quiet(page, seconds) {
   const asked = [];
-  const note = (request) => asked.push(request.url());
+  const note = (request) => asked.push(request.url()); // the page itself asks who is there, and listens to the tap
   page.on('request', note);
   page.on('websocket', note);
   await new Promise((resolve) => setTimeout(resolve, seconds * 1000));
   page.off('request', note);
   page.off('websocket', note);
-  assert.deepEqual(asked, []);
+  assert.deepEqual(asked.filter((url) => !/\/api\/(stats$|tap\?)/.test(url)), []);
 }
 
 const numbered = (word, count) => Array.from({ length: count }, (_, at) => `${word} ${at}`);
@@ -165,7 +195,7 @@ await check('markup in a text and in a name is shown as text', async () => {
   await say(a, 'websocket', text);
   await showOnce([text]);
   for (const page of tabs) {
-    assert.equal(await page.locator('main img, main i, main span b').count(), 0);
+    assert.equal(await page.locator('.log img, .log i, .log span b, .log b i').count(), 0);
     assert.equal(await page.evaluate(() => window.hacked), undefined);
   }
 });
@@ -193,7 +223,7 @@ await check('a panel that was stopped and started at once has one connection', a
 });
 
 await check('amid a flood, panels that stop and start lose nothing and repeat nothing', async () => {
-  const texts = numbered('flood', 200);
+  const texts = numbered('flood', 150);
   const flood = async () => {
     for (const text of texts) {
       await post(text);
@@ -201,8 +231,10 @@ await check('amid a flood, panels that stop and start lose nothing and repeat no
   };
   const toggle = (page) => page.evaluate(async () => {
     for (let round = 0; round < 20; round += 1) {
-      document.querySelectorAll('[data-action=stop]').forEach((button) => button.click());
-      document.querySelectorAll('[data-action=start]').forEach((button) => button.click());
+      document.querySelectorAll('[data-action=stop]').forEach((button) => {
+        button.click(); // which makes it a button to start
+        button.click();
+      });
       await new Promise((resolve) => setTimeout(resolve, 20));
     }
   });
@@ -275,10 +307,10 @@ await check('a panel that was away for too long says that messages are missing',
   }
   await showOnce(texts.slice(-LOG_ENTRIES + 1));
   for (const lane of LANES) {
-    assert.ok(await panel(a, lane).locator('li').count() <= LOG_ENTRIES, 'the log is bounded');
-    assert.ok(await panel(a, lane).locator('[data-part="notice"]').isVisible(), `${lane} tells that messages are missing`);
+    await until(10_000, async () => await entries(a, lane).count() <= LOG_ENTRIES, `${lane} to bound its log`);
+    assert.ok(await part(a, lane, 'notice').isVisible(), `${lane} tells that messages are missing`);
     if (lane !== 'short-poll') { // which may have had more than is retained between two of its questions
-      assert.ok(await panel(b, lane).locator('[data-part="notice"]').isHidden(), `${lane} misses nothing in the other tab`);
+      assert.ok(await part(b, lane, 'notice').isHidden(), `${lane} misses nothing in the other tab`);
     }
   }
 });
@@ -331,7 +363,7 @@ await check('the wait before a retry doubles up to 30 seconds, below which it is
   assert.deepEqual(waits, [500, 1000, 2000, 4000, 8000, 16_000, 30_000, 30_000, 30_000, 500, 1000, 2000]);
 });
 
-await check('without crypto.randomUUID, as on a page of http at another address, ids are made all the same', async () => {
+await check('without crypto.randomUUID, as on a page of http at another address, ids are made too', async () => {
   const made = await a.evaluate(async () => {
     const { Lane } = await import('/lanes/lane.js');
     crypto.randomUUID = undefined; // hides the method behind it
@@ -382,7 +414,7 @@ await check('Stop also ends the wait for a server that is gone', async () => {
   const { port } = server;
   await server.stop();
   await everywhere(async (page, lane) => {
-    await until(10_000, async () => (await state(page, lane)) !== 'open', `${lane} to notice`);
+    await until(10_000, async () => !['open', 'holding'].includes(await state(page, lane)), `${lane} to notice`);
     await click(page, lane, 'stop');
   });
   server = await Server.start(port);
@@ -390,6 +422,419 @@ await check('Stop also ends the wait for a server that is gone', async () => {
   expectFailures = false;
   await held(() => 0);
 });
+
+// From here on each step has tabs of its own.
+
+const gauge = (page) => page.locator('#gauge-text').textContent();
+const says = (page) => page.locator('#composer-says').textContent();
+const entry = (page, lane, text) => panel(page, lane).locator('li[data-id]', { hasText: text });
+
+async function compose(page, text) {
+  await toFront(page);
+  await page.fill('#message', text);
+  await page.click('[data-action="publish"]');
+}
+
+async function shows(page, lane, text) {
+  await until(10_000, async () => (await log(page, lane)).includes(text),
+    async () => `${lane} to show ${text}; it shows ${await tail(page, lane)}; ${await log(page, lane, 'problem')}`);
+}
+
+async function measures(page, wanted) {
+  await until(10_000, async () => (await gauge(page)) === wanted,
+    async () => `the gauge to show ${wanted}; it shows ${await gauge(page)}`);
+}
+
+await check('`?lanes=` shows only these, `?start` starts them, and `?room=` says in which room', async () => {
+  const page = await open('localhost', '?lanes=sse,websocket&room=tea&start');
+  assert.deepEqual(await page.locator('[data-lane]').evaluateAll((all) => all.map(({ dataset }) => dataset.lane)),
+    ['sse', 'websocket']);
+  await inState(page, 'sse', 'open');
+  await inState(page, 'websocket', 'open');
+  assert.equal(await page.inputValue('#room'), 'tea');
+  await server.post('/api/send', { sender: 'node', text: 'in tea', room: 'tea' });
+  await shows(page, 'sse', 'in tea');
+  await page.close();
+});
+
+await check('what the composer sends is highlighted in every lane, with its delay, and marked everywhere', async () => {
+  const page = await open('localhost', '?start');
+  for (const lane of LANES) {
+    await inState(page, lane, 'open');
+  }
+  await inState(page, 'webrtc', 'open');
+  await compose(page, 'to all');
+  const everyLane = [...LANES, 'webrtc'];
+  for (const lane of everyLane) {
+    await shows(page, lane, 'to all');
+  }
+  const message = await entry(page, 'sse', 'to all').getAttribute('data-id');
+  const flashed = () => page.evaluate((message) => (
+    window.animated.filter(([name, , id]) => name === 'flash' && id === message).map(([, lane]) => lane)), message);
+  await until(5_000, async () => new Set(await flashed()).size === everyLane.length, 'a flash in every lane');
+  await until(5_000, () => page.evaluate(() => document.getAnimations().length === 0), 'the end of the flashes');
+
+  for (const lane of everyLane) {
+    assert.equal(await entry(page, lane, 'to all').count(), 1, lane);
+    assert.equal(await entry(page, lane, 'to all').getAttribute('data-id'), message, lane);
+    const delay = await entry(page, lane, 'to all').locator('data').textContent();
+    assert.match(delay, /^\d+(\.\d)? m?s$/, lane);
+  }
+  const marked = () => page.locator('li.marked').evaluateAll((all) => (
+    all.map((one) => [one.closest('[data-lane]').dataset.lane, one.dataset.id])));
+  await entry(page, 'stream', 'to all').hover();
+  assert.deepEqual(await marked(), everyLane.map((lane) => [lane, message]));
+  await page.locator('#sender').hover();
+  assert.deepEqual(await marked(), []);
+  await panel(page, 'sse').locator('.log').focus();
+  await page.keyboard.press('ArrowUp');
+  assert.deepEqual(await marked(), everyLane.map((lane) => [lane, message]), 'the keyboard does what the pointer does');
+  await page.keyboard.press('Escape');
+  assert.deepEqual(await marked(), []);
+  await page.close();
+});
+
+await check('a panel counts what it sent and received, beats at heartbeats, and copies its id', async () => {
+  await context.grantPermissions(['clipboard-read', 'clipboard-write'], { origin: `http://localhost:${server.port}` });
+  const page = await open('localhost', '?room=counts&lanes=stream,websocket&start');
+  await inState(page, 'stream', 'open');
+  await inState(page, 'websocket', 'open');
+  await say(page, 'stream', 'one');
+  await shows(page, 'websocket', 'one');
+  await say(page, 'websocket', 'two');
+  await shows(page, 'stream', 'two');
+  for (const lane of ['stream', 'websocket']) {
+    assert.deepEqual([await number(page, lane, 'sent'), await number(page, lane, 'received')], [1, 2], lane);
+    await until(25_000, async () => await number(page, lane, 'heartbeats') > 0, `a heartbeat of ${lane}`);
+    const beats = await page.evaluate(() => window.animated.filter(([name]) => name === 'heartbeat'));
+    assert.ok(beats.some(([, on]) => on === lane), `the heart of ${lane} beats`);
+  }
+  await panel(page, 'stream').locator('[data-part="id"]').click();
+  await until(5_000, async () => (await log(page, 'stream', 'note')).length > 0, 'a line about the copy');
+  assert.equal(await page.evaluate(() => navigator.clipboard.readText()), await id(page, 'stream'));
+  await page.close();
+});
+
+await check('who prefers less motion gets a heart that does not move', async () => {
+  const page = await context.newPage();
+  front = page;
+  for (const [reducedMotion, moves] of [['reduce', false], ['no-preference', true]]) {
+    await page.emulateMedia({ reducedMotion });
+    await page.goto(`${server.url}/?mode=isolated&lanes=websocket&start`); // whose first heartbeat comes at once
+    await until(10_000, () => page.evaluate(() => window.animated.length > 0), 'a heartbeat');
+    assert.deepEqual((await page.evaluate(() => window.animated))[0], ['heartbeat', 'websocket', undefined, moves]);
+  }
+  await page.close();
+});
+
+await check('the room picker changes the room of what runs, and of nothing else', async () => {
+  const page = await open('localhost', '?lanes=sse,websocket,stream');
+  await click(page, 'sse', 'start');
+  await inState(page, 'sse', 'open');
+  await until(10_000, () => page.locator('#rooms option[value="tea"]').count(), 'the room `tea` among the rooms');
+  await page.fill('#room', 'tea');
+  await page.press('#room', 'Enter');
+  await inState(page, 'sse', 'open');
+  await shows(page, 'sse', 'in tea'); // the history
+  assert.equal(await entry(page, 'sse', 'in tea').locator('data').textContent(), 'history');
+  assert.equal(await state(page, 'websocket'), 'stopped');
+  assert.equal(new URL(page.url()).searchParams.get('room'), 'tea');
+  assert.ok(!(await log(page, 'sse')).includes('to all'), 'what was sent to the other room is gone');
+  await post('to general');
+  await compose(page, 'to tea');
+  await shows(page, 'sse', 'to tea');
+  assert.ok(!(await log(page, 'sse')).includes('to general'));
+  await until(10_000, async () => await page.locator('#present').textContent() === '1', 'one reader to be present');
+  await page.close();
+});
+
+await check('in isolated mode each lane of each tab has a mailbox of its own', async () => {
+  const boxes = ['long-poll', 'sse', 'websocket'];
+  const pages = [];
+  for (const host of ['localhost', '127.0.0.1']) {
+    pages.push(await open(host));
+    await pages.at(-1).locator('[name=mode][value=isolated]').check();
+    await pages.at(-1).click('[data-action="start-all"]');
+  }
+  const ids = new Set();
+  for (const page of pages) {
+    assert.equal(await page.locator('[data-lane]').count(), boxes.length);
+    for (const lane of boxes) {
+      await until(10_000, () => id(page, lane), `${lane} to have an id`);
+      ids.add(await id(page, lane));
+    }
+  }
+  assert.equal(ids.size, 6);
+  await compose(pages[0], 'to three mailboxes');
+  for (const lane of boxes) {
+    await shows(pages[0], lane, 'to three mailboxes');
+    await until(5_000, async () => (
+      /^\d+(\.\d)? ms$/.test(await panel(pages[0], lane).locator('li data').textContent())), `a delay in ${lane}`);
+  }
+  await say(pages[1], 'sse', 'to one');
+  await shows(pages[1], 'sse', 'to one');
+  for (const lane of boxes) {
+    assert.deepEqual(await log(pages[0], lane), ['to three mailboxes'], lane);
+    assert.deepEqual(await log(pages[1], lane), lane === 'sse' ? ['to one'] : [], lane);
+  }
+  await pages[0].locator('[name=mode][value=room]').check();
+  assert.equal(await pages[0].locator('[data-lane]').count(), 6);
+  await compose(pages[1], 'again');
+  assert.deepEqual(await says(pages[1]), '');
+  for (const page of pages) {
+    await page.close();
+  }
+});
+
+await check('the gauge counts the connections of all tabs, and the seventh is not made unasked', async () => {
+  const other = await newContext();
+  const first = await open('localhost', '?lanes=long-poll,stream,sse', other);
+  const second = await open('localhost', '?lanes=long-poll,stream,sse', other);
+  const third = await open('localhost', '', other);
+  await measures(third, '0 of 6');
+  await click(third, 'websocket', 'start');
+  await inState(third, 'websocket', 'open');
+  await measures(third, '0 of 6'); // a WebSocket does not count
+  for (const page of [first, second]) {
+    await toFront(page);
+    await page.click('[data-action="start-all"]');
+    for (const lane of ['long-poll', 'stream', 'sse']) {
+      await inState(page, lane, 'open');
+    }
+  }
+  for (const page of [first, second, third]) {
+    await measures(page, '6 of 6');
+  }
+  const warning = third.locator('#warning');
+  await click(third, 'sse', 'start');
+  await warning.waitFor({ state: 'visible' });
+  assert.match(await warning.textContent(), /Server-sent events.*six.*127\.0\.0\.1.*HTTP\/2 and WebSocket/s);
+  await third.evaluate(AXE);
+  assert.deepEqual((await third.evaluate(() => window.axe.run())).violations.map(({ id }) => id), []);
+  await third.screenshot({ path: join(screenshots, 'warning.png') });
+  await warning.locator('[value=leave]').click();
+  assert.equal(await state(third, 'sse'), 'stopped');
+
+  await compose(third, 'by the socket'); // which is open
+  await shows(third, 'websocket', 'by the socket');
+  await shows(first, 'sse', 'by the socket');
+  await say(third, 'stream', 'would wait');
+  await until(5_000, async () => /six connections are held/.test(await log(third, 'stream', 'problem')), 'a refusal');
+  assert.equal(await panel(third, 'stream').locator('[data-part="text"]').inputValue(), 'would wait', 'it is not lost');
+  await click(third, 'websocket', 'stop');
+  await compose(third, 'nowhere');
+  await until(5_000, async () => /six connections are held/.test(await says(third)), 'the composer to say so');
+  assert.equal(await third.inputValue('#message'), 'nowhere');
+
+  await click(third, 'sse', 'start');
+  await warning.locator('[value=start]').click();
+  await measures(third, '7 of 6');
+  assert.equal(await state(third, 'sse'), 'connecting');
+  await second.close(); // its locks end with it, and the seventh goes on
+  await inState(third, 'sse', 'open');
+  await toFront(third);
+  await measures(third, '4 of 6');
+  await measures(first, '4 of 6');
+  await compose(third, 'again by POST');
+  await shows(first, 'sse', 'again by POST');
+  await other.close();
+});
+
+await check('where the browser has no locks, the gauge counts this tab and says so', async () => {
+  const page = await context.newPage();
+  await page.addInitScript(() => Object.defineProperty(Navigator.prototype, 'locks', { value: undefined }));
+  await page.goto(`${server.url}/?lanes=sse&start`);
+  await inState(page, 'sse', 'open');
+  assert.equal(await gauge(page), '1 of 6, this tab only');
+  await page.click('[popovertarget]');
+  await page.locator('#about-limit').waitFor({ state: 'visible' });
+  assert.match(await page.locator('#about-limit').textContent(), /this tab only.*secure context/s);
+  await page.close();
+});
+
+await check('the delay counts from the sending, or from the timestamp of others, and is never below 0', async () => {
+  const page = await open('localhost');
+  const told = await page.evaluate(async () => {
+    const { Deliveries, asText } = await import('/deliveries.js');
+    const deliveries = new Deliveries();
+    const told = [];
+    deliveries.addEventListener('delivery', ({ detail: { label, id, delay } }) => {
+      told.push([label, id, Math.round(delay)]);
+    });
+    const clock = performance.now;
+    let now = 1000;
+    performance.now = () => now;
+    const message = (id, text, ahead = 0) => ({ id, sender: 'me', text, timestamp: (Date.now() + ahead) / 1000 });
+    const told0 = () => told.splice(0);
+
+    const sent = deliveries.sending('me', 'hello');
+    now = 1005;
+    deliveries.arrived('sse', message('1', 'hello'), 0); // before its id is known here
+    const early = told0();
+    now = 1007;
+    sent('1');
+    const known = told0();
+    now = 1020;
+    deliveries.arrived('stream', message('1', 'hello'), 0);
+    const later = told0();
+    deliveries.arrived('sse', message('2', 'of a clock ahead', 60_000), 0);
+    const ahead = told0();
+    const isNews = deliveries.arrived('sse', message('3', 'old', -60_000), Date.now());
+    const history = told0();
+    const other = deliveries.sending('me', 'twice');
+    now = 1030;
+    deliveries.arrived('sse', message('4', 'twice', 60_000), 0); // somebody else of the same name said the same
+    other('5');
+    const another = told0();
+    const box = deliveries.sending('me', 'mine', 'websocket');
+    deliveries.arrived('sse', { text: 'mine', timestamp: (Date.now() + 60_000) / 1000 }, 0);
+    now = 1032;
+    deliveries.arrived('websocket', { text: 'mine', timestamp: Date.now() / 1000 }, 0);
+    box(undefined);
+    const boxes = told0();
+    performance.now = clock;
+    const texts = [0.04, 12.4, 9_999, 12_345, 1e6].map(asText);
+    return { early, known, later, ahead, isNews, history, another, boxes, texts };
+  });
+  assert.deepEqual(told, {
+    early: [], known: [['sse', '1', 5]], later: [['stream', '1', 20]], ahead: [['sse', '2', 0]], isNews: false,
+    history: [], another: [['sse', '4', 0]], boxes: [['sse', undefined, 0], ['websocket', undefined, 2]],
+    texts: ['0.0 ms', '12 ms', '9999 ms', '12.3 s', '17 min'],
+  });
+  await page.close();
+});
+
+await check('what comes in one frame is put into the log at once, and only the newest 200 entries', async () => {
+  const page = await open('localhost');
+  const [put, count, first] = await page.evaluate(async () => {
+    const [{ Log }, { Marks }, { make }] = await Promise.all(
+      ['/log.js', '/marks.js', '/dom.js'].map((name) => import(name)));
+    const list = make('ol', {}, make('li'));
+    const scroller = make('div', {}, list);
+    const log = new Log({ list, scroller, older: list.firstChild }, new Marks(list));
+    let put = 0;
+    new MutationObserver((all) => { put += all.filter(({ addedNodes }) => addedNodes.length > 0).length; })
+      .observe(list, { childList: true });
+    for (let at = 0; at < 10_000; at += 1) {
+      log.message({ id: String(at), sender: 'me', text: `text ${at}`, timestamp: 0 });
+    }
+    const shown = list.getElementsByTagName('time');
+    while (shown.length === 0) {
+      await new Promise(requestAnimationFrame);
+    }
+    return [put, shown.length, shown[0].nextSibling.textContent];
+  });
+  assert.deepEqual([put, count, first], [1, LOG_ENTRIES, 'me text 9800']);
+  await page.close();
+});
+
+await check('10,000 messages do not slow the page, and nothing moves while they stream', async () => {
+  const page = await open('localhost', '?room=flood&lanes=stream,sse,websocket,long-poll&start');
+  const flooded = ['stream', 'sse', 'websocket'];
+  for (const lane of flooded) {
+    await inState(page, lane, 'open');
+  }
+  await page.evaluate(() => {
+    window.shifts = [];
+    new PerformanceObserver((list) => list.getEntries().forEach(({ value, sources }) => window.shifts.push(
+      [value, ...sources.map(({ node }) => node?.outerHTML ?? node?.textContent)]))).observe({ type: 'layout-shift' });
+  });
+  await b.evaluate(() => new Promise((resolve, reject) => {
+    window.flood = new WebSocket(`ws://${location.host}/api/ws?room=flood`);
+    Object.assign(window.flood, { onopen: resolve, onerror: reject });
+  }));
+  const everyPart = 500; // the server retains 1000: none may fall further behind
+  for (let at = 0; at < 10_000; at += everyPart) {
+    const texts = numbered(`at ${at}, a text long enough to need a second line sometimes,`, everyPart);
+    await b.evaluate((texts) => {
+      texts.forEach((text, at) => window.flood.send(JSON.stringify({ sender: 'b', text: text.repeat(at % 3 + 1) })));
+    }, texts);
+    for (const lane of flooded) {
+      const all = async () => await number(page, lane, 'received') === at + everyPart;
+      await until(20_000, all, `${lane} to have it all`);
+    }
+  }
+  await b.evaluate(() => window.flood.close());
+  for (const lane of flooded) {
+    const last = 'at 9500, a text long enough to need a second line sometimes, 499';
+    await until(10_000, async () => (await log(page, lane)).at(-1)?.startsWith(last), `${lane} to show the last one`);
+    await until(10_000, async () => await entries(page, lane).count() === LOG_ENTRIES, 'a bounded log');
+    assert.match(await panel(page, lane).locator('.log').textContent(), /^\s*Older messages are not shown\./);
+    assert.deepEqual(await log(page, lane, 'notice'), []);
+  }
+  for (const text of numbered('slowly', 20)) { // one by one as well
+    await server.post('/api/send', { sender: 'node', text, room: 'flood' });
+    await shows(page, 'sse', text);
+  }
+  assert.deepEqual(await page.evaluate(() => window.shifts), []);
+  await page.close();
+});
+
+await check('the dock: a panel opens it on its bytes, the arrow keys go from tab to tab, it folds', async () => {
+  const page = await context.newPage();
+  front = page;
+  const taps = [];
+  await page.routeWebSocket(/\/api\/tap/, (socket) => {
+    taps.push(socket);
+    socket.send(JSON.stringify({ type: 'open', chaos: false }));
+  });
+  await page.goto(`${server.url}/`);
+  const selected = () => page.locator('[role=tab][aria-selected=true]').textContent();
+  assert.equal(await selected(), 'Bytes');
+  await page.locator('#tab-bytes').focus();
+  await page.keyboard.press('ArrowRight');
+  assert.equal(await selected(), 'Compare');
+  assert.ok(await page.locator('#compare').isVisible() && await page.locator('#bytes').isHidden());
+  await page.keyboard.press('ArrowRight');
+  assert.equal(await selected(), 'Bytes', 'where faults are not allowed there is no third');
+  taps[0].send(JSON.stringify({ type: 'open', chaos: true }));
+  await page.locator('#tab-chaos').waitFor({ state: 'visible' });
+  await page.keyboard.press('End');
+  assert.equal(await selected(), 'Chaos');
+  await page.click('#tab-compare');
+  await page.click('#fold');
+  assert.ok(await page.locator('#compare').isHidden());
+  await panel(page, 'sse').locator('[data-part="bytes"]').click();
+  assert.ok(await page.locator('#bytes').isVisible());
+  const height = () => page.locator('#tools').evaluate((tools) => tools.clientHeight);
+  const before = await height();
+  await page.locator('#splitter').focus();
+  await page.keyboard.press('ArrowDown');
+  assert.ok(await height() < before, 'the splitter makes the tools smaller');
+  await page.keyboard.press('ArrowUp');
+  await page.keyboard.press('ArrowUp');
+  assert.ok(await height() > before, 'and larger');
+  await page.locator('[data-lane="sse"] [data-part="toggle"]').focus();
+  await page.keyboard.press('Enter');
+  await inState(page, 'sse', 'open');
+  await page.keyboard.press('Enter');
+  await inState(page, 'sse', 'stopped'); // the button that was pressed still has the focus
+  await page.close();
+});
+
+for (const [query, name] of [['', 'room'], ['?mode=isolated', 'isolated']]) {
+  for (const colorScheme of ['light', 'dark']) {
+    for (const width of [360, 1280, 1600]) {
+      await check(`axe-core finds nothing, ${name}, ${colorScheme}, ${width} pixels, and it fits`, async () => {
+        const page = await open('localhost', `${query}${query ? '&' : '?'}start`);
+        await page.emulateMedia({ colorScheme });
+        await page.setViewportSize({ width, height: 900 });
+        await inState(page, 'websocket', 'open');
+        await compose(page, 'Hello, is anybody here?');
+        await shows(page, 'websocket', 'Hello, is anybody here?');
+        await until(5_000, () => page.evaluate(() => document.getAnimations().length === 0), 'the end of the flashes');
+        await page.evaluate(AXE);
+        const { violations, passes } = await page.evaluate(() => window.axe.run());
+        assert.ok(passes.some(({ id }) => id === 'color-contrast'), 'it has looked at the contrast');
+        assert.deepEqual(violations.map(({ id, nodes }) => [id, nodes[0].html, nodes[0].failureSummary]), []);
+        assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), 'nothing is cut off');
+        const path = join(screenshots, `${name}-${colorScheme}-${width}.png`);
+        await page.screenshot({ path, fullPage: width === 360 });
+        await page.close();
+      });
+    }
+  }
+}
 
 await check('no violation of the content security policy, nothing unexpected on the console', async () => {
   for (const page of tabs) {

@@ -1,0 +1,74 @@
+// The dock below the lanes: tabs as WAI-ARIA describes them, one of which is shown, a button that folds them away,
+// and a splitter that sets their height.
+
+const STEP = 24; // pixels for each press of an arrow key
+
+export class Dock {
+  #tabs = [...document.querySelectorAll('#dock [role=tab]')];
+  #fold = document.querySelector('#fold');
+  #tools = document.querySelector('#tools');
+  #splitter = document.querySelector('#splitter');
+
+  constructor() {
+    this.#fold.addEventListener('click', () => this.open(this.#tools.hidden));
+    for (const tab of this.#tabs) {
+      tab.addEventListener('click', () => this.show(tab.getAttribute('aria-controls')));
+      tab.addEventListener('keydown', (event) => this.#move(event));
+    }
+    this.#splitter.addEventListener('keydown', ({ key }) => {
+      this.#resize(this.#tools.clientHeight + ({ ArrowUp: STEP, ArrowDown: -STEP }[key] ?? 0));
+    });
+    this.#splitter.addEventListener('pointerdown', ({ pointerId }) => this.#splitter.setPointerCapture(pointerId));
+    this.#splitter.addEventListener('pointermove', ({ pointerId, clientY }) => {
+      if (this.#splitter.hasPointerCapture(pointerId)) {
+        this.#resize(this.#tools.clientHeight + this.#splitter.getBoundingClientRect().top - clientY);
+      }
+    });
+    const told = () => this.#splitter.setAttribute('aria-valuenow', this.#tools.clientHeight);
+    new ResizeObserver(told).observe(this.#tools);
+  }
+
+  /** Shows the tools, or only their tabs. */
+  open(open) {
+    this.#tools.hidden = !open;
+    this.#fold.setAttribute('aria-expanded', open);
+    this.#fold.textContent = open ? 'Hide' : 'Show';
+  }
+
+  show(name) {
+    for (const tab of this.#tabs) {
+      const controls = tab.getAttribute('aria-controls');
+      tab.setAttribute('aria-selected', controls === name);
+      tab.tabIndex = controls === name ? 0 : -1;
+      document.getElementById(controls).hidden = controls !== name;
+    }
+    this.open(true);
+  }
+
+  /** A tab that does not apply is not there. */
+  offer(name, offered) {
+    const tab = document.getElementById(`tab-${name}`);
+    tab.hidden = !offered;
+    if (!offered && tab.getAttribute('aria-selected') === 'true') {
+      this.show('bytes');
+    }
+  }
+
+  /** Within what page.css allows. */
+  #resize(height) {
+    document.documentElement.style.setProperty('--tools', `${height}px`);
+  }
+
+  #move(event) {
+    const tabs = this.#tabs.filter((tab) => !tab.hidden);
+    const at = tabs.indexOf(event.target);
+    const to = {
+      ArrowLeft: tabs.at(at - 1), ArrowRight: tabs[(at + 1) % tabs.length], Home: tabs[0], End: tabs.at(-1),
+    }[event.key];
+    if (to) {
+      event.preventDefault();
+      to.focus();
+      to.click();
+    }
+  }
+}

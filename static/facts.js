@@ -1,0 +1,61 @@
+// The facts about a lane, in one row of its panel: its state, the heartbeats, how many messages it sent and received,
+// its id. The heart beats when a heartbeat comes; its count says the same without motion.
+
+const BEAT = 450; // milliseconds
+const SHORT = 6; // characters of an id that are shown
+
+export class Facts {
+  #part;
+  #counts = { sent: 0, received: 0, heartbeats: 0 };
+
+  /** `part` finds an element of the panel by its name; `note` puts a line into the lane's log. */
+  constructor(part, note) {
+    this.#part = part;
+    part('id').addEventListener('click', () => this.#copyId(note));
+  }
+
+  clear() {
+    for (const name of Object.keys(this.#counts)) {
+      this.#counts[name] = 0;
+      this.#part(name).textContent = 0;
+    }
+    this.#part('heart').classList.remove('alive');
+  }
+
+  /** One more of `sent`, `received` or `heartbeats`. */
+  count(name) {
+    this.#counts[name] += 1;
+    this.#part(name).textContent = this.#counts[name];
+  }
+
+  beat() {
+    this.count('heartbeats');
+    this.#part('heart').classList.add('alive');
+    const calm = matchMedia('(prefers-reduced-motion: reduce)').matches;
+    const steps = calm ? [{ opacity: 0.4 }, {}] : [{ scale: 1 }, { scale: 1.5, offset: 0.3 }, { scale: 1 }];
+    this.#part('heart').querySelector('svg').animate(steps, { id: 'heartbeat', duration: BEAT, easing: 'ease-out' });
+  }
+
+  state(text) {
+    this.#part('state').textContent = text;
+    this.#part('state').title = text;
+  }
+
+  id(id) {
+    const button = this.#part('id');
+    button.disabled = id === undefined;
+    button.textContent = id === undefined ? 'no id' : id.slice(0, SHORT);
+    button.title = id === undefined ? '' : `${id} (copies it)`;
+    button.dataset.connection = id ?? '';
+  }
+
+  async #copyId(note) {
+    const id = this.#part('id').dataset.connection;
+    try {
+      await navigator.clipboard.writeText(id);
+      note(`The id ${id} was copied.`);
+    } catch { // it is not allowed, or not there, as on a page of http at another address
+      note(`The id: ${id}`);
+    }
+  }
+}

@@ -1,0 +1,63 @@
+// Long polling of a mailbox. The first POST is answered with the mailbox's name; each further one with a
+// text, or after 30 seconds with none. To say something is a POST too, beside the one that is held.
+
+import { Lane } from '/lanes/lane.js';
+import { adopt, asMessage } from '/lanes/mailbox.js';
+
+export class MailboxPoll extends Lane {
+  static lane = 'long-poll';
+  static title = 'Long polling';
+  static how = 'POST /poll, held up to 30 seconds';
+  static holds = true;
+  /** Longer than the server holds an answer. */
+  static SILENCE = 35_000;
+
+  id = undefined;
+  #mailbox = undefined; // its name, as long as the server knows it
+
+  async join(signal) {
+    if (this.#mailbox === undefined) {
+      const { connection_id } = await this.#post({}, { signal });
+      this.#mailbox = connection_id;
+      this.cursor = undefined;
+      adopt(this, connection_id);
+    }
+  }
+
+  async connect(signal) {
+    this.opened('holding');
+    while (!signal.aborted) {
+      const question = { connection_id: this.#mailbox, last_message_id: this.cursor };
+      this.#take(await this.#post(question, { signal, limit: MailboxPoll.SILENCE }));
+    }
+  }
+
+  #take(answer) {
+    if (answer.recovered === false) {
+      this.missing();
+    }
+    if (answer.message === undefined) {
+      this.wire('empty', 'nothing new');
+    } else {
+      this.receive(asMessage(answer));
+    }
+  }
+
+  async send(sender, text) {
+    if (this.#mailbox === undefined) {
+      throw new Error('there is no mailbox yet');
+    }
+    return (await this.#post({ connection_id: this.#mailbox, text })).id;
+  }
+
+  async #post(content, options) {
+    try {
+      return await this.ask('POST', '/poll', {}, { content, ...options });
+    } catch (error) {
+      if (error.status === 404) {
+        this.#mailbox = undefined; // it has expired, or the server is a new one: connect anew
+      }
+      throw error;
+    }
+  }
+}

@@ -1,0 +1,43 @@
+// Server-sent events from a mailbox. The event stream is how it is read; to say something is a POST beside
+// it. When the browser reconnects, `Last-Event-ID` is a position in the mailbox, and so names it too.
+
+import { adopt, asMessage } from '/lanes/mailbox.js';
+import { Sse } from '/lanes/sse.js';
+
+export class MailboxSse extends Sse {
+  static how = 'EventSource on /sse, POST /sse/message';
+
+  id = undefined;
+
+  open() {
+    this.wire('request', 'GET /sse');
+    const parameters = this.cursor === undefined ? {} : { last_event_id: this.cursor };
+    const source = new EventSource(this.url('/sse', parameters));
+    source.addEventListener('message', ({ data, lastEventId }) => this.#receive(JSON.parse(data), lastEventId));
+    return source;
+  }
+
+  /** The first event says all there is to say about those who come late: nobody else sends to a mailbox. */
+  async join() {}
+
+  #receive(value, lastEventId) {
+    if (value.type === 'connected') {
+      this.cursor = lastEventId;
+      adopt(this, value.connection_id, value.recovered);
+    } else if (value.type === 'message') {
+      if (value.recovered === false) {
+        this.missing();
+      }
+      this.receive(asMessage(value));
+    } else {
+      this.receiveValue(value);
+    }
+  }
+
+  async send(sender, text) {
+    if (this.id === undefined) {
+      throw new Error('there is no mailbox yet');
+    }
+    return (await this.ask('POST', '/sse/message', {}, { content: { connection_id: this.id, text } })).id;
+  }
+}

@@ -1,0 +1,188 @@
+// The log of a lane. What arrives is put in once for each frame, not once for each message, and only the newest
+// entries are kept: 10,000 messages cost little more than 200. Everything goes in as text: what a stranger typed is
+// never markup.
+
+import { asText } from '/deliveries.js';
+import { make } from '/dom.js';
+
+export const ENTRIES = 200;
+const FRAMELESS = 1000; // milliseconds without a frame, as when the page is not shown
+const FEW = 12; // entries of one frame that may flash; more than that is a flood
+
+export class Log {
+  #list;
+  #scroller;
+  #marks;
+  #older;
+  #pending = [];
+  #shown = []; // what is in the list, oldest first
+  #entries = new WeakMap(); // message -> its entry
+  #atEnd = true;
+  #timer = undefined;
+  #frame = undefined;
+  #unseen = false; // something was changed between two frames
+
+  /** `list` is an `ol` within `scroller`; `older` is what tells that older messages are not shown. */
+  constructor({ list, scroller, older }, marks) {
+    this.#list = list;
+    this.#scroller = scroller;
+    this.#older = older;
+    this.#marks = marks;
+    scroller.addEventListener('scroll', () => {
+      this.#atEnd = scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight < 8;
+    });
+    scroller.addEventListener('keydown', (event) => this.#move(event));
+    new ResizeObserver(() => this.#toEnd()).observe(scroller);
+  }
+
+  /** A message came. It returns its entry: to be given `past` at once, if it comes from the history. */
+  message(message) {
+    const entry = { kind: 'message', time: new Date(), message, text: message.text, past: false };
+    this.#entries.set(message, entry);
+    this.#add(entry);
+    return entry;
+  }
+
+  /** A line of the page itself: `kind` is `problem`, `notice` or `note`. */
+  line(kind, text) {
+    this.#add({ kind, time: new Date(), text });
+  }
+
+  /** The delay of a message became known. */
+  delivered(message, delay) {
+    const entry = this.#entries.get(message);
+    if (entry) {
+      entry.delay = delay;
+      entry.cell?.append(asText(delay));
+    }
+  }
+
+  clear() {
+    this.#pending = [];
+    this.#shown.forEach((entry) => this.#remove(entry));
+    this.#shown = [];
+    this.#older.hidden = true;
+    this.#atEnd = true;
+  }
+
+  #add(entry) {
+    this.#pending.push(entry);
+    if (this.#pending.length > 2 * ENTRIES) {
+      this.#pending.splice(0, ENTRIES); // would not be shown, or for one frame
+    }
+    this.#soon();
+  }
+
+  #soon() {
+    if (this.#timer === undefined) {
+      this.#timer = setTimeout(() => {
+        this.#unseen = true;
+        this.#flush();
+      }, FRAMELESS);
+      this.#nextFrame();
+    }
+  }
+
+  #nextFrame() {
+    this.#frame = requestAnimationFrame(() => {
+      if (this.#unseen) { // this frame is for what was changed before it
+        this.#unseen = false;
+        this.#nextFrame();
+      } else {
+        this.#flush();
+      }
+    });
+  }
+
+  /**
+   * A frame either puts entries in or takes some away, never both: what is put in scrolls the log, and what is taken
+   * away leaves everything where it is seen. Both together would be a shift of the layout.
+   */
+  #flush() {
+    clearTimeout(this.#timer);
+    cancelAnimationFrame(this.#frame);
+    this.#timer = undefined;
+    const surplus = this.#shown.length - ENTRIES;
+    if (surplus > 0) {
+      this.#trim(surplus);
+    } else {
+      this.#put(this.#pending.splice(0).slice(-ENTRIES));
+    }
+    if (this.#pending.length > 0 || this.#shown.length > ENTRIES) {
+      this.#soon();
+    }
+  }
+
+  #put(entries) {
+    this.#list.append(...entries.map((entry) => this.#show(entry)));
+    this.#shown.push(...entries);
+    this.#toEnd();
+    if (entries.length <= FEW) {
+      entries.forEach(({ message, past }) => message && !past && this.#marks.flash(message.id));
+    }
+  }
+
+  #trim(surplus) {
+    const { scrollHeight, scrollTop } = this.#scroller;
+    this.#shown.splice(0, surplus).forEach((entry) => this.#remove(entry));
+    this.#older.hidden = false;
+    this.#scroller.scrollTop = scrollTop - (scrollHeight - this.#scroller.scrollHeight);
+  }
+
+  #show(entry) {
+    const { kind, time, text, message, past, delay } = entry;
+    const element = make('li', { 'data-kind': kind, tabindex: -1 },
+      make('time', { datetime: time.toISOString() }, clock(time)));
+    const body = make('p', {}, make('span', {}, text));
+    if (message?.sender !== undefined) {
+      body.prepend(make('b', {}, message.sender), ' ');
+    }
+    element.append(body);
+    if (message?.id !== undefined) {
+      element.dataset.id = message.id;
+      element.append(make('code', { title: message.id }, message.id.slice(-6)));
+      this.#marks.add(message.id, element);
+    }
+    if (message) {
+      const shown = past ? 'history' : delay === undefined ? '' : asText(delay);
+      entry.cell = make('data', { title: past ? 'Sent before this lane was started' : 'Delay' }, shown);
+      element.append(entry.cell);
+    }
+    entry.element = element;
+    return element;
+  }
+
+  #remove({ element, message }) {
+    element.remove();
+    if (message) {
+      this.#marks.remove(message.id, element);
+    }
+  }
+
+  #toEnd() {
+    if (this.#atEnd) {
+      this.#scroller.scrollTop = this.#scroller.scrollHeight;
+    }
+  }
+
+  /** The arrow keys go from entry to entry: as many stops for Tab would be too many. */
+  #move(event) {
+    const current = event.target.closest('li');
+    const [first, last] = [this.#shown[0]?.element, this.#shown.at(-1)?.element];
+    const to = {
+      ArrowUp: () => current ? current.previousElementSibling : last,
+      ArrowDown: () => current?.nextElementSibling,
+      Home: () => first,
+      End: () => last,
+      Escape: () => this.#scroller,
+    }[event.key]?.();
+    if (to) {
+      event.preventDefault();
+      to.focus();
+    }
+  }
+}
+
+function clock(time) {
+  return `${time.toTimeString().slice(0, 8)}.${String(time.getMilliseconds()).padStart(3, '0')}`;
+}

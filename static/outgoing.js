@@ -1,0 +1,77 @@
+// Which way a message goes: to the room, past the lanes or by one of them; or to mailboxes. A POST needs a connection,
+// so where all six are held it would wait, and another way is taken, or none.
+
+const WITHOUT_POST = ['websocket', 'webrtc'];
+const FULL = 'all six connections are held, and a POST would be the seventh and wait. Stop a lane';
+
+export class Outgoing {
+  #connections;
+  #deliveries;
+  #to;
+
+  /** `to` tells where the page is: { mode, room, panels, sender }. */
+  constructor({ connections, deliveries, to }) {
+    this.#connections = connections;
+    this.#deliveries = deliveries;
+    this.#to = to;
+  }
+
+  /** Sends through one lane. */
+  async send(panel, text) {
+    if (!WITHOUT_POST.includes(panel.label) && await this.#connections.areFull()) {
+      throw new Error(`${FULL}.`);
+    }
+    return panel.send(this.#to().sender, text);
+  }
+
+  /** Sends to the room, past the lanes if possible; or to the mailbox of each running lane. Resolves with the id. */
+  async publish(text) {
+    const { mode, panels, sender } = this.#to();
+    if (mode === 'isolated') {
+      return this.#toMailboxes(text, panels.filter((panel) => panel.running));
+    }
+    const find = (wanted) => panels.find(({ label }) => label === wanted);
+    const full = await this.#connections.areFull();
+    const id = full ? await this.#bySocket(find('websocket'), text) : await this.#post(text);
+    const webrtc = find('webrtc');
+    if (['open', 'holding'].includes(webrtc?.lane.state)) { // what goes over data channels passes no server
+      await webrtc.send(sender, text, id);
+    }
+    return id;
+  }
+
+  async #bySocket(panel, text) {
+    if (panel?.lane.state !== 'open') {
+      throw new Error(`${FULL}, or start WebSocket, which does not count among the six.`);
+    }
+    return panel.send(this.#to().sender, text);
+  }
+
+  async #post(text) {
+    const { sender, room } = this.#to();
+    const sent = this.#deliveries.sending(sender, text);
+    let id;
+    try {
+      const response = await fetch('/api/send', { method: 'POST', body: JSON.stringify({ sender, text, room }) });
+      const said = await response.json().catch(() => ({}));
+      if (!response.ok) {
+        throw new Error(`${response.status} ${said.error ?? response.statusText}`);
+      }
+      id = said.message_id;
+      return id;
+    } finally {
+      sent(id);
+    }
+  }
+
+  async #toMailboxes(text, panels) {
+    if (panels.length === 0) {
+      throw new Error('no lane is running: each lane has a mailbox of its own, and only while it runs.');
+    }
+    const results = await Promise.allSettled(panels.map((panel) => this.send(panel, text)));
+    results.forEach(({ reason }, at) => reason && panels[at].note(`Not sent: ${reason.message}`, 'problem'));
+    if (results.every(({ status }) => status === 'rejected')) {
+      throw results[0].reason;
+    }
+  }
+}

@@ -1,0 +1,156 @@
+// The panel of one lane: what it is, how it stands, what it has received, and a form to send through it. The lane
+// object behind it changes with the room and the mode; the panel stays. What the page does with it all is in app.js.
+
+import { Facts } from '/facts.js';
+import { Log } from '/log.js';
+
+export class Panel {
+  element = document.querySelector('#panel').content.firstElementChild.cloneNode(true);
+  lane = undefined;
+  /** Started and not stopped, whatever the lane is doing about it. */
+  running = false;
+
+  #Lane;
+  #act;
+  #isolated;
+  #log;
+  #deliveries;
+  #facts = new Facts((name) => this.part(name), (text) => this.note(text));
+  #since = undefined; // when the lane was first started
+
+  /** `act` has what the page does: start(panel), send(panel, text), bytes(label), running(panel) when that changed. */
+  constructor(Lane, { isolated, marks, deliveries, act }) {
+    this.#Lane = Lane;
+    this.#act = act;
+    this.#isolated = isolated;
+    this.#deliveries = deliveries;
+    this.element.dataset.lane = this.label;
+    this.element.setAttribute('aria-label', Lane.title);
+    this.part('title').textContent = Lane.title;
+    this.part('how').textContent = Lane.how;
+    this.part('how').title = Lane.how;
+    this.part('scroller').setAttribute('aria-label', `Log of ${Lane.title}`);
+    this.part('text').setAttribute('aria-label', `Message to send by ${Lane.title}`);
+    this.part('bytes').setAttribute('aria-label', `Bytes of ${Lane.title}`);
+    this.#log = new Log({ list: this.part('log'), scroller: this.part('scroller'), older: this.part('older') }, marks);
+    this.#showRunning();
+
+    this.part('toggle').addEventListener('click', () => this.running ? this.lane.stop() : act.start(this));
+    this.part('bytes').addEventListener('click', () => act.bytes(this.label));
+    this.part('dismiss').addEventListener('click', () => {
+      this.part('notice').hidden = true;
+      this.part('scroller').focus();
+    });
+    this.part('form').addEventListener('submit', (event) => this.#submit(event));
+    deliveries.addEventListener('delivery', ({ detail }) => {
+      if (detail.label === this.label) {
+        this.#log.delivered(detail.message, detail.delay);
+      }
+    });
+  }
+
+  get label() {
+    return this.#Lane.lane;
+  }
+
+  get title() {
+    return this.#Lane.title;
+  }
+
+  /** Whether it holds one of the browser's six connections while it runs. */
+  get holds() {
+    return this.#Lane.holds === true;
+  }
+
+  part(name) {
+    return this.element.querySelector(`[data-part="${name}"]`);
+  }
+
+  /** Begins anew with another room: a lane that was not started yet. */
+  renew(options) {
+    const lane = new this.#Lane(options);
+    this.lane = lane;
+    this.#since = undefined;
+    this.#facts.clear();
+    this.#log.clear();
+    this.part('notice').hidden = true;
+    this.#facts.id(lane.id);
+    this.#showState('stopped', 'stopped');
+    const on = (name, act) => lane.addEventListener(name, ({ detail }) => lane === this.lane && act(detail));
+    on('state', ({ state, text }) => this.#showState(state, text));
+    on('id', () => this.#facts.id(lane.id));
+    on('message', (message) => this.#received(message));
+    on('wire', ({ what }) => what === 'heartbeat' && this.#facts.beat());
+    on('problem', (text) => this.note(text, 'problem'));
+    on('notice', (text) => {
+      this.note(text, 'notice');
+      this.part('missing').textContent = text; // here too: what follows can push it out of the log
+      this.part('notice').hidden = false;
+    });
+    return lane;
+  }
+
+  start() {
+    this.part('notice').hidden = true;
+    this.#since ??= Date.now();
+    this.lane.start();
+  }
+
+  /** Sends through the lane, and remembers when. Rejects with why it was not sent. */
+  async send(sender, text, id) {
+    // A message that has its id already went another way too, and one to a mailbox goes no other way.
+    const label = this.#isolated || id !== undefined ? this.label : undefined;
+    const sent = this.#deliveries.sending(sender, text, label, id);
+    let known = id;
+    try {
+      known = await this.lane.send(sender, text, id) ?? id;
+      this.#facts.count('sent');
+      return known;
+    } finally {
+      sent(known);
+    }
+  }
+
+  /** Puts a line of the page itself into the log. */
+  note(text, kind = 'note') {
+    this.#log.line(kind, text);
+  }
+
+  #received(message) {
+    this.#facts.count('received');
+    const entry = this.#log.message(message);
+    entry.past = !this.#deliveries.arrived(this.label, message, this.#since);
+  }
+
+  async #submit(event) {
+    event.preventDefault();
+    const field = this.part('text');
+    const text = field.value;
+    field.value = '';
+    try {
+      await this.#act.send(this, text);
+    } catch (error) {
+      field.value ||= text; // not lost, unless something else has been typed meanwhile
+      this.note(`Not sent: ${error.message}`, 'problem');
+    }
+  }
+
+  #showState(state, text) {
+    this.element.dataset.state = state;
+    this.#facts.state(text);
+    // A lane also stops and starts by itself: when the page goes into the memory for the back button, and returns.
+    if (this.running !== (state !== 'stopped')) {
+      this.running = !this.running;
+      this.#showRunning();
+      this.#act.running(this);
+    }
+  }
+
+  #showRunning() {
+    const action = this.running ? 'stop' : 'start';
+    const button = this.part('toggle');
+    button.dataset.action = action;
+    button.textContent = this.running ? 'Stop' : 'Start';
+    button.setAttribute('aria-label', `${button.textContent} ${this.title}`);
+  }
+}

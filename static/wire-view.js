@@ -1,0 +1,5 @@
+// The wire view: not written yet.
+
+export function mountWireView() {
+  return { show() {}, watch() {} };
+}

@@ -1,0 +1,270 @@
+// The WebRTC lane in several pages: each hears every other over data channels, with the server or without it.
+// Run by `apart`, in a network of its own, because a data channel needs an address that is not the loopback's.
+
+import assert from 'node:assert/strict';
+import { chromium } from 'playwright-core';
+import { Server, check, finish, until } from '../interop/server.mjs';
+
+const FLAGS = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
+  '--disable-background-networking', '--disable-component-update', '--disable-sync',
+  '--disable-features=WebRtcHideLocalIpsWithMdns'];
+const KEPT = 200; // messages that a peer keeps for the others
+
+let server = await Server.start();
+const { port } = server;
+const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', args: FLAGS });
+const complaints = []; // what the pages threw
+
+/** A page without scripts, with a lane that is started, and all that it reports. */
+async function open(room = 'general', script = () => {}, silence = 20_000) {
+  const context = await browser.newContext();
+  const page = await context.newPage();
+  page.on('pageerror', (error) => complaints.push(error.stack));
+  await page.addInitScript(() => {
+    window.connections = []; // every RTCPeerConnection, with the data channels on it
+    window.RTCPeerConnection = class extends RTCPeerConnection {
+      constructor(...args) {
+        super(...args);
+        this.channels = [];
+        this.addEventListener('datachannel', ({ channel }) => this.channels.push(channel));
+        window.connections.push(this);
+      }
+
+      createDataChannel(...args) {
+        const channel = super.createDataChannel(...args);
+        this.channels.push(channel);
+        return channel;
+      }
+    };
+  });
+  await page.addInitScript(script);
+  await page.goto(`${server.url}/health`);
+  await page.evaluate(async ([room, silence]) => {
+    const { WebRtc } = await import('/lanes/webrtc.js');
+    (await import('/lanes/lane.js')).Lane.SILENCE = silence;
+    window.lane = new WebRtc({ room, tap: 'f00.webrtc' });
+    window.said = { message: [], state: [], id: [], wire: [], notice: [], problem: [] };
+    for (const [kind, list] of Object.entries(window.said)) {
+      window.lane.addEventListener(kind, ({ detail }) => list.push(detail));
+    }
+    window.lane.start();
+  }, [room, silence]);
+  return page;
+}
+
+const said = (page, kind) => page.evaluate((kind) => window.said[kind], kind);
+const reconnections = async (page) => (await said(page, 'wire')).filter(({ what }) => what === 'reconnection').length;
+const texts = async (page) => (await said(page, 'message')).map(({ text }) => text);
+const state = async (page) => (await said(page, 'state')).at(-1)?.text;
+const stop = (page) => page.evaluate(() => window.lane.stop());
+const start = (page) => page.evaluate(() => { window.lane.start(); });
+const close = (...pages) => Promise.all(pages.map((page) => page.context().close()));
+const numbered = (word, count) => Array.from({ length: count }, (_, at) => `${word} ${at}`);
+
+/** Sends, and returns the texts. */
+const sendAll = (page, all) => page.evaluate(async (all) => {
+  for (const text of all) {
+    await window.lane.send('ada', text);
+  }
+  return all;
+}, all);
+
+async function inState(page, wanted) {
+  await until(30_000, async () => wanted.test(await state(page)),
+    async () => `${wanted}; it is ${await state(page)}: ${JSON.stringify(await page.evaluate(() => window.said))}`);
+}
+
+/** Waits until all pages have so many channels. */
+async function met(...pages) {
+  for (const page of pages) {
+    await inState(page, new RegExp(`^open to ${pages.length - 1} `));
+  }
+}
+
+/** Waits for the last of `wanted` on each page, and asserts that it received each once. */
+async function received(pages, wanted) {
+  for (const page of pages) {
+    await until(30_000, async () => (await texts(page)).length >= wanted.length,
+      async () => `${wanted.length} messages; there are ${(await texts(page)).length}: ${await said(page, 'problem')}`);
+    assert.deepEqual((await texts(page)).sort(), [...wanted].sort());
+  }
+}
+
+/** The messages of one sender came in the order in which they were sent. */
+async function inOrder(page, word, count) {
+  assert.deepEqual((await texts(page)).filter((text) => text.startsWith(word)), numbered(word, count));
+}
+
+await check('alone, it waits for a peer; with one it is open, with two both are heard', async () => {
+  const a = await open();
+  await inState(a, /^waiting for a peer: open a second tab$/);
+  assert.equal((await said(a, 'state')).at(-1).state, 'holding');
+  const b = await open();
+  await met(a, b);
+  const c = await open();
+  await met(a, b, c);
+  const all = [];
+  for (const page of [a, b, c]) {
+    const me = await page.evaluate(() => window.lane.id);
+    const id = await page.evaluate((me) => window.lane.send('ada', `from ${me}`, `id of ${me}`), me);
+    assert.equal(id, `id of ${me}`);
+    all.push(`from ${me}`);
+  }
+  await received([a, b, c], all);
+  for (const page of [a, b, c]) {
+    assert.ok((await said(page, 'message')).every(({ id, sender, text, timestamp, room }) => (
+      sender === 'ada' && id === text.replace('from', 'id of') && Number.isFinite(timestamp) && room === 'general')));
+    assert.deepEqual(await said(page, 'id'), [await page.evaluate(() => window.lane.id)]);
+  }
+  const exchanged = (await said(a, 'wire')).filter(({ text }) => text.startsWith('{"type":"message"'));
+  assert.deepEqual(exchanged.map(({ what }) => what).sort(), ['received', 'received', 'sent', 'sent']);
+  await close(b);
+  await met(a, c);
+  await close(c);
+  await inState(a, /^waiting for a peer/);
+  await close(a);
+});
+
+await check('what was said before a peer came, it gets when it comes', async () => {
+  const a = await open();
+  const all = await sendAll(a, numbered('a', KEPT + 10));
+  const b = await open();
+  await received([b], all.slice(-KEPT));
+  assert.deepEqual(await said(b, 'notice'), []);
+  await close(a, b);
+});
+
+await check('a channel that is lost amid a flood, on either side, loses nothing and repeats nothing', async () => {
+  const a = await open();
+  const b = await open();
+  await met(a, b);
+  const flood = (page, word) => page.evaluate(async (word) => {
+    for (let count = 0; count < 150; count += 1) {
+      await window.lane.send(word, `${word} ${count}`);
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+  }, word);
+  const lose = (page, how) => page.evaluate((how) => {
+    const connection = window.connections.at(-1);
+    (how === 'channel' ? connection.channels[0] : connection).close();
+  }, how);
+  const losses = async () => {
+    for (const [page, how] of [[a, 'channel'], [b, 'channel'], [a, 'connection'], [b, 'connection']]) {
+      const before = Math.max(await reconnections(a), await reconnections(b));
+      await lose(page, how);
+      for (const one of [a, b]) {
+        await until(15_000, async () => (await reconnections(one)) > before, () => `another channel after ${how}`);
+      }
+    }
+  };
+  await Promise.all([flood(a, 'a'), flood(b, 'b'), losses()]);
+  await received([a, b], [...numbered('a', 150), ...numbered('b', 150)]);
+  for (const page of [a, b]) {
+    await inOrder(page, 'a', 150);
+    await inOrder(page, 'b', 150);
+    assert.deepEqual(await said(page, 'notice'), []);
+    assert.ok((await reconnections(page)) >= 4);
+  }
+  await close(a, b);
+});
+
+await check('a lane that was stopped goes on where it was, and is told if too much was said meanwhile', async () => {
+  const a = await open();
+  const b = await open();
+  await met(a, b);
+  const all = await sendAll(a, numbered('first', 3));
+  await received([b], all);
+  await stop(b);
+  assert.equal(await state(b), 'stopped');
+  await inState(a, /^waiting for a peer/);
+  all.push(...await sendAll(a, numbered('while b was away', 5)));
+  await start(b);
+  await received([a, b], all);
+  assert.deepEqual(await said(b, 'notice'), []);
+  await stop(b);
+  const many = await sendAll(a, numbered('many', KEPT + 1));
+  await start(b);
+  await received([b], [...all, ...many.slice(1)]);
+  assert.equal((await said(b, 'notice')).length, 1);
+  assert.deepEqual(await said(a, 'notice'), []);
+  await close(a, b);
+});
+
+await check('when the server goes, the channels stay; when it is back, they are made anew', async () => {
+  const a = await open();
+  const b = await open();
+  await met(a, b);
+  await server.kill();
+  for (const page of [a, b]) {
+    const noticed = async () => (await said(page, 'problem')).some((text) => text.startsWith('signalling closed'));
+    await until(15_000, noticed, 'the loss of the server');
+  }
+  const all = [...await sendAll(a, ['without', 'a server']), ...await sendAll(b, ['from', 'b'])];
+  await received([a, b], all);
+  assert.deepEqual([await state(a), await state(b)], ['open to 1 peer', 'open to 1 peer']);
+  server = await Server.start(port);
+  for (const page of [a, b]) {
+    await until(60_000, async () => (await said(page, 'id')).length === 2, 'the next welcome');
+  }
+  const connections = () => Promise.all([a, b].map((page) => (
+    page.evaluate(() => window.connections.map(({ connectionState }) => connectionState)))));
+  const renewed = (states) => /^(closed,)+connected$/.test(states.join());
+  await until(60_000, async () => (await connections()).every(renewed),
+    async () => `one new connection, and the end of the old one: ${await connections()}; ${JSON.stringify([
+      await said(a, 'problem'), await said(b, 'problem')])}`);
+  await met(a, b);
+  all.push(...await sendAll(a, ['with', 'another server']));
+  await received([a, b], all);
+  await close(a, b);
+});
+
+await check('an offer that gets no answer is made again', async () => {
+  const a = await open();
+  await inState(a, /^waiting for a peer/);
+  const b = await open('general', () => {
+    window.WebSocket = class extends WebSocket {
+      send(data) {
+        if (window.lost || JSON.parse(data).type !== 'offer') {
+          super.send(data);
+        } else {
+          window.lost = true;
+        }
+      }
+    };
+  }, 1_000);
+  await met(a, b);
+  assert.deepEqual(await said(b, 'problem'), ['nothing came for 1 s']);
+  await close(a, b);
+});
+
+await check('rooms do not hear of each other, and what is no message is not taken for one', async () => {
+  const [a, b, other] = [await open('one'), await open('one'), await open('other')];
+  await met(a, b);
+  await inState(other, /^waiting for a peer/);
+  const garbage = ['{', '[]', 'null', '{"type":"constructor"}', '{"type":"hello","log":1,"have":{}}',
+    '{"type":"message"}'];
+  await b.evaluate((garbage) => garbage.forEach((text) => window.connections[0].channels[0].send(text)), garbage);
+  await until(10_000, async () => (await said(a, 'problem')).length === garbage.length, 'problems');
+  await received([a, b], await sendAll(b, ['good']));
+  assert.deepEqual(await texts(other), []);
+  await close(a, b, other);
+});
+
+await check('what is too long for a channel is not sent, and says why; what is long is', async () => {
+  const [a, b] = [await open(), await open()];
+  await met(a, b);
+  const send = (length) => a.evaluate((length) => (
+    window.lane.send('ada', '\u{1}'.repeat(length)).then(() => 'sent', ({ message }) => message)), length);
+  assert.equal(await send(65_536), 'too long for a message over a data channel');
+  assert.equal(await send(40_000), 'sent');
+  await received([a, b], ['\u{1}'.repeat(40_000)]);
+  await stop(a);
+  assert.equal(await send(1), 'the lane is stopped');
+  await close(a, b);
+});
+
+await check('no page has thrown anything', () => assert.deepEqual(complaints, []));
+
+await browser.close();
+await server.stop();
+finish();

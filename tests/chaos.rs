@@ -1,0 +1,352 @@
+//! Faults that a page may ask for with `--chaos`, on its own connections. The clock of the server is
+//! set forward, so none of this takes the time that it is about.
+
+mod common;
+
+use std::time::Duration;
+
+use common::{Client, TestServer};
+use overwire::websocket::Opcode;
+use serde_json::{Value, json};
+
+const ID: &str = "0123456789abcdef";
+
+/// A server that allows faults, and the viewer that asks for them.
+struct Chaos {
+    server: TestServer,
+    viewer: Client,
+}
+
+impl Chaos {
+    fn start() -> Self {
+        let server = TestServer::with(|config| config.chaos = true);
+        let mut viewer = server.websocket(&format!("/api/tap?tap={ID}"));
+        assert_eq!(viewer.message().json(), json!({ "type": "open", "chaos": true }));
+        Chaos { server, viewer }
+    }
+
+    /// Sends a command, and waits until it is carried out: the viewer's messages are dealt with in
+    /// order, and an error is answered.
+    fn command(&mut self, command: Value) -> &mut Self {
+        self.viewer.send_text(&command.to_string()).send_text("[]");
+        self.wait(|event| event["type"] == "error");
+        self
+    }
+
+    fn switch(&mut self, fault: &str, value: u64) -> &mut Self {
+        self.command(json!({ "label": "a", "fault": fault, "value": value }))
+    }
+
+    fn strike(&mut self, fault: &str) -> &mut Self {
+        self.command(json!({ "label": "a", "fault": fault }))
+    }
+
+    /// The next event that `is_it`.
+    fn wait(&mut self, is_it: impl Fn(&Value) -> bool) -> Value {
+        loop {
+            let event = self.viewer.message().json();
+            if is_it(&event) {
+                return event;
+            }
+        }
+    }
+
+    fn wait_for_struck(&mut self, fault: &str) {
+        let event = self.wait(|event| event["type"] == "struck");
+        assert_eq!((&event["fault"], &event["label"]), (&json!(fault), &json!("a")));
+    }
+
+    /// A request that is marked, and has arrived.
+    fn ask(&mut self, path: &str) -> Client {
+        let mut client = self.server.connect();
+        client.send_get(&format!("{path}{}tap={ID}.a", if path.contains('?') { '&' } else { '?' }));
+        let address = client.stream.local_addr().unwrap().to_string();
+        self.wait(|event| event["connection"] == *address);
+        client
+    }
+
+    /// A marked stream whose head is here.
+    fn stream(&mut self) -> Client {
+        let mut client = self.ask("/api/stream");
+        client.head();
+        client
+    }
+}
+
+/// Nothing is to be read, after the server has done all that was to be done.
+#[track_caller]
+fn is_silent(chaos: &Chaos, client: &mut Client) {
+    chaos.server.get("/health");
+    client.stream.set_nonblocking(true).unwrap();
+    let read = std::io::Read::read(&mut client.stream, &mut [0; 1]);
+    client.stream.set_nonblocking(false).unwrap();
+    assert_eq!(read.unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+}
+
+#[test]
+fn a_delay_holds_each_byte_back_for_its_time() {
+    let mut chaos = Chaos::start();
+    chaos.switch("delay", 10_000);
+    let mut client = chaos.ask("/health");
+    is_silent(&chaos, &mut client);
+    chaos.server.advance(9);
+    is_silent(&chaos, &mut client);
+    chaos.server.advance(1);
+    assert_eq!(client.answer().status, 200);
+    // A stream's messages keep their distance.
+    let mut stream = chaos.ask("/api/stream");
+    is_silent(&chaos, &mut stream);
+    chaos.server.advance(5);
+    chaos.server.publish("general", "one");
+    is_silent(&chaos, &mut stream);
+    chaos.server.advance(5);
+    stream.head();
+    is_silent(&chaos, &mut stream);
+    chaos.server.advance(5);
+    assert!(stream.chunk_text().contains("one"));
+    // Others have no part in it.
+    assert_eq!(chaos.server.get(&format!("/health?tap={ID}.b")).status, 200);
+    // Switched off, it is over at once.
+    chaos.server.publish("general", "two");
+    is_silent(&chaos, &mut stream);
+    chaos.switch("delay", 0);
+    stream.read_until("two");
+}
+
+#[test]
+fn a_proxy_that_buffers_passes_on_complete_answers_and_full_buffers() {
+    let mut chaos = Chaos::start();
+    chaos.switch("buffer", 1000);
+    assert_eq!(chaos.ask("/health").answer().status, 200);
+    let mut stream = chaos.ask("/api/stream?client_id=me");
+    is_silent(&chaos, &mut stream);
+    chaos.server.publish("general", "small");
+    is_silent(&chaos, &mut stream);
+    chaos.server.publish("general", &"large".repeat(200));
+    stream.head();
+    assert!(stream.chunk_text().contains("small"));
+    assert!(stream.chunk_text().contains("large"));
+    // The end of an answer completes it.
+    chaos.server.publish("general", "last");
+    is_silent(&chaos, &mut stream);
+    chaos.server.connect().send("DELETE /api/client/me HTTP/1.1\r\nHost: localhost\r\n\r\n").answer();
+    assert!(stream.chunk_text().contains("last"));
+    assert_eq!(stream.chunk(), None);
+}
+
+#[test]
+fn a_buffered_stream_of_a_1_0_client_ends_with_all_of_its_bytes() {
+    let mut chaos = Chaos::start();
+    chaos.switch("buffer", 65_536);
+    let mut client = chaos.server.connect();
+    client.send(format!("GET /api/stream?client_id=me&tap={ID}.a HTTP/1.0\r\n\r\n"));
+    chaos.server.wait_for_open("stream", 1);
+    is_silent(&chaos, &mut client);
+    chaos.server.connect().send("DELETE /api/client/me HTTP/1.1\r\nHost: localhost\r\n\r\n").answer();
+    let all = client.read_to_end();
+    assert!(all.starts_with(b"HTTP/1.1 200 OK\r\n") && all.ends_with(b"\r\n\r\n"));
+}
+
+#[test]
+fn a_slow_reader_takes_so_many_bytes_a_second() {
+    let mut chaos = Chaos::start();
+    let mut stream = chaos.stream();
+    chaos.switch("slow", 100);
+    chaos.server.publish("general", &"x".repeat(1000));
+    is_silent(&chaos, &mut stream);
+    chaos.server.advance(1);
+    let first = stream.read_exactly(100);
+    assert!(first.len() == 100);
+    is_silent(&chaos, &mut stream);
+    // What it did not take in ten seconds it does not take at once afterwards.
+    chaos.server.advance(10);
+    stream.read_exactly(100);
+    is_silent(&chaos, &mut stream);
+    chaos.switch("slow", 0);
+    stream.read_until("}\n\r\n");
+}
+
+#[test]
+fn a_slow_reader_that_falls_too_far_behind_is_cut_off_and_resumes_without_loss() {
+    let mut chaos = Chaos::start();
+    let mut stream = chaos.stream();
+    let first = chaos.server.publish("general", "first");
+    stream.chunk();
+    chaos.switch("slow", 1);
+    for _ in 0..21 {
+        chaos.server.publish("general", &"x".repeat(50_000));
+    }
+    chaos.server.wait_for_open("stream", 0);
+    let last = chaos.server.publish("general", "last");
+    chaos.switch("slow", 0);
+    let rest = stream.read_to_end();
+    assert!(rest.ends_with(b"}\n\r\n"), "no last-chunk, so the client sees that more was to come");
+    let answer = chaos.server.get(&format!("/api/messages?last_message_id={first}"));
+    let messages = answer.json();
+    assert_eq!(messages["last_message_id"], *last);
+    assert_eq!(messages["recovered"], messages["messages"].as_array().unwrap().len().eq(&22));
+}
+
+#[test]
+fn half_open_means_silence_and_no_end() {
+    let mut chaos = Chaos::start();
+    let (mut stream, mut other) = (chaos.stream(), chaos.server.connect());
+    other.send_get("/api/stream").head();
+    chaos.viewer.send_text(&json!({ "label": "a", "fault": "half-open" }).to_string());
+    chaos.wait_for_struck("half-open");
+    chaos.server.publish("general", "hello");
+    assert!(other.chunk_text().contains("hello"));
+    is_silent(&chaos, &mut stream);
+    chaos.server.advance(600);
+    is_silent(&chaos, &mut stream);
+    // The next connection is well.
+    let mut stream = chaos.stream();
+    chaos.server.publish("general", "again");
+    assert!(stream.chunk_text().contains("again"));
+}
+
+#[test]
+fn cut_ends_a_connection_in_the_middle_of_a_message() {
+    let mut chaos = Chaos::start();
+    let mut stream = chaos.stream();
+    chaos.strike("cut");
+    is_silent(&chaos, &mut stream);
+    chaos.server.publish("general", "hello");
+    let part = String::from_utf8(stream.read_to_end()).unwrap();
+    assert!(part.contains("\"id\"") && !part.ends_with("\r\n"), "{part:?}");
+    chaos.wait_for_struck("cut");
+    // A WebSocket, in the middle of a frame.
+    let mut socket = chaos.server.websocket(&format!("/api/ws?tap={ID}.a"));
+    chaos.strike("cut");
+    socket.send_text(r#"{"sender":"me","text":"hello"}"#);
+    let frame = socket.read_to_end();
+    assert!(frame.len() > 2 && frame.len() < usize::from(frame[1]), "{frame:?}");
+}
+
+#[test]
+fn drop_ends_a_connection_at_once() {
+    let mut chaos = Chaos::start();
+    let (mut stream, mut poll) = (chaos.stream(), chaos.ask("/api/poll?client_id=me"));
+    chaos.server.wait_for_open("long_poll", 1);
+    chaos.viewer.send_text(&json!({ "label": "a", "fault": "drop" }).to_string());
+    stream.expect_end();
+    poll.expect_end();
+    chaos.wait_for_struck("drop");
+    chaos.wait_for_struck("drop");
+    chaos.server.wait_for("both to be released", |stats| {
+        stats["transports"]["stream"]["open"] == 0 && stats["transports"]["long_poll"]["open"] == 0
+    });
+}
+
+#[test]
+fn a_strike_waits_for_the_next_exchange_if_there_is_none() {
+    let mut chaos = Chaos::start();
+    chaos.strike("drop");
+    chaos.ask("/health").expect_end();
+    assert_eq!(chaos.ask("/health").answer().status, 200);
+    chaos.strike("cut");
+    let part = chaos.ask("/health").read_to_end();
+    assert!(part.starts_with(b"HTTP/1.1 200 OK\r\n") && !part.ends_with(b"}"));
+    assert_eq!(chaos.ask("/health").answer().status, 200);
+    chaos.strike("half-open");
+    let mut client = chaos.ask("/health");
+    is_silent(&chaos, &mut client);
+    assert_eq!(chaos.ask("/health").answer().status, 200);
+}
+
+#[test]
+fn a_bad_gateway_answers_new_requests_with_html() {
+    let mut chaos = Chaos::start();
+    let mut stream = chaos.stream();
+    chaos.switch("502", 1);
+    for path in ["/health", "/api/messages", "/api/events", "/api/poll?client_id=me"] {
+        let answer = chaos.ask(path).answer();
+        assert_eq!((answer.status, answer.field("Content-Type")), (502, Some("text/html; charset=utf-8")), "{path}");
+        assert!(answer.head.starts_with("HTTP/1.1 502 Bad Gateway\r\n") && answer.text().contains("<h1>"));
+    }
+    chaos.server.publish("general", "hello");
+    assert!(stream.chunk_text().contains("hello"));
+    chaos.switch("502", 0);
+    assert_eq!(chaos.ask("/health").answer().status, 200);
+}
+
+#[test]
+fn a_restart_forgets_everything_and_drops_every_connection_but_viewers() {
+    let mut chaos = Chaos::start();
+    let old = chaos.server.publish("general", "before");
+    let mailbox = chaos.server.post("/poll", "").json()["connection_id"].as_str().unwrap().to_owned();
+    let (mut stream, mut socket) = (chaos.server.connect(), chaos.server.websocket("/api/ws"));
+    let mut peer = chaos.server.websocket("/api/signal");
+    peer.frame();
+    stream.send_get("/api/stream").head();
+    chaos.viewer.send_text(r#"{"fault": "restart"}"#);
+    let event = chaos.wait(|event| event["type"] == "struck");
+    assert_eq!((&event["fault"], &event["label"]), (&json!("restart"), &Value::Null));
+    for client in [&mut stream, &mut socket, &mut peer] {
+        client.expect_end();
+    }
+    let stats = chaos.server.get("/api/stats").json();
+    assert_eq!((&stats["rooms"], &stats["mailboxes"]["idle"]), (&json!([]), &json!(0)), "{stats}");
+    chaos.server.publish("general", "after");
+    let answer = chaos.server.get(&format!("/api/messages?last_message_id={old}"));
+    assert_eq!((answer.texts(), &answer.json()["recovered"]), (vec!["after".to_owned()], &json!(false)));
+    let gone = chaos.server.post("/poll", &json!({ "connection_id": mailbox }).to_string());
+    assert_eq!(gone.status, 404);
+    assert_eq!(chaos.server.websocket("/api/signal").frame().json()["peers"], json!([]));
+}
+
+#[test]
+fn faults_end_with_the_viewer_that_asked_for_them() {
+    let mut chaos = Chaos::start();
+    let mut stream = chaos.stream();
+    chaos.switch("delay", 60_000).switch("502", 1);
+    chaos.server.publish("general", "hello");
+    is_silent(&chaos, &mut stream);
+    chaos.viewer.send_frame(Opcode::Close, [3, 232]);
+    assert!(stream.chunk_text().contains("hello"));
+    assert_eq!(chaos.server.get(&format!("/health?tap={ID}.a")).status, 200);
+}
+
+#[test]
+fn a_wrong_command_is_answered_with_what_was_expected() {
+    let mut chaos = Chaos::start();
+    for (command, complaint) in [
+        ("x", "the content is not JSON"),
+        ("[]", "expected a JSON object, not []"),
+        ("{}", "fault: expected a string of 1 to 32 characters, but it is missing"),
+        (r#"{"fault":"delay"}"#, "label: expected a string of 1 to 32 characters, but it is missing"),
+        (r#"{"fault":"delay","label":"a b","value":1}"#, "label: expected letters, digits, - and _, not \"a b\""),
+        (r#"{"fault":"hiccup","label":"a"}"#, "fault: expected delay, buffer, slow, 502, drop, cut, half-open or"),
+        (r#"{"fault":"delay","label":"a"}"#, "value: expected a whole number from 0 to 60000, but it is missing"),
+        (r#"{"fault":"delay","label":"a","value":60001}"#, "value: expected a whole number from 0 to 60000, not 60001"),
+        (r#"{"fault":"delay","label":"a","value":-1}"#, "value: expected a whole number from 0 to 60000, not -1"),
+        (r#"{"fault":"buffer","label":"a","value":65537}"#, "value: expected a whole number from 0 to 65536"),
+        (r#"{"fault":"slow","label":"a","value":1.5}"#, "value: expected a whole number from 0 to 1000000, not 1.5"),
+        (r#"{"fault":"502","label":"a","value":2}"#, "value: expected a whole number from 0 to 1, not 2"),
+    ] {
+        chaos.viewer.send_text(command);
+        let error = chaos.viewer.message().json();
+        assert_eq!(error["type"], "error", "{command}");
+        assert!(error["error"].as_str().unwrap().starts_with(complaint), "{command}: {error}");
+    }
+    for number in 0..33 {
+        let command = json!({ "label": format!("label-{number}"), "fault": "delay", "value": 1 });
+        chaos.viewer.send_text(&command.to_string());
+    }
+    assert_eq!(chaos.viewer.message().json()["error"], "label: expected at most 32 different ones");
+}
+
+#[test]
+fn a_socket_that_is_held_back_still_counts_what_waits() {
+    let mut chaos = Chaos::start();
+    let mut socket = chaos.server.websocket(&format!("/api/ws?tap={ID}.a"));
+    chaos.strike("half-open");
+    // More than may wait: the connection is given up, though nobody reads and nothing is written.
+    for _ in 0..22 {
+        chaos.server.publish("general", &"x".repeat(50_000));
+    }
+    chaos.server.wait_for_open("websocket", 0);
+    chaos.server.advance(10);
+    socket.stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    socket.expect_end();
+}
