@@ -30,7 +30,7 @@ export class FaultTable {
       lane.append(make('small', {}, 'signalling only'));
     }
     const cell = (one, control) => make('td', { 'data-fault': one.fault }, control);
-    return make('tr', { 'data-lane': label }, lane,
+    return make('tr', { 'data-row': label }, lane,
       ...SWITCHES.map((one) => {
         const set = (value) => this.#act.set(label, one, value);
         const { element, show } = controlOf(one)(one, `${one.title}, ${title}`, set);

@@ -144,7 +144,7 @@ class ChaosPanel {
     const now = new Date();
     const time = `${now.toTimeString().slice(0, 8)}.${String(now.getMilliseconds()).padStart(3, '0')}`;
     const wasAtEnd = this.#scroller.scrollHeight - this.#scroller.scrollTop - this.#scroller.clientHeight < 8;
-    this.#log.append(make('li', { 'data-kind': kind, 'data-lane': label },
+    this.#log.append(make('li', { 'data-kind': kind, 'data-row': label },
       make('time', { datetime: now.toISOString() }, time), ' ',
       make('b', {}, this.#titles.get(label) ?? label ?? 'Server'), ' ', make('span', {}, text)));
     while (this.#log.childElementCount > LOG_LINES) {

@@ -90,7 +90,7 @@ class LaneRow {
       ...KINDS.map((kind) => cell(`${direction}-${kind}`)),
     ];
     const tall = (key) => cell(key, { rowspan: 2 });
-    this.element = make('tbody', { 'data-lane': label, 'data-state': 'stopped' },
+    this.element = make('tbody', { 'data-row': label, 'data-state': 'stopped' },
       make('tr', {}, lane, ...Object.keys(BEFORE).map(tall), ...bytes('up'), ...Object.keys(BEHIND).map(tall),
         make('td', { rowspan: 2 }, this.sparkline.element)),
       make('tr', {}, ...bytes('down')));

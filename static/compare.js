@@ -117,7 +117,7 @@ class CompareView {
     const table = make('table', { class: 'compare-table' },
       make('thead', {}, make('tr', {}, make('th', { scope: 'col' }, 'Lane'),
         ...columns.map(([name]) => make('th', { scope: 'col', class: 'number' }, name)))),
-      make('tbody', {}, ...rows.map(([name, ...cells], at) => make('tr', { 'data-lane': lanes[at].label },
+      make('tbody', {}, ...rows.map(([name, ...cells], at) => make('tr', { 'data-row': lanes[at].label },
         make('th', { scope: 'row' }, name), ...cells.map((cell) => make('td', { class: 'number' }, cell))))));
     const section = make('section', { 'data-result': what }, make('h3', {}, title),
       ...notes.map((text) => make('p', {}, text)), scroller(title, table));

@@ -283,7 +283,7 @@ const show = (page, event) => page.sockets.at(-1).send(JSON.stringify(event));
 const say = (page, label, name, detail) => (
   page.evaluate(([label, name, detail]) => window.lanes[label].say(name, detail), [label, name, detail]));
 const stateOf = (page, label, state, text = state) => say(page, label, 'state', { state, text });
-const figure = (page, label, key) => page.locator(`.compare-live [data-lane="${label}"] [data-figure="${key}"]`);
+const figure = (page, label, key) => page.locator(`.compare-live [data-row="${label}"] [data-figure="${key}"]`);
 const action = (page, name) => page.locator(`[data-action="${name}"]`);
 const chaosLog = (page) => page.locator('.chaos-log li').evaluateAll((items) => items.map((item) => (
   `${item.querySelector('b').textContent}: ${item.querySelector('span').textContent}`)));
@@ -329,11 +329,11 @@ await check('the live table shows what the tap and the lanes report', async () =
     reconnections: '1', empty: '0',
   });
   await shows(page, 'short-poll', { empty: '1', requests: '0', p50: '–' });
-  const bar = await page.locator('[data-lane="stream"] .compare-bar').nth(1).locator('i')
+  const bar = await page.locator('[data-row="stream"] .compare-bar').nth(1).locator('i')
     .evaluateAll((parts) => parts.map((part) => Number(part.style.flexGrow)));
   assert.deepEqual(bar, [2011, 8, 25, 6]);
-  assert.notEqual(await page.locator('[data-lane="stream"] .sparkline-bars').getAttribute('d'), '');
-  assert.equal(await page.locator('[data-lane="sse"] .sparkline-bars').getAttribute('d'), '');
+  assert.notEqual(await page.locator('[data-row="stream"] .sparkline-bars').getAttribute('d'), '');
+  assert.equal(await page.locator('[data-row="sse"] .sparkline-bars').getAttribute('d'), '');
 });
 
 await check('delays are those of the last 1,000 deliveries', async () => {
@@ -361,7 +361,7 @@ await check('Copy table gives Markdown, Reset begins from 0', async () => {
   await action(page, 'reset').click();
   await shows(page, 'stream', { requests: '0', 'up-total': '0', 'down-total': '0', messages: '0', p50: '–' });
   assert.ok(await page.locator('.compare-left-out').isHidden());
-  assert.equal(await page.locator('[data-lane="stream"] .sparkline-bars').getAttribute('d'), '');
+  assert.equal(await page.locator('[data-row="stream"] .sparkline-bars').getAttribute('d'), '');
 });
 
 await check('a tap that is closed is said', async () => {
@@ -372,7 +372,7 @@ await check('a tap that is closed is said', async () => {
 });
 
 const result = (page, what) => page.locator(`[data-result="${what}"]`);
-const cells = (page, what, label) => result(page, what).locator(`tr[data-lane="${label}"] > *`).allTextContents();
+const cells = (page, what, label) => result(page, what).locator(`tr[data-row="${label}"] > *`).allTextContents();
 
 await check('a minute of silence shows what each lane cost in it', async () => {
   const page = await open({ clock: true });
@@ -467,7 +467,7 @@ await check('a burst waits for a lane that gets nothing, but not for ever, and c
 
 // The chaos panel.
 
-const control = (page, label, fault) => page.locator(`.chaos-table [data-lane="${label}"] [data-fault="${fault}"]`)
+const control = (page, label, fault) => page.locator(`.chaos-table [data-row="${label}"] [data-fault="${fault}"]`)
   .locator('input, select, button');
 const commanded = (page, ...wanted) => until(5000, () => {
   const commands = page.commands.map((command) => JSON.stringify(command));
@@ -488,14 +488,14 @@ await check('each control sends its command, and the lane\'s log is told', async
   await commanded(page, { label: 'sse', fault: 'delay', value: 300 }, { label: 'stream', fault: 'buffer', value: 4096 },
     { label: 'websocket', fault: 'slow', value: 256 }, { label: 'long-poll', fault: '502', value: 1 },
     { label: 'sse', fault: 'drop' }, { label: 'sse', fault: 'cut' }, { label: 'sse', fault: 'half-open' });
-  assert.equal(await page.locator('[data-lane="sse"] output').textContent(), '300 ms');
+  assert.equal(await page.locator('[data-row="sse"] output').textContent(), '300 ms');
   assert.equal(await control(page, 'sse', 'delay').getAttribute('aria-valuetext'), '300 ms');
   assert.deepEqual(await page.evaluate(() => window.notes.slice(-3)), [['stream', 'Chaos: buffer 4,096 bytes'],
     ['websocket', 'Chaos: slow reader 256 B/s'], ['long-poll', 'Chaos: 502 on']]);
 });
 
 await check('the row of all lanes sets and shows them all', async () => {
-  assert.equal(await page.locator('.chaos-table [data-lane="all lanes"] output').textContent(), 'mixed');
+  assert.equal(await page.locator('.chaos-table [data-row="all lanes"] output').textContent(), 'mixed');
   assert.equal(await control(page, 'all lanes', 'buffer').inputValue(), '');
   assert.ok(await control(page, 'all lanes', '502').evaluate((input) => input.indeterminate));
   page.commands.length = 0;
@@ -525,7 +525,7 @@ await check('Calm puts every switch to off', async () => {
     { label: 'long-poll', fault: '502', value: 0 },
     ...LANES.map(({ label }) => ({ label, fault: 'buffer', value: 0 })));
   assert.equal(page.commands.length, 3 + LANES.length);
-  assert.equal(await page.locator('.chaos-table [data-lane="all lanes"] output').textContent(), 'off');
+  assert.equal(await page.locator('.chaos-table [data-row="all lanes"] output').textContent(), 'off');
   assert.ok(!await control(page, 'long-poll', '502').isChecked());
 });
 
@@ -770,6 +770,31 @@ await check('with the server\'s tap: a cut takes effect and is told', async () =
   await closed;
   await logs(page, /^HTTP streaming: cut in the middle of a message$/);
   await page.context().close();
+});
+
+await check('in the client: a burst on the lanes as they are, and a cut that loses nothing', async () => {
+  const context = await browser.newContext({ viewport: { width: 1600, height: 1000 } });
+  const page = await context.newPage();
+  page.on('pageerror', (error) => complaints.push(error.stack));
+  await page.goto(`${server.url}/?room=burst&lanes=stream,sse,websocket&start`);
+  await page.locator('#tab-compare').click();
+  await until(10_000, () => page.evaluate(() => (
+    document.querySelectorAll('.compare-live [data-state="open"]').length === 3)), 'three lanes to be open');
+  await action(page, 'burst').click();
+  await result(page, 'burst').waitFor({ timeout: 60_000 });
+  for (const label of ['stream', 'sse', 'websocket']) {
+    const [, arrived, p50, , , requests, up, down, each] = await cells(page, 'burst', label);
+    assert.deepEqual([arrived, requests, up], ['100', '0', '0'], label);
+    assert.match(p50, / ms$/);
+    assert.ok(Number(each) > 100 && Number(down.replace(',', '')) > 10_000, `${label}: ${down}, ${each}`);
+  }
+  await page.locator('#tab-chaos').click();
+  await control(page, 'stream', 'cut').click();
+  await status(page, 'chaos', /^Cut, /);
+  await server.post('/api/send', { sender: 'node', text: 'cut me', room: 'burst' });
+  await logs(page, /: cut in the middle of a message$/, /: nothing lost, nothing repeated; 1 message since then$/);
+  await page.screenshot({ path: join(screenshots, 'client-chaos.png') });
+  await context.close();
 });
 
 await check('no violation of the content security policy, nothing unexpected on the console', () => {
