@@ -55,6 +55,7 @@ const sets = Object.fromEntries(Object.entries(LANES).map(([name, lanes]) => [na
 let panels = sets[mode];
 const lanes = sets.room.map(({ label, title }) => ({ label, title }));
 const wireView = mountWireView(element('bytes'), { tap, lanes });
+let chaos = undefined; // until the tap says that faults are allowed
 const compare = mountCompare(element('compare'), { tap, lanes, deliveries, publish });
 
 function panelsOf(lanes, name) {
@@ -82,6 +83,7 @@ function arrange(nextMode, nextRoom) {
     const lane = panel.renew({ room, tap: tap.of(panel.label) });
     wireView.watch(panel.label, lane);
     compare.watch(panel.label, lane);
+    chaos?.watch(panel.label, lane);
   }
   showStats();
   if (same) {
@@ -172,7 +174,8 @@ for (const choice of document.querySelectorAll('[name=mode]')) {
 tap.addEventListener('open', ({ detail }) => {
   if (detail.chaos && element('chaos').childElementCount === 0) {
     const note = (label, text) => panels.find((panel) => panel.label === label)?.note(text);
-    mountChaos(element('chaos'), { tap, lanes, note });
+    chaos = mountChaos(element('chaos'), { tap, lanes, note });
+    panels.forEach(({ label, lane }) => chaos.watch(label, lane));
   }
   dock.offer('chaos', detail.chaos);
 });

@@ -1,0 +1,112 @@
+// What becomes of a lane that was struck: for how long it is away, and whether it loses or repeats messages. No DOM.
+//
+// Lost: the lane was told so (`recovered: false`). Repeated: it has seen the id before.
+
+const REMEMBERED = 1000; // ids
+const VERDICT_AFTER = 1000; // milliseconds from being open again: a replay is over by then
+const NOTICED_WITHIN = 3000; // milliseconds; a browser may repeat a request by itself, and the lane sees nothing
+
+const AWAY = ['waiting', 'connecting'];
+const plural = (number, noun) => `${number} ${noun}${number === 1 ? '' : 's'}`;
+const zeros = () => ({ lost: 0, repeated: 0, came: 0 });
+
+export class Aftermath {
+  #tell;
+  #lane = undefined;
+  #state = 'stopped';
+  #seen = new Set();
+  #counts = undefined; // since the strike, or the loss
+  #awaySince = undefined;
+  #timer = undefined;
+
+  /** `tell(kind, text)`: kind is 'state', 'problem', 'good' or 'bad'. */
+  constructor(tell) {
+    this.#tell = tell;
+  }
+
+  /** Another lane object in place of the one before: its messages may be of another room. */
+  watch(lane) {
+    this.#lane = lane;
+    this.#seen.clear();
+    this.#forget();
+    this.#state = lane.state ?? 'stopped';
+    const listen = (name, act) => lane.addEventListener(name, ({ detail }) => this.#lane === lane && act(detail));
+    listen('state', ({ state, text }) => {
+      this.#change(this.#state, state, text);
+      this.#state = state;
+    });
+    listen('message', ({ id }) => this.#came(id));
+    listen('notice', (text) => this.#missed(text));
+    listen('problem', (text) => this.#tell('problem', text));
+  }
+
+  /** A fault has taken effect; the lane may have seen it before it is told here. */
+  strike(fault) {
+    if (this.#awaySince === undefined && this.#lane && this.#state !== 'stopped') {
+      this.#counts = zeros();
+      if (fault !== 'half-open') { // which is noticed late, by its nature
+        clearTimeout(this.#timer);
+        this.#timer = setTimeout(() => this.#conclude('stayed open, so far '), NOTICED_WITHIN);
+      }
+    }
+  }
+
+  #change(last, state, text) {
+    if (AWAY.includes(state)) {
+      if (!AWAY.includes(last) && last !== 'stopped') {
+        this.#awaySince = performance.now();
+        this.#counts ??= zeros();
+        clearTimeout(this.#timer);
+      }
+      if (state === 'waiting') {
+        this.#tell('state', text);
+      }
+    } else if (state === 'stopped') {
+      this.#tell('state', text);
+      this.#forget();
+    } else if (this.#awaySince !== undefined) {
+      this.#tell('state', `${state} again after ${((performance.now() - this.#awaySince) / 1000).toFixed(2)} s`);
+      this.#awaySince = undefined;
+      this.#timer = setTimeout(() => this.#conclude(''), VERDICT_AFTER);
+    }
+  }
+
+  #conclude(before) {
+    const { lost, repeated, came } = this.#counts;
+    const losses = lost > 0 ? 'messages lost, with a notice' : 'nothing lost';
+    const repeats = repeated > 0 ? `${plural(repeated, 'message')} repeated` : 'nothing repeated';
+    const since = came > 0 ? `; ${plural(came, 'message')} since then` : '';
+    this.#tell(lost + repeated > 0 ? 'bad' : 'good', `${before}${losses}, ${repeats}${since}`);
+    this.#counts = undefined;
+  }
+
+  #came(id) {
+    if (this.#counts) {
+      this.#counts.came += 1;
+    }
+    if (!this.#seen.has(id)) {
+      this.#seen.add(id);
+      if (this.#seen.size > REMEMBERED) {
+        this.#seen.delete(this.#seen.values().next().value);
+      }
+    } else {
+      this.#tell('bad', 'a message came twice');
+      if (this.#counts) {
+        this.#counts.repeated += 1;
+      }
+    }
+  }
+
+  #missed(text) {
+    if (this.#counts) {
+      this.#counts.lost += 1;
+    }
+    this.#tell('bad', text);
+  }
+
+  #forget() {
+    clearTimeout(this.#timer);
+    this.#counts = undefined;
+    this.#awaySince = undefined;
+  }
+}
