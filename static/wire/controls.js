@@ -19,7 +19,7 @@ export class Controls extends EventTarget {
     super();
     const press = (label) => () => this.choose(label);
     this.#lanes = new Map([{ label: undefined, title: 'All' }, ...lanes].map(({ label, title }) => (
-      [label, make('button', { type: 'button', 'aria-pressed': 'false', 'data-lane': label ?? 'all',
+      [label, make('button', { type: 'button', 'aria-pressed': 'false', 'data-shows': label ?? 'all',
         onclick: press(label) }, title)])));
     this.#pause = this.#button('pause', 'Pause');
     this.element = make('div', { class: 'wire-controls' },

@@ -416,11 +416,11 @@ await check('rows are found by text, by direction, by lane, and heartbeats can b
   await count(0);
   assert.equal(await page.locator('.wire-empty').textContent(), 'No row is like that.');
   await page.fill('input[type=search]', '');
-  await page.click('[data-lane=websocket]');
+  await page.click('[data-shows=websocket]');
   await count(2);
   await page.evaluate(() => view.show('sse'));
   await count(4);
-  assert.equal(await page.locator('[data-lane=sse]').getAttribute('aria-pressed'), 'true');
+  assert.equal(await page.locator('[data-shows=sse]').getAttribute('aria-pressed'), 'true');
 });
 
 await check('times count from the first row, or from the one before', async () => {
@@ -429,7 +429,7 @@ await check('times count from the first row, or from the one before', async () =
   assert.deepEqual(await times(), ['0.000', '0.125', '0.250']);
   await page.selectOption('[aria-label=Time]', 'before');
   await until(5_000, async () => (await times()).join() === '+0.000,+0.125,+0.125', times);
-  await page.click('.wire-lanes [data-lane=sse]');
+  await page.click('.wire-lanes [data-shows=sse]');
   await until(5_000, async () => (await times()).join() === '+0.000,+0.250', times);
   await page.selectOption('[aria-label=Time]', 'first');
 });
