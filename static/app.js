@@ -29,6 +29,7 @@ const LANES = {
   isolated: [MailboxPoll, MailboxSse, MailboxWebSocket],
 };
 const STATS_EVERY = 5_000; // milliseconds
+const SETTLED = 500; // milliseconds after which a lane that was started is mostly open
 
 const element = (id) => document.getElementById(id);
 const action = (name) => document.querySelector(`[data-action="${name}"]`);
@@ -36,6 +37,7 @@ const action = (name) => document.querySelector(`[data-action="${name}"]`);
 const parameters = new URLSearchParams(location.search);
 const wanted = parameters.get('lanes')?.split(',');
 let room = parameters.get('room') || 'general';
+let changed = undefined; // the timer since a lane was started or stopped
 let mode = parameters.get('mode') === 'isolated' ? 'isolated' : 'room';
 
 const tap = new Tap();
@@ -116,6 +118,8 @@ function hold(panel) {
     held.get(panel)?.();
     held.delete(panel);
   }
+  clearTimeout(changed);
+  changed = setTimeout(showStats, SETTLED); // it counts among those who are present, once it is open
 }
 
 const sender = () => element('sender').value.trim() || 'anonymous';

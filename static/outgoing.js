@@ -1,6 +1,9 @@
 // Which way a message goes: to the room, past the lanes or by one of them; or to mailboxes. A POST needs a connection,
 // so where all six are held it would wait, and another way is taken, or none.
 
+import { request, whole } from '/lanes/http.js';
+
+const SILENCE = 10_000; // milliseconds after which an answer does not come any more
 const WITHOUT_POST = ['websocket', 'webrtc'];
 const FULL = 'all six connections are held, and a POST would be the seventh and wait. Stop a lane';
 
@@ -52,12 +55,9 @@ export class Outgoing {
     const sent = this.#deliveries.sending(sender, text);
     let id;
     try {
-      const response = await fetch('/api/send', { method: 'POST', body: JSON.stringify({ sender, text, room }) });
-      const said = await response.json().catch(() => ({}));
-      if (!response.ok) {
-        throw new Error(`${response.status} ${said.error ?? response.statusText}`);
-      }
-      id = said.message_id;
+      const body = JSON.stringify({ sender, text, room });
+      const answer = await whole(request('/api/send', { method: 'POST', body, limit: SILENCE }));
+      id = JSON.parse(answer).message_id;
       return id;
     } finally {
       sent(id);

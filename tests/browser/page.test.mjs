@@ -586,6 +586,17 @@ await check('in isolated mode each lane of each tab has a mailbox of its own', a
   }
 });
 
+await check('what the server refuses, the composer gives back with the reason', async () => {
+  const page = await open('localhost');
+  await page.route('**/api/send*', (route) => route.fulfill({ status: 503, json: { error: 'too many' } }));
+  expectFailures = true;
+  await compose(page, 'not lost');
+  await until(5_000, async () => /^Not sent: 503 too many/.test(await says(page)), 'the reason');
+  assert.equal(await page.inputValue('#message'), 'not lost');
+  expectFailures = false;
+  await page.close();
+});
+
 await check('the gauge counts the connections of all tabs, and the seventh is not made unasked', async () => {
   const other = await newContext();
   const first = await open('localhost', '?lanes=long-poll,stream,sse', other);
