@@ -290,19 +290,19 @@ const chaosLog = (page) => page.locator('.chaos-log li').evaluateAll((items) => 
 
 async function shows(page, label, figures) {
   for (const [key, text] of Object.entries(figures)) {
-    await until(5000, async () => await figure(page, label, key).textContent() === text,
+    await until(15_000, async () => await figure(page, label, key).textContent() === text,
       async () => `${label} ${key} ${text}; it is ${await figure(page, label, key).textContent()}`);
   }
 }
 
 async function status(page, panel, pattern) {
   const at = page.locator(`#${panel} [role="status"]`);
-  await until(5000, async () => pattern.test(await at.textContent()),
+  await until(15_000, async () => pattern.test(await at.textContent()),
     async () => `${pattern}, not ${await at.textContent()}`);
 }
 
 async function logs(page, ...wanted) {
-  await until(5000, async () => {
+  await until(15_000, async () => {
     const log = await chaosLog(page);
     return wanted.every((pattern) => log.some((line) => pattern.test(line)));
   }, async () => `${wanted} in ${(await chaosLog(page)).join('\n')}`);
@@ -469,7 +469,7 @@ await check('a burst waits for a lane that gets nothing, but not for ever, and c
 
 const control = (page, label, fault) => page.locator(`.chaos-table [data-row="${label}"] [data-fault="${fault}"]`)
   .locator('input, select, button');
-const commanded = (page, ...wanted) => until(5000, () => {
+const commanded = (page, ...wanted) => until(15_000, () => {
   const commands = page.commands.map((command) => JSON.stringify(command));
   return wanted.every((one) => commands.includes(JSON.stringify(one)));
 }, () => `${JSON.stringify(wanted)} in ${JSON.stringify(page.commands)}`);
@@ -679,7 +679,7 @@ await check('no layout shift while numbers change', async () => {
   for (let number = 0; number < 50; number += 1) {
     show(full, bytesOf('stream', 'server', chunk(['JSON line', `${'x'.repeat(1000)}\n`]), 1));
   }
-  await until(5000, async () => /^5\d,/.test(await figure(full, 'stream', 'down-total').textContent()), 'more bytes');
+  await until(15_000, async () => /^5\d,/.test(await figure(full, 'stream', 'down-total').textContent()), 'more bytes');
   assert.deepEqual(await box(), before);
 });
 
