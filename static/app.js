@@ -2,13 +2,13 @@
 // (panel.js); the dock has the tools that look at them. `?room=tea`, `?mode=isolated`, `?lanes=sse,websocket` and
 // `?start` say how it begins.
 
-import { mountChaos } from '/chaos.js';
-import { mountCompare } from '/compare.js';
-import { Connections } from '/connections.js';
-import { Deliveries } from '/deliveries.js';
-import { Dock } from '/dock.js';
+import { mountChaos } from '/chaos/chaos.js';
+import { mountCompare } from '/compare/compare.js';
+import { Connections } from '/page/connections.js';
+import { Deliveries } from '/page/deliveries.js';
+import { Dock } from '/page/dock.js';
 import { make } from '/dom.js';
-import { Gauge } from '/gauge.js';
+import { Gauge } from '/page/gauge.js';
 import { LongPoll } from '/lanes/long-poll.js';
 import { MailboxPoll } from '/lanes/mailbox-poll.js';
 import { MailboxSse } from '/lanes/mailbox-sse.js';
@@ -18,11 +18,11 @@ import { Sse } from '/lanes/sse.js';
 import { Stream } from '/lanes/stream.js';
 import { WebRtc } from '/lanes/webrtc.js';
 import { WebSocketLane } from '/lanes/websocket.js';
-import { Marks } from '/marks.js';
-import { Outgoing } from '/outgoing.js';
-import { Panel } from '/panel.js';
+import { Marks } from '/page/marks.js';
+import { Outgoing } from '/page/outgoing.js';
+import { Panel } from '/page/panel.js';
 import { Tap } from '/tap.js';
-import { mountWireView } from '/wire-view.js';
+import { mountWireView } from '/wire/wire-view.js';
 
 const LANES = {
   room: [ShortPoll, LongPoll, Stream, Sse, WebSocketLane, WebRtc],

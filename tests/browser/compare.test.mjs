@@ -9,8 +9,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { chromium } from 'playwright-core';
 import { Server, check, finish, until, within } from '../interop/server.mjs';
-import { Meter } from '../../static/meter.js';
-import { count, markdown, milliseconds, percentile } from '../../static/numbers.js';
+import { Meter } from '../../static/compare/meter.js';
+import { count, markdown, milliseconds, percentile } from '../../static/compare/numbers.js';
 
 const FLAGS = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
   '--disable-background-networking', '--disable-component-update', '--disable-sync'];
@@ -22,7 +22,7 @@ const HTML = `<!doctype html><html lang="en"><head><meta charset="utf-8"><title>
   <meta http-equiv="Content-Security-Policy" content="default-src 'self'">
   <meta name="viewport" content="width=device-width, initial-scale=1">
   <link rel="icon" href="/favicon.svg"><link rel="stylesheet" href="/style.css">
-  <link rel="stylesheet" href="/compare.css"><link rel="stylesheet" href="/chaos.css"></head>
+  <link rel="stylesheet" href="/compare/compare.css"><link rel="stylesheet" href="/chaos/chaos.css"></head>
   <body><main><h1>Compare and chaos</h1><h2>Compare</h2><section id="compare"></section>
   <h2>Chaos</h2><section id="chaos"></section></main></body></html>`;
 
@@ -247,7 +247,7 @@ async function open({ clock = false, played = true, chaos = true } = {}) {
 
 async function mount(lanes) {
   const [{ Tap }, { mountCompare }, { mountChaos }] = await Promise.all(
-    ['/tap.js', '/compare.js', '/chaos.js'].map((path) => import(path)));
+    ['/tap.js', '/compare/compare.js', '/chaos/chaos.js'].map((path) => import(path)));
   class PlayedLane extends EventTarget {
     state = 'stopped';
     say(name, detail) {

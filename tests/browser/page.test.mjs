@@ -666,7 +666,7 @@ await check('where the browser has no locks, the gauge counts this tab and says 
 await check('the delay counts from the sending, or from the timestamp of others, and is never below 0', async () => {
   const page = await open('localhost');
   const told = await page.evaluate(async () => {
-    const { Deliveries, asText } = await import('/deliveries.js');
+    const { Deliveries, asText } = await import('/page/deliveries.js');
     const deliveries = new Deliveries();
     const told = [];
     deliveries.addEventListener('delivery', ({ detail: { label, id, delay } }) => {
@@ -719,7 +719,7 @@ await check('what comes in one frame is put into the log at once, and only the n
   const page = await open('localhost');
   const [put, count, first] = await page.evaluate(async () => {
     const [{ Log }, { Marks }, { make }] = await Promise.all(
-      ['/log.js', '/marks.js', '/dom.js'].map((name) => import(name)));
+      ['/page/log.js', '/page/marks.js', '/dom.js'].map((name) => import(name)));
     const list = make('ol', {}, make('li'));
     const scroller = make('div', {}, list);
     const log = new Log({ list, scroller, older: list.firstChild }, new Marks(list));

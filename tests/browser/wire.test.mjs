@@ -21,11 +21,11 @@ const SHOWN = 2048; // bytes of a row that are shown at first
 const PAGE = `<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Bytes</title>
   <meta name="viewport" content="width=device-width, initial-scale=1">
   <link rel="icon" href="/favicon.svg"><link rel="stylesheet" href="/style.css">
-  <link rel="stylesheet" href="/wire-view.css"><script type="module" src="/wire-test.js"></script></head>
+  <link rel="stylesheet" href="/wire/wire-view.css"><script type="module" src="/wire-test.js"></script></head>
   <body><main><h1>Bytes</h1><div id="view"></div></main></body></html>`;
 const SCRIPT = `
   import { Tap } from '/tap.js';
-  import { mountWireView } from '/wire-view.js';
+  import { mountWireView } from '/wire/wire-view.js';
   window.violations = [];
   document.addEventListener('securitypolicyviolation', (event) => violations.push(event.violatedDirective));
   document.querySelector('main').style.display = 'block';

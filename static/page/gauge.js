@@ -1,6 +1,6 @@
 // Shows how many of the six connections are held, and asks before a lane is started that would need the seventh.
 
-import { LIMIT } from '/connections.js';
+import { LIMIT } from '/page/connections.js';
 
 const element = (id) => document.getElementById(id);
 

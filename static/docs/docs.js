@@ -1,7 +1,7 @@
 // The page at /docs and /redoc: shows /openapi.json, and at /docs tries what it describes. Whatever comes
 // from the description or from the server goes in as text, never as markup.
 
-import { Attempt } from '/try.js';
+import { Attempt } from '/docs/try.js';
 
 const reading = location.pathname === '/redoc';
 let api;

@@ -2,7 +2,7 @@
 // entries are kept: 10,000 messages cost little more than 200. Everything goes in as text: what a stranger typed is
 // never markup.
 
-import { asText } from '/deliveries.js';
+import { asText } from '/page/deliveries.js';
 import { make } from '/dom.js';
 
 export const ENTRIES = 200;

@@ -1,8 +1,8 @@
 // The panel of one lane: what it is, how it stands, what it has received, and a form to send through it. The lane
 // object behind it changes with the room and the mode; the panel stays. What the page does with it all is in app.js.
 
-import { Facts } from '/facts.js';
-import { Log } from '/log.js';
+import { Facts } from '/page/facts.js';
+import { Log } from '/page/log.js';
 
 export class Panel {
   element = document.querySelector('#panel').content.firstElementChild.cloneNode(true);
