@@ -1,4 +1,4 @@
-//! Names the fields of raw bytes: feeds the wire view (a later page) and the `wire` client.
+//! Names the fields of raw bytes: feeds the page's wire view and the `wire` client.
 //! No sockets, no clock.
 //!
 //! A [`Conversation`] is given the bytes of both directions of one connection as they arrive, in

@@ -2,6 +2,7 @@
 // so where all six are held it would wait, and another way is taken, or none.
 
 import { request, whole } from '/lanes/http.js';
+import { uuid } from '/lanes/uuid.js';
 
 const SILENCE = 10_000; // milliseconds after which an answer does not come any more
 const WITHOUT_POST = ['websocket', 'webrtc'];
@@ -55,7 +56,7 @@ export class Outgoing {
     const sent = this.#deliveries.sending(sender, text);
     let id;
     try {
-      const body = JSON.stringify({ sender, text, room });
+      const body = JSON.stringify({ sender, text, room, key: uuid() }); // a browser may repeat it: see lane.js
       const answer = await whole(request('/api/send', { method: 'POST', body, limit: SILENCE }));
       id = JSON.parse(answer).message_id;
       return id;
