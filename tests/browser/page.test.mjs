@@ -848,6 +848,7 @@ for (const [query, name] of [['', 'room'], ['?mode=isolated', 'isolated']]) {
         await page.click('#bytes [data-action="clear"]'); // thousands of elements; some come again
         await compose(page, 'Hello, is anybody here?');
         await shows(page, 'websocket', 'Hello, is anybody here?');
+        await page.locator('#bytes .wire-list').scrollIntoViewIfNeeded(); // it is drawn only while it is seen
         await page.locator('#bytes .wire-hex').first().waitFor();
         await until(5_000, () => page.evaluate(() => document.getAnimations().length === 0), 'the end of the flashes');
         await page.evaluate(AXE);
