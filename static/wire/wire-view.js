@@ -1,6 +1,6 @@
 // The wire view: what passes on the connections of the lanes, byte by byte, as the tap tells it. Events are kept at
-// once, and drawn some at a time, and only while the view is seen. Nothing that is seen moves, unless the end of the list
-// is followed, and then it scrolls.
+// once, and drawn some at a time, and only while the view is seen. Nothing that is seen moves, unless the end of the
+// list is followed, and then it scrolls.
 
 import { make } from '/dom.js';
 import { escape } from '/wire/bytes.js';
