@@ -78,6 +78,7 @@ const EMBEDDED: &[(&str, &[u8])] = embed![
     "wire/lines.js",
     "wire/log.js",
     "wire/names.js",
+    "wire/place.js",
     "wire/pointer.js",
     "wire/records.js",
     "wire/row.js",

@@ -1,11 +1,13 @@
 // The wire view: what passes on the connections of the lanes, byte by byte, as the tap tells it. Events are kept at
-// once, and drawn some at a time, and only while the view is seen.
+// once, and drawn some at a time, and only while the view is seen. Nothing that is seen moves, unless the end of the
+// list is followed, and then it scrolls.
 
 import { make } from '/dom.js';
 import { escape } from '/wire/bytes.js';
 import { Controls } from '/wire/controls.js';
 import { FramePanel } from '/wire/frame-panel.js';
 import { Log } from '/wire/log.js';
+import { Place } from '/wire/place.js';
 import { Pointer } from '/wire/pointer.js';
 import { makeRow, showMore } from '/wire/row.js';
 import { textOf } from '/wire/text.js';
@@ -24,6 +26,10 @@ class WireView {
   #controls;
   #titles;
   #stalePanels = new Set();
+  #records = new WeakMap(); // of a row
+  #hasFilled = false; // since rows were last taken away
+  #fresh = []; // rows that were put in since then
+  #gone = new Set(); // rows of records that are not kept any more
   #isSeen = false;
   #isDue = false;
   #drawn = -BETWEEN; // when
@@ -31,10 +37,11 @@ class WireView {
 
   #rows = make('ol', { class: 'wire-rows' });
   #empty = make('p', { class: 'wire-empty' }, 'Nothing yet. Start a lane, and its bytes appear here.');
-  #toEnd = make('button', { type: 'button', class: 'wire-to-end', hidden: true, onclick: () => this.#follow() },
+  #toEnd = make('button', { type: 'button', class: 'wire-to-end', hidden: true, onclick: () => this.#place.toEnd() },
     'To the newest');
   #list = make('div', { class: 'wire-list', role: 'region', 'aria-label': 'Bytes', tabindex: 0 },
     make('div', {}, this.#empty, this.#rows));
+  #place = new Place(this.#list, this.#rows, () => this.#scrolled());
   #pointer = new Pointer(this.#list, this.#rows);
 
   constructor(root, log, lanes) {
@@ -44,7 +51,6 @@ class WireView {
     root.classList.add('wire-view');
     root.append(this.#controls.element, make('div', { class: 'wire-frame' }, this.#list, this.#toEnd),
       this.#pointer.element);
-    this.#list.addEventListener('scroll', () => this.#scrolled());
     this.#rows.addEventListener('click', ({ target }) => this.#press(target.closest('button')));
     this.#listen(root);
     log.addEventListener('kept', ({ detail }) => this.#freshen(detail));
@@ -62,7 +68,7 @@ class WireView {
     on('lane', () => {
       this.#pointer.release();
       this.#choose();
-      this.#follow();
+      this.#place.toEnd();
     });
     on('hex', ({ detail }) => root.classList.toggle('without-hex', !detail));
     on('pause', () => this.#controls.showPaused(this.#log.pause()));
@@ -85,25 +91,27 @@ class WireView {
   }
 
   #forget({ row }) {
-    if (row?.contains(document.activeElement)) {
-      this.#list.focus({ preventScroll: true });
+    if (row) {
+      this.#gone.add(row);
     }
-    row?.remove();
   }
 
   // What the buttons do.
 
   #choose() {
     this.#version += 1;
+    this.#take([...this.#gone]); // nobody asks whether they are like what is chosen now
     this.#schedule();
   }
 
   #clear() {
     this.#log.clear();
     this.#rows.replaceChildren();
+    this.#fresh = [];
+    this.#gone.clear();
     this.#pointer.release();
     this.#controls.tell('');
-    this.#follow();
+    this.#place.toEnd();
   }
 
   async #copy() {
@@ -128,7 +136,7 @@ class WireView {
 
   #press(button) {
     const row = button?.closest('.wire-row');
-    const record = row && this.#log.records.find((one) => one.row === row);
+    const record = row && this.#records.get(row);
     if (!record) {
       return;
     }
@@ -138,7 +146,7 @@ class WireView {
     } else if (button.dataset.frame !== undefined) {
       this.#toggle(button, record.fields[button.dataset.frame].frame);
     }
-    this.#scrolled();
+    this.#place.look();
   }
 
   #toggle(button, frame) {
@@ -194,12 +202,48 @@ class WireView {
     }
   }
 
+  /**
+   * A frame either puts rows in or takes rows away, never both: what is put in scrolls the list, and what is taken away
+   * leaves everything where it is seen. Both together would be a shift of the layout.
+   */
   #draw() {
     this.#isDue = false;
     if (!this.#isSeen) {
       return; // not any more: it is drawn when it is seen again
     }
     this.#drawn = performance.now();
+    if (this.#hasFilled && this.#isTrimDue()) {
+      this.#trim();
+      this.#schedule();
+    } else {
+      this.#fill();
+    }
+  }
+
+  #isTrimDue() {
+    return this.#fresh.length > 0 || this.#place.unseen([...this.#gone]).length > 0;
+  }
+
+  /** What the reader looks at stays until he does not. */
+  #trim() {
+    this.#hasFilled = false;
+    // They have been measured, so they may be left out of the layout while they are not seen.
+    this.#fresh.splice(0).forEach((row) => row.classList.add('is-measured'));
+    this.#place.keep(() => this.#take(this.#place.unseen([...this.#gone])));
+  }
+
+  #take(rows) {
+    if (rows.some((row) => row.contains(document.activeElement))) {
+      this.#list.focus({ preventScroll: true });
+    }
+    for (const row of rows) {
+      row.remove();
+      this.#gone.delete(row);
+    }
+  }
+
+  #fill() {
+    this.#hasFilled = true;
     const end = this.#drawn + DRAWING;
     let above = null; // the row, shown or not, that the next one stands behind
     let before; // the record that is shown above
@@ -211,9 +255,7 @@ class WireView {
           this.#schedule();
           break;
         }
-        record.row = makeRow(record, this.#titles.get(record.label));
-        this.#pointer.learn(record.row, record.fields);
-        this.#place(record.row, above);
+        this.#put(record, above);
       }
       above = record.row ?? above;
       if (record.row) {
@@ -228,7 +270,12 @@ class WireView {
     this.#finish(shown);
   }
 
-  #place(row, above) {
+  #put(record, above) {
+    const row = makeRow(record, this.#titles.get(record.label));
+    record.row = row;
+    this.#records.set(row, record);
+    this.#pointer.learn(row, record.fields);
+    this.#fresh.push(row);
     if (above) {
       above.after(row);
     } else {
@@ -254,6 +301,10 @@ class WireView {
     this.#empty.textContent = this.#log.records.length === 0
       ? 'Nothing yet. Start a lane, and its bytes appear here.' : 'No row is like that.';
     this.#controls.showStatus(this.#status(shown));
+    this.#place.settle();
+    if (this.#isTrimDue()) {
+      this.#schedule();
+    }
   }
 
   #status(shown) {
@@ -266,13 +317,10 @@ class WireView {
     ].filter(Boolean).join(', ');
   }
 
-  // The list follows its end by itself. It is scrolled from there: 0 is the end, and what is above is negative.
-
   #scrolled() {
-    this.#toEnd.hidden = this.#list.scrollTop > -4;
-  }
-
-  #follow() {
-    this.#list.scrollTop = 0;
+    this.#toEnd.hidden = this.#place.isAtEnd;
+    if (this.#gone.size > 0) {
+      this.#schedule(); // some of them may not be seen any more
+    }
   }
 }

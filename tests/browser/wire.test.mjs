@@ -523,7 +523,7 @@ await check('it follows the end, unless the reader has scrolled up', async () =>
     return Math.abs(row.getBoundingClientRect().bottom - one.getBoundingClientRect().bottom) < 4;
   });
   await until(5_000, isAtEnd, 'the end');
-  await list.evaluate((one) => { one.scrollTop = -900; });
+  await list.evaluate((one) => { one.scrollTop -= 900; });
   await page.locator('.wire-to-end').waitFor();
   const place = async () => (await rows().nth(15).boundingBox()).y;
   const before = await place();
@@ -535,6 +535,65 @@ await check('it follows the end, unless the reader has scrolled up', async () =>
   say(message('last'));
   await count(32);
   await until(5_000, isAtEnd, 'the end');
+});
+
+/** Rows of all heights, from two lines of hex to more than the list shows. */
+const ofAllHeights = (number) => message(`number ${number} ${'x'.repeat(number % 50 === 7 ? 900 : number * 37 % 200)}`,
+  number % 5 === 0 ? 'short-poll' : 'sse');
+
+/** Says `count` rows in bursts, and waits for the last of each. */
+async function flood(first, count) {
+  for (let number = first; number < first + count; number += 1) {
+    say(ofAllHeights(number));
+    if (number % 50 === 49) {
+      await page.waitForFunction((text) => (
+        document.querySelector('.wire-rows').lastElementChild?.textContent.includes(text)), `number ${number} `);
+    }
+  }
+}
+
+await check('nothing moves while rows come and go, at the end or where the reader has scrolled to', async () => {
+  await clear();
+  await page.evaluate(() => {
+    window.shifts = [];
+    window.observer = new PerformanceObserver((list) => shifts.push(...list.getEntries().map(({ value, sources }) => (
+      [value, ...sources.map(({ node }) => node?.textContent)]))));
+    observer.observe({ type: 'layout-shift' });
+  });
+  const moved = () => page.evaluate(() => {
+    shifts.push(...observer.takeRecords().map(({ value }) => [value]));
+    return shifts;
+  });
+  await flood(0, 700);
+  await count(500);
+  const list = page.locator('.wire-list');
+  const gap = () => list.evaluate((one) => one.scrollHeight - one.scrollTop - one.clientHeight);
+  assert.ok(await gap() < 1, 'it is at the end');
+  assert.deepEqual(await moved(), []);
+
+  await list.evaluate((one) => { one.scrollTop /= 2; });
+  await page.locator('.wire-to-end').waitFor();
+  const seen = () => list.evaluate((one) => [...one.querySelectorAll('.wire-row')]
+    .map((row) => ({ row, box: row.getBoundingClientRect() }))
+    .filter(({ box }) => box.bottom > one.getBoundingClientRect().top && box.top < one.getBoundingClientRect().bottom)
+    .map(({ row, box }) => [box.top, row.textContent]));
+  const before = await seen();
+  assert.ok(before.length > 1);
+  const isSame = async () => {
+    const now = await seen();
+    assert.deepEqual(now.map(([, text]) => text), before.map(([, text]) => text));
+    now.forEach(([top], at) => assert.ok(Math.abs(top - before[at][0]) < 1, `${before[at][0]} has become ${top}`));
+  };
+  await flood(700, 300); // some are dropped that were above these
+  await isSame();
+  await flood(1000, 600); // and these too, but not while they are seen
+  await isSame();
+  await until(5_000, async () => await rows().count() === 500 + before.length, 'what is not seen to be dropped');
+  assert.deepEqual(await moved(), []);
+  await page.locator('.wire-to-end').click();
+  await count(500);
+  assert.ok(await gap() < 1, 'it is at the end again');
+  assert.deepEqual((await seen()).at(-1)[1].match(/number \d+/)[0], 'number 1599');
 });
 
 await check('a view that is not seen draws nothing, and has it all when it is seen again', async () => {
