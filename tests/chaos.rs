@@ -73,6 +73,13 @@ impl Chaos {
     }
 }
 
+/// A request, with a label that it is marked with.
+fn get(path: &str, label: Option<&str>) -> String {
+    let tap =
+        label.map_or(String::new(), |label| format!("{}tap={ID}.{label}", if path.contains('?') { '&' } else { '?' }));
+    format!("GET {path}{tap} HTTP/1.1\r\nHost: localhost\r\n\r\n")
+}
+
 /// Nothing is to be read, after the server has done all that was to be done.
 #[track_caller]
 fn is_silent(chaos: &Chaos, client: &mut Client) {
@@ -349,4 +356,133 @@ fn a_socket_that_is_held_back_still_counts_what_waits() {
     chaos.server.advance(10);
     socket.stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     socket.expect_end();
+}
+
+#[test]
+fn an_answer_before_is_not_struck() {
+    let mut chaos = Chaos::start();
+    chaos.strike("half-open");
+    let mut client = chaos.server.connect();
+    client.send(get("/health", None) + &get("/health", Some("a")));
+    assert_eq!(client.answer().status, 200);
+    is_silent(&chaos, &mut client);
+    chaos.strike("drop");
+    client.expect_end();
+    chaos.strike("cut");
+    let mut client = chaos.server.connect();
+    client.send(get("/health", None) + &get("/health", Some("a")));
+    assert_eq!(client.answer().status, 200);
+    let part = client.read_to_end();
+    assert!(part.starts_with(b"HTTP/1.1 200 OK\r\n") && !part.ends_with(b"}"));
+}
+
+#[test]
+fn a_connection_that_was_cut_ends_every_exchange_on_it() {
+    let mut chaos = Chaos::start();
+    // More often than there may be open exchanges: none may be left of them.
+    for _ in 0..70 {
+        chaos.strike("cut");
+        let mut client = chaos.server.connect();
+        client.send(get("/health", Some("a")).repeat(2));
+        let ends = [chaos.wait(|event| event["type"] == "end"), chaos.wait(|event| event["type"] == "end")];
+        assert!(ends.iter().all(|end| end["closed"] == true), "{ends:?}");
+        assert!(client.read_to_end().starts_with(b"HTTP/1.1 200 OK\r\n"));
+    }
+}
+
+/// The answer to the first of two requests is held back while the second is here already.
+#[test]
+fn faults_reach_what_is_left_of_an_exchange_when_its_connection_has_gone_on() {
+    let mut chaos = Chaos::start();
+    let both = get("/health", Some("a")) + &get("/api/poll?client_id=me", None);
+    chaos.switch("delay", 50_000);
+    let mut client = chaos.server.connect();
+    client.send(&both);
+    chaos.server.wait_for_open("long_poll", 1);
+    is_silent(&chaos, &mut client);
+    chaos.switch("delay", 0);
+    assert_eq!(client.answer().status, 200);
+    // Dropped.
+    chaos.switch("delay", 50_000);
+    let mut client = chaos.server.connect();
+    client.send(&both);
+    chaos.server.wait_for_open("long_poll", 2);
+    chaos.strike("drop");
+    client.expect_end();
+    chaos.server.wait_for_open("long_poll", 1);
+    // Let go by the viewer.
+    let mut client = chaos.server.connect();
+    client.send(&both);
+    chaos.server.wait_for_open("long_poll", 2);
+    is_silent(&chaos, &mut client);
+    chaos.viewer.send_frame(Opcode::Close, [3, 232]);
+    assert_eq!(client.answer().status, 200);
+}
+
+#[test]
+fn a_proxy_that_buffers_does_not_wait_for_the_answer_to_the_next_request() {
+    let mut chaos = Chaos::start();
+    chaos.switch("buffer", 65_536);
+    let mut client = chaos.server.connect();
+    client.send(get("/health", Some("a")) + &get("/api/poll?client_id=me", None));
+    assert_eq!(client.answer().status, 200);
+}
+
+#[test]
+fn a_delay_is_no_reason_to_give_a_connection_up() {
+    let mut chaos = Chaos::start();
+    chaos.switch("delay", 60_000);
+    let requests = [
+        format!("GET /health?tap={ID}.a HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"),
+        format!("GET /health?tap={ID}.a HTTP/1.0\r\n\r\n"),
+        get("/health", Some("a")),
+    ];
+    let mut clients = requests.map(|request| {
+        let mut client = chaos.server.connect();
+        client.send(request);
+        chaos.wait(|event| event["from"] == "client");
+        client
+    });
+    // Bit by bit, so that each deadline on the way has its moment, and the viewer answers its pings.
+    for _ in 0..11 {
+        chaos.server.advance(5);
+        chaos.viewer.send_text("[]");
+        chaos.wait(|event| event["type"] == "error");
+    }
+    clients.iter_mut().for_each(|client| is_silent(&chaos, client));
+    chaos.server.advance(5);
+    clients.iter_mut().for_each(|client| assert_eq!(client.answer().status, 200));
+    // What is not read then is not waited for: an idle connection has its usual time.
+    let [mut first, _, mut last] = clients;
+    first.expect_end();
+    chaos.server.advance(61);
+    last.expect_end();
+}
+
+#[test]
+fn a_connection_that_is_half_open_stays_so() {
+    let mut chaos = Chaos::start();
+    chaos.strike("half-open");
+    let mut client = chaos.server.connect();
+    client.send(get("/health", Some("a")));
+    chaos.wait_for_struck("half-open");
+    client.send(get("/health", Some("a")));
+    chaos.wait(|event| event["exchange"] == 2);
+    is_silent(&chaos, &mut client);
+    client.send(get("/health", None));
+    is_silent(&chaos, &mut client);
+}
+
+#[test]
+fn what_was_held_back_reaches_its_peer_when_the_server_ends() {
+    let mut chaos = Chaos::start();
+    let mut mute = chaos.stream();
+    chaos.strike("half-open").switch("delay", 60_000);
+    let mut delayed = chaos.ask("/api/poll?client_id=me&timeout=60");
+    chaos.server.publish("general", "hello");
+    is_silent(&chaos, &mut delayed);
+    chaos.server.shut_down();
+    assert!(mute.chunk_text().contains("hello"));
+    assert_eq!(mute.chunk(), None);
+    assert_eq!(delayed.answer().texts(), ["hello"]);
 }
