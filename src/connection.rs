@@ -24,8 +24,8 @@ use std::time::Instant;
 
 use crate::bytes::{Parse, Shared};
 use crate::http::{
-    ChunkError, ChunkedDecoder, Content, Delimiter, Framing, Head, LAST_CHUNK, Method, Request, RequestError, Response,
-    Version, parse_head,
+    CONTINUE, ChunkError, ChunkedDecoder, Content, Delimiter, Framing, Head, LAST_CHUNK, Method, Request, RequestError,
+    Response, Version, parse_head,
 };
 use crate::limits::Limits;
 use crate::outbox::Outbox;
@@ -417,6 +417,7 @@ impl Connection {
             Ok(Parse::Complete { value, used }) => (value, used),
             Err(error) => return Step::Complete(self.refuse(error, context)),
         };
+        let mut head = head;
         let coding = match head.framing {
             Framing::Empty => None,
             Framing::Length(length) if length > limits.content as u64 => {
@@ -427,10 +428,11 @@ impl Connection {
         };
         let buffer = input[..used].to_vec();
         *input = &input[used..];
-        let Some(coding) = coding else { return Step::Complete(self.hold(Request::new(head, buffer, used))) };
         // RFC 9110, section 10.1.1: no need to say it to a client that did not wait for it.
-        if head.expects_continue && input.is_empty() {
-            self.outbox.push_own(|out| out.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n"));
+        head.expects_continue &= coding.is_some() && input.is_empty();
+        let Some(coding) = coding else { return Step::Complete(self.hold(Request::new(head, buffer, used))) };
+        if head.expects_continue {
+            self.outbox.push_own(|out| out.extend_from_slice(CONTINUE));
         }
         self.state = State::Content(Box::new(Arriving { head, head_length: used, buffer, coding }));
         self.deadline = Some(context.now + limits.content_time);
@@ -765,6 +767,14 @@ impl Connection {
         self.outbox.clear();
         self.backlog = Backlog::default();
         held.then_some(Outcome::Closed)
+    }
+
+    /// What waits is held back until then, and not by the peer: it gets its time behind that to read it.
+    /// A WebSocket that is open is asked for a sign of life all the same.
+    pub fn wait_for(&mut self, release: Instant, context: &Context) {
+        if !self.is_in_use() {
+            self.deadline = self.deadline.max(Some(release + context.limits.closing_time));
+        }
     }
 
     /// The deadline has passed.

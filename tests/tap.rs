@@ -343,3 +343,55 @@ fn what_a_viewer_says_without_chaos_is_refused() {
     viewer.client.send_text(r#"{"fault": "restart"}"#);
     assert_eq!(viewer.next(), json!({ "type": "error", "error": "faults are off: start the server with --chaos" }));
 }
+
+#[test]
+fn an_interim_response_is_shown_between_head_and_content() {
+    let server = TestServer::start();
+    let mut viewer = Viewer::open(&server, ID);
+    let fields = "Host: localhost\r\nExpect: 100-continue\r\n";
+    let content = r#"{"sender":"a","text":"b"}"#;
+    let mut client = server.connect();
+    for framing in [format!("Content-Length: {}", content.len()), "Transfer-Encoding: chunked".into()] {
+        let head = format!("POST /api/send?tap={ID}.s HTTP/1.1\r\n{fields}{framing}\r\n\r\n");
+        let interim = client.send(&head).head();
+        let is_chunked = framing.starts_with("Transfer");
+        let sent = if is_chunked { format!("19\r\n{content}\r\n0\r\n\r\n") } else { content.into() };
+        let answer = client.send(sent).answer();
+        let events = viewer.until_end("s");
+        let order: Vec<_> = events.iter().map(|event| event["from"].as_str().or(event["type"].as_str())).collect();
+        let second = if is_chunked { "left_out" } else { "client" };
+        assert!(order.starts_with(&[Some("client"), Some("server")]) && order.contains(&Some(second)), "{order:?}");
+        assert_eq!(text_of(&events, "server"), interim + &answer.head + answer.text());
+        assert_eq!(text_of(&events, "client"), if is_chunked { head } else { head + content });
+    }
+    // A client that did not wait is not told, and none is shown.
+    let request = format!("POST /api/send?tap={ID}.s HTTP/1.1\r\n{fields}Content-Length: 25\r\n\r\n{content}");
+    let answer = client.send(&request).answer();
+    let events = viewer.until_end("s");
+    assert_eq!(text_of(&events, "server"), answer.head.clone() + answer.text());
+    assert_eq!(text_of(&events, "client"), request);
+}
+
+#[test]
+fn of_a_large_answer_as_much_is_shown_as_may_wait() {
+    let server = TestServer::start();
+    let mut viewer = Viewer::open(&server, ID);
+    let text = "x".repeat(60_000);
+    (0..4).for_each(|_| drop(server.publish("general", &text)));
+    let request = format!("GET /api/messages?tap={ID}.m HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let answer = server.connect().send(&request).answer();
+    let events = viewer.until_end("m");
+    assert_eq!(text_of(&events, "server"), answer.head.clone() + answer.text());
+    // Of more than that much of the beginning is shown, and the rest is counted.
+    (0..12).for_each(|_| drop(server.publish("general", &text)));
+    let answer = server.connect().send(&request).answer();
+    let mut events = viewer.until_end("m");
+    let is_told = |event: &Value| event["type"] == "left_out";
+    while !events.iter().any(is_told) {
+        events.push(viewer.next());
+    }
+    let left_out: u64 = events.iter().filter_map(|event| event["bytes"].as_u64()).sum();
+    let (shown, all) = (text_of(&events, "server"), answer.head.clone() + answer.text());
+    assert!(shown.starts_with(&answer.head) && shown.len() > 300_000, "{} bytes", shown.len());
+    assert_eq!(shown.len() as u64 + left_out, all.len() as u64);
+}

@@ -483,6 +483,8 @@ impl EventLoop {
         self.stop_accepting();
         self.world.draining = true;
         for key in self.peers.keys().collect::<Vec<_>>() {
+            // Nobody takes any more what taps see, and what went wrong on purpose is to end well.
+            self.take_probe(key);
             if let Some(peer) = self.peers.get_mut(key) {
                 peer.connection.go_away(&self.world);
                 if let Some(entry) = peer.entry.as_mut().filter(|entry| entry.status == 0) {
@@ -602,6 +604,10 @@ impl EventLoop {
             Due::Connection(key) => {
                 let peer = self.peers.get_mut(key)?;
                 peer.timer = None;
+                // What is held back on purpose is not for the peer to hurry up.
+                if let Some(release) = peer.probe.as_ref().and_then(|probe| probe.next_release(&peer.connection)) {
+                    peer.connection.wait_for(release, &self.world);
+                }
                 let is_due = peer.connection.deadline().is_some_and(|at| at <= self.world.now);
                 let outcome = if is_due { peer.connection.on_deadline(&self.world) } else { None };
                 self.after(key, outcome);
@@ -849,11 +855,12 @@ impl EventLoop {
     /// Closes the sockets of closed connections.
     fn reap(&mut self) {
         for key in mem::take(&mut self.closed) {
+            let probe = self.take_probe(key);
             let Some(peer) = self.peers.remove(key) else { continue };
             if let Some((timer, _)) = peer.timer {
                 self.timers.cancel(timer);
             }
-            if let Some(probe) = peer.probe.filter(|probe| probe.is_tap()) {
+            if let Some(probe) = probe.filter(|probe| probe.is_tap()) {
                 self.tell_tapped(ConnId { key, exchange: probe.exchange }, Tapped::End { closed: true });
             }
         }

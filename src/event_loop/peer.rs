@@ -99,6 +99,12 @@ impl Peer {
             && self.probe.as_ref().is_none_or(|probe| !probe.is_shut(&self.connection))
     }
 
+    /// Whether somebody looks at this exchange, or something goes wrong with it. It may be one of which
+    /// only bytes are left to be written.
+    pub fn has_probe_of(&self, exchange: u32) -> bool {
+        self.probe.as_ref().is_some_and(|probe| probe.exchange == exchange)
+    }
+
     /// Whether there is something to read, to decode, or to tell.
     pub fn wants_turn(&self, limits: &Limits) -> bool {
         (self.readable && self.connection.wants_input(limits))

@@ -7,6 +7,7 @@ use std::mem;
 use std::time::{Duration, Instant};
 
 use crate::connection::Connection;
+use crate::slab::Key;
 
 /// What goes wrong on purpose with the bytes that one peer is sent. Together they act like one slow,
 /// far, bad link: buffering first, then the delay, then the rate.
@@ -19,7 +20,7 @@ pub struct Faults {
     pub buffer: usize,
     /// How many bytes a second the peer takes; 0: as many as it wants.
     pub rate: u32,
-    /// Nothing is written any more, and nothing is closed.
+    /// Nothing is written any more, and nothing is closed, until a deadline or a limit does it.
     pub mute: bool,
     /// The first half of what is written next is the last that is written: then the connection is
     /// closed.
@@ -54,6 +55,8 @@ pub struct Probe {
     /// What was written since it was last taken, if there is a tap.
     copy: Option<Vec<u8>>,
     gate: Option<Gate>,
+    /// The timer that is set for [`open`](Self::open).
+    pub timer: Option<Key>,
 }
 
 /// Holds back what has been queued.
@@ -69,21 +72,14 @@ struct Gate {
     shut_at: Option<Backed>,
     /// How much could be written when it was last looked at.
     allowed: usize,
-    /// A timer is set.
-    is_timed: bool,
 }
 
 /// What the gate depends on, except for the time.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Backed {
     total: u64,
-    is_in_use: bool,
-}
-
-impl Backed {
-    fn of(connection: &Connection) -> Self {
-        Backed { total: connection.outbox().total(), is_in_use: connection.is_in_use() }
-    }
+    /// The answer goes on. What may be in use besides is the next exchange of the connection.
+    goes_on: bool,
 }
 
 /// A socket that takes no more than `allowed` bytes, which the probe is shown.
@@ -96,7 +92,7 @@ pub struct Sink<'a, W> {
 impl Probe {
     /// For an exchange of which nothing has been queued.
     pub fn new(exchange: u32, connection: &Connection) -> Self {
-        Probe { exchange, earlier: connection.outbox().len(), left: None, copy: None, gate: None }
+        Probe { exchange, earlier: connection.outbox().len(), left: None, copy: None, gate: None, timer: None }
     }
 
     /// Begins to copy what is sent.
@@ -129,18 +125,27 @@ impl Probe {
             since: now,
             shut_at: None,
             allowed: 0,
-            is_timed: false,
         });
+    }
+
+    /// Whether nothing is written any more.
+    pub fn is_mute(&self) -> bool {
+        self.gate.as_ref().is_some_and(|gate| gate.faults.mute)
+    }
+
+    fn backed(&self, connection: &Connection) -> Backed {
+        Backed { total: connection.outbox().total(), goes_on: self.left.is_none() && connection.is_in_use() }
     }
 
     /// Whether nothing of what waits can be written now.
     pub fn is_shut(&self, connection: &Connection) -> bool {
-        self.gate.as_ref().is_some_and(|gate| gate.shut_at == Some(Backed::of(connection)))
+        self.gate.as_ref().is_some_and(|gate| gate.shut_at == Some(self.backed(connection)))
     }
 
     /// How many bytes may be written now.
     pub fn allowance(&mut self, connection: &Connection, now: Instant) -> usize {
-        self.gate.as_mut().map_or(usize::MAX, |gate| gate.allowance(connection, now))
+        let backed = self.backed(connection);
+        self.gate.as_mut().map_or(usize::MAX, |gate| gate.allowance(connection, backed, now))
     }
 
     /// Whether the connection is to be closed, because some of what was to be written has been.
@@ -159,18 +164,16 @@ impl Probe {
         }
     }
 
-    /// When [`open`](Self::open) wants to be called, if that is not known already.
-    pub fn next_release(&mut self, connection: &Connection) -> Option<Instant> {
-        let gate = self.gate.as_mut().filter(|gate| !gate.is_timed)?;
-        let next = gate.next_release(connection);
-        gate.is_timed = next.is_some();
-        next
+    /// When [`open`](Self::open) wants to be called: when more of what waits may be written.
+    pub fn next_release(&self, connection: &Connection) -> Option<Instant> {
+        self.gate.as_ref()?.next_release(connection)
     }
 
     /// It is time to look whether more may be written.
     pub fn open(&mut self) {
+        self.timer = None;
         if let Some(gate) = &mut self.gate {
-            (gate.shut_at, gate.is_timed) = (None, false);
+            gate.shut_at = None;
         }
     }
 
@@ -199,11 +202,11 @@ impl Probe {
 }
 
 impl Gate {
-    fn allowance(&mut self, connection: &Connection, now: Instant) -> usize {
+    fn allowance(&mut self, connection: &Connection, backed: Backed, now: Instant) -> usize {
         let outbox = connection.outbox();
         let (waiting, total) = (outbox.len(), outbox.total());
         let mut allowed = waiting;
-        if self.faults.mute || (connection.is_in_use() && waiting < self.faults.buffer) {
+        if self.faults.mute || (backed.goes_on && waiting < self.faults.buffer) {
             allowed = 0;
         }
         if self.faults.delay > Duration::ZERO {
@@ -227,7 +230,7 @@ impl Gate {
         if self.faults.cut {
             allowed = allowed.div_ceil(2);
         }
-        self.shut_at = (allowed < waiting).then(|| Backed::of(connection));
+        self.shut_at = (allowed < waiting).then_some(backed);
         self.allowed = allowed;
         allowed
     }

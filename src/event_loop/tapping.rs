@@ -6,20 +6,31 @@ use std::net::SocketAddr;
 use super::peer::Peer;
 use super::probe::{Faults, Probe, Tapped};
 use super::{ConnId, Due, EventLoop};
-use crate::http::{Framing, Request};
+use crate::http::{CONTINUE, Framing, Request};
 use crate::slab::Key;
 
 impl EventLoop {
     /// Taps an exchange, from this request on: a copy of each byte that goes over the wire waits in
     /// [`take_tapped`](Self::take_tapped) until the answer, the stream or the WebSocket is over.
     pub fn tap(&mut self, to: ConnId, request: &Request) {
-        let Some(Peer { probe: Some(probe), .. }) = self.probed(to) else { return };
-        probe.tap();
-        if request.head().framing == Framing::Chunked {
-            self.tell_tapped(to, Tapped::Received(request.head_bytes().to_vec()));
-            self.tell_tapped(to, Tapped::NotKept(request.content().len()));
-        } else {
-            self.tell_tapped(to, Tapped::Received(request.wire_bytes().to_vec()));
+        let probe = self.probed(to).and_then(|peer| peer.probe.as_mut());
+        let is_lost = probe.map(|probe| probe.tap()).is_none();
+        let (head, content, told_to_continue) =
+            (request.head_bytes(), request.content(), request.head().expects_continue);
+        let is_chunked = request.head().framing == Framing::Chunked;
+        // What came at once is told at once.
+        let first = if is_chunked || told_to_continue { head } else { request.wire_bytes() };
+        self.tell_tapped(to, Tapped::Received(first.to_vec()));
+        if told_to_continue {
+            self.tell_tapped(to, Tapped::Sent(CONTINUE.to_vec()));
+        }
+        if is_chunked {
+            self.tell_tapped(to, Tapped::NotKept(content.len()));
+        } else if told_to_continue {
+            self.tell_tapped(to, Tapped::Received(content.to_vec()));
+        }
+        if is_lost {
+            self.tell_tapped(to, Tapped::End { closed: true });
         }
     }
 
@@ -29,14 +40,23 @@ impl EventLoop {
         let now = self.world.now;
         let Some(Peer { connection, probe: Some(probe), .. }) = self.probed(to) else { return };
         probe.disturb(faults, now, connection);
+        let timer = probe.timer.take();
+        timer.and_then(|timer| self.timers.cancel(timer));
         self.settle_unless_its_turn(to.key);
     }
 
     /// The connection of an exchange, with a probe on it, which is made if there was none. There is one
-    /// at a time, so what waits of an exchange before this one is written first.
+    /// at a time, so what waits of exchanges before this one is written first: none of what goes wrong
+    /// with this one is for them. Only what the socket does not take now shares its fate.
     fn probed(&mut self, to: ConnId) -> Option<&mut Peer> {
-        let peer = self.peers.get_mut(to.key).filter(|peer| peer.exchange == to.exchange)?;
-        if peer.probe.as_ref().is_some_and(|probe| probe.exchange != to.exchange) {
+        let peer = self.peers.get_mut(to.key)?;
+        if peer.has_probe_of(to.exchange) {
+            return self.peers.get_mut(to.key);
+        }
+        if peer.exchange != to.exchange {
+            return None;
+        }
+        if !peer.connection.outbox().is_empty() {
             let lost = peer.write(&self.world, &mut self.spares);
             self.after_probed_write(to.key);
             if lost.is_some() {
@@ -44,31 +64,48 @@ impl EventLoop {
                 return None;
             }
         }
-        let peer = self.peers.get_mut(to.key)?;
-        if let Some(probe) = peer.probe.take_if(|probe| probe.exchange != to.exchange)
-            && probe.is_tap()
-        {
-            let (earlier, length) = (ConnId { exchange: probe.exchange, ..to }, peer.connection.outbox().len());
+        let before = self.take_probe(to.key);
+        let peer = self.peers.get_mut(to.key).filter(|peer| !peer.connection.is_closed())?;
+        let mut probe = Probe::new(to.exchange, &peer.connection);
+        // A connection that is half open is so to its end.
+        if before.as_ref().is_some_and(|before| before.is_mute()) {
+            probe.disturb(Faults { mute: true, ..Faults::default() }, self.world.now, &peer.connection);
+        }
+        let length = peer.connection.outbox().len();
+        peer.probe = Some(Box::new(probe));
+        if let Some(before) = before.filter(|before| before.is_tap()) {
+            let earlier = ConnId { exchange: before.exchange, ..to };
             self.tell_tapped(earlier, Tapped::NotKept(length));
             self.tell_tapped(earlier, Tapped::End { closed: false });
         }
-        let peer = self.peers.get_mut(to.key)?;
-        if peer.probe.is_none() {
-            peer.probe = Some(Box::new(Probe::new(to.exchange, &peer.connection)));
+        self.peers.get_mut(to.key)
+    }
+
+    /// Takes the probe away from a connection, and with it the timer that is set for it.
+    pub(super) fn take_probe(&mut self, key: Key) -> Option<Box<Probe>> {
+        let probe = self.peers.get_mut(key)?.probe.take()?;
+        if let Some(timer) = probe.timer {
+            self.timers.cancel(timer);
         }
-        Some(peer)
+        Some(probe)
     }
 
     /// Takes away the tap and the faults of an exchange.
     pub fn remove_probe(&mut self, to: ConnId) {
-        let Some(peer) = self.peers.get_mut(to.key).filter(|peer| peer.exchange == to.exchange) else { return };
-        peer.probe = None;
-        self.settle_unless_its_turn(to.key);
+        if self.peers.get(to.key).is_some_and(|peer| peer.has_probe_of(to.exchange)) {
+            self.take_probe(to.key);
+            self.settle_unless_its_turn(to.key);
+        }
     }
 
-    /// Closes a connection now, whatever is under way, without a word to its peer.
+    /// Closes a connection now, whatever is under way, without a word to its peer. What waits of the
+    /// answer of a tapped exchange belongs to it, even if the next request is here already.
     pub fn sever(&mut self, to: ConnId) {
-        self.act(to, 0, |connection, _, _| connection.lose());
+        let Some(peer) = self.peers.get_mut(to.key) else { return };
+        if peer.exchange == to.exchange || peer.has_probe_of(to.exchange) {
+            let outcome = peer.connection.lose();
+            self.after(to.key, outcome);
+        }
     }
 
     /// What the taps have seen since the last call, in the order in which it went over the wire. When
@@ -116,13 +153,13 @@ impl EventLoop {
         let Some(peer) = self.peers.get_mut(key) else { return };
         let Some(probe) = &mut peer.probe else { return };
         let (is_tap, sent, is_over) = (probe.is_tap(), probe.take_sent(), probe.is_over());
-        let release = probe.next_release(&peer.connection);
         let conn = ConnId { key, exchange: probe.exchange };
         if is_over {
-            peer.probe = None;
-        }
-        if let Some(at) = release {
-            self.timers.set(at, Due::Release(key));
+            self.take_probe(key);
+        } else if probe.timer.is_none()
+            && let Some(at) = probe.next_release(&peer.connection)
+        {
+            probe.timer = Some(self.timers.set(at, Due::Release(key)));
         }
         if let Some(bytes) = sent {
             self.tell_tapped(conn, Tapped::Sent(bytes));
@@ -136,5 +173,55 @@ impl EventLoop {
         if !self.has_turn(key) {
             self.settle(key);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::net::TcpStream;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::event_loop::Event;
+    use crate::http::Response;
+    use crate::limits::Limits;
+
+    /// Lets the loop flush and sleep.
+    fn turn(event_loop: &mut EventLoop) {
+        let timer = event_loop.set_timer(Duration::from_millis(1));
+        while !matches!(event_loop.next_event().unwrap(), Event::Timer(due) if due == timer) {}
+        event_loop.take_tapped();
+    }
+
+    #[test]
+    fn there_is_one_timer_for_what_is_held_back_and_none_afterwards() {
+        let mut event_loop = EventLoop::bind("127.0.0.1:0", Limits::default()).unwrap();
+        let mut client = TcpStream::connect(event_loop.local_address()).unwrap();
+        client.write_all(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
+        let Event::Request(conn, request) = event_loop.next_event().unwrap() else { panic!("a request was sent") };
+        event_loop.tap(conn, &request);
+        event_loop.begin(conn, Response::new(200));
+        turn(&mut event_loop);
+        let before = event_loop.timers.len();
+        let held = Faults { delay: Duration::from_secs(60), ..Faults::default() };
+        for _ in 0..10 {
+            for faults in [held, Faults::default(), Faults { rate: 1, ..held }, held] {
+                event_loop.send(conn, &crate::http::chunk(b"chunk"));
+                event_loop.disturb(conn, faults);
+                turn(&mut event_loop);
+                assert!(event_loop.timers.len() <= before + 1);
+            }
+            assert_eq!(event_loop.timers.len(), before + 1);
+        }
+        event_loop.remove_probe(conn);
+        assert_eq!(event_loop.timers.len(), before);
+        event_loop.tap(conn, &request);
+        event_loop.send(conn, &crate::http::chunk(b"chunk"));
+        event_loop.disturb(conn, held);
+        turn(&mut event_loop);
+        event_loop.sever(conn);
+        turn(&mut event_loop);
+        assert_eq!((event_loop.timers.len(), event_loop.connections()), (0, 0));
     }
 }

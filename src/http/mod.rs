@@ -9,7 +9,7 @@ mod target;
 
 pub use chunked::{ChunkError, ChunkedDecoder, Element, LAST_CHUNK, chunk};
 pub use date::format_date;
-pub use request::{Framing, Head, MAX_FIELDS, Method, Request, RequestError, Version, parse_head};
+pub use request::{CONTINUE, Framing, Head, MAX_FIELDS, Method, Request, RequestError, Version, parse_head};
 pub use response::{Content, Delimiter, Response, reason};
 pub use target::{decode_component, query_pairs};
 

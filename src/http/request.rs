@@ -222,6 +222,9 @@ impl Span {
     }
 }
 
+/// The interim response that has a client send its content (RFC 9110, section 15.2.1).
+pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
 /// A parsed and checked request head: ranges into the bytes that it was parsed from, and what
 /// the fields say about framing and about the connection.
 #[derive(Debug, Clone)]
@@ -235,7 +238,8 @@ pub struct Head {
     /// Whether the client wants to send another request on this connection
     /// (RFC 9112, section 9.3).
     pub persistent: bool,
-    /// Whether the client waits for `100 Continue` before it sends the content.
+    /// Whether the client waits for `100 Continue` before it sends the content. Of a whole request:
+    /// whether it was told so.
     pub expects_continue: bool,
     target: Span,
     /// `None` in an absolute-form that has no path: then it is `/`.

@@ -13,14 +13,18 @@ use super::{Alarm, Call, Reply, Server, mailboxes::Mailboxes, rooms::Clients, ro
 use crate::event_loop::{ConnId, Faults, Tapped};
 use crate::http::{Request, Response};
 use crate::websocket::{self, Message, Role};
-use crate::wire::{Line, Part, Piece};
+use crate::wire::{Conversation, Line, Part, Piece};
 
 /// How much may wait to be written to a viewer, in bytes. What comes beyond it is left out, and counted: a
 /// viewer is told of less rather than cut off, and the server keeps no more for it.
 const MAX_WAITING: usize = 512 * 1024;
 
-/// How many bytes of one event are shown.
-const MAX_SHOWN: usize = 128 * 1024;
+/// How many bytes one event shows of what was read or written at once. What is longer comes in several, so
+/// that a viewer sees as much of it as it may.
+const MAX_SHOWN: usize = 32 * 1024;
+
+/// What a piece comes to at least, besides its bytes: `{"bytes":"","name":"","section":""}`.
+const LEAST_PIECE: usize = 34;
 
 /// How often it is looked whether a viewer that missed something can be told so.
 const LEFT_OUT: Duration = Duration::from_millis(200);
@@ -84,37 +88,44 @@ impl Server {
     /// Shows viewers what their taps have seen since the last time.
     pub(super) fn show_tapped(&mut self) {
         for (conn, tapped) in self.event_loop.take_tapped() {
-            let Some(exchange) = self.taps.exchange(conn) else { continue };
-            let conversation = &mut exchange.conversation;
-            let events = match &tapped {
-                Tapped::Received(bytes) => vec![(Role::Client, conversation.read(Role::Client, bytes))],
-                // An answer decides what becomes of bytes of the client's that wait for it.
-                Tapped::Sent(bytes) => vec![
-                    (Role::Server, conversation.read(Role::Server, bytes)),
-                    (Role::Client, conversation.read(Role::Client, b"")),
-                ],
-                Tapped::End { closed: true } => {
-                    vec![(Role::Client, conversation.end(Role::Client)), (Role::Server, conversation.end(Role::Server))]
-                }
-                Tapped::End { closed: false } | Tapped::NotKept(_) => Vec::new(),
-            };
-            let viewer = exchange.viewer.clone();
-            for (from, pieces) in events.into_iter().filter(|(_, pieces)| !pieces.is_empty()) {
-                self.show_pieces(conn, from, &pieces);
-            }
             match tapped {
-                Tapped::NotKept(bytes) => self.leave_out(&viewer, bytes),
-                Tapped::End { closed } => self.end_exchange(conn, closed),
-                Tapped::Received(_) | Tapped::Sent(_) => {}
+                Tapped::Received(bytes) => self.show_bytes(conn, Role::Client, &bytes),
+                Tapped::Sent(bytes) => {
+                    self.show_bytes(conn, Role::Server, &bytes);
+                    // An answer decides what becomes of bytes of the client's that wait for it.
+                    self.show_labelled(conn, Role::Client, |conversation| conversation.read(Role::Client, b""));
+                }
+                Tapped::NotKept(bytes) => {
+                    if let Some(viewer) = self.taps.exchange(conn).map(|exchange| exchange.viewer.clone()) {
+                        self.leave_out(&viewer, bytes);
+                    }
+                }
+                Tapped::End { closed } => {
+                    for from in [Role::Client, Role::Server].into_iter().filter(|_| closed) {
+                        self.show_labelled(conn, from, |conversation| conversation.end(from));
+                    }
+                    self.end_exchange(conn, closed);
+                }
             }
         }
     }
 
-    fn show_pieces(&mut self, conn: ConnId, from: Role, pieces: &[Piece]) {
-        let length = pieces.iter().map(|piece| piece.bytes.len()).sum();
+    fn show_bytes(&mut self, conn: ConnId, from: Role, bytes: &[u8]) {
+        for bytes in bytes.chunks(MAX_SHOWN) {
+            self.show_labelled(conn, from, |conversation| conversation.read(from, bytes));
+        }
+    }
+
+    /// Shows what `label` makes of the bytes of one direction, if it makes anything of them.
+    fn show_labelled(&mut self, conn: ConnId, from: Role, label: impl FnOnce(&mut Conversation) -> Vec<Piece>) {
         let Some(exchange) = self.taps.exchange(conn) else { return };
-        let viewer = exchange.viewer.clone();
-        if length > MAX_SHOWN {
+        let (viewer, pieces) = (exchange.viewer.clone(), label(&mut exchange.conversation));
+        if pieces.is_empty() {
+            return;
+        }
+        let length = pieces.iter().map(|piece| piece.bytes.len()).sum();
+        // In vain for a viewer that is full, however little comes to it besides the bytes and the names.
+        if !self.may_show(&viewer, length / 3 * 4 + pieces.len() * LEAST_PIECE) {
             return self.leave_out(&viewer, length);
         }
         let mut event = self.about(conn);
@@ -141,14 +152,21 @@ impl Server {
         self.taps.end(conn);
     }
 
+    /// Whether a viewer can take an event of so many bytes. One for which nothing waits can take any.
+    fn may_show(&mut self, viewer: &str, length: usize) -> bool {
+        let Some(viewer) = self.taps.viewer(viewer) else { return false };
+        let waiting = self.event_loop.waiting(viewer.conn);
+        waiting == 0 || waiting + length <= MAX_WAITING
+    }
+
     /// Sends an event to a viewer, unless too much waits for it already.
     fn show(&mut self, viewer: &str, event: &Value) -> bool {
-        let Some(viewer) = self.taps.viewer(viewer) else { return false };
-        let (conn, waiting) = (viewer.conn, self.event_loop.waiting(viewer.conn));
         let text = event.to_string();
-        if waiting > 0 && waiting + text.len() > MAX_WAITING {
+        if !self.may_show(viewer, text.len()) {
             return false;
         }
+        let Some(viewer) = self.taps.viewer(viewer) else { return false };
+        let conn = viewer.conn;
         let (bytes, events) = std::mem::take(&mut viewer.left_out);
         if events > 0 {
             let notice = json!({ "type": "left_out", "bytes": bytes, "events": events });
@@ -227,8 +245,10 @@ impl Server {
         let mut event = self.about(conn);
         event["type"] = "struck".into();
         event["fault"] = strike.name().into();
-        if let Some(viewer) = self.taps.exchange(conn).map(|exchange| exchange.viewer.clone()) {
-            self.show(&viewer, &event);
+        if let Some(viewer) = self.taps.exchange(conn).map(|exchange| exchange.viewer.clone())
+            && !self.show(&viewer, &event)
+        {
+            self.leave_out(&viewer, 0);
         }
     }
 
@@ -256,7 +276,9 @@ impl Server {
         self.mailboxes = Mailboxes::default();
         let event = json!({ "type": "struck", "fault": "restart", "time": precise_time() });
         for id in self.taps.ids() {
-            self.show(&id, &event);
+            if !self.show(&id, &event) {
+                self.leave_out(&id, 0);
+            }
         }
     }
 }
