@@ -35,7 +35,7 @@ class ChaosPanel {
       this.#values.set(label, Object.fromEntries(SWITCHES.map(({ fault }) => [fault, 0])));
       this.#aftermaths.set(label, new Aftermath((kind, text) => this.#tell(label, kind, text)));
     }
-    this.#table = new FaultTable([...lanes, { label: ALL, title: 'All lanes' }], {
+    this.#table = new FaultTable([{ label: ALL, title: 'All lanes' }, ...lanes], {
       set: (label, one, value) => this.#set(label, one, value),
       strike: (label, one) => this.#strike(label, one),
     });
@@ -46,8 +46,11 @@ class ChaosPanel {
     this.#fields = make('fieldset', { class: 'chaos-fields' }, make('legend', { class: 'unseen' }, 'Faults'),
       this.#buttons(), this.#table.element);
     root.classList.add('chaos');
-    const happened = make('section', { class: 'chaos-happened' }, make('h3', {}, 'What happened'), this.#scroller);
-    root.append(this.#fields, happened, legend(root), this.#dialog);
+    const happened = make('section', { class: 'chaos-happened' },
+      make('div', { class: 'chaos-headline' }, make('h3', {}, 'What happened'), this.#status), this.#scroller);
+    const { element, hint } = legend(root);
+    this.#fields.querySelector('.chaos-buttons').append(hint);
+    root.append(this.#fields, happened, element, this.#dialog);
     this.#listen();
     this.#allowed();
   }
@@ -61,7 +64,7 @@ class ChaosPanel {
       make('button', { type: 'button', 'data-action': action, onclick }, title));
     const restart = button('restart', `${RESTART.title} …`, () => this.#dialog.showModal());
     restart.dataset.fault = RESTART.fault;
-    return make('div', { class: 'chaos-buttons' }, button('calm', 'Calm', () => this.#calm()), restart, this.#status);
+    return make('div', { class: 'chaos-buttons' }, button('calm', 'Calm', () => this.#calm()), restart);
   }
 
   // What is done.

@@ -15,7 +15,8 @@ const LARGEST = 255 * 1024; // bytes of a message: a little less than what every
 export class WebRtc extends Lane {
   static lane = 'webrtc';
   static title = 'WebRTC data channel';
-  static how = 'From tab to tab; WebSocket on /api/signal';
+  static how = '/api/signal';
+  static about = 'From browser to browser; the server only introduces them. Start it in a second tab, too.';
 
   id = undefined;
   #log = new PeerLog();

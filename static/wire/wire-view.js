@@ -150,7 +150,8 @@ class WireView {
     } else {
       frame.panel = new FramePanel(frame);
       button.closest('.wire-line').after(frame.panel.element);
-      frame.panel.element.scrollIntoView({ block: 'nearest' });
+      const isHigher = frame.panel.element.clientHeight > this.#list.clientHeight; // then its top is what is shown
+      frame.panel.element.scrollIntoView({ block: isHigher ? 'start' : 'nearest' });
     }
   }
 
