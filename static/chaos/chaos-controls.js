@@ -93,8 +93,8 @@ function choice(one, name, set) {
 }
 
 /**
- * What each fault imitates. That at which the pointer or the keyboard is, anywhere in `root`, stands out, and is said in
- * `hint` too, because the list may be out of sight.
+ * What each fault imitates. That at which the pointer or the keyboard is, anywhere in `root`, stands out; `hint` says
+ * it too, because the list may be out of sight.
  */
 export function legend(root) {
   const entries = [...SWITCHES, ...STRIKES, RESTART].map(({ fault, title, about }) => (

@@ -22,6 +22,7 @@ class ChaosPanel {
   #table;
   #aftermaths = new Map();
   #log = make('ol');
+  #none = make('p', { class: 'chaos-none' }, 'Nothing yet. Start a lane, and press Drop in its row.');
   #status = make('p', { class: 'chaos-status', role: 'status' });
   #scroller;
   #dialog;
@@ -42,7 +43,7 @@ class ChaosPanel {
     this.#dialog = confirmation(() => this.#send({ fault: RESTART.fault }));
     this.#scroller = make('div', {
       class: 'chaos-log', tabindex: 0, role: 'log', 'aria-label': 'What happened',
-    }, this.#log);
+    }, this.#none, this.#log);
     this.#fields = make('fieldset', { class: 'chaos-fields' }, make('legend', { class: 'unseen' }, 'Faults'),
       this.#buttons(), this.#table.element);
     root.classList.add('chaos');
@@ -147,6 +148,7 @@ class ChaosPanel {
     const now = new Date();
     const time = `${now.toTimeString().slice(0, 8)}.${String(now.getMilliseconds()).padStart(3, '0')}`;
     const wasAtEnd = this.#scroller.scrollHeight - this.#scroller.scrollTop - this.#scroller.clientHeight < 8;
+    this.#none.hidden = true;
     this.#log.append(make('li', { 'data-kind': kind, 'data-row': label },
       make('time', { datetime: now.toISOString() }, time), ' ',
       make('b', {}, this.#titles.get(label) ?? label ?? 'Server'), ' ', make('span', {}, text)));

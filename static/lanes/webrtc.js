@@ -62,7 +62,7 @@ export class WebRtc extends Lane {
     const link = this.#links.findLast(({ peer }) => peer === from);
     if (type === 'welcome') {
       this.identify(peer_id);
-      this.opened('holding', 'waiting for a peer: open a second tab');
+      this.opened('holding', 'waiting for a peer');
       this.#present = new Set(message.peers);
       await Promise.all(message.peers.map((peer) => this.#link(peer).offer()));
     } else if (type === 'joined') {

@@ -89,6 +89,7 @@ export class Panel {
     on('notice', (text) => {
       this.note(text, 'notice');
       this.part('missing').textContent = text; // here too: what follows can push it out of the log
+      this.part('missing').title = text;
       this.part('notice').hidden = false;
     });
     return lane;

@@ -253,7 +253,7 @@ class WireView {
     this.#rows.classList.toggle('of-one-lane', this.#controls.label !== undefined);
     this.#empty.hidden = shown > 0;
     this.#empty.textContent = this.#log.records.length === 0
-      ? 'Nothing yet. Start a lane, and its bytes appear here.' : 'No row is like that.';
+      ? 'Nothing yet. Start a lane, and its bytes appear here.' : 'No row matches. Change the filter, or choose All.';
     this.#controls.showStatus(this.#status(shown));
   }
 
