@@ -36,7 +36,7 @@ export class Controls extends EventTarget {
           (value) => this.#set({ sinceBefore: value === 'before' })),
         this.#checkbox('hide keep-alive', false, (hidesKeepAlive) => this.#set({ hidesKeepAlive })),
         this.#checkbox('hex', true, (isShown) => this.#say('hex', isShown)),
-        make('div', { class: 'wire-line-of-status' }, this.#told, this.#status)));
+        make('div', { class: 'wire-line-of-status' }, this.#status, this.#told)));
     this.#press();
   }
 
