@@ -112,6 +112,7 @@ async function start(panel) {
 }
 
 function hold(panel) {
+  document.body.dataset.running = panels.filter(({ running }) => running).length;
   if (panel.running && panel.holds) {
     held.set(panel, connections.hold());
   } else {

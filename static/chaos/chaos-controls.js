@@ -4,6 +4,9 @@
 import { make } from '/dom.js';
 import { RESTART, STRIKES, SWITCHES } from './faults.js';
 
+const HINT = 'Strike a lane that runs, send a message meanwhile, and see whether anything is lost. The first four stay '
+  + 'until they are off, the others strike once.';
+
 /** A row for each of `rows` ({ label, title }). `set(label, one, value)` and `strike(label, one)` are called. */
 export class FaultTable {
   #shown = new Map(); // by label and fault: puts a control where its value is
@@ -89,17 +92,24 @@ function choice(one, name, set) {
   };
 }
 
-/** What each fault imitates. That at which the pointer or the keyboard is, anywhere in `root`, stands out. */
+/**
+ * What each fault imitates. That at which the pointer or the keyboard is, anywhere in `root`, stands out; `hint` says
+ * it too, because the list may be out of sight.
+ */
 export function legend(root) {
   const entries = [...SWITCHES, ...STRIKES, RESTART].map(({ fault, title, about }) => (
     make('div', { 'data-fault': fault }, make('dt', {}, title), make('dd', {}, about))));
+  const hint = make('p', { class: 'chaos-hint' }, HINT);
   const point = ({ target }) => {
     const fault = target.closest('[data-fault]')?.dataset.fault;
     entries.forEach((entry) => entry.classList.toggle('pointed', entry.dataset.fault === fault));
+    const pointed = entries.find((entry) => entry.dataset.fault === fault);
+    hint.textContent = pointed ? pointed.lastChild.textContent : HINT;
   };
   root.addEventListener('pointerover', point);
   root.addEventListener('focusin', point);
-  return make('section', {}, make('h3', {}, 'What it imitates'), make('dl', { class: 'chaos-legend' }, ...entries));
+  const list = make('dl', { class: 'chaos-legend' }, ...entries);
+  return { element: make('section', {}, make('h3', {}, 'What it imitates'), list), hint };
 }
 
 /** Asks before others lose what they have. */

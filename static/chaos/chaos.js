@@ -22,6 +22,7 @@ class ChaosPanel {
   #table;
   #aftermaths = new Map();
   #log = make('ol');
+  #none = make('p', { class: 'chaos-none' }, 'Nothing yet. Start a lane, and press Drop in its row.');
   #status = make('p', { class: 'chaos-status', role: 'status' });
   #scroller;
   #dialog;
@@ -35,19 +36,22 @@ class ChaosPanel {
       this.#values.set(label, Object.fromEntries(SWITCHES.map(({ fault }) => [fault, 0])));
       this.#aftermaths.set(label, new Aftermath((kind, text) => this.#tell(label, kind, text)));
     }
-    this.#table = new FaultTable([...lanes, { label: ALL, title: 'All lanes' }], {
+    this.#table = new FaultTable([{ label: ALL, title: 'All lanes' }, ...lanes], {
       set: (label, one, value) => this.#set(label, one, value),
       strike: (label, one) => this.#strike(label, one),
     });
     this.#dialog = confirmation(() => this.#send({ fault: RESTART.fault }));
     this.#scroller = make('div', {
       class: 'chaos-log', tabindex: 0, role: 'log', 'aria-label': 'What happened',
-    }, this.#log);
+    }, this.#none, this.#log);
     this.#fields = make('fieldset', { class: 'chaos-fields' }, make('legend', { class: 'unseen' }, 'Faults'),
       this.#buttons(), this.#table.element);
     root.classList.add('chaos');
-    const happened = make('section', { class: 'chaos-happened' }, make('h3', {}, 'What happened'), this.#scroller);
-    root.append(this.#fields, happened, legend(root), this.#dialog);
+    const happened = make('section', { class: 'chaos-happened' },
+      make('div', { class: 'chaos-headline' }, make('h3', {}, 'What happened'), this.#status), this.#scroller);
+    const { element, hint } = legend(root);
+    this.#fields.querySelector('.chaos-buttons').append(hint);
+    root.append(this.#fields, happened, element, this.#dialog);
     this.#listen();
     this.#allowed();
   }
@@ -61,7 +65,7 @@ class ChaosPanel {
       make('button', { type: 'button', 'data-action': action, onclick }, title));
     const restart = button('restart', `${RESTART.title} …`, () => this.#dialog.showModal());
     restart.dataset.fault = RESTART.fault;
-    return make('div', { class: 'chaos-buttons' }, button('calm', 'Calm', () => this.#calm()), restart, this.#status);
+    return make('div', { class: 'chaos-buttons' }, button('calm', 'Calm', () => this.#calm()), restart);
   }
 
   // What is done.
@@ -144,6 +148,7 @@ class ChaosPanel {
     const now = new Date();
     const time = `${now.toTimeString().slice(0, 8)}.${String(now.getMilliseconds()).padStart(3, '0')}`;
     const wasAtEnd = this.#scroller.scrollHeight - this.#scroller.scrollTop - this.#scroller.clientHeight < 8;
+    this.#none.hidden = true;
     this.#log.append(make('li', { 'data-kind': kind, 'data-row': label },
       make('time', { datetime: now.toISOString() }, time), ' ',
       make('b', {}, this.#titles.get(label) ?? label ?? 'Server'), ' ', make('span', {}, text)));

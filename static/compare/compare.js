@@ -54,7 +54,8 @@ class CompareView {
   #tap;
   #running = undefined; // the AbortController of an experiment
   #results = new Map();
-  #status = make('p', { class: 'compare-status', role: 'status' });
+  #status = make('p', { class: 'compare-status', role: 'status' },
+    'Silence shows what it costs to wait, a burst what it costs to talk.');
   #left = make('p', { class: 'compare-left-out', hidden: true });
   #buttons = [
     button('silence', 'A minute of silence', () => this.#try('silence')),

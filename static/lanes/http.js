@@ -12,7 +12,8 @@ export async function* request(url, { limit, signal, onHead, ...init }) {
   const silence = new Silence(limit, (error) => dead.abort(error));
   try {
     const signals = [dead.signal, signal].filter(Boolean);
-    const response = await fetch(url, { ...init, signal: AbortSignal.any(signals) });
+    const response = await plainly('the server cannot be reached',
+      fetch(url, { ...init, signal: AbortSignal.any(signals) }));
     silence.heard();
     const texts = decoded(response.body, silence);
     if (!response.ok) {
@@ -25,13 +26,22 @@ export async function* request(url, { limit, signal, onHead, ...init }) {
   }
 }
 
+/** A browser tells of the network in words of its own, and each in other ones; here they are the same everywhere. */
+async function plainly(words, promise) {
+  try {
+    return await promise;
+  } catch (error) {
+    throw error instanceof TypeError ? new Error(words, { cause: error }) : error;
+  }
+}
+
 /** The pieces of a body as text. A character can be split over two of them: the decoder keeps the first part. */
 async function* decoded(body, silence) {
   const reader = body.getReader();
   const decoder = new TextDecoder();
   try {
     for (;;) {
-      const { done, value } = await reader.read();
+      const { done, value } = await plainly('the connection was lost', reader.read());
       silence.heard();
       if (done) {
         return;

@@ -9,7 +9,8 @@ const HELD = 25; // seconds: the server answers then, whatever happens
 export class LongPoll extends Lane {
   static lane = 'long-poll';
   static title = 'Long polling';
-  static how = `GET /api/poll, held up to ${HELD} seconds`;
+  static how = '/api/poll';
+  static about = `Asks once. The server answers when something is new, or after ${HELD} seconds; then it asks again.`;
   static holds = true;
   /** A held answer is silent by design: only one that stays away longer than it was asked to is dead. */
   static SILENCE = 30_000;

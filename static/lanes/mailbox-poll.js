@@ -8,7 +8,8 @@ import { uuid } from '/lanes/uuid.js';
 export class MailboxPoll extends Lane {
   static lane = 'long-poll';
   static title = 'Long polling';
-  static how = 'POST /poll, held up to 30 seconds';
+  static how = '/poll';
+  static about = 'Its mailbox is nobody else\u2019s. A poll is answered when something is in it, or after 30 seconds.';
   static holds = true;
   /** Longer than the server holds an answer. */
   static SILENCE = 35_000;

@@ -6,7 +6,8 @@ import { Sse } from '/lanes/sse.js';
 import { uuid } from '/lanes/uuid.js';
 
 export class MailboxSse extends Sse {
-  static how = 'EventSource on /sse, POST /sse/message';
+  static how = '/sse';
+  static about = 'Its mailbox is nobody else\u2019s. It is read as an event stream; to send is a POST beside it.';
 
   id = undefined;
 

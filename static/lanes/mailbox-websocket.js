@@ -6,7 +6,8 @@ import { adopt, asMessage } from '/lanes/mailbox.js';
 import { WebSocketLane, socketUrl } from '/lanes/websocket.js';
 
 export class MailboxWebSocket extends WebSocketLane {
-  static how = 'WebSocket on /ws, both directions';
+  static how = '/ws';
+  static about = 'Its mailbox is nobody else\u2019s. What is sent through the socket comes back on it.';
 
   id = undefined;
 

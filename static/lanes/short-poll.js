@@ -7,7 +7,8 @@ import { sleep } from '/lanes/waiting.js';
 export class ShortPoll extends Lane {
   static lane = 'short-poll';
   static title = 'Short polling';
-  static how = 'GET /api/messages, every 2 seconds';
+  static how = '/api/messages';
+  static about = 'Asks every 2 seconds. What is new comes with the next answer; most answers are empty.';
   static INTERVAL = 2_000;
 
   async connect(signal) {

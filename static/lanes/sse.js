@@ -11,7 +11,9 @@ import { Silence } from '/lanes/waiting.js';
 export class Sse extends Lane {
   static lane = 'sse';
   static title = 'Server-sent events';
-  static how = 'EventSource on /api/events';
+  static how = '/api/events';
+  static about = 'An answer that does not end, in a format that browsers read: EventSource parses it, and '
+    + 'reconnects.';
   static holds = true;
 
   /** Opens the stream and listens to its events. */

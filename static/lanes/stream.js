@@ -5,7 +5,8 @@ import { Lane } from '/lanes/lane.js';
 export class Stream extends Lane {
   static lane = 'stream';
   static title = 'HTTP streaming';
-  static how = 'GET /api/stream, one answer that does not end';
+  static how = '/api/stream';
+  static about = 'One request, and an answer that does not end: a line of JSON for each message.';
   static holds = true;
 
   async connect(signal) {

@@ -15,7 +15,8 @@ const LARGEST = 255 * 1024; // bytes of a message: a little less than what every
 export class WebRtc extends Lane {
   static lane = 'webrtc';
   static title = 'WebRTC data channel';
-  static how = 'From tab to tab; WebSocket on /api/signal';
+  static how = '/api/signal';
+  static about = 'From browser to browser; the server only introduces them. Start it in a second tab, too.';
 
   id = undefined;
   #log = new PeerLog();
@@ -61,7 +62,7 @@ export class WebRtc extends Lane {
     const link = this.#links.findLast(({ peer }) => peer === from);
     if (type === 'welcome') {
       this.identify(peer_id);
-      this.opened('holding', 'waiting for a peer: open a second tab');
+      this.opened('holding', 'waiting for a peer');
       this.#present = new Set(message.peers);
       await Promise.all(message.peers.map((peer) => this.#link(peer).offer()));
     } else if (type === 'joined') {

@@ -8,7 +8,8 @@ import { Silence } from '/lanes/waiting.js';
 export class WebSocketLane extends Lane {
   static lane = 'websocket';
   static title = 'WebSocket';
-  static how = 'WebSocket on /api/ws, both directions';
+  static how = '/api/ws';
+  static about = 'One connection for both directions. After a handshake in HTTP, each message is a frame.';
   /** A page is not shown the server's pings. It asks for a sign of life when nothing came for so long. */
   static HEARTBEAT = 15_000;
 

@@ -36,6 +36,9 @@ export class Dock {
   }
 
   show(name) {
+    if (document.getElementById(name).hidden) {
+      this.#tools.scrollTop = 0; // where the one before was scrolled to means nothing here
+    }
     for (const tab of this.#tabs) {
       const controls = tab.getAttribute('aria-controls');
       tab.setAttribute('aria-selected', controls === name);

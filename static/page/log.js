@@ -132,7 +132,7 @@ export class Log {
   #show(entry) {
     const { kind, time, text, message, past, delay } = entry;
     const element = make('li', { 'data-kind': kind, tabindex: -1 },
-      make('time', { datetime: time.toISOString() }, clock(time)));
+      make('time', { datetime: time.toISOString() }, ...clock(time)));
     const body = make('p', {}, make('span', {}, text));
     if (message?.sender !== undefined) {
       body.prepend(make('b', {}, message.sender), ' ');
@@ -183,6 +183,8 @@ export class Log {
   }
 }
 
+/** The milliseconds apart: where there is little room they are left out. */
 function clock(time) {
-  return `${time.toTimeString().slice(0, 8)}.${String(time.getMilliseconds()).padStart(3, '0')}`;
+  return [time.toTimeString().slice(0, 8),
+    make('small', {}, `.${String(time.getMilliseconds()).padStart(3, '0')}`)];
 }

@@ -4,6 +4,9 @@
 import { Facts } from '/page/facts.js';
 import { Log } from '/page/log.js';
 
+/** What to do where nothing is yet, by the state of the lane. */
+const NEXT = { stopped: 'Press Start.', open: 'Send something.', holding: 'Send something.' };
+
 export class Panel {
   element = document.querySelector('#panel').content.firstElementChild.cloneNode(true);
   lane = undefined;
@@ -28,7 +31,8 @@ export class Panel {
     this.element.setAttribute('aria-label', Lane.title);
     this.part('title').textContent = Lane.title;
     this.part('how').textContent = Lane.how;
-    this.part('how').title = Lane.how;
+    this.part('how').title = Lane.about;
+    this.part('about').textContent = Lane.about;
     this.part('scroller').setAttribute('aria-label', `Log of ${Lane.title}`);
     this.part('text').setAttribute('aria-label', `Message to send by ${Lane.title}`);
     this.part('bytes').setAttribute('aria-label', `Bytes of ${Lane.title}`);
@@ -85,6 +89,7 @@ export class Panel {
     on('notice', (text) => {
       this.note(text, 'notice');
       this.part('missing').textContent = text; // here too: what follows can push it out of the log
+      this.part('missing').title = text;
       this.part('notice').hidden = false;
     });
     return lane;
@@ -138,6 +143,7 @@ export class Panel {
   #showState(state, text) {
     this.element.dataset.state = state;
     this.#facts.state(text);
+    this.part('next').textContent = NEXT[state] ?? '';
     // A lane also stops and starts by itself: when the page goes into the memory for the back button, and returns.
     if (this.running !== (state !== 'stopped')) {
       this.running = !this.running;

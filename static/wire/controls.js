@@ -23,7 +23,10 @@ export class Controls extends EventTarget {
         onclick: press(label) }, title)])));
     this.#pause = this.#button('pause', 'Pause');
     this.element = make('div', { class: 'wire-controls' },
-      make('div', { class: 'wire-lanes', role: 'group', 'aria-label': 'Lane' }, ...this.#lanes.values()),
+      make('div', { class: 'wire-top' },
+        make('div', { class: 'wire-lanes', role: 'group', 'aria-label': 'Lane' }, ...this.#lanes.values()),
+        make('div', { class: 'wire-buttons' }, this.#pause, this.#button('clear', 'Clear'),
+          this.#button('copy', 'Copy'), this.#button('save', 'Save as text'))),
       make('div', { class: 'wire-tools' },
         make('input', { type: 'search', 'aria-label': 'Filter', placeholder: 'Filter', autocomplete: 'off',
           spellcheck: 'false', oninput: ({ target }) => this.#set({ text: target.value.toLowerCase() }) }),
@@ -33,9 +36,7 @@ export class Controls extends EventTarget {
           (value) => this.#set({ sinceBefore: value === 'before' })),
         this.#checkbox('hide keep-alive', false, (hidesKeepAlive) => this.#set({ hidesKeepAlive })),
         this.#checkbox('hex', true, (isShown) => this.#say('hex', isShown)),
-        make('span', { class: 'wire-buttons' }, this.#pause, this.#button('clear', 'Clear'),
-          this.#button('copy', 'Copy'), this.#button('save', 'Save as text'))),
-      make('div', { class: 'wire-line-of-status' }, this.#status, this.#told));
+        make('div', { class: 'wire-line-of-status' }, this.#status, this.#told)));
     this.#press();
   }
 

@@ -158,7 +158,8 @@ class WireView {
     } else {
       frame.panel = new FramePanel(frame);
       button.closest('.wire-line').after(frame.panel.element);
-      frame.panel.element.scrollIntoView({ block: 'nearest' });
+      const isHigher = frame.panel.element.clientHeight > this.#list.clientHeight; // then its top is what is shown
+      frame.panel.element.scrollIntoView({ block: isHigher ? 'start' : 'nearest' });
     }
   }
 
@@ -299,7 +300,7 @@ class WireView {
     this.#rows.classList.toggle('of-one-lane', this.#controls.label !== undefined);
     this.#empty.hidden = shown > 0;
     this.#empty.textContent = this.#log.records.length === 0
-      ? 'Nothing yet. Start a lane, and its bytes appear here.' : 'No row is like that.';
+      ? 'Nothing yet. Start a lane, and its bytes appear here.' : 'No row matches. Change the filter, or choose All.';
     this.#controls.showStatus(this.#status(shown));
     this.#place.settle();
     if (this.#isTrimDue()) {

@@ -414,7 +414,7 @@ await check('rows are found by text, by direction, by lane, and heartbeats can b
   assert.match(await status(), /^1 of 8 rows/);
   await page.fill('input[type=search]', 'no such thing');
   await count(0);
-  assert.equal(await page.locator('.wire-empty').textContent(), 'No row is like that.');
+  assert.equal(await page.locator('.wire-empty').textContent(), 'No row matches. Change the filter, or choose All.');
   await page.fill('input[type=search]', '');
   await page.click('[data-shows=websocket]');
   await count(2);
