@@ -80,15 +80,15 @@ function arrange(nextMode, nextRoom) {
   element('panels').dataset.count = panels.length;
   element('panels').replaceChildren(...panels.map((panel) => panel.element));
   for (const panel of panels) {
-    const lane = panel.renew({ room, tap: tap.of(panel.label) });
+    const lane = panel.renew({ room, tap: tap.of(panel.label), ready: () => tap.ready() });
     wireView.watch(panel.label, lane);
     compare.watch(panel.label, lane);
     chaos?.watch(panel.label, lane);
   }
-  showStats();
   if (same) {
     running.forEach(start);
   }
+  return showStats();
 }
 
 function keepInUrl() {
@@ -104,9 +104,10 @@ function keepInUrl() {
  */
 async function start(panel) {
   const needsOne = panel.label !== 'webrtc' && !(panel.label === 'websocket' && mode === 'isolated');
+  const { lane } = panel;
   if (needsOne && connections.full && await connections.areFull()) {
     gauge.refuse(panel);
-  } else {
+  } else if (panel.lane === lane && panels.includes(panel)) { // room and mode are still those
     panel.start();
   }
 }
@@ -131,15 +132,21 @@ function showBytes(label) {
   element('dock').scrollIntoView({ block: 'nearest' });
 }
 
-/** Who is there, and which rooms there are. Asked for while somebody sees it, and not when it would have to wait. */
+/**
+ * Who is there, which rooms there are, and what time it is there. Asked for while somebody sees it, and not when it
+ * would have to wait.
+ */
 async function showStats() {
   if (document.hidden || mode !== 'room' || connections.full) {
     return;
   }
   try {
+    const asked = Date.now();
     const response = await fetch('/api/stats', { signal: AbortSignal.timeout(STATS_EVERY) });
-    const { rooms, present } = await response.json();
-    element('present').value = present?.[room] ?? 0;
+    const answered = Date.now();
+    const { rooms, present, timestamp } = await response.json();
+    deliveries.compareClocks(asked, timestamp * 1000, answered);
+    element('present').value = Object.hasOwn(present, room) ? present[room] : 0; // it may be called `constructor`
     element('rooms').replaceChildren(...rooms.map((name) => make('option', { value: name })));
   } catch {
     element('present').value = '–';
@@ -185,9 +192,9 @@ setInterval(() => {
   showStats();
 }, STATS_EVERY);
 
-arrange(mode, room);
+const arranged = arrange(mode, room);
 tap.start();
-await connections.refresh();
+await Promise.all([arranged, connections.refresh()]);
 if (parameters.has('start')) {
   panels.forEach(start);
 }

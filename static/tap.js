@@ -5,6 +5,7 @@
 
 const FIRST_WAIT = 500; // milliseconds
 const LONGEST_WAIT = 30_000;
+const READY = 1_000; // milliseconds that one waits for it, at most
 
 export class Tap extends EventTarget {
   /** Whoever knows it sees the bytes, so it cannot be guessed; it stays the same, because the lanes' URLs have it. */
@@ -20,6 +21,8 @@ export class Tap extends EventTarget {
   #socket = undefined;
   #timer = undefined;
   #failures = 0;
+  #attempt = undefined; // resolves when the server listens, or will not for now
+  #settle = () => {};
 
   constructor() {
     super();
@@ -54,6 +57,14 @@ export class Tap extends EventTarget {
     this.#end(this.#socket);
   }
 
+  /** To be waited for before a request that is to be seen. It does not wait for long, and never fails. */
+  async ready() {
+    if (this.#running && !this.open) {
+      this.#hurry();
+      await Promise.race([this.#attempt, new Promise((resolve) => { setTimeout(resolve, READY); })]);
+    }
+  }
+
   /** Tells the server to do something; false when it cannot be told. */
   command(object) {
     if (!this.open) {
@@ -69,6 +80,7 @@ export class Tap extends EventTarget {
     url.protocol = location.protocol === 'https:' ? 'wss:' : 'ws:';
     const socket = new WebSocket(url);
     this.#socket = socket;
+    this.#attempt = new Promise((resolve) => { this.#settle = resolve; });
     socket.addEventListener('message', ({ data }) => socket === this.#socket && this.#receive(JSON.parse(data)));
     socket.addEventListener('close', () => this.#end(socket));
   }
@@ -78,6 +90,7 @@ export class Tap extends EventTarget {
       this.open = true;
       this.chaos = event.chaos === true;
       this.#failures = 0;
+      this.#settle();
     }
     this.#say(event.type, event);
   }
@@ -88,6 +101,7 @@ export class Tap extends EventTarget {
       return;
     }
     this.#socket = undefined;
+    this.#settle();
     const wasOpen = this.open;
     this.open = false;
     if (wasOpen) {

@@ -48,6 +48,7 @@ const EMBEDDED: &[(&str, &[u8])] = embed![
     "lanes/mailbox-sse.js",
     "lanes/mailbox-websocket.js",
     "lanes/mailbox.js",
+    "lanes/once.js",
     "lanes/peer-log.js",
     "lanes/short-poll.js",
     "lanes/sse.js",

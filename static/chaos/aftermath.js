@@ -1,6 +1,7 @@
 // What becomes of a lane that was struck: for how long it is away, and whether it loses or repeats messages. No DOM.
 //
-// Lost: the lane was told so (`recovered: false`). Repeated: it has seen the id before.
+// Lost: the lane was told so (`recovered: false`), or a number is missing among the ids, which count. Repeated: it has
+// seen the id before.
 
 const REMEMBERED = 1000; // ids
 const VERDICT_AFTER = 1000; // milliseconds from being open again: a replay is over by then
@@ -8,26 +9,32 @@ const NOTICED_WITHIN = 3000; // milliseconds; a browser may repeat a request by 
 
 const AWAY = ['waiting', 'connecting'];
 const plural = (number, noun) => `${number} ${noun}${number === 1 ? '' : 's'}`;
-const zeros = () => ({ lost: 0, repeated: 0, came: 0 });
+const COUNTED = /^(.{8}-.{4}-8.{3})-.{4}-([0-9a-f]{12})$/; // which log it is, and the number in it
+const zeros = () => ({ lost: 0, silent: 0, repeated: 0, came: 0 });
 
 export class Aftermath {
   #tell;
   #lane = undefined;
   #state = 'stopped';
   #seen = new Set();
+  #last = undefined; // { log, number } of the message before, unless messages were told to be missing
   #counts = undefined; // since the strike, or the loss
   #awaySince = undefined;
   #timer = undefined;
 
-  /** `tell(kind, text)`: kind is 'state', 'problem', 'good' or 'bad'. */
-  constructor(tell) {
+  #isCounted;
+
+  /** `tell(kind, text)`: kind is 'state', 'problem', 'good' or 'bad'. `isCounted`: the ids of its messages count. */
+  constructor(tell, isCounted) {
     this.#tell = tell;
+    this.#isCounted = isCounted;
   }
 
   /** Another lane object in place of the one before: its messages may be of another room. */
   watch(lane) {
     this.#lane = lane;
     this.#seen.clear();
+    this.#last = undefined;
     this.#forget();
     this.#state = lane.state ?? 'stopped';
     const listen = (name, act) => lane.addEventListener(name, ({ detail }) => this.#lane === lane && act(detail));
@@ -43,7 +50,7 @@ export class Aftermath {
   /** A fault has taken effect; the lane may have seen it before it is told here. */
   strike(fault) {
     if (this.#awaySince === undefined && this.#lane && this.#state !== 'stopped') {
-      this.#counts = zeros();
+      this.#counts = { ...zeros(), ...this.#counts, came: 0 }; // a verdict that was due is one on both
       if (fault !== 'half-open') { // which is noticed late, by its nature
         clearTimeout(this.#timer);
         this.#timer = setTimeout(() => this.#conclude('stayed open, so far '), NOTICED_WITHIN);
@@ -72,8 +79,8 @@ export class Aftermath {
   }
 
   #conclude(before) {
-    const { lost, repeated, came } = this.#counts;
-    const losses = lost > 0 ? 'messages lost, with a notice' : 'nothing lost';
+    const { lost, silent, repeated, came } = this.#counts;
+    const losses = lost === 0 ? 'nothing lost' : `messages lost, ${silent > 0 ? 'without' : 'with'} a notice`;
     const repeats = repeated > 0 ? `${plural(repeated, 'message')} repeated` : 'nothing repeated';
     const since = came > 0 ? `; ${plural(came, 'message')} since then` : '';
     this.#tell(lost + repeated > 0 ? 'bad' : 'good', `${before}${losses}, ${repeats}${since}`);
@@ -85,6 +92,7 @@ export class Aftermath {
       this.#counts.came += 1;
     }
     if (!this.#seen.has(id)) {
+      this.#follow(id);
       this.#seen.add(id);
       if (this.#seen.size > REMEMBERED) {
         this.#seen.delete(this.#seen.values().next().value);
@@ -97,7 +105,25 @@ export class Aftermath {
     }
   }
 
+  /** Finds what is missing and was not told of. */
+  #follow(id) {
+    const [, log, digits] = this.#isCounted && COUNTED.exec(id) || [];
+    const last = this.#last;
+    this.#last = log && { log, number: parseInt(digits, 16) };
+    const missing = log && last?.log === log ? this.#last.number - last.number - 1 : 0;
+    if (missing < 0) {
+      this.#tell('bad', 'a message came too late');
+    } else if (missing > 0) {
+      this.#tell('bad', `${plural(missing, 'message')} missing, without a notice`);
+      if (this.#counts) {
+        this.#counts.lost += missing;
+        this.#counts.silent += missing;
+      }
+    }
+  }
+
   #missed(text) {
+    this.#last = undefined;
     if (this.#counts) {
       this.#counts.lost += 1;
     }

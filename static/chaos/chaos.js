@@ -34,7 +34,8 @@ class ChaosPanel {
     this.#titles = new Map(lanes.map(({ label, title }) => [label, title]));
     for (const { label } of lanes) {
       this.#values.set(label, Object.fromEntries(SWITCHES.map(({ fault }) => [fault, 0])));
-      this.#aftermaths.set(label, new Aftermath((kind, text) => this.#tell(label, kind, text)));
+      this.#aftermaths.set(label, new Aftermath((kind, text) => this.#tell(label, kind, text),
+        label !== 'webrtc')); // a channel also brings messages of which some go another way
     }
     this.#table = new FaultTable([{ label: ALL, title: 'All lanes' }, ...lanes], {
       set: (label, one, value) => this.#set(label, one, value),

@@ -35,10 +35,11 @@ export async function burst(figures, deliveries, publish, signal, tick) {
   const arrivals = new Arrivals(figures, deliveries, name);
   let accepted = 0;
   let problem;
+  const stopped = new Promise((resolve) => { signal.addEventListener('abort', resolve); });
   for (let number = 1; number <= BURST && !signal.aborted; number += 1) {
     tick(`published ${number - 1} of ${BURST}`);
     try {
-      await publish(`${name}, ${number} of ${BURST}`);
+      await Promise.race([publish(`${name}, ${number} of ${BURST}`), stopped]); // which may not end for long
       accepted += 1;
     } catch (error) {
       problem = error.message;

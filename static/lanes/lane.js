@@ -12,6 +12,7 @@
 // The states are 'stopped', 'connecting', 'open', 'holding' (open, and nothing to say yet) and 'waiting'.
 
 import { request, whole } from '/lanes/http.js';
+import { Once } from '/lanes/once.js';
 import { uuid } from '/lanes/uuid.js';
 import { backoff, sleep } from '/lanes/waiting.js';
 
@@ -34,12 +35,18 @@ export class Lane extends EventTarget {
   #running = undefined; // the AbortController of what `start` began
   #failures = 0; // since the last success
   #lost = false; // a connection that had been open, and there is no new one yet
+  #ready;
+  #once = new Once();
 
-  /** `tap`, if given, has the server show the bytes of all requests of this lane under that name. */
-  constructor({ room = 'general', tap } = {}) {
+  /**
+   * `tap`, if given, has the server show the bytes of all requests of this lane under that name. Each attempt to
+   * connect waits for `ready`: a request that begins before anybody looks is not shown, however long its answer is.
+   */
+  constructor({ room = 'general', tap, ready = async () => {} } = {}) {
     super();
     this.room = room;
     this.tap = tap;
+    this.#ready = ready;
   }
 
   /**
@@ -79,6 +86,8 @@ export class Lane extends EventTarget {
     const over = new AbortController();
     const signal = AbortSignal.any([running, over.signal]);
     try {
+      await this.#ready();
+      signal.throwIfAborted();
       await this.join(signal);
       signal.throwIfAborted();
       await this.connect(signal);
@@ -117,14 +126,14 @@ export class Lane extends EventTarget {
     }
   }
 
-  /**
-   * Most transports lead only from the server to the client; the other direction is a POST. A browser may
-   * repeat it when the connection is lost: by the key the server knows it again.
-   */
+  /** Most transports lead only from the server to the client; the other direction is a POST. */
   async send(sender, text) {
-    const content = { sender, text, room: this.room, key: uuid() };
-    const { message_id } = await this.ask('POST', '/api/send', {}, { content });
-    return message_id;
+    return (await this.post('/api/send', { sender, text, room: this.room })).message_id;
+  }
+
+  /** Says something by a POST, which arrives once, though it may be asked for twice. */
+  post(path, content) {
+    return this.#once.say(content, (keyed) => this.ask('POST', path, {}, { content: keyed }));
   }
 
   get isOpen() {

@@ -3,7 +3,6 @@
 
 import { Lane } from '/lanes/lane.js';
 import { adopt, asMessage } from '/lanes/mailbox.js';
-import { uuid } from '/lanes/uuid.js';
 
 export class MailboxPoll extends Lane {
   static lane = 'long-poll';
@@ -19,7 +18,7 @@ export class MailboxPoll extends Lane {
 
   async join(signal) {
     if (this.#mailbox === undefined) {
-      const { connection_id } = await this.#post({}, { signal });
+      const { connection_id } = await this.#poll({}, { signal });
       this.#mailbox = connection_id;
       this.cursor = undefined;
       adopt(this, connection_id);
@@ -30,7 +29,7 @@ export class MailboxPoll extends Lane {
     this.opened('holding');
     while (!signal.aborted) {
       const question = { connection_id: this.#mailbox, last_message_id: this.cursor };
-      this.#take(await this.#post(question, { signal, limit: MailboxPoll.SILENCE }));
+      this.#take(await this.#poll(question, { signal, limit: MailboxPoll.SILENCE }));
     }
   }
 
@@ -49,12 +48,16 @@ export class MailboxPoll extends Lane {
     if (this.#mailbox === undefined) {
       throw new Error('there is no mailbox yet');
     }
-    return (await this.#post({ connection_id: this.#mailbox, text, key: uuid() })).id;
+    return (await this.#known(this.post('/poll', { connection_id: this.#mailbox, text }))).id;
   }
 
-  async #post(content, options) {
+  #poll(content, options) {
+    return this.#known(this.ask('POST', '/poll', {}, { content, ...options }));
+  }
+
+  async #known(answer) {
     try {
-      return await this.ask('POST', '/poll', {}, { content, ...options });
+      return await answer;
     } catch (error) {
       if (error.status === 404) {
         this.#mailbox = undefined; // it has expired, or the server is a new one: connect anew

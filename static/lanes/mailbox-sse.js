@@ -3,7 +3,6 @@
 
 import { adopt, asMessage } from '/lanes/mailbox.js';
 import { Sse } from '/lanes/sse.js';
-import { uuid } from '/lanes/uuid.js';
 
 export class MailboxSse extends Sse {
   static how = '/sse';
@@ -40,7 +39,6 @@ export class MailboxSse extends Sse {
     if (this.id === undefined) {
       throw new Error('there is no mailbox yet');
     }
-    const content = { connection_id: this.id, text, key: uuid() };
-    return (await this.ask('POST', '/sse/message', {}, { content })).id;
+    return (await this.post('/sse/message', { connection_id: this.id, text })).id;
   }
 }

@@ -10,6 +10,7 @@ import { uuid } from '/lanes/uuid.js';
 import { Silence, backoff, sleep } from '/lanes/waiting.js';
 import { socketUrl } from '/lanes/websocket.js';
 
+const MOST_LINKS = 64; // a peer can offer as often as it likes
 const LARGEST = 255 * 1024; // bytes of a message: a little less than what every browser takes
 
 export class WebRtc extends Lane {
@@ -71,6 +72,9 @@ export class WebRtc extends Lane {
       this.#present.delete(peer_id);
       this.#drop(({ peer, log }) => peer === peer_id && !log);
     } else if (type === 'offer') {
+      if (this.#links.length >= MOST_LINKS) {
+        throw new Error('there are too many peers');
+      }
       await this.#link(from).answer(message.sdp);
     } else if (type === 'answer') {
       await link?.answered(message.sdp);
@@ -122,9 +126,16 @@ export class WebRtc extends Lane {
     }
   }
 
-  /** The other side is ready. A link that it had before, under whichever peer_id, makes way for this one. */
+  /**
+   * The other side is ready. A link that it had before, under whichever peer_id, makes way for this one; but not one to
+   * a peer that is still there: it may be another's log that is claimed.
+   */
   #meet(link, hello) {
-    this.#drop((old) => old !== link && old.log === hello.log);
+    if (link.log) {
+      return this.report('problem', 'a peer introduced itself twice');
+    }
+    this.#drop((old) => old !== link && old.log === hello.log
+      && (old.peer === link.peer || !this.#present.has(old.peer)));
     if (this.#log.knows(hello.log)) {
       this.wire('reconnection', 'a data channel is open again');
     }

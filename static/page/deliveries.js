@@ -1,5 +1,5 @@
 // How long a message took to arrive in a lane. For a message of this page: from the moment of its sending, by the
-// page's steady clock. For any other: from its timestamp, which the server's clock set, so the two clocks count in.
+// page's steady clock. For any other: from its timestamp, by the server's clock, as far as that is known here.
 
 const REMEMBERED = 1000; // messages that were sent, and arrivals that wait for their id
 
@@ -7,6 +7,18 @@ export class Deliveries extends EventTarget {
   #sent = new Map(); // id -> when it was sent: Map of the label it was sent for, or undefined for all -> moment
   #sending = new Set(); // what was sent and has no id yet
   #waiting = []; // arrivals that may be one of #sending
+  #ahead = 0; // milliseconds by which the server's clock is ahead of this one
+
+  /** What the server's clock said between two moments of this one, all in milliseconds. */
+  compareClocks(before, told, after) {
+    const ahead = told - (before + after) / 2;
+    this.#ahead = Math.abs(ahead) > (after - before) / 2 ? ahead : 0; // less than that says nothing
+  }
+
+  /** The time by the clock that the timestamps of a lane are of: on a data channel it is that of a peer. */
+  now(label) {
+    return Date.now() + (label === 'webrtc' ? 0 : this.#ahead);
+  }
 
   /**
    * To be called when something is sent, with `label` if it arrives in one lane only. The returned function ends the
@@ -23,11 +35,11 @@ export class Deliveries extends EventTarget {
   }
 
   /**
-   * A message arrived in a lane, which was first started at `since`. Event `delivery` tells its delay, perhaps later.
-   * Says whether it is of this time: what is older than the lane comes from the history, and has no delay.
+   * A message arrived in a lane, which was first started at `since`, by `now(label)`. Event `delivery` tells its delay,
+   * perhaps later. Says whether it is of this time: what is older than the lane comes from the history, and has no delay.
    */
   arrived(label, message, since) {
-    const arrival = { label, message, at: performance.now(), clock: Date.now(), since };
+    const arrival = { label, message, at: performance.now(), clock: this.now(label), since };
     const sentAt = this.#sent.get(message.id);
     if (sentAt?.has(label) || sentAt?.has(undefined)) {
       this.#tell(arrival, sentAt.get(label) ?? sentAt.get(undefined));

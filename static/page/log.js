@@ -133,9 +133,9 @@ export class Log {
     const { kind, time, text, message, past, delay } = entry;
     const element = make('li', { 'data-kind': kind, tabindex: -1 },
       make('time', { datetime: time.toISOString() }, ...clock(time)));
-    const body = make('p', {}, make('span', {}, text));
+    const body = make('p', {}, make('span', { dir: 'auto' }, text)); // one that turns the direction turns its own
     if (message?.sender !== undefined) {
-      body.prepend(make('b', {}, message.sender), ' ');
+      body.prepend(make('b', { dir: 'auto' }, message.sender), ' ');
     }
     element.append(body);
     if (message?.id !== undefined) {

@@ -2,7 +2,7 @@
 // so where all six are held it would wait, and another way is taken, or none.
 
 import { request, whole } from '/lanes/http.js';
-import { uuid } from '/lanes/uuid.js';
+import { Once } from '/lanes/once.js';
 
 const SILENCE = 10_000; // milliseconds after which an answer does not come any more
 const WITHOUT_POST = ['websocket', 'webrtc'];
@@ -12,6 +12,7 @@ export class Outgoing {
   #connections;
   #deliveries;
   #to;
+  #once = new Once();
 
   /** `to` tells where the page is: { mode, room, panels, sender }. */
   constructor({ connections, deliveries, to }) {
@@ -56,9 +57,7 @@ export class Outgoing {
     const sent = this.#deliveries.sending(sender, text);
     let id;
     try {
-      const body = JSON.stringify({ sender, text, room, key: uuid() }); // a browser may repeat it: see lane.js
-      const answer = await whole(request('/api/send', { method: 'POST', body, limit: SILENCE }));
-      id = JSON.parse(answer).message_id;
+      id = (await this.#once.say({ sender, text, room }, ask)).message_id;
       return id;
     } finally {
       sent(id);
@@ -75,4 +74,9 @@ export class Outgoing {
       throw results[0].reason;
     }
   }
+}
+
+async function ask(content) {
+  const body = JSON.stringify(content);
+  return JSON.parse(await whole(request('/api/send', { method: 'POST', body, limit: SILENCE })));
 }

@@ -97,7 +97,7 @@ export class Panel {
 
   start() {
     this.part('notice').hidden = true;
-    this.#since ??= Date.now();
+    this.#since ??= this.#deliveries.now(this.label);
     this.lane.start();
   }
 

@@ -465,6 +465,23 @@ await check('a burst waits for a lane that gets nothing, but not for ever, and c
   await page.context().close();
 });
 
+await check('a burst that is stopped does not wait for a message that is under way', async () => {
+  const page = await open();
+  await stateOf(page, 'stream', 'open');
+  await page.evaluate(() => {
+    window.publish = (text) => {
+      window.published.push(text);
+      return new Promise(() => {});
+    };
+  });
+  await action(page, 'burst').click();
+  await until(15_000, () => page.evaluate(() => window.published.length === 1), 'the first one');
+  await action(page, 'stop').click();
+  await status(page, 'compare', /^Stopped/);
+  assert.equal(await page.evaluate(() => window.published.length), 1);
+  await page.context().close();
+});
+
 // The chaos panel.
 
 const control = (page, label, fault) => page.locator(`.chaos-table [data-row="${label}"] [data-fault="${fault}"]`)
@@ -584,6 +601,39 @@ await check('losses and repetitions are told, with a strike and without', async 
   assert.equal((await chaosLog(page)).length, before);
   show(page, { type: 'error', error: 'value: expected 0 to 60000' });
   await logs(page, /^Server: value: expected 0 to 60000$/);
+});
+
+await check('a hole that nobody told of is found, and a second strike does not hide a loss', async () => {
+  const id = (number, log = 'c18cc5c3-d35c-84af') => `${log}-8000-${number.toString(16).padStart(12, '0')}`;
+  const comes = (label, ...ids) => ids.reduce((before, one) => (
+    before.then(() => say(page, label, 'message', { id: one, text: 'x' }))), Promise.resolve());
+  const strike = (label) => (
+    show(page, { type: 'struck', label, fault: 'drop', connection: '127.0.0.1:1', time: 0 }));
+  const verdicts = async () => (await chaosLog(page)).filter((line) => /lost|missing|late/.test(line)).slice(-2);
+  await page.evaluate(() => ['sse', 'stream', 'webrtc'].forEach(window.watch));
+  await stateOf(page, 'sse', 'open');
+  await comes('sse', id(1), id(2));
+  const struck = (await chaosLog(page)).length;
+  strike('sse');
+  await until(15_000, async () => (await chaosLog(page)).length > struck, 'the strike');
+  await stateOf(page, 'sse', 'waiting', 'waiting to retry in 0.1 s');
+  await stateOf(page, 'sse', 'open');
+  await comes('sse', id(0xa));
+  await logs(page, /^Server-sent events: messages lost, without a notice, nothing repeated; 1 message since then$/);
+  assert.equal((await verdicts())[0], 'Server-sent events: 7 messages missing, without a notice');
+  const before = (await chaosLog(page)).length;
+  await comes('sse', id(0xb));
+  await say(page, 'sse', 'notice', 'Messages are missing.'); // which is told already
+  await comes('sse', id(0x20), id(3, '00000000-0000-8000'));
+  await comes('webrtc', id(1), id(5)); // of those that went through the server, some were not sent to peers
+  assert.deepEqual((await chaosLog(page)).slice(before), ['Server-sent events: Messages are missing.']);
+
+  await stateOf(page, 'stream', 'open');
+  await stateOf(page, 'stream', 'waiting', 'waiting to retry in 0.1 s');
+  await say(page, 'stream', 'notice', 'Messages are missing.');
+  await stateOf(page, 'stream', 'open');
+  strike('stream');
+  await logs(page, /^HTTP streaming: .*messages lost, with a notice, nothing repeated$/);
 });
 
 await check('the log is bounded, and what strangers typed is text', async () => {

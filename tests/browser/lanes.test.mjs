@@ -232,6 +232,75 @@ await check('a request that gets no answer is given up', async () => {
   await page.context().close();
 });
 
+await check('what got no answer is asked for once more, and said again by hand it is still the same', async () => {
+  const page = await blank();
+  const room = nextRoom();
+  await make(page, ['stream'], { room });
+  let answers = 0;
+  const keys = [];
+  await page.route('**/api/send*', async (route) => {
+    keys.push(route.request().postDataJSON().key);
+    const response = await route.fetch(); // the server has it
+    answers -= 1;
+    return answers < 0 ? route.abort() : route.fulfill({ response });
+  });
+  const sent = async () => (await server.get(`/api/history?room=${room}`)).messages.map(({ text }) => text);
+  assert.ok((await send(page, 'stream', 'ada', 'x')).error);
+  assert.deepEqual([keys.length, new Set(keys).size], [2, 1], 'the same key');
+  answers = 100;
+  const { id } = await send(page, 'stream', 'ada', 'x');
+  assert.deepEqual(await sent(), ['x']);
+  assert.equal(id, (await server.get(`/api/history?room=${room}`)).messages[0].id);
+  await send(page, 'stream', 'ada', 'x'); // now it is another one
+  assert.deepEqual([await sent(), new Set(keys).size], [['x', 'x'], 2]);
+  await page.unroute('**/api/send*');
+  await page.route('**/api/send*', async (route) => {
+    const response = await route.fetch();
+    answers += 1;
+    return answers === 101 ? route.fulfill({ response, body: '{"mess' }) : route.fulfill({ response });
+  });
+  assert.ok((await send(page, 'stream', 'ada', 'half an answer')).id);
+  assert.deepEqual(await sent(), ['x', 'x', 'half an answer']);
+  await page.context().close();
+});
+
+await check('a refusal is an answer: what was refused is not asked for again', async () => {
+  const page = await blank();
+  await make(page, ['stream'], { room: nextRoom() });
+  let asked = 0;
+  await page.route('**/api/send*', (route) => {
+    asked += 1;
+    return route.fulfill({ status: 503, body: '{"error": "busy"}' });
+  });
+  assert.deepEqual(await send(page, 'stream', 'ada', 'x'), { error: '503 busy' });
+  assert.equal(asked, 1);
+  await page.context().close();
+});
+
+await check('an attempt waits until it is ready, and a lane that was stopped meanwhile asks for nothing', async () => {
+  const page = await blank();
+  const asked = [];
+  page.on('request', (request) => asked.push(new URL(request.url()).pathname));
+  await page.evaluate(async () => {
+    const { Stream } = await import('/lanes/stream.js');
+    window.lane = new Stream({ ready: () => new Promise((resolve) => { window.ready = resolve; }) });
+    window.lane.start();
+  });
+  assert.equal(await page.evaluate(() => window.lane.state), 'connecting');
+  await page.evaluate(async () => {
+    const { ready } = window;
+    window.lane.stop();
+    ready();
+    await new Promise((resolve) => { setTimeout(resolve); });
+    window.lane.start();
+  });
+  assert.deepEqual(asked.filter((path) => path.startsWith('/api/')), []);
+  await page.evaluate(() => window.ready());
+  await until(10_000, () => page.evaluate(() => window.lane.state === 'open'), 'the lane to be open');
+  assert.deepEqual(asked.filter((path) => path === '/api/stream'), ['/api/stream']);
+  await page.context().close();
+});
+
 await check('a slow answer is not a dead one', async () => {
   const slow = createServer(async (request, response) => {
     const { pathname, search } = new URL(request.url, server.url);

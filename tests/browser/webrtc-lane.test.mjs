@@ -251,6 +251,83 @@ await check('rooms do not hear of each other, and what is no message is not take
   await close(a, b, other);
 });
 
+/** A peer that is none of ours: `window.links` to all who are there, and what they said. */
+async function stranger(room) {
+  const context = await browser.newContext();
+  const page = await context.newPage();
+  await page.goto(`${server.url}/health`);
+  await page.evaluate(async (room) => {
+    const { Link } = await import('/lanes/link.js');
+    Object.assign(window, { links: [], heard: [] });
+    const socket = new WebSocket(`ws://${location.host}/api/signal?room=${room}`);
+    window.meet = async (peer) => {
+      const link = new Link(peer, (message) => socket.send(JSON.stringify(message)));
+      window.links.push(link);
+      link.addEventListener('text', ({ detail }) => window.heard.push(JSON.parse(detail)));
+      const opened = new Promise((resolve) => { link.addEventListener('open', () => resolve(link)); });
+      await link.offer();
+      return opened;
+    };
+    window.peers = await new Promise((resolve) => {
+      socket.addEventListener('message', ({ data }) => {
+        const { type, from, peers, sdp, candidate } = JSON.parse(data);
+        const link = window.links.findLast(({ peer }) => peer === from);
+        type === 'welcome' ? resolve(peers) : type === 'answer' ? link.answered(sdp)
+          : type === 'candidate' && link.addCandidate(candidate);
+      });
+    });
+    for (const peer of window.peers) {
+      await window.meet(peer);
+    }
+  }, room);
+  return page;
+}
+
+await check('a peer that claims the logs of others does not part them', async () => {
+  const [a, b] = [await open('claimed'), await open('claimed')];
+  await met(a, b);
+  const c = await stranger('claimed');
+  const hellos = () => c.evaluate(() => window.heard.filter(({ type }) => type === 'hello').map(({ log }) => log));
+  await until(15_000, async () => (await hellos()).length === 2, 'both to introduce themselves');
+  await c.evaluate(() => {
+    const logs = window.heard.map(({ log }) => log).reverse(); // to each the other's, whoever came first
+    window.links.forEach((link) => logs.forEach((log) => link.say(JSON.stringify({ type: 'hello', log, have: {} }))));
+  });
+  for (const page of [a, b]) {
+    await until(15_000, async () => (await said(page, 'problem')).includes('a peer introduced itself twice'), 'the second hello');
+  }
+  await c.context().close();
+  const all = [...await sendAll(a, numbered('a', 3)), ...await sendAll(b, numbered('b', 3))];
+  await received([a, b], all);
+  await close(a, b);
+});
+
+await check('a peer that introduces itself again and again is answered once, and has no links without end', async () => {
+  const a = await open('again');
+  await inState(a, /^waiting for a peer/);
+  await sendAll(a, numbered('a', 20));
+  const c = await stranger('again');
+  await c.evaluate(() => {
+    for (let count = 0; count < 50; count += 1) {
+      window.links[0].say(JSON.stringify({ type: 'hello', log: `log ${count}`, have: {} }));
+    }
+  });
+  await until(15_000, async () => (await said(a, 'problem')).length === 49, 'the refusals');
+  await sendAll(a, ['last']);
+  await until(15_000, () => c.evaluate(() => window.heard.at(-1)?.text === 'last'), 'the last one');
+  assert.deepEqual(await c.evaluate(() => window.heard.map(({ type, text }) => text ?? type)),
+    ['hello', ...numbered('a', 20), 'last']);
+  await c.evaluate(async () => {
+    for (let count = 0; count < 63; count += 1) {
+      (await window.meet(window.peers[0])).say(JSON.stringify({ type: 'hello', log: `link ${count}`, have: {} }));
+    }
+    window.meet(window.peers[0]);
+  });
+  await inState(a, /^open to 64 peers$/);
+  await until(15_000, async () => (await said(a, 'problem')).at(-1) === 'there are too many peers', 'the last refusal');
+  await close(a, c);
+});
+
 await check('what is too long for a channel is not sent, and says why; what is long is', async () => {
   const [a, b] = [await open(), await open()];
   await met(a, b);

@@ -1,0 +1,195 @@
+// The client at its edges: a clock that is wrong, rooms of any name, a page that is kept for the back button, answers
+// that never come.
+
+import assert from 'node:assert/strict';
+import { Server, check, finish, until } from '../interop/server.mjs';
+import { launch } from './lane-page.mjs';
+
+const HOUR = 3_600_000; // milliseconds
+
+const server = await Server.start(0, process.env.OVERWIRE, ['--chaos']);
+const browser = await launch();
+const complaints = []; // what the pages threw
+
+/** The client, with `script` run before it. */
+async function open(query, script = () => {}, argument = undefined) {
+  const page = await (await browser.newContext()).newPage();
+  page.on('pageerror', (error) => complaints.push(error.stack));
+  await page.addInitScript(script, argument);
+  await page.goto(`http://localhost:${server.port}/?${new URLSearchParams(query)}`);
+  return page;
+}
+
+const close = (page) => page.context().close();
+const lane = (page, label) => page.locator(`#panels [data-lane="${label}"]`);
+const panels = (page) => page.locator('#panels [data-lane]');
+const post = (room, text, sender = 'node') => server.post('/api/send', { room, sender, text });
+
+async function running(page) {
+  await until(20_000, () => panels(page).evaluateAll((all) => (
+    all.every(({ dataset }) => ['open', 'holding'].includes(dataset.state)))), 'the lanes to be open');
+}
+
+/** The messages in the log of a lane: [text, delay]. */
+const messages = (page, label) => lane(page, label).locator('[data-kind="message"]').evaluateAll((entries) => (
+  entries.map((entry) => [entry.querySelector('span').textContent, entry.querySelector('data').textContent])));
+
+async function comes(page, label, text) {
+  await until(15_000, async () => (await messages(page, label)).some(([one, delay]) => one === text && delay),
+    async () => `${text} in ${label}; there is ${JSON.stringify(await messages(page, label))}`);
+}
+
+for (const wrong of [HOUR, -HOUR]) {
+  await check(`a clock that is wrong by ${wrong / HOUR} h: what is old is history, what is new has its delay`, async () => {
+    const room = `clock ${wrong}`;
+    await post(room, 'old');
+    const page = await open({ room, lanes: 'stream,sse', start: '' }, (wrong) => {
+      const { now } = Date;
+      Date.now = () => now() + wrong;
+    }, wrong);
+    await running(page);
+    await post(room, 'new');
+    for (const label of ['stream', 'sse']) {
+      await comes(page, label, 'new');
+      const [old, fresh] = await messages(page, label);
+      assert.deepEqual(old, ['old', 'history']);
+      assert.match(fresh[1], /^\d[\d.]* m?s$/);
+      assert.ok(parseFloat(fresh[1]) > 0, fresh[1]);
+    }
+    await close(page);
+  });
+}
+
+await check('the number present in a room that is called like a method of objects', async () => {
+  const page = await open({ room: 'toString', lanes: 'sse' });
+  const present = () => page.locator('#present').evaluate((output) => output.value);
+  await until(10_000, async () => await present() !== '–', 'a number');
+  assert.equal(await present(), '0');
+  await close(page);
+});
+
+for (const room of ['a/b c%20d', '..', '?x=1&room=y#z', '__proto__', '\u{1F40E}'.repeat(64), '\u202eabc']) {
+  await check(`a room that is called ${JSON.stringify(room.slice(0, 16))}`, async () => {
+    const page = await open({ room, lanes: 'short-poll,long-poll,stream,sse,websocket', start: '' });
+    await running(page);
+    await page.fill('#message', 'hello');
+    await page.click('[data-action="publish"]');
+    for (const label of ['short-poll', 'long-poll', 'stream', 'sse', 'websocket']) {
+      await comes(page, label, 'hello');
+    }
+    const { messages: said } = await server.get(`/api/history?${new URLSearchParams({ room })}`);
+    assert.deepEqual(said.map(({ text }) => text), ['hello']);
+    await close(page);
+  });
+}
+
+await check('a name or a text that turns the direction of writing turns only itself', async () => {
+  const page = await open({ room: 'direction', lanes: 'sse', start: '' });
+  await running(page);
+  await post('direction', '\u202etxet', '\u202eeman');
+  await comes(page, 'sse', '\u202etxet');
+  const isolated = await lane(page, 'sse').locator('[data-kind="message"] p').locator('b, span')
+    .evaluateAll((parts) => parts.map((part) => getComputedStyle(part).unicodeBidi));
+  assert.deepEqual(isolated, ['isolate', 'isolate']);
+  await close(page);
+});
+
+await check('lanes that begin or return with the page begin when the tap is open, and are seen', async () => {
+  const page = await open({ room: 'seen', lanes: 'stream,sse,websocket', start: '' });
+  const requests = { stream: 'GET /api/stream', sse: 'GET /api/events', websocket: 'GET /api/ws' };
+  const seen = async () => {
+    for (const [label, request] of Object.entries(requests)) {
+      await until(10_000, () => page.locator(`.wire-row[data-label="${label}"]`, { hasText: request }).count(),
+        `${request} among the bytes of ${label}`);
+    }
+  };
+  await running(page);
+  await seen();
+  await page.evaluate(() => dispatchEvent(new PageTransitionEvent('pagehide', { persisted: true })));
+  await page.click('[data-action="clear"]');
+  await page.evaluate(() => dispatchEvent(new PageTransitionEvent('pageshow', { persisted: true })));
+  await running(page);
+  await seen();
+  await close(page);
+});
+
+await check('a server without taps does not keep a lane from starting', async () => {
+  const page = await open({ room: 'no tap', lanes: 'stream', start: '' }, () => {
+    window.WebSocket = class extends EventTarget { // connects for ever
+      close() {}
+    };
+  });
+  await running(page);
+  await close(page);
+});
+
+await check('what was said into a connection that fell silent is not said twice', async () => {
+  const page = await open({ room: 'once', lanes: 'sse' });
+  await page.click('#tab-chaos');
+  for (const what of ['cut', 'half-open']) {
+    await page.click(`.chaos-table tr[data-row="sse"] td[data-fault="${what}"] button`);
+    await until(10_000, async () => /strikes/.test(await page.textContent('.chaos-status')), 'the strike to be sent');
+    await lane(page, 'sse').locator('[data-part="text"]').fill(what);
+    await lane(page, 'sse').locator('[data-action="send"]').click();
+    await until(15_000, async () => Number(await lane(page, 'sse').locator('[data-part="sent"]').textContent())
+      === (what === 'cut' ? 1 : 2), `${what} to be sent`);
+  }
+  const { messages: said } = await server.get('/api/history?room=once');
+  assert.deepEqual(said.map(({ text }) => text), ['cut', 'half-open']);
+  assert.deepEqual(await lane(page, 'sse').locator('[data-kind="problem"]').count(), 0);
+  await close(page);
+});
+
+await check('the composer says once what got no answer, though it is sent again by hand', async () => {
+  const page = await open({ room: 'by hand', lanes: 'sse' });
+  await page.route('**/api/send', async (route) => {
+    await route.fetch(); // the server has it
+    await route.abort();
+  });
+  await page.fill('#message', 'hello');
+  await page.click('[data-action="publish"]');
+  await until(10_000, async () => /^Not sent/.test(await page.textContent('#composer-says')), 'the page to say so');
+  await page.unroute('**/api/send');
+  assert.equal(await page.inputValue('#message'), 'hello');
+  await page.click('[data-action="publish"]');
+  await until(10_000, async () => await page.inputValue('#message') === '', 'the answer');
+  const { messages: said } = await server.get('/api/history?room=by%20hand');
+  assert.deepEqual(said.map(({ text }) => text), ['hello']);
+  await close(page);
+});
+
+await check('a lane that is asked for while the mode changes does not run unseen', async () => {
+  const page = await open({ room: 'unseen', lanes: 'sse' }, () => {
+    const query = navigator.locks.query.bind(navigator.locks);
+    navigator.locks.query = async () => {
+      await new Promise((resolve) => { window.answer = resolve; });
+      return query();
+    };
+    for (let number = 0; number < 6; number += 1) { // as another tab does
+      navigator.locks.request(`overwire-connection-other-${number}`, () => new Promise((resolve) => {
+        (window.release ??= []).push(resolve);
+      }));
+    }
+  });
+  const answer = () => page.evaluate(() => window.answer());
+  await page.waitForFunction(() => window.answer);
+  await answer();
+  await until(10_000, async () => /^6 of 6/.test(await page.textContent('#gauge-text')), 'six to be held');
+  await page.evaluate(() => {
+    window.release.forEach((release) => release());
+    window.answer = undefined;
+  });
+  await lane(page, 'sse').locator('[data-action="start"]').click();
+  await page.waitForFunction(() => window.answer);
+  await page.check('[name=mode][value=isolated]', { force: true });
+  await answer();
+  await until(10_000, async () => !/^6 of 6/.test(await page.textContent('#gauge-text')), 'none to be held');
+  assert.match(await page.textContent('#gauge-text'), /^0 of 6/);
+  await close(page);
+});
+
+await check('no page has thrown anything', () => assert.deepEqual(complaints, []));
+
+await browser.close();
+await server.stop();
+finish();
