@@ -357,13 +357,17 @@ fn a_client_in_a_room_is_sent_a_heartbeat_when_it_asks_for_one() {
 }
 
 #[test]
-fn how_many_read_a_room_is_counted() {
+fn how_many_are_in_a_room_is_counted() {
     let server = TestServer::start();
     assert_eq!(server.get("/api/stats").json()["present"], serde_json::json!({}));
     let socket = server.websocket("/api/ws?room=tea");
     let mut poll = server.connect();
     poll.send_get("/api/poll?client_id=me&room=tea");
     server.wait_for_open("long_poll", 1);
+    // The same, on other connections: what stands behind the last full stop says who it is.
+    let mut streams = [server.connect(), server.connect()];
+    streams[0].send_get("/api/stream?client_id=stream.me&room=tea").head();
+    streams[1].send_get("/api/events?client_id=a.b.me&room=tea").head();
     assert_eq!(server.get("/api/stats").json()["present"], serde_json::json!({ "tea": 2 }));
     drop(socket);
     server.wait_for_open("websocket", 0);

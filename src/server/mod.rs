@@ -16,7 +16,7 @@ mod stats;
 mod tap_api;
 mod taps;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -476,12 +476,30 @@ impl Server {
             "active_clients": self.clients.active(now),
             "total_messages": self.rooms.total_messages(),
             "rooms": self.rooms.names(),
-            "present": self.rooms.present(),
+            "present": self.present(),
             "mailboxes": mailboxes,
             "connections": self.event_loop.connections(),
             "transports": self.stats.to_json(live),
             "timestamp": timestamp(),
         })))
+    }
+
+    /// How many are in each room where somebody is: who holds polls, streams or WebSockets there. What
+    /// stands behind the last full stop of a `client_id` says who it is, so that a page with several
+    /// connections is one.
+    fn present(&self) -> Value {
+        let mut rooms: BTreeMap<&str, (HashSet<&str>, usize)> = BTreeMap::new();
+        for hold in self.holds.values() {
+            let (Purpose::RoomPoll { room, client, .. } | Purpose::RoomStream { room, client }) = &hold.purpose else {
+                continue;
+            };
+            let (named, nameless) = rooms.entry(room).or_default();
+            match client.as_ref().and_then(|id| id.rsplit('.').next()) {
+                Some(who) => drop(named.insert(who)),
+                None => *nameless += 1,
+            }
+        }
+        json!(rooms.iter().map(|(room, (named, nameless))| (*room, named.len() + nameless)).collect::<BTreeMap<_, _>>())
     }
 
     fn status_of(&self, mailbox: &Mailbox) -> &'static str {

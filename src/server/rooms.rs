@@ -142,12 +142,6 @@ impl Rooms {
         names
     }
 
-    /// How many wait in each room where somebody does: held polls, streams and WebSockets.
-    pub fn present(&self) -> BTreeMap<&str, usize> {
-        let present = self.rooms.values().map(|room| (&*room.name, room.polls.len() + room.streams.len()));
-        present.filter(|(_, count)| *count > 0).collect()
-    }
-
     /// How many messages were ever published.
     pub fn total_messages(&self) -> u64 {
         self.lost_count + self.rooms.values().map(|room| room.feed.published()).sum::<u64>()

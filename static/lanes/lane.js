@@ -18,6 +18,9 @@ import { backoff, sleep } from '/lanes/waiting.js';
 
 const HISTORY = 50; // messages for those who come late
 
+/** Behind the last full stop of an id stands who it is: the lanes of one page are one person. */
+const PERSON = uuid().slice(0, 8);
+
 export class Lane extends EventTarget {
   /** Milliseconds without a byte after which a connection is dead. The server sends something every 15 s. */
   static SILENCE = 20_000;
@@ -27,7 +30,7 @@ export class Lane extends EventTarget {
   static holds = false;
 
   /** Names this connection to the server: GET /api/stats counts it, DELETE /api/client/{id} ends it. */
-  id = uuid();
+  id = `${uuid().slice(0, 8)}.${PERSON}`;
   /** The id of the last message received. Whatever the transport, it goes on behind this. */
   cursor = undefined;
   state = 'stopped';

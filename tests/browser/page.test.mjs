@@ -369,17 +369,6 @@ await check('the wait before a retry doubles up to 30 seconds, below which it is
   assert.deepEqual(waits, [500, 1000, 2000, 4000, 8000, 16_000, 30_000, 30_000, 30_000, 500, 1000, 2000]);
 });
 
-await check('without crypto.randomUUID, as on a page of http at another address, ids are made too', async () => {
-  const made = await a.evaluate(async () => {
-    const { Lane } = await import('/lanes/lane.js');
-    crypto.randomUUID = undefined; // hides the method behind it
-    const id = new Lane().id;
-    delete crypto.randomUUID;
-    return id;
-  });
-  assert.match(made, /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/);
-});
-
 await check('a server that goes and comes back: every panel goes on, and tells of the hole', async () => {
   expectFailures = true;
   const { port } = server;
@@ -549,7 +538,11 @@ await check('the room picker changes the room of what runs, and of nothing else'
   await compose(page, 'to tea');
   await shows(page, 'sse', 'to tea');
   assert.ok(!(await log(page, 'sse')).includes('to general'));
-  await until(10_000, async () => await page.locator('#present').textContent() === '1', 'one reader to be present');
+  await click(page, 'websocket', 'start');
+  await inState(page, 'websocket', 'open');
+  const { present } = await server.get('/api/stats');
+  assert.equal(present.tea, 1, 'a page is one person, however many lanes it has');
+  await until(10_000, async () => await page.locator('#present').textContent() === '1', 'one to be present');
   await page.close();
 });
 
