@@ -89,6 +89,7 @@ fn get(path: &str, label: Option<&str>) -> String {
 #[track_caller]
 fn is_silent(chaos: &Chaos, client: &mut Client) {
     chaos.server.get("/health");
+    assert!(!client.has_more(), "it has come already");
     client.stream.set_nonblocking(true).unwrap();
     let read = std::io::Read::read(&mut client.stream, &mut [0; 1]);
     client.stream.set_nonblocking(false).unwrap();
