@@ -593,3 +593,20 @@ fn faults_at_random_break_nothing() {
         }
     }
 }
+
+#[test]
+fn a_slow_reader_gets_all_of_it_bit_by_bit() {
+    let mut chaos = Chaos::start();
+    // Several times a tenth of a second's worth, and nothing but the gate's own timer to go on with.
+    chaos.switch("slow", 500);
+    assert_eq!(chaos.ask("/health").answer().status, 200);
+}
+
+#[test]
+fn a_switch_does_not_bring_back_what_is_half_open() {
+    let mut chaos = Chaos::start();
+    let mut stream = chaos.stream();
+    chaos.strike("half-open").switch("delay", 5).switch("delay", 0);
+    chaos.server.publish("general", "hello");
+    is_silent(&chaos, &mut stream);
+}
