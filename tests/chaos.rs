@@ -610,3 +610,25 @@ fn a_switch_does_not_bring_back_what_is_half_open() {
     chaos.server.publish("general", "hello");
     is_silent(&chaos, &mut stream);
 }
+
+#[test]
+fn a_viewer_strikes_only_what_is_marked_with_its_own_id() {
+    let mut chaos = Chaos::start();
+    let mut other = chaos.server.websocket("/api/tap?tap=another-id-of-someone");
+    other.message();
+    let mut stream = chaos.server.connect();
+    stream.send_get("/api/stream?tap=another-id-of-someone.a").head();
+    chaos.strike("drop").switch("delay", 60_000).switch("502", 1);
+    chaos.server.publish("general", "hello");
+    assert!(stream.chunk_text().contains("hello"));
+    assert_eq!(chaos.server.get("/health?tap=another-id-of-someone.a").status, 200);
+}
+
+#[test]
+fn an_answer_that_waits_when_the_next_request_is_tapped_is_counted() {
+    let mut chaos = Chaos::start();
+    chaos.switch("delay", 50_000);
+    chaos.server.connect().send(get("/health", Some("a")).repeat(2));
+    let left_out = chaos.wait(|event| event["type"] == "left_out");
+    assert!(left_out["bytes"].as_u64() > Some(100), "{left_out}");
+}

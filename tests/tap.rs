@@ -431,3 +431,16 @@ fn a_frame_behind_a_request_that_came_in_pieces_is_shown() {
     let events = viewer.until_bytes("client", all.len());
     assert_eq!(bytes_of(&events, "client"), all);
 }
+
+#[test]
+fn the_answer_to_a_close_of_the_servers_is_shown() {
+    let server = TestServer::start();
+    let mut viewer = Viewer::open(&server, ID);
+    let mut client = server.websocket(&format!("/api/ws?client_id=me&tap={ID}.ws"));
+    server.connect().send("DELETE /api/client/me HTTP/1.1\r\nHost: localhost\r\n\r\n").answer();
+    assert_eq!(client.frame().close(), (1000, "disconnected".into()));
+    let close = masked_frame(true, Opcode::Close, &[3, 232]);
+    client.send(&close).expect_end();
+    let events = viewer.until_end("ws");
+    assert!(bytes_of(&events, "client").ends_with(&close));
+}
