@@ -89,6 +89,7 @@ fn get(path: &str, label: Option<&str>) -> String {
 #[track_caller]
 fn is_silent(chaos: &Chaos, client: &mut Client) {
     chaos.server.get("/health");
+    assert!(!client.has_more(), "it has come already");
     client.stream.set_nonblocking(true).unwrap();
     let read = std::io::Read::read(&mut client.stream, &mut [0; 1]);
     client.stream.set_nonblocking(false).unwrap();
@@ -591,4 +592,43 @@ fn faults_at_random_break_nothing() {
             assert!(pipelines || is_same, "seed {seed}, {address}: {received}");
         }
     }
+}
+
+#[test]
+fn a_slow_reader_gets_all_of_it_bit_by_bit() {
+    let mut chaos = Chaos::start();
+    // Several times a tenth of a second's worth, and nothing but the gate's own timer to go on with.
+    chaos.switch("slow", 500);
+    assert_eq!(chaos.ask("/health").answer().status, 200);
+}
+
+#[test]
+fn a_switch_does_not_bring_back_what_is_half_open() {
+    let mut chaos = Chaos::start();
+    let mut stream = chaos.stream();
+    chaos.strike("half-open").switch("delay", 5).switch("delay", 0);
+    chaos.server.publish("general", "hello");
+    is_silent(&chaos, &mut stream);
+}
+
+#[test]
+fn a_viewer_strikes_only_what_is_marked_with_its_own_id() {
+    let mut chaos = Chaos::start();
+    let mut other = chaos.server.websocket("/api/tap?tap=another-id-of-someone");
+    other.message();
+    let mut stream = chaos.server.connect();
+    stream.send_get("/api/stream?tap=another-id-of-someone.a").head();
+    chaos.strike("drop").switch("delay", 60_000).switch("502", 1);
+    chaos.server.publish("general", "hello");
+    assert!(stream.chunk_text().contains("hello"));
+    assert_eq!(chaos.server.get("/health?tap=another-id-of-someone.a").status, 200);
+}
+
+#[test]
+fn an_answer_that_waits_when_the_next_request_is_tapped_is_counted() {
+    let mut chaos = Chaos::start();
+    chaos.switch("delay", 50_000);
+    chaos.server.connect().send(get("/health", Some("a")).repeat(2));
+    let left_out = chaos.wait(|event| event["type"] == "left_out");
+    assert!(left_out["bytes"].as_u64() > Some(100), "{left_out}");
 }

@@ -395,3 +395,52 @@ fn of_a_large_answer_as_much_is_shown_as_may_wait() {
     assert!(shown.starts_with(&answer.head) && shown.len() > 300_000, "{} bytes", shown.len());
     assert_eq!(shown.len() as u64 + left_out, all.len() as u64);
 }
+
+#[test]
+fn each_time_something_is_left_out_it_is_told_by_itself() {
+    let server = TestServer::start();
+    let mut viewer = Viewer::open(&server, ID);
+    let mut streams: Vec<_> = (0..64).map(|_| server.connect()).collect();
+    for stream in &mut streams {
+        stream.send_get(&format!("/api/stream?tap={ID}.s")).head();
+    }
+    for _ in 0..3 {
+        server.get(&format!("/health?tap={ID}.h"));
+        let left_out = loop {
+            let event = viewer.next();
+            if event["type"] == "left_out" {
+                break event;
+            }
+        };
+        assert_eq!(left_out, json!({ "type": "left_out", "bytes": 0, "events": 1 }));
+    }
+}
+
+#[test]
+fn a_frame_behind_a_request_that_came_in_pieces_is_shown() {
+    let server = TestServer::start();
+    let mut viewer = Viewer::open(&server, ID);
+    let request = opening_request("localhost", &format!("/api/ws?tap={ID}.ws"), &encode_key([7; 16]));
+    let frame = masked_frame(true, Opcode::Text, br#"{"type":"heartbeat"}"#);
+    let (first, rest) = request.split_at(20);
+    let mut client = server.connect();
+    client.send(first);
+    server.get("/health");
+    client.send([rest, &frame].concat());
+    let all = [&request[..], &frame].concat();
+    let events = viewer.until_bytes("client", all.len());
+    assert_eq!(bytes_of(&events, "client"), all);
+}
+
+#[test]
+fn the_answer_to_a_close_of_the_servers_is_shown() {
+    let server = TestServer::start();
+    let mut viewer = Viewer::open(&server, ID);
+    let mut client = server.websocket(&format!("/api/ws?client_id=me&tap={ID}.ws"));
+    server.connect().send("DELETE /api/client/me HTTP/1.1\r\nHost: localhost\r\n\r\n").answer();
+    assert_eq!(client.frame().close(), (1000, "disconnected".into()));
+    let close = masked_frame(true, Opcode::Close, &[3, 232]);
+    client.send(&close).expect_end();
+    let events = viewer.until_end("ws");
+    assert!(bytes_of(&events, "client").ends_with(&close));
+}

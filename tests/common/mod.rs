@@ -342,6 +342,11 @@ impl Client {
         self.buffer.drain(..count).collect()
     }
 
+    /// Whether something was read that nobody has asked for yet.
+    pub fn has_more(&self) -> bool {
+        !self.buffer.is_empty()
+    }
+
     /// Everything up to the end of the connection.
     pub fn read_to_end(&mut self) -> Vec<u8> {
         while self.fill() {}
