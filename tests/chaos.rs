@@ -291,7 +291,7 @@ fn a_restart_forgets_everything_and_drops_every_connection_but_viewers() {
     let (mut stream, mut socket) = (chaos.server.connect(), chaos.server.websocket("/api/ws"));
     let mut peer = chaos.server.websocket("/api/signal");
     peer.frame();
-    stream.send_get("/api/stream").head();
+    stream.send_get("/api/stream?client_id=me").head();
     chaos.viewer.send_text(r#"{"fault": "restart"}"#);
     let event = chaos.wait(|event| event["type"] == "struck");
     assert_eq!((&event["fault"], &event["label"]), (&json!("restart"), &Value::Null));
@@ -300,6 +300,7 @@ fn a_restart_forgets_everything_and_drops_every_connection_but_viewers() {
     }
     let stats = chaos.server.get("/api/stats").json();
     assert_eq!((&stats["rooms"], &stats["mailboxes"]["idle"]), (&json!([]), &json!(0)), "{stats}");
+    assert_eq!(stats["active_clients"], 0, "{stats}");
     chaos.server.publish("general", "after");
     let answer = chaos.server.get(&format!("/api/messages?last_message_id={old}"));
     assert_eq!((answer.texts(), &answer.json()["recovered"]), (vec!["after".to_owned()], &json!(false)));
