@@ -10,7 +10,7 @@ import { uuid } from '/lanes/uuid.js';
 import { Silence, backoff, sleep } from '/lanes/waiting.js';
 import { socketUrl } from '/lanes/websocket.js';
 
-const MOST_LINKS = 64; // a peer can offer as often as it likes
+const MOST_LINKS = 32; // a room has 16 peers, but a peer can offer as often as it likes
 const LARGEST = 255 * 1024; // bytes of a message: a little less than what every browser takes
 
 export class WebRtc extends Lane {

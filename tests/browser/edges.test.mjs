@@ -54,7 +54,6 @@ for (const wrong of [HOUR, -HOUR]) {
       const [old, fresh] = await messages(page, label);
       assert.deepEqual(old, ['old', 'history']);
       assert.match(fresh[1], /^\d[\d.]* m?s$/);
-      assert.ok(parseFloat(fresh[1]) > 0, fresh[1]);
     }
     await close(page);
   });
