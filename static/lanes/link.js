@@ -3,6 +3,7 @@
 // A link reports by events: `open`; `text`, with what the peer said; `lost`, once, with the reason.
 
 import { Lane } from '/lanes/lane.js';
+import { uuid } from '/lanes/uuid.js';
 import { Silence } from '/lanes/waiting.js';
 
 export class Link extends EventTarget {
@@ -15,13 +16,18 @@ export class Link extends EventTarget {
   #silence;
   #over = false;
 
-  /** `tell` sends a message to the peer through the server. `failures`: of the links before this one. */
-  constructor(peer, tell, failures = 0) {
+  /**
+   * `tell` sends a message to the peer through the server. Each names the link, as it was named by who offered it: two
+   * links to one peer may be under way, and what is said of the first must not be taken for the second. `failures`: of
+   * the links before this one.
+   */
+  constructor(peer, tell, { id = uuid(), failures = 0 } = {}) {
     super();
     this.peer = peer;
+    this.id = id;
     this.failures = failures;
     this.offered = false;
-    this.#tell = (message) => tell({ to: peer, ...message });
+    this.#tell = (message) => tell({ to: peer, link: id, ...message });
     this.#connection.addEventListener('icecandidate', ({ candidate }) => {
       candidate && this.#tell({ type: 'candidate', candidate });
     });

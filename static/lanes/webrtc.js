@@ -59,8 +59,8 @@ export class WebRtc extends Lane {
   }
 
   /** A message from the server. The newcomer offers, to everyone who is there: so never do two at once. */
-  async #introduce({ type, from, peer_id, ...message }) {
-    const link = this.#links.findLast(({ peer }) => peer === from);
+  async #introduce({ type, from, peer_id, link: id, ...message }) {
+    const link = this.#links.find((one) => one.peer === from && one.id === id);
     if (type === 'welcome') {
       this.identify(peer_id);
       this.opened('holding', 'waiting for a peer');
@@ -75,7 +75,7 @@ export class WebRtc extends Lane {
       if (this.#links.length >= MOST_LINKS) {
         throw new Error('there are too many peers');
       }
-      await this.#link(from).answer(message.sdp);
+      await this.#link(from, { id }).answer(message.sdp);
     } else if (type === 'answer') {
       await link?.answered(message.sdp);
     } else if (type === 'candidate') {
@@ -91,9 +91,9 @@ export class WebRtc extends Lane {
     }
   }
 
-  #link(peer, failures) {
+  #link(peer, options) {
     this.#drop((old) => old.peer === peer && !old.log);
-    const link = new Link(peer, (message) => this.#tell(message), failures);
+    const link = new Link(peer, (message) => this.#tell(message), options);
     this.#links.push(link);
     link.addEventListener('open', () => this.#say(link, this.#log.hello()));
     link.addEventListener('text', ({ detail }) => this.#hear(link, detail));
@@ -154,7 +154,7 @@ export class WebRtc extends Lane {
     const failures = link.log ? 0 : link.failures + 1;
     await sleep(backoff(failures), signal);
     if (link.offered && !signal.aborted && this.#present.has(link.peer)) {
-      await this.#link(link.peer, failures).offer();
+      await this.#link(link.peer, { failures }).offer();
     }
   }
 
