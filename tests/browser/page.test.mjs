@@ -341,34 +341,6 @@ await check('an answer of 503 is shown, and asked for again', async () => {
   expectFailures = false;
 });
 
-await check('the wait before a retry doubles up to 30 seconds, below which it is random, and begins anew', async () => {
-  const waits = await a.evaluate(async () => {
-    const { Lane } = await import('/lanes/lane.js');
-    const { random } = Math;
-    const { setTimeout } = window;
-    const waits = [];
-    const lane = new class extends Lane {
-      cursor = 'any';
-      async connect() {
-        if (waits.length === 9) {
-          this.opened();
-        }
-        if (waits.length === 12) {
-          this.stop();
-        }
-        throw new Error('no');
-      }
-    }();
-    Math.random = () => waits.length % 2 === 0 ? 1 : 0.5;
-    window.setTimeout = (done, wait) => { waits.push(wait / Math.random()); return setTimeout(done, 0); };
-    await lane.start();
-    Object.assign(window, { setTimeout });
-    Object.assign(Math, { random });
-    return waits;
-  });
-  assert.deepEqual(waits, [500, 1000, 2000, 4000, 8000, 16_000, 30_000, 30_000, 30_000, 500, 1000, 2000]);
-});
-
 await check('a server that goes and comes back: every panel goes on, and tells of the hole', async () => {
   expectFailures = true;
   const { port } = server;
