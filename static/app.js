@@ -124,6 +124,11 @@ function hold(panel) {
   changed = setTimeout(showStats, SETTLED); // it counts among those who are present, once it is open
 }
 
+/** First those that need a connection for a moment only: one that is held is taken from them. */
+function startAll() {
+  [...panels].sort((a, b) => a.holds - b.holds).forEach((panel) => panel.running || start(panel));
+}
+
 const sender = () => element('sender').value.trim() || 'anonymous';
 
 function showBytes(label) {
@@ -167,7 +172,7 @@ element('composer').addEventListener('submit', async (event) => {
     element('composer-says').value = `Not sent: ${error.message}`;
   }
 });
-action('start-all').addEventListener('click', () => panels.forEach((panel) => panel.running || start(panel)));
+action('start-all').addEventListener('click', startAll);
 action('stop-all').addEventListener('click', () => panels.forEach((panel) => panel.lane.stop()));
 element('room').addEventListener('change', () => {
   arrange(mode, element('room').value.trim() || 'general');
@@ -196,5 +201,5 @@ const arranged = arrange(mode, room);
 tap.start();
 await Promise.all([arranged, connections.refresh()]);
 if (parameters.has('start')) {
-  panels.forEach(start);
+  startAll();
 }

@@ -337,3 +337,19 @@ fn a_room_that_no_query_could_name_is_refused() {
     assert_eq!(answer.status, 400);
     expect_complaint(&answer, "room|a string without NUL", "room");
 }
+
+#[test]
+fn a_cursor_of_another_server_is_told_so_within_a_second() {
+    let server = TestServer::start();
+    let foreign = "00000000-0000-8000-8000-000000000007";
+    let [mut poll] = hold(&server, [&format!("client_id=alice&timeout=60&last_message_id={foreign}")]);
+    server.pass(1, &poll);
+    let answer = poll.answer().json();
+    assert_eq!((&answer["timeout"], &answer["recovered"]), (&true.into(), &false.into()));
+    // Behind the position that it is given it waits as long as it likes.
+    let position = answer["last_message_id"].as_str().unwrap();
+    let [mut poll] = hold(&server, [&format!("client_id=alice&timeout=60&last_message_id={position}")]);
+    server.advance(59);
+    server.publish("general", "1");
+    assert_eq!((poll.answer().texts(), server.get("/health").status), (vec!["1".into()], 200));
+}

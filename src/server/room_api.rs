@@ -30,6 +30,9 @@ const TICK: Duration = Duration::from_secs(3);
 /// How long a poll is held unless it says otherwise, in seconds.
 const TIMEOUT: u64 = 25;
 
+/// How long a poll is held whose cursor is of no use: its client is to know soon, and must not spin.
+const NOT_RECOVERED: Duration = Duration::from_secs(1);
+
 /// Members of a poll's answer, between `messages` and `recovered`.
 const NEWS: &str = r#""status":"success","timeout":false"#;
 
@@ -94,7 +97,9 @@ impl Server {
             client.held.insert(call.conn);
         }
         let purpose = Purpose::RoomPoll { room: room.name.clone(), client, from };
-        self.hold(call, Transport::LongPoll, purpose, Some(Duration::from_secs(timeout)));
+        let timeout = Duration::from_secs(timeout);
+        let timeout = if from.recovered { timeout } else { timeout.min(NOT_RECOVERED) };
+        self.hold(call, Transport::LongPoll, purpose, Some(timeout));
         Ok(Reply::Later)
     }
 

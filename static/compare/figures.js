@@ -46,8 +46,8 @@ export class Figures extends EventTarget {
         row[COUNTED[what]] += 1;
       }
     });
-    lane.addEventListener('message', ({ detail: { id, text } }) => {
-      row.messages += 1;
+    lane.addEventListener('message', ({ detail: { id, text, own } }) => {
+      row.messages += own ? 0 : 1; // what it sent itself did not come over the wire
       this.dispatchEvent(new CustomEvent('message', { detail: { label, id, text } }));
     });
   }

@@ -2,14 +2,14 @@
 //
 // A lane reports by events, with the data in `detail`:
 //
-//   message  { id, sender, text, timestamp, room }
+//   message  { id, sender, text, timestamp, room }, and `own` if it did not come: WebRTC shows what it sends
 //   state    { state, text }: one of the states below, and the text to show
 //   id       the lane's id, when it becomes known or changes
 //   wire     { what, text }: 'request', 'empty', 'heartbeat', 'reconnection', 'sent' or 'received'
 //   notice   a text: messages are missing
 //   problem  a text: what went wrong
 //
-// The states are 'stopped', 'connecting', 'open', 'holding' (open, and nothing to say yet) and 'waiting'.
+// The states are 'stopped', 'connecting', 'open', 'holding' (open, and waiting for an answer or a peer) and 'waiting'.
 
 import { request, whole } from '/lanes/http.js';
 import { Once } from '/lanes/once.js';
@@ -29,7 +29,7 @@ export class Lane extends EventTarget {
   /** Whether it holds one of the browser's six HTTP/1.1 connections to one host while it runs. */
   static holds = false;
 
-  /** Names this connection to the server: GET /api/stats counts it, DELETE /api/client/{id} ends it. */
+  /** Names this lane to the server, on each of its connections: GET /api/stats counts it, DELETE /api/client/{id} ends it. */
   id = `${uuid().slice(0, 8)}.${PERSON}`;
   /** The id of the last message received. Whatever the transport, it goes on behind this. */
   cursor = undefined;
@@ -116,7 +116,7 @@ export class Lane extends EventTarget {
     addEventListener('pageshow', ({ persisted }) => persisted && this.start(), { once: true });
   }
 
-  /** Before the first connection: what those who come late have missed, and where the room stands. */
+  /** Before each connection, and only once of use: what those who come late have missed, and where the room stands. */
   async join(signal) {
     if (this.cursor !== undefined) {
       return;

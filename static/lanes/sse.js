@@ -3,7 +3,7 @@
 // good (readyState CLOSED) when the answer is not an event stream; it tries again and again in the same
 // rhythm, however long the server is gone; and it does not notice that a connection has fallen
 // silent. Then a new EventSource goes on, and because it cannot be told a header field, its URL
-// carries the cursor.
+// carries the cursor. (When the browser reconnects, the URL is that of then: the field is the newer, and wins.)
 
 import { Lane } from '/lanes/lane.js';
 import { Silence } from '/lanes/waiting.js';

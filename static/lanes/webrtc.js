@@ -178,7 +178,7 @@ export class WebRtc extends Lane {
     for (const link of this.#links.filter(({ log }) => log)) {
       this.#say(link, numbered);
     }
-    this.receive(message);
+    this.receive({ ...message, own: true }); // shown here as well, but it did not come over any wire
     return id;
   }
 

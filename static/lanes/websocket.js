@@ -29,7 +29,7 @@ export class WebSocketLane extends Lane {
           this.#ask(socket);
         }
       });
-      // Not called any more once `close` has been: what comes after that is for the next socket.
+      // None comes after `socket.close()`: what the server sends then is for the next socket.
       socket.addEventListener('message', ({ data }) => {
         silence.heard();
         this.receiveValue(JSON.parse(data));
@@ -45,7 +45,7 @@ export class WebSocketLane extends Lane {
     });
   }
 
-  /** Opens the socket. */
+  // Opens the socket, asks and speaks: overridden for a mailbox.
   open() {
     this.wire('request', 'GET /api/ws');
     return new WebSocket(socketUrl(this.url('/api/ws', this.position())));

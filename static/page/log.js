@@ -144,8 +144,10 @@ export class Log {
       this.#marks.add(message.id, element);
     }
     if (message) {
-      const shown = past ? 'history' : delay === undefined ? '' : asText(delay);
-      entry.cell = make('data', { title: past ? 'Sent before this lane was started' : 'Delay' }, shown);
+      const shown = message.own ? 'own' : past ? 'history' : delay === undefined ? '' : asText(delay);
+      const title = message.own ? 'Sent by this lane, to others'
+        : past ? 'Sent before this lane was started' : 'Delay';
+      entry.cell = make('data', { title }, shown);
       element.append(entry.cell);
     }
     entry.element = element;

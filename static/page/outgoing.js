@@ -47,7 +47,7 @@ export class Outgoing {
 
   async #bySocket(panel, text) {
     if (panel?.lane.state !== 'open') {
-      throw new Error(`${FULL}, or start WebSocket, which does not count among the six.`);
+      throw new Error(`${FULL}, or send by a WebSocket that is open, which does not count among the six.`);
     }
     return panel.send(this.#to().sender, text);
   }

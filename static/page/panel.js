@@ -122,8 +122,11 @@ export class Panel {
   }
 
   #received(message) {
-    this.#facts.count('received');
     const entry = this.#log.message(message);
+    if (message.own) {
+      return;
+    }
+    this.#facts.count('received');
     entry.past = !this.#deliveries.arrived(this.label, message, this.#since);
   }
 

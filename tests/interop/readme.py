@@ -14,7 +14,9 @@ commands = re.findall(r"`(curl [^`]+)`", readme) + re.findall(r"^\$ (curl .+)$",
 
 # What a command must show, where it is not an answer with "200 OK".
 UPGRADED = "101 Switching Protocols"
-EXPECTED = {"/api/ws": UPGRADED, "/api/signal": UPGRADED, "/ws": UPGRADED, "/sse/message": "202 Accepted"}
+EXPECTED = {
+    "/api/ws": UPGRADED, "/api/signal": UPGRADED, "/api/tap": UPGRADED, "/ws": UPGRADED, "/sse/message": "202 Accepted",
+}
 HELD = 28  # curl's exit code when --max-time ends a stream or a held poll
 
 # The id that some commands leave to be filled in.
