@@ -445,7 +445,8 @@ await check('what the composer sends is highlighted in every lane, with its dela
     assert.equal(await entry(page, lane, 'to all').count(), 1, lane);
     assert.equal(await entry(page, lane, 'to all').getAttribute('data-id'), message, lane);
     const delay = await entry(page, lane, 'to all').locator('data').textContent();
-    assert.match(delay, lane === 'webrtc' ? /^own$/ : /^\d+(\.\d)? m?s$/, lane); // it goes to others, and does not come back
+    // What WebRTC sends goes to others, and does not come back.
+    assert.match(delay, lane === 'webrtc' ? /^own$/ : /^\d+(\.\d)? m?s$/, lane);
   }
   const marked = () => page.locator('li.marked').evaluateAll((all) => (
     all.map((one) => [one.closest('[data-lane]').dataset.lane, one.dataset.id])));
