@@ -402,21 +402,20 @@ impl EventLoop {
         more: usize,
         action: impl FnOnce(&mut Connection, &Context, &mut Spares) -> Option<Outcome>,
     ) {
-        let Some(peer) = self.peers.get_mut(to.key).filter(|peer| peer.exchange == to.exchange) else { return };
-        let context = &self.world;
+        let Some(mut peer) = self.peers.get_mut(to.key).filter(|peer| peer.exchange == to.exchange) else { return };
         // A peer is slow when its socket takes no more, not when the program says much at once: what
         // would not fit into the outbox is a reason to write before the turn is over.
-        if peer.connection.is_full(more, &context.limits) && peer.writable {
-            let lost = peer.write(context, &mut self.spares);
-            let is_probed = peer.probe.is_some();
-            if is_probed {
+        if peer.connection.is_full(more, &self.world.limits) && peer.writable {
+            let lost = peer.write(&self.world, &mut self.spares);
+            if peer.probe.is_some() {
                 self.after_probed_write(to.key);
             }
             if lost.is_some() {
                 return self.after(to.key, lost);
             }
+            let Some(again) = self.peers.get_mut(to.key) else { return };
+            peer = again;
         }
-        let Some(peer) = self.peers.get_mut(to.key) else { return };
         let context = &self.world;
         let (was_in_use, deadline) = (peer.connection.is_in_use(), peer.connection.deadline());
         let outcome = action(&mut peer.connection, context, &mut self.spares);
@@ -797,8 +796,8 @@ impl EventLoop {
             if let Some(peer) = self.peers.get_mut(key) {
                 peer.is_unflushed = false;
                 let outcome = peer.write(&self.world, &mut self.spares);
-                let (is_settled, is_probed) = (peer.is_settled(), peer.probe.is_some());
-                if is_probed {
+                let is_settled = peer.is_settled();
+                if peer.probe.is_some() {
                     self.after_probed_write(key);
                 }
                 // A write only moves the deadline of a settled connection away.
