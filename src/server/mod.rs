@@ -46,6 +46,9 @@ use crate::websocket::Message;
 /// How often a stream that has nothing to say says so.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
+/// The status code of a WebSocket for which there is no room (the IANA WebSocket Close Code Number Registry).
+const TRY_AGAIN_LATER: u16 = 1013;
+
 /// How often what has expired is looked for.
 const SWEEP: Duration = Duration::from_secs(10);
 

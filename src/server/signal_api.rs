@@ -4,7 +4,7 @@
 use super::message::Transport;
 use super::params::ApiError;
 use super::room_api::room_of;
-use super::{Call, Purpose, Reply, Server};
+use super::{Call, Purpose, Reply, Server, TRY_AGAIN_LATER};
 use crate::event_loop::ConnId;
 use crate::signalling::Delivery;
 use crate::websocket::{self, Message};
@@ -13,9 +13,6 @@ use crate::websocket::{self, Message};
 /// are at most.
 pub(super) const PEERS_PER_ROOM: usize = 16;
 pub(super) const MAX_ROOMS: usize = 1024;
-
-/// Try again later (the IANA WebSocket Close Code Number Registry).
-const TRY_AGAIN_LATER: u16 = 1013;
 
 impl Server {
     /// GET /api/signal

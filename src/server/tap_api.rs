@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::params::{self, ApiError, ID};
 use super::taps::{Command, Strike, Trouble, check_id};
-use super::{Alarm, Call, Reply, Server, mailboxes::Mailboxes, rooms::Clients, rooms::Rooms};
+use super::{Alarm, Call, Reply, Server, TRY_AGAIN_LATER, mailboxes::Mailboxes, rooms::Clients, rooms::Rooms};
 use crate::event_loop::{ConnId, Faults, Tapped};
 use crate::http::{Request, Response};
 use crate::websocket::{self, Message, Role};
@@ -28,9 +28,6 @@ const LEAST_PIECE: usize = 34;
 
 /// How often it is looked whether a viewer that missed something can be told so.
 const LEFT_OUT: Duration = Duration::from_millis(200);
-
-/// Try again later (the IANA WebSocket Close Code Number Registry).
-const TRY_AGAIN_LATER: u16 = 1013;
 
 impl Server {
     /// GET /api/tap

@@ -53,7 +53,8 @@ export class Aftermath {
       this.#counts = { ...zeros(), ...this.#counts, came: 0 }; // a verdict that was due is one on both
       if (fault !== 'half-open') { // which is noticed late, by its nature
         clearTimeout(this.#timer);
-        this.#timer = setTimeout(() => this.#conclude('the lane has not noticed (a browser repeats a request by itself); so far '), NOTICED_WITHIN);
+        const unnoticed = 'the lane has not noticed (a browser repeats a request by itself); so far ';
+        this.#timer = setTimeout(() => this.#conclude(unnoticed), NOTICED_WITHIN);
       }
     }
   }

@@ -6,7 +6,7 @@
 // run in the same two tabs, in this order. What comes after a step of its own has tabs of its own: they are in
 // another context of the browser, which has six connections of its own.
 //
-// WebRTC between tabs is in webrtc.test.mjs and lanes.test.mjs; here its lane has no peer.
+// WebRTC between tabs is in webrtc.test.mjs and webrtc-lane.test.mjs; here its lane has no peer.
 
 import assert from 'node:assert/strict';
 import { mkdtempSync, readFileSync } from 'node:fs';
