@@ -24,7 +24,7 @@
 //! }
 //! ```
 //!
-//! To hold a request is to keep its [`ConnId`] and answer later. There are no callbacks and there
+//! To hold a request is to keep its [`ExchangeId`] and answer later. There are no callbacks and there
 //! is no `async`: a program's state is its local variables.
 //!
 //! # The layers
@@ -68,5 +68,5 @@ pub mod websocket;
 pub mod wire;
 
 pub use bytes::{Parse, Shared};
-pub use event_loop::{ConnId, Event, EventLoop, Remote, TimerId};
+pub use event_loop::{Event, EventLoop, ExchangeId, Remote, TimerId};
 pub use limits::Limits;

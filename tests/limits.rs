@@ -159,7 +159,7 @@ fn flood(mut server: EventLoop) -> std::io::Result<()> {
 }
 
 /// How many bytes were taken before the peer was found to be too slow.
-fn send_until_closed(server: &mut EventLoop, conn: overwire::ConnId, piece: &Shared) -> std::io::Result<usize> {
+fn send_until_closed(server: &mut EventLoop, conn: overwire::ExchangeId, piece: &Shared) -> std::io::Result<usize> {
     let mut sent = 0;
     while sent < FLOOD {
         server.send(conn, piece);

@@ -14,7 +14,7 @@ use common::{Costs, Lesson, Receive, Send};
 use overwire::feed::{Cursor, Feed};
 use overwire::http::{Method, Request, Response};
 use overwire::random::Random;
-use overwire::{ConnId, Event, EventLoop, TimerId};
+use overwire::{Event, EventLoop, ExchangeId, TimerId};
 use serde_json::json;
 
 const LESSON: Lesson = Lesson {
@@ -41,7 +41,7 @@ fn main() -> ExitCode {
 
 pub fn serve(mut server: EventLoop) -> io::Result<()> {
     let mut feed = Feed::new(Random::open()?.number(), RETAINED_MESSAGES, RETAINED_BYTES);
-    let mut slow: HashMap<TimerId, (ConnId, Response)> = HashMap::new();
+    let mut slow: HashMap<TimerId, (ExchangeId, Response)> = HashMap::new();
     loop {
         match server.next_event()? {
             // ANCHOR: poll

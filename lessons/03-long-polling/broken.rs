@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use common::Lesson;
 use overwire::http::{Method, Request, Response};
-use overwire::{ConnId, Event, EventLoop, TimerId};
+use overwire::{Event, EventLoop, ExchangeId, TimerId};
 use serde_json::{Value, json};
 
 const LESSON: Lesson = Lesson {
@@ -30,7 +30,7 @@ fn main() -> ExitCode {
 
 pub fn serve(mut server: EventLoop) -> io::Result<()> {
     let mut queue: Vec<String> = Vec::new();
-    let mut waiting: VecDeque<(ConnId, TimerId)> = VecDeque::new();
+    let mut waiting: VecDeque<(ExchangeId, TimerId)> = VecDeque::new();
     loop {
         match server.next_event()? {
             Event::Request(conn, request) => match (request.method(), &*request.path()) {

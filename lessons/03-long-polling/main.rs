@@ -13,7 +13,7 @@ use common::{Costs, Lesson, Receive, Send};
 use overwire::feed::{Cursor, Feed};
 use overwire::http::{Method, Request, Response};
 use overwire::random::Random;
-use overwire::{ConnId, Event, EventLoop, TimerId};
+use overwire::{Event, EventLoop, ExchangeId, TimerId};
 use serde_json::json;
 
 const LESSON: Lesson = Lesson {
@@ -38,7 +38,7 @@ const LONGEST_TIMEOUT: u64 = 60;
 // ANCHOR: held
 /// A poll without an answer. It has seen every message there is: else it would not have to wait.
 struct Held {
-    conn: ConnId,
+    conn: ExchangeId,
     timer: TimerId,
 }
 // ANCHOR_END: held

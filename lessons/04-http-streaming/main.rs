@@ -14,7 +14,7 @@ use common::{Costs, Lesson, Receive, Send};
 use overwire::feed::{Cursor, Feed};
 use overwire::http::{self, Method, Request, Response};
 use overwire::random::Random;
-use overwire::{ConnId, Event, EventLoop, Shared, TimerId};
+use overwire::{Event, EventLoop, ExchangeId, Shared, TimerId};
 use serde_json::{Value, json};
 
 const PAGE: &str = include_str!("page.html");
@@ -42,7 +42,7 @@ struct Streams {
     server: EventLoop,
     /// Each message as its chunk, encoded once for all who will ever get it.
     feed: Feed<Shared>,
-    readers: HashMap<ConnId, Reader>,
+    readers: HashMap<ExchangeId, Reader>,
 }
 
 struct Reader {
@@ -72,7 +72,7 @@ pub fn serve(server: EventLoop) -> io::Result<()> {
 }
 
 impl Streams {
-    fn answer(&mut self, conn: ConnId, request: &Request) {
+    fn answer(&mut self, conn: ExchangeId, request: &Request) {
         let response = match (request.method(), &*request.path()) {
             (Method::Get | Method::Head, "/stream") => match question(request) {
                 Ok((cursor, rechunk)) => return self.begin(conn, cursor, rechunk),
@@ -90,7 +90,7 @@ impl Streams {
     }
 
     // ANCHOR: begin
-    fn begin(&mut self, conn: ConnId, cursor: Option<Cursor>, rechunk: Rechunk) {
+    fn begin(&mut self, conn: ExchangeId, cursor: Option<Cursor>, rechunk: Rechunk) {
         let head = Response::new(200)
             .with_field("Content-Type", "application/x-ndjson")
             .with_field("Cache-Control", "no-store")
@@ -126,7 +126,7 @@ impl Streams {
         }
     }
 
-    fn forget(&mut self, conn: ConnId) {
+    fn forget(&mut self, conn: ExchangeId) {
         if let Some(reader) = self.readers.remove(&conn) {
             self.server.cancel_timer(reader.timer);
         }
@@ -141,7 +141,7 @@ fn line(value: &Value) -> Shared {
 
 // ANCHOR: send
 /// Sends chunks as they are, or as a proxy may pass them on: joined, and cut somewhere else.
-fn send(server: &mut EventLoop, to: ConnId, rechunk: Rechunk, chunks: &[Shared]) {
+fn send(server: &mut EventLoop, to: ExchangeId, rechunk: Rechunk, chunks: &[Shared]) {
     let Some(size) = rechunk else { return chunks.iter().for_each(|chunk| server.send(to, chunk)) };
     let content = chunks.iter().map(|chunk| chunk.unframed()).collect::<Vec<_>>().concat();
     content.chunks(size).for_each(|piece| server.send(to, &http::chunk(piece)));

@@ -14,7 +14,7 @@ use common::{Costs, Lesson, Receive, Send};
 use overwire::feed::{Cursor, Feed};
 use overwire::http::{self, Method, Request, Response};
 use overwire::random::Random;
-use overwire::{ConnId, Event, EventLoop, Shared, TimerId, sse};
+use overwire::{Event, EventLoop, ExchangeId, Shared, TimerId, sse};
 use serde_json::json;
 
 const PAGE: &str = include_str!("page.html");
@@ -47,7 +47,7 @@ fn main() -> ExitCode {
 struct Streams {
     server: EventLoop,
     feed: Feed<Said>,
-    listeners: HashMap<ConnId, Listener>,
+    listeners: HashMap<ExchangeId, Listener>,
     ticker: Option<TimerId>,
     ticks: u64,
 }
@@ -89,7 +89,7 @@ pub fn serve(server: EventLoop) -> io::Result<()> {
 }
 
 impl Streams {
-    fn answer(&mut self, conn: ConnId, request: &Request) {
+    fn answer(&mut self, conn: ExchangeId, request: &Request) {
         let response = match (request.method(), &*request.path()) {
             (Method::Get | Method::Head, path @ ("/events" | "/quiet")) => match last_event_id(request) {
                 Ok(cursor) => {
@@ -109,7 +109,7 @@ impl Streams {
     }
 
     // ANCHOR: begin
-    fn begin(&mut self, conn: ConnId, stream: Stream, cursor: Option<Cursor>) {
+    fn begin(&mut self, conn: ExchangeId, stream: Stream, cursor: Option<Cursor>) {
         self.server.begin(conn, sse::stream_head());
         let from = self.feed.replay(cursor.unwrap_or(self.feed.tip()));
         let position = json!({ "recovered": from.recovered }).to_string();
@@ -160,7 +160,7 @@ impl Streams {
         }
     }
 
-    fn forget(&mut self, conn: ConnId) {
+    fn forget(&mut self, conn: ExchangeId) {
         if let Some(timer) = self.listeners.remove(&conn).and_then(|listener| listener.timer) {
             self.server.cancel_timer(timer);
         }

@@ -13,7 +13,7 @@ use common::api::is_foreign;
 use common::{Costs, Lesson, Receive, Send};
 use overwire::http::{Request, Response};
 use overwire::websocket::{self, Message};
-use overwire::{ConnId, Event, EventLoop};
+use overwire::{Event, EventLoop, ExchangeId};
 
 const PAGE: &str = include_str!("page.html");
 
@@ -32,7 +32,7 @@ fn main() -> ExitCode {
 }
 
 pub fn serve(mut server: EventLoop) -> io::Result<()> {
-    let mut chat: HashSet<ConnId> = HashSet::new();
+    let mut chat: HashSet<ExchangeId> = HashSet::new();
     loop {
         match server.next_event()? {
             Event::Request(conn, request) => match &*request.path() {

@@ -13,7 +13,7 @@ use common::api::is_foreign;
 use overwire::http::{Request, Response};
 use overwire::random::Random;
 use overwire::signalling::{Delivery, Signalling};
-use overwire::{ConnId, Event, EventLoop, websocket};
+use overwire::{Event, EventLoop, ExchangeId, websocket};
 
 const PAGE: &str = include_str!("page.html");
 
@@ -60,7 +60,7 @@ pub fn serve(mut server: EventLoop) -> io::Result<()> {
 }
 
 /// One frame for all who get the same.
-fn deliver(server: &mut EventLoop, deliveries: impl IntoIterator<Item = Delivery<ConnId>>) {
+fn deliver(server: &mut EventLoop, deliveries: impl IntoIterator<Item = Delivery<ExchangeId>>) {
     for Delivery { to, text } in deliveries {
         let frame = websocket::text(&text);
         for conn in to {

@@ -16,7 +16,7 @@ use overwire::connection::Traffic;
 use overwire::feed::{Cursor, Feed, Replay};
 use overwire::http::{self, Method, Request, Response};
 use overwire::random::Random;
-use overwire::{ConnId, Event, EventLoop, Shared, TimerId, sse, websocket};
+use overwire::{Event, EventLoop, ExchangeId, Shared, TimerId, sse, websocket};
 use serde_json::{Value, json};
 
 const LESSON: Lesson = Lesson {
@@ -100,7 +100,7 @@ struct Totals {
 struct Site {
     server: EventLoop,
     feed: Feed<String>,
-    readers: HashMap<ConnId, Reader>,
+    readers: HashMap<ExchangeId, Reader>,
     unplugged: Vec<Transport>,
     totals: [Totals; 5],
 }
@@ -132,7 +132,7 @@ pub fn serve(server: EventLoop) -> io::Result<()> {
 }
 
 impl Site {
-    fn on_request(&mut self, conn: ConnId, request: &Request) {
+    fn on_request(&mut self, conn: ExchangeId, request: &Request) {
         let path = request.path();
         let answer = match (request.method(), path.strip_prefix('/').unwrap_or_default()) {
             (Method::Get | Method::Head, name) if let Some(transport) = Transport::of(name) => {
@@ -152,7 +152,7 @@ impl Site {
     }
 
     /// Every transport is a way to be given everything after a cursor.
-    fn read(&mut self, conn: ConnId, request: &Request, transport: Transport) -> Result<(), Response> {
+    fn read(&mut self, conn: ExchangeId, request: &Request, transport: Transport) -> Result<(), Response> {
         if self.unplugged.contains(&transport) {
             let sentence = format!("{} is unplugged: use another transport", transport.name());
             return Err(Response::error(503, &sentence).with_field("Retry-After", "1"));
@@ -222,7 +222,7 @@ impl Site {
     }
 
     /// Answers a poll with everything after its cursor, which may be nothing.
-    fn answer(&mut self, conn: ConnId) {
+    fn answer(&mut self, conn: ExchangeId) {
         let Some(Reader { transport, from, since, timer }) = self.readers.remove(&conn) else { return };
         timer.into_iter().for_each(|timer| self.server.cancel_timer(timer));
         let messages: Vec<&str> = self.feed.after(from.after).map(|(_, json)| &**json).collect();
@@ -236,7 +236,7 @@ impl Site {
     }
 
     /// Forgets a reader that has gone; its bytes count.
-    fn release(&mut self, conn: ConnId) -> Option<Reader> {
+    fn release(&mut self, conn: ExchangeId) -> Option<Reader> {
         let reader = self.readers.remove(&conn)?;
         reader.timer.into_iter().for_each(|timer| self.server.cancel_timer(timer));
         self.count(reader.transport, reader.since, self.server.traffic(conn));

@@ -68,7 +68,7 @@ const REFUSALS: usize = 16;
 /// so is the name, even if the connection goes on: an operation on it does nothing, and never
 /// reaches the answer to another request, or another connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ConnId {
+pub struct ExchangeId {
     key: Key,
     /// Which request of its connection, counted from 1.
     exchange: u32,
@@ -84,16 +84,16 @@ pub enum Event {
     // ANCHOR: hold
     /// A whole request. It is the program's until it [responds](EventLoop::respond), or
     /// [begins](EventLoop::begin) a stream and [ends](EventLoop::end) it. It may take its time: to
-    /// hold a request is to keep its `ConnId`.
-    Request(ConnId, Request),
+    /// hold a request is to keep its `ExchangeId`.
+    Request(ExchangeId, Request),
     // ANCHOR_END: hold
     /// A whole message on an open WebSocket.
-    Message(ConnId, Message),
+    Message(ExchangeId, Message),
     /// A timer is due. It is set no more.
     Timer(TimerId),
     /// What the program held on this connection, an unanswered request, a stream or a WebSocket,
     /// has ended without the program ending it.
-    Closed(ConnId),
+    Closed(ExchangeId),
     /// SIGINT, SIGTERM or [`Remote::shut_down`]: no connection is accepted any more. Told once;
     /// answer what is held, and call [`drain`](EventLoop::drain).
     Shutdown,
@@ -198,7 +198,7 @@ pub struct EventLoop {
     /// Closed connections, kept until their `Closed` has been told.
     closed: Vec<Key>,
     log: Option<AccessLog>,
-    tapped: Vec<(ConnId, Tapped)>,
+    tapped: Vec<(ExchangeId, Tapped)>,
 }
 
 impl EventLoop {
@@ -333,7 +333,7 @@ impl EventLoop {
     }
 
     /// Answers a request completely. Does nothing when no request is held there.
-    pub fn respond(&mut self, to: ConnId, response: Response) {
+    pub fn respond(&mut self, to: ExchangeId, response: Response) {
         self.log_status(to, response.status());
         self.act(to, 0, |connection, context, spares| {
             spares.lend(connection);
@@ -346,7 +346,7 @@ impl EventLoop {
     /// an HTTP/1.0 client is sent without their framing. A head with status 101 makes the
     /// connection a WebSocket. When nothing may follow, because the request was HEAD,
     /// [`Event::Closed`] says so. Does nothing when no request is held there.
-    pub fn begin(&mut self, to: ConnId, head: Response) {
+    pub fn begin(&mut self, to: ExchangeId, head: Response) {
         self.log_status(to, head.status());
         self.act(to, 0, |connection, context, spares| {
             spares.lend(connection);
@@ -358,13 +358,13 @@ impl EventLoop {
     /// Queues encoded bytes on a stream or a WebSocket. The bytes are shared; they are copied only
     /// where they are few and others wait already. If they do not fit into the peer's outbox, the
     /// stream ends here and [`Event::Closed`] says so.
-    pub fn send(&mut self, to: ConnId, bytes: &Shared) {
+    pub fn send(&mut self, to: ExchangeId, bytes: &Shared) {
         self.act(to, bytes.len(), |connection, context, _| connection.send(bytes, context));
     }
 
     /// Queues one message on one WebSocket, framed right into its outbox; a large one is moved there.
     /// What goes to many is framed once and [sent](Self::send).
-    pub fn send_message(&mut self, to: ConnId, message: Message) {
+    pub fn send_message(&mut self, to: ExchangeId, message: Message) {
         self.act(to, message.as_bytes().len(), |connection, context, spares| {
             spares.lend(connection);
             connection.send_message(message, context)
@@ -379,7 +379,7 @@ impl EventLoop {
 
     /// Ends a stream with its last-chunk, or a WebSocket with a closing handshake and status code
     /// 1000. The program has let go of it: only an event that was under way may still be reported.
-    pub fn end(&mut self, to: ConnId) {
+    pub fn end(&mut self, to: ExchangeId) {
         self.act(to, 0, |connection, context, _| {
             connection.end(context);
             None
@@ -388,7 +388,7 @@ impl EventLoop {
 
     /// Ends a WebSocket with a closing handshake, this status code, and this reason (at most 123
     /// bytes). The program has let go of it, as after [`end`](Self::end).
-    pub fn close(&mut self, to: ConnId, code: u16, reason: &str) {
+    pub fn close(&mut self, to: ExchangeId, code: u16, reason: &str) {
         self.act(to, 0, |connection, context, _| {
             connection.close(code, reason, context);
             None
@@ -398,7 +398,7 @@ impl EventLoop {
     /// Does something to what `to` names, unless it is over, that queues about `more` bytes.
     fn act(
         &mut self,
-        to: ConnId,
+        to: ExchangeId,
         more: usize,
         action: impl FnOnce(&mut Connection, &Context, &mut Spares) -> Option<Outcome>,
     ) {
@@ -456,7 +456,7 @@ impl EventLoop {
 
     /// How many bytes a connection has moved since it was accepted. Still answered while its
     /// [`Event::Closed`] is being handled.
-    pub fn traffic(&self, of: ConnId) -> Traffic {
+    pub fn traffic(&self, of: ExchangeId) -> Traffic {
         self.peers.get(of.key).map(|peer| peer.connection.traffic()).unwrap_or_default()
     }
 
@@ -696,7 +696,8 @@ impl EventLoop {
                     if let Some(probe) = peer.probe.as_ref().filter(|probe| probe.is_tap())
                         && peer.connection.is_websocket()
                     {
-                        let (conn, bytes) = (ConnId { key, exchange: probe.exchange }, self.buffer[..read].to_vec());
+                        let (conn, bytes) =
+                            (ExchangeId { key, exchange: probe.exchange }, self.buffer[..read].to_vec());
                         self.tell_tapped(conn, Tapped::Received(bytes));
                     }
                 }
@@ -731,7 +732,9 @@ impl EventLoop {
         turn.start = turn.end - fresh.len();
         match outcome {
             // The usual case, which needs no second look at the peer: only requests are logged.
-            Some(Outcome::Message(message)) => Some(Event::Message(ConnId { key, exchange: peer.exchange }, message)),
+            Some(Outcome::Message(message)) => {
+                Some(Event::Message(ExchangeId { key, exchange: peer.exchange }, message))
+            }
             Some(outcome) => self.report(key, outcome),
             None => {
                 self.turn = None;
@@ -763,7 +766,7 @@ impl EventLoop {
     fn report(&mut self, key: Key, outcome: Outcome) -> Option<Event> {
         let peer = self.peers.get_mut(key)?;
         peer.exchange = peer.exchange.wrapping_add(u32::from(matches!(outcome, Outcome::Request(_))));
-        let conn = ConnId { key, exchange: peer.exchange };
+        let conn = ExchangeId { key, exchange: peer.exchange };
         match outcome {
             Outcome::Request(request) => {
                 if self.log.is_some() {
@@ -860,7 +863,7 @@ impl EventLoop {
                 self.timers.cancel(timer);
             }
             if let Some(probe) = probe.filter(|probe| probe.is_tap()) {
-                self.tell_tapped(ConnId { key, exchange: probe.exchange }, Tapped::End { closed: true });
+                self.tell_tapped(ExchangeId { key, exchange: probe.exchange }, Tapped::End { closed: true });
             }
         }
     }
@@ -877,7 +880,7 @@ impl EventLoop {
         }
     }
 
-    fn log_status(&mut self, to: ConnId, status: u16) {
+    fn log_status(&mut self, to: ExchangeId, status: u16) {
         let peer = self.peers.get_mut(to.key).filter(|peer| peer.exchange == to.exchange);
         if let Some(entry) = peer.and_then(|peer| peer.entry.as_mut())
             && entry.status == 0

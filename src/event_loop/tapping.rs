@@ -5,14 +5,14 @@ use std::net::SocketAddr;
 
 use super::peer::Peer;
 use super::probe::{Faults, Probe, Tapped};
-use super::{ConnId, Due, EventLoop};
+use super::{Due, EventLoop, ExchangeId};
 use crate::http::{CONTINUE, Framing, Request};
 use crate::slab::Key;
 
 impl EventLoop {
     /// Taps an exchange, from this request on: a copy of each byte that goes over the wire waits in
     /// [`take_tapped`](Self::take_tapped) until the answer, the stream or the WebSocket is over.
-    pub fn tap(&mut self, to: ConnId, request: &Request) {
+    pub fn tap(&mut self, to: ExchangeId, request: &Request) {
         let probe = self.probed(to).and_then(|peer| peer.probe.as_mut());
         let is_lost = probe.map(|probe| probe.tap()).is_none();
         let (head, content, told_to_continue) =
@@ -36,7 +36,7 @@ impl EventLoop {
 
     /// Has things go wrong with what this peer is sent from now on, and with what waits for it, until
     /// the exchange is over. What was wrong before is so no more.
-    pub fn disturb(&mut self, to: ConnId, faults: Faults) {
+    pub fn disturb(&mut self, to: ExchangeId, faults: Faults) {
         let now = self.world.now;
         let Some(Peer { connection, probe: Some(probe), .. }) = self.probed(to) else { return };
         probe.disturb(faults, now, connection);
@@ -48,7 +48,7 @@ impl EventLoop {
     /// The connection of an exchange, with a probe on it, which is made if there was none. There is one
     /// at a time, so what waits of exchanges before this one is written first: none of what goes wrong
     /// with this one is for them. Only what the socket does not take now shares its fate.
-    fn probed(&mut self, to: ConnId) -> Option<&mut Peer> {
+    fn probed(&mut self, to: ExchangeId) -> Option<&mut Peer> {
         let peer = self.peers.get_mut(to.key)?;
         if peer.has_probe_of(to.exchange) {
             return self.peers.get_mut(to.key);
@@ -74,7 +74,7 @@ impl EventLoop {
         let length = peer.connection.outbox().len();
         peer.probe = Some(Box::new(probe));
         if let Some(before) = before.filter(|before| before.is_tap()) {
-            let earlier = ConnId { exchange: before.exchange, ..to };
+            let earlier = ExchangeId { exchange: before.exchange, ..to };
             self.tell_tapped(earlier, Tapped::NotKept(length));
             self.tell_tapped(earlier, Tapped::End { closed: false });
         }
@@ -91,7 +91,7 @@ impl EventLoop {
     }
 
     /// Takes away the tap and the faults of an exchange.
-    pub fn remove_probe(&mut self, to: ConnId) {
+    pub fn remove_probe(&mut self, to: ExchangeId) {
         if self.peers.get(to.key).is_some_and(|peer| peer.has_probe_of(to.exchange)) {
             self.take_probe(to.key);
             self.settle_unless_its_turn(to.key);
@@ -100,7 +100,7 @@ impl EventLoop {
 
     /// Closes a connection now, whatever is under way, without a word to its peer. What waits of the
     /// answer of a tapped exchange belongs to it, even if the next request is here already.
-    pub fn sever(&mut self, to: ConnId) {
+    pub fn sever(&mut self, to: ExchangeId) {
         let Some(peer) = self.peers.get_mut(to.key) else { return };
         if peer.exchange == to.exchange || peer.has_probe_of(to.exchange) {
             let outcome = peer.connection.lose();
@@ -111,21 +111,21 @@ impl EventLoop {
     /// What the taps have seen since the last call, in the order in which it went over the wire. When
     /// there is something and nothing else to tell, an [`Event::Timer`](super::Event::Timer) comes that
     /// nobody has set.
-    pub fn take_tapped(&mut self) -> Vec<(ConnId, Tapped)> {
+    pub fn take_tapped(&mut self) -> Vec<(ExchangeId, Tapped)> {
         mem::take(&mut self.tapped)
     }
 
     /// How much waits to be written to a peer, in bytes.
-    pub fn waiting(&self, of: ConnId) -> usize {
+    pub fn waiting(&self, of: ExchangeId) -> usize {
         self.peers.get(of.key).map_or(0, |peer| peer.connection.outbox().cost())
     }
 
     /// The other end of a connection.
-    pub fn peer_address(&self, of: ConnId) -> Option<SocketAddr> {
+    pub fn peer_address(&self, of: ExchangeId) -> Option<SocketAddr> {
         self.peers.get(of.key).and_then(|peer| peer.stream.peer_addr().ok())
     }
 
-    pub(super) fn tell_tapped(&mut self, conn: ConnId, tapped: Tapped) {
+    pub(super) fn tell_tapped(&mut self, conn: ExchangeId, tapped: Tapped) {
         if self.tapped.is_empty() {
             self.timers.set(self.world.now, Due::Program);
         }
@@ -133,7 +133,7 @@ impl EventLoop {
     }
 
     /// Frames that came right behind the request that has just been answered with 101.
-    pub(super) fn tap_early_frames(&mut self, to: ConnId) {
+    pub(super) fn tap_early_frames(&mut self, to: ExchangeId) {
         let Some(peer) = self.peers.get(to.key).filter(|peer| peer.connection.is_websocket()) else { return };
         if !peer.probe.as_ref().is_some_and(|probe| probe.is_tap() && probe.exchange == to.exchange) {
             return;
@@ -153,7 +153,7 @@ impl EventLoop {
         let Some(peer) = self.peers.get_mut(key) else { return };
         let Some(probe) = &mut peer.probe else { return };
         let (is_tap, sent, is_over) = (probe.is_tap(), probe.take_sent(), probe.is_over());
-        let conn = ConnId { key, exchange: probe.exchange };
+        let conn = ExchangeId { key, exchange: probe.exchange };
         if is_over {
             self.take_probe(key);
         } else if probe.timer.is_none()

@@ -11,7 +11,7 @@ use super::message::{Transport, timestamp};
 use super::params::{self, ApiError, Fields, ID, KEY, TEXT};
 use super::{Call, HEARTBEAT, Hold, Purpose, Reply, Server, Why, uncached};
 use crate::bytes::Shared;
-use crate::event_loop::ConnId;
+use crate::event_loop::ExchangeId;
 use crate::feed::Cursor;
 use crate::http::{self, Response};
 use crate::sse;
@@ -140,7 +140,7 @@ impl Server {
     }
 
     /// The newest reader wins: the one before it is let go.
-    fn take_over_mailbox(&mut self, id: &str, reader: ConnId) {
+    fn take_over_mailbox(&mut self, id: &str, reader: ExchangeId) {
         let Ok(mailbox) = self.mailboxes.get(id, self.event_loop.now()) else { return };
         if let Some(conn) = mailbox.reader.replace(reader) {
             self.end_hold(conn, Why::Superseded);
@@ -148,7 +148,7 @@ impl Server {
     }
 
     /// This connection reads the mailbox no more; a newer reader stays.
-    pub(super) fn leave_mailbox(&mut self, id: &str, conn: ConnId) {
+    pub(super) fn leave_mailbox(&mut self, id: &str, conn: ExchangeId) {
         let now = self.event_loop.now();
         if let Ok(mailbox) = self.mailboxes.get(id, now)
             && mailbox.reader == Some(conn)
@@ -159,7 +159,7 @@ impl Server {
     }
 
     /// Sends everything that the reader has not been given.
-    fn catch_up(&mut self, conn: ConnId, id: &str) {
+    fn catch_up(&mut self, conn: ExchangeId, id: &str) {
         let Some(transport) = self.holds.get(&conn).map(|hold| hold.transport) else { return };
         let Ok(mailbox) = self.mailboxes.get(id, self.event_loop.now()) else { return };
         let kind = if transport == Transport::WebSocket { "user_message" } else { "message" };
@@ -171,7 +171,7 @@ impl Server {
     }
 
     /// Sends the numbered heartbeat of an isolated stream.
-    pub(super) fn send_heartbeat(&mut self, transport: Transport, conn: ConnId, id: &str, number: u64) {
+    pub(super) fn send_heartbeat(&mut self, transport: Transport, conn: ExchangeId, id: &str, number: u64) {
         let beat = json!({ "message": format!("Message {number}"), "connection_id": id, "type": "heartbeat" });
         self.event_loop.send(conn, &encode(transport, None, &beat.to_string()));
     }

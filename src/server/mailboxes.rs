@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::keys::Keys;
 use super::params::ApiError;
-use crate::event_loop::ConnId;
+use crate::event_loop::ExchangeId;
 use crate::feed::{Cursor, Feed};
 use crate::random::Random;
 
@@ -45,7 +45,7 @@ pub struct Mailbox {
     /// What its reader has been given, as far as we know: a poll may say so itself.
     pub given: Cursor,
     /// Its reader, if there is one now: the newest one.
-    pub reader: Option<ConnId>,
+    pub reader: Option<ExchangeId>,
     /// The last sign of life of its owner.
     pub seen: Instant,
 }

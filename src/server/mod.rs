@@ -35,7 +35,7 @@ use self::routes::Found;
 use self::stats::Stats;
 use self::taps::Taps;
 use crate::connection::Traffic;
-use crate::event_loop::{ConnId, Event, EventLoop, Remote, TimerId};
+use crate::event_loop::{Event, EventLoop, ExchangeId, Remote, TimerId};
 use crate::feed::Replay;
 use crate::http::{Method, Request, Response};
 use crate::limits::Limits;
@@ -94,7 +94,7 @@ impl Default for Config {
 
 /// A request, and what its answer has to take into account.
 struct Call<'a> {
-    conn: ConnId,
+    conn: ExchangeId,
     request: &'a Request,
     cors: Cors,
     /// The connection's bytes before this request.
@@ -157,7 +157,7 @@ impl Why {
 
 /// Why a timer was set.
 enum Alarm {
-    Hold(ConnId),
+    Hold(ExchangeId),
     Ticker,
     Sweep,
     LeftOut(Rc<str>),
@@ -172,8 +172,8 @@ pub struct Server {
     rooms: Rooms,
     clients: Clients,
     mailboxes: Mailboxes,
-    signalling: Signalling<ConnId>,
-    holds: HashMap<ConnId, Hold>,
+    signalling: Signalling<ExchangeId>,
+    holds: HashMap<ExchangeId, Hold>,
     taps: Taps,
     chaos: bool,
     alarms: HashMap<TimerId, Alarm>,
@@ -248,7 +248,7 @@ impl Server {
         }
     }
 
-    fn on_request(&mut self, conn: ConnId, request: &Request) {
+    fn on_request(&mut self, conn: ExchangeId, request: &Request) {
         let mut since = self.event_loop.traffic(conn);
         since.received = since.received.saturating_sub(request.wire_length() as u64);
         let (cors, reply) = match self.access.check(request) {
@@ -304,12 +304,12 @@ impl Server {
         }
     }
 
-    fn on_closed(&mut self, conn: ConnId) {
+    fn on_closed(&mut self, conn: ExchangeId) {
         self.release(conn);
         self.stop_tapping(conn);
     }
 
-    fn on_message(&mut self, conn: ConnId, message: &Message) {
+    fn on_message(&mut self, conn: ExchangeId, message: &Message) {
         let said = match self.holds.get(&conn).map(|hold| &hold.purpose) {
             Some(Purpose::RoomStream { room, .. }) => {
                 let room = room.clone();
@@ -366,7 +366,7 @@ impl Server {
     }
 
     /// The time of a hold is up: a poll is answered, a stream gets its heartbeat.
-    fn on_hold_timer(&mut self, conn: ConnId) {
+    fn on_hold_timer(&mut self, conn: ExchangeId) {
         let Some(hold) = self.holds.get_mut(&conn) else { return };
         hold.timer = None;
         let transport = hold.transport;
@@ -387,7 +387,7 @@ impl Server {
     }
 
     /// Lets go of a connection: nothing waits for it any more, and its bytes are counted.
-    fn release(&mut self, conn: ConnId) -> Option<Hold> {
+    fn release(&mut self, conn: ExchangeId) -> Option<Hold> {
         let hold = self.holds.remove(&conn)?;
         if let Some(timer) = hold.timer {
             self.event_loop.cancel_timer(timer);
@@ -415,7 +415,7 @@ impl Server {
     }
 
     /// Lets go of a held poll by answering it.
-    fn answer(&mut self, conn: ConnId, response: Response, messages: u64) {
+    fn answer(&mut self, conn: ExchangeId, response: Response, messages: u64) {
         let Some(hold) = self.release(conn) else { return };
         let before = self.event_loop.traffic(conn);
         self.event_loop.respond(conn, hold.cors.apply(response));
@@ -424,7 +424,7 @@ impl Server {
     }
 
     /// Lets go of a connection by the server's will: a poll is answered, a stream ends.
-    fn end_hold(&mut self, conn: ConnId, why: Why) {
+    fn end_hold(&mut self, conn: ExchangeId, why: Why) {
         let Some(hold) = self.holds.get(&conn) else { return };
         match (&hold.purpose, hold.transport) {
             (Purpose::RoomPoll { room, from, .. }, _) => {

@@ -11,7 +11,7 @@ use super::params::{self, ApiError, Fields, ID, KEY, NAME, TEXT};
 use super::rooms::To;
 use super::{Alarm, Call, HEARTBEAT, Purpose, Reply, Server, Why, answer_json};
 use crate::bytes::Shared;
-use crate::event_loop::ConnId;
+use crate::event_loop::ExchangeId;
 use crate::feed::Cursor;
 use crate::http::{self, Response};
 use crate::sse;
@@ -270,7 +270,7 @@ impl Server {
     }
 
     /// A message from a WebSocket in a room.
-    pub(super) fn room_said(&mut self, conn: ConnId, room: &str, message: &Message) -> Result<(), ApiError> {
+    pub(super) fn room_said(&mut self, conn: ExchangeId, room: &str, message: &Message) -> Result<(), ApiError> {
         let Message::Text(text) = message else {
             return Err(ApiError::bad("expected a text message with a JSON object, not a binary one"));
         };

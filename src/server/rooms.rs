@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::keys::Keys;
 use super::message::Transport;
 use super::params::ApiError;
-use crate::event_loop::ConnId;
+use crate::event_loop::ExchangeId;
 use crate::feed::{Cursor, Feed, Replay};
 use crate::random::Random;
 
@@ -50,9 +50,9 @@ pub struct Room {
     /// Its messages, as JSON.
     pub feed: Feed<Rc<str>>,
     /// Held polls: each is answered once.
-    pub polls: BTreeSet<ConnId>,
+    pub polls: BTreeSet<ExchangeId>,
     /// Streams and WebSockets: each is sent everything, encoded for its transport.
-    pub streams: BTreeMap<ConnId, Transport>,
+    pub streams: BTreeMap<ExchangeId, Transport>,
     /// Ids and times of the newest messages that came with a key.
     pub keys: Keys<(Cursor, f64)>,
     used: Instant,
@@ -152,7 +152,7 @@ impl Rooms {
 #[derive(Debug)]
 pub struct Client {
     /// Its held polls and open streams.
-    pub held: BTreeSet<ConnId>,
+    pub held: BTreeSet<ExchangeId>,
     /// Its last sign of life.
     pub seen: Instant,
     /// What it was given, by room.

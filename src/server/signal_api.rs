@@ -5,7 +5,7 @@ use super::message::Transport;
 use super::params::ApiError;
 use super::room_api::room_of;
 use super::{Call, Purpose, Reply, Server, TRY_AGAIN_LATER};
-use crate::event_loop::ConnId;
+use crate::event_loop::ExchangeId;
 use crate::signalling::Delivery;
 use crate::websocket::{self, Message};
 
@@ -36,19 +36,19 @@ impl Server {
     }
 
     /// A message from a peer, to another.
-    pub(super) fn signalled(&mut self, conn: ConnId, message: &Message) {
+    pub(super) fn signalled(&mut self, conn: ExchangeId, message: &Message) {
         let delivery = self.signalling.relay(conn, message);
         self.deliver(delivery);
     }
 
     /// This peer is gone.
-    pub(super) fn stop_signalling(&mut self, conn: ConnId) {
+    pub(super) fn stop_signalling(&mut self, conn: ExchangeId) {
         if let Some(delivery) = self.signalling.leave(conn) {
             self.deliver(delivery);
         }
     }
 
-    fn deliver(&mut self, Delivery { to, text }: Delivery<ConnId>) {
+    fn deliver(&mut self, Delivery { to, text }: Delivery<ExchangeId>) {
         let frame = websocket::text(&text);
         for conn in to {
             self.event_loop.send(conn, &frame);

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::params::{self, ApiError, ID};
 use super::taps::{Command, Strike, Trouble, check_id};
 use super::{Alarm, Call, Reply, Server, TRY_AGAIN_LATER, mailboxes::Mailboxes, rooms::Clients, rooms::Rooms};
-use crate::event_loop::{ConnId, Faults, Tapped};
+use crate::event_loop::{ExchangeId, Faults, Tapped};
 use crate::http::{Request, Response};
 use crate::websocket::{self, Message, Role};
 use crate::wire::{Conversation, Line, Part, Piece};
@@ -54,14 +54,14 @@ impl Server {
 
     /// This connection is gone. If it was a viewer's, nothing is copied for it any more, and what went
     /// wrong for it is well again.
-    pub(super) fn stop_tapping(&mut self, conn: ConnId) {
+    pub(super) fn stop_tapping(&mut self, conn: ExchangeId) {
         for conn in self.taps.close(conn) {
             self.event_loop.remove_probe(conn);
         }
     }
 
     /// A request is here that asks for a tap. Returns the answer if it is to be no other.
-    pub(super) fn tap_request(&mut self, conn: ConnId, request: &Request) -> Option<Reply> {
+    pub(super) fn tap_request(&mut self, conn: ExchangeId, request: &Request) -> Option<Reply> {
         let (id, label) = self.taps.find(&request.parameter("tap")?)?;
         if self.taps.is_busy(&id) {
             self.leave_out(&id, 0);
@@ -107,14 +107,14 @@ impl Server {
         }
     }
 
-    fn show_bytes(&mut self, conn: ConnId, from: Role, bytes: &[u8]) {
+    fn show_bytes(&mut self, conn: ExchangeId, from: Role, bytes: &[u8]) {
         for bytes in bytes.chunks(MAX_SHOWN) {
             self.show_labelled(conn, from, |conversation| conversation.read(from, bytes));
         }
     }
 
     /// Shows what `label` makes of the bytes of one direction, if it makes anything of them.
-    fn show_labelled(&mut self, conn: ConnId, from: Role, label: impl FnOnce(&mut Conversation) -> Vec<Piece>) {
+    fn show_labelled(&mut self, conn: ExchangeId, from: Role, label: impl FnOnce(&mut Conversation) -> Vec<Piece>) {
         let Some(exchange) = self.taps.exchange(conn) else { return };
         let (viewer, pieces) = (exchange.viewer.clone(), label(&mut exchange.conversation));
         if pieces.is_empty() {
@@ -134,7 +134,7 @@ impl Server {
         }
     }
 
-    fn end_exchange(&mut self, conn: ConnId, closed: bool) {
+    fn end_exchange(&mut self, conn: ExchangeId, closed: bool) {
         let mut event = self.about(conn);
         let Some(exchange) = self.taps.exchange(conn) else { return };
         let (viewer, struck) = (exchange.viewer.clone(), exchange.struck);
@@ -226,7 +226,7 @@ impl Server {
         Ok(())
     }
 
-    fn strike(&mut self, conn: ConnId, strike: Strike, faults: Faults) {
+    fn strike(&mut self, conn: ExchangeId, strike: Strike, faults: Faults) {
         let Some(exchange) = self.taps.exchange(conn) else { return };
         exchange.struck = Some(strike);
         if strike != Strike::Cut {
@@ -238,7 +238,7 @@ impl Server {
         }
     }
 
-    fn show_struck(&mut self, conn: ConnId, strike: Strike) {
+    fn show_struck(&mut self, conn: ExchangeId, strike: Strike) {
         let mut event = self.about(conn);
         event["type"] = "struck".into();
         event["fault"] = strike.name().into();
@@ -250,7 +250,7 @@ impl Server {
     }
 
     /// The members that all events on an exchange have.
-    fn about(&mut self, conn: ConnId) -> Value {
+    fn about(&mut self, conn: ExchangeId) -> Value {
         let Some(exchange) = self.taps.exchange(conn) else { return json!({}) };
         json!({
             "label": &*exchange.label,

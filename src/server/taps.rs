@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::params::{ApiError, Fields};
-use crate::event_loop::{ConnId, Faults};
+use crate::event_loop::{ExchangeId, Faults};
 use crate::wire::Conversation;
 
 /// How many viewers there may be, and how many exchanges one of them sees at a time. Each exchange
@@ -77,7 +77,7 @@ pub enum Command {
 /// A page that looks on.
 pub struct Viewer {
     /// Its WebSocket.
-    pub conn: ConnId,
+    pub conn: ExchangeId,
     labels: HashMap<Rc<str>, Trouble>,
     exchanges: u64,
     /// Bytes and events that it was not shown.
@@ -106,8 +106,8 @@ pub struct Exchange {
 #[derive(Default)]
 pub struct Taps {
     viewers: HashMap<Rc<str>, Viewer>,
-    by_conn: HashMap<ConnId, Rc<str>>,
-    exchanges: HashMap<ConnId, Exchange>,
+    by_conn: HashMap<ExchangeId, Rc<str>>,
+    exchanges: HashMap<ExchangeId, Exchange>,
 }
 
 impl Taps {
@@ -122,7 +122,7 @@ impl Taps {
     }
 
     /// A viewer has come.
-    pub fn open(&mut self, id: &str, conn: ConnId) {
+    pub fn open(&mut self, id: &str, conn: ExchangeId) {
         let id: Rc<str> = id.into();
         let viewer = Viewer { conn, labels: HashMap::new(), exchanges: 0, left_out: (0, 0), is_alarm_set: false };
         self.viewers.insert(id.clone(), viewer);
@@ -131,7 +131,7 @@ impl Taps {
 
     /// This connection is gone. If it was a viewer's, the exchanges that it looked at are returned:
     /// what went wrong with them goes wrong no more.
-    pub fn close(&mut self, conn: ConnId) -> Vec<ConnId> {
+    pub fn close(&mut self, conn: ExchangeId) -> Vec<ExchangeId> {
         let Some(id) = self.by_conn.remove(&conn) else { return Vec::new() };
         self.viewers.remove(&id);
         let seen = self.exchanges.iter().filter(|(_, exchange)| exchange.viewer == id).map(|(conn, _)| *conn);
@@ -143,7 +143,7 @@ impl Taps {
     }
 
     /// The viewer whose WebSocket this is.
-    pub fn id_of(&self, conn: ConnId) -> Option<Rc<str>> {
+    pub fn id_of(&self, conn: ExchangeId) -> Option<Rc<str>> {
         self.by_conn.get(&conn).cloned()
     }
 
@@ -170,7 +170,7 @@ impl Taps {
     }
 
     /// A viewer looks at one more exchange. Returns what goes wrong with it.
-    pub fn begin(&mut self, conn: ConnId, id: &Rc<str>, label: Rc<str>, address: Option<SocketAddr>) -> Trouble {
+    pub fn begin(&mut self, conn: ExchangeId, id: &Rc<str>, label: Rc<str>, address: Option<SocketAddr>) -> Trouble {
         let Some(viewer) = self.viewers.get_mut(id) else { return Trouble::default() };
         viewer.exchanges += 1;
         let trouble = viewer.labels.get_mut(&label).map(|trouble| {
@@ -191,17 +191,17 @@ impl Taps {
     }
 
     /// An exchange that is looked at.
-    pub fn exchange(&mut self, conn: ConnId) -> Option<&mut Exchange> {
+    pub fn exchange(&mut self, conn: ExchangeId) -> Option<&mut Exchange> {
         self.exchanges.get_mut(&conn)
     }
 
     /// It is over.
-    pub fn end(&mut self, conn: ConnId) {
+    pub fn end(&mut self, conn: ExchangeId) {
         self.exchanges.remove(&conn);
     }
 
     /// The open exchanges of a label.
-    pub fn open_exchanges(&self, id: &str, label: &str) -> Vec<ConnId> {
+    pub fn open_exchanges(&self, id: &str, label: &str) -> Vec<ExchangeId> {
         let are = self.exchanges.iter().filter(|(_, exchange)| *exchange.viewer == *id && *exchange.label == *label);
         let mut conns: Vec<_> = are.map(|(conn, _)| *conn).collect();
         conns.sort_unstable();

@@ -14,7 +14,7 @@ use std::process::ExitCode;
 
 use overwire::http::{Method, Request, Response};
 use overwire::websocket::Message;
-use overwire::{ConnId, Event, EventLoop, Limits, Shared, http, sse, websocket};
+use overwire::{Event, EventLoop, ExchangeId, Limits, Shared, http, sse, websocket};
 
 /// How many messages a poll can catch up with.
 const RETAINED: usize = 1000;
@@ -58,7 +58,7 @@ fn run(port: u16) -> io::Result<()> {
     }
 }
 
-fn answer(server: &mut EventLoop, room: &mut Room, conn: ConnId, request: &Request) {
+fn answer(server: &mut EventLoop, room: &mut Room, conn: ExchangeId, request: &Request) {
     match (request.method(), &*request.path()) {
         (Method::Get, "/hello") => server.respond(conn, Response::text(200, "hello")),
         (Method::Get, path @ ("/echo" | "/ws")) => match websocket::accept(request, &[]) {
@@ -99,17 +99,17 @@ struct Room {
     /// The number of the newest message; the first has number 1.
     newest: u64,
     retained: VecDeque<String>,
-    websockets: BTreeSet<ConnId>,
-    events: BTreeSet<ConnId>,
-    chunks: BTreeSet<ConnId>,
-    polls: BTreeSet<ConnId>,
+    websockets: BTreeSet<ExchangeId>,
+    events: BTreeSet<ExchangeId>,
+    chunks: BTreeSet<ExchangeId>,
+    polls: BTreeSet<ExchangeId>,
 }
 
 impl Room {
     /// Encodes a message once for each transport, and sends it to everyone.
     fn publish(&mut self, server: &mut EventLoop, text: String) {
         self.newest += 1;
-        let send = |server: &mut EventLoop, to: &BTreeSet<ConnId>, bytes: &Shared| {
+        let send = |server: &mut EventLoop, to: &BTreeSet<ExchangeId>, bytes: &Shared| {
             for conn in to {
                 server.send(*conn, bytes);
             }
@@ -128,7 +128,7 @@ impl Room {
     }
 
     /// Answers with the first message behind `since`, or waits for it.
-    fn poll(&mut self, server: &mut EventLoop, conn: ConnId, since: u64) {
+    fn poll(&mut self, server: &mut EventLoop, conn: ExchangeId, since: u64) {
         let oldest = self.newest + 1 - self.retained.len() as u64;
         let number = oldest.max(since.saturating_add(1));
         match self.retained.get((number - oldest) as usize) {
@@ -137,7 +137,7 @@ impl Room {
         }
     }
 
-    fn leave(&mut self, conn: ConnId) {
+    fn leave(&mut self, conn: ExchangeId) {
         for set in [&mut self.websockets, &mut self.events, &mut self.chunks, &mut self.polls] {
             set.remove(&conn);
         }

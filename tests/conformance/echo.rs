@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use std::{env, io};
 
 use overwire::http::{Request, Response};
-use overwire::{ConnId, Event, EventLoop, Limits, websocket};
+use overwire::{Event, EventLoop, ExchangeId, Limits, websocket};
 
 const USAGE: &str = "usage: echo [--port 9001] [--max-message BYTES] [--any-host]
   --port         where to listen on 127.0.0.1; 0 lets the system choose
@@ -71,7 +71,7 @@ fn run(options: &Options) -> io::Result<()> {
     }
 }
 
-fn answer(server: &mut EventLoop, conn: ConnId, request: &Request, any_host: bool) {
+fn answer(server: &mut EventLoop, conn: ExchangeId, request: &Request, any_host: bool) {
     let is_loopback = |host: &str| matches!(host, "localhost" | "127.0.0.1" | "[::1]");
     if !any_host && !request.host_name().is_none_or(is_loopback) {
         return server.respond(conn, Response::error(421, "expected a Host of localhost, 127.0.0.1 or [::1]"));
