@@ -36,7 +36,7 @@
 //! |-|-|-|
 //! | [`bytes`], [`slab`], [`limits`], [`random`] | what everything else is made of | nothing |
 //! | [`http`], [`sse`], [`websocket`] | the codecs: bytes to values and back | no sockets, no clock |
-//! | [`feed`], [`signalling`], [`timers`], [`outbox`], `signals`, `access_log`, [`wire`] | one log and its cursors; who is told what so that two browsers connect; deadlines; the outgoing queue; names for raw bytes | the codecs |
+//! | [`feed`], [`signalling`], [`timers`], [`outbox`], `access`, `signals`, `access_log`, [`wire`] | one log and its cursors; who is told what so that two browsers connect; deadlines; the outgoing queue; the checks of Host and Origin; names for raw bytes | the codecs |
 //! | [`connection`] | one peer: all that is decided about it | `now` is an argument; no sockets |
 //! | [`event_loop`] | sockets: the only user of mio | the connection, never what it says |
 //! | [`server`] | the application: rooms, mailboxes, routes | the public API above |
@@ -49,6 +49,7 @@
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 
+mod access;
 mod access_log;
 pub mod bytes;
 pub mod connection;

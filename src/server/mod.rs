@@ -1,7 +1,6 @@
 //! The application: rooms and mailboxes over every transport. It uses the public API of the layers
 //! below, as any program does, and its shape is the same: a loop that pulls events.
 
-mod access;
 mod files;
 mod keys;
 mod mailbox_api;
@@ -25,7 +24,6 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use self::access::{Access, Cors};
 use self::files::Files;
 use self::mailboxes::{Mailbox, Mailboxes};
 use self::message::{Transport, heartbeat, timestamp};
@@ -34,6 +32,7 @@ use self::rooms::{Clients, Rooms};
 use self::routes::Found;
 use self::stats::Stats;
 use self::taps::Taps;
+use crate::access::{Access, Cors};
 use crate::connection::Traffic;
 use crate::event_loop::{Event, EventLoop, ExchangeId, Remote, TimerId};
 use crate::feed::Replay;
@@ -261,7 +260,7 @@ impl Server {
                 };
                 (cors, reply)
             }
-            Err(error) => (Cors::default(), Reply::Now(error.response())),
+            Err(refusal) => (Cors::default(), Reply::Now(refusal.response())),
         };
         match reply {
             Reply::Now(response) => self.event_loop.respond(conn, cors.apply(response)),

@@ -1,0 +1,178 @@
+//! The checks of a request's origin: the name in Host, and the page in Origin and Fetch Metadata.
+//!
+//! A browser sends requests to this server on behalf of every page that it shows. `Host` exposes a foreign name that
+//! resolves to this machine (DNS rebinding). `Origin` and `Sec-Fetch-Site` expose a foreign page.
+
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+
+use crate::http::{Method, Request, Response};
+
+/// The names and origins that a server accepts.
+#[derive(Debug)]
+pub struct Access {
+    bound: IpAddr,
+    hosts: Vec<String>,
+    origins: Vec<Rc<str>>,
+}
+
+/// A refused request: the status code and the sentence of the answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// 421 for a foreign Host, 403 for a foreign page.
+    pub status: u16,
+    /// The field, its value, and the expected values.
+    pub sentence: String,
+}
+
+impl Refusal {
+    /// Returns the answer to the refused request.
+    pub fn response(&self) -> Response {
+        Response::error(self.status, &self.sentence)
+    }
+}
+
+/// The fields of an answer that follow from the request's Origin (WHATWG Fetch, "CORS protocol").
+#[derive(Debug, Clone, Default)]
+pub struct Cors {
+    /// Answers differ by Origin: a cache has to compare it.
+    varies: bool,
+    /// The foreign origin that may read the answer.
+    allowed: Option<Rc<str>>,
+}
+
+impl Cors {
+    /// Adds the fields that allow the page to read the answer. They repeat the origin and never say `*`.
+    pub fn apply(&self, response: Response) -> Response {
+        let response = if self.varies { response.with_field("Vary", "Origin") } else { response };
+        match &self.allowed {
+            Some(origin) => response.with_field("Access-Control-Allow-Origin", origin),
+            None => response,
+        }
+    }
+}
+
+impl Access {
+    /// Creates the rules of a server that listens on `bound`. `hosts` are names of the server in addition to its
+    /// address and those of the loopback interface. `origins` are the foreign origins whose pages may use it.
+    pub fn new(bound: SocketAddr, hosts: Vec<String>, origins: Vec<String>) -> Self {
+        Access { bound: bound.ip(), hosts, origins: origins.into_iter().map(Rc::from).collect() }
+    }
+
+    /// Decides whether the request may be answered, and which page may read the answer.
+    ///
+    /// # Errors
+    /// 421 for a foreign Host. 403 for a foreign Origin if the request changes something or opens a WebSocket: the
+    /// same-origin policy of browsers does not cover those.
+    pub fn check(&self, request: &Request) -> Result<Cors, Refusal> {
+        if let Some(name) = request.host_name()
+            && !self.knows_host(name)
+        {
+            let sentence = format!(
+                "Host: {name:?} is not a name of this server; expected its address, localhost, or a name given with --allow-host"
+            );
+            return Err(Refusal { status: 421, sentence });
+        }
+        let cors = Cors { varies: !self.origins.is_empty(), allowed: None };
+        let Some(origin) = request.field("origin") else { return refuse_foreign_fetch(request).map(|()| cors) };
+        let origin = String::from_utf8_lossy(origin);
+        if let Some(allowed) = self.origins.iter().find(|allowed| allowed.eq_ignore_ascii_case(&origin)) {
+            return Ok(Cors { allowed: Some(allowed.clone()), ..cors });
+        }
+        let safe = matches!(request.method(), Method::Get | Method::Head) && request.field("upgrade").is_none();
+        if is_same_origin(&origin, request) {
+            return Ok(cors);
+        }
+        if safe {
+            return refuse_foreign_fetch(request).map(|()| cors);
+        }
+        let sentence = format!(
+            "Origin: {origin:?} is foreign; expected this server's own pages, or an origin given with --allow-origin"
+        );
+        Err(Refusal { status: 403, sentence })
+    }
+
+    fn knows_host(&self, name: &str) -> bool {
+        let address = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().ok();
+        match address {
+            // A server on the unspecified address (0.0.0.0) has every address of the machine. DNS rebinding needs a
+            // name, so a foreign address is harmless.
+            Some(address) => address == self.bound || address.is_loopback() || self.bound.is_unspecified(),
+            None => {
+                name.eq_ignore_ascii_case("localhost") || self.hosts.iter().any(|host| host.eq_ignore_ascii_case(name))
+            }
+        }
+    }
+
+    /// Returns the answer to a preflight request. `methods` are the methods of the path.
+    pub fn preflight(methods: &str) -> Response {
+        Response::new(204)
+            .with_field("Allow", methods)
+            .with_field("Access-Control-Allow-Methods", methods)
+            .with_field("Access-Control-Allow-Headers", "Content-Type, Last-Event-ID")
+            .with_field("Access-Control-Max-Age", "600")
+    }
+}
+
+/// Refuses a request of a foreign page by its Fetch Metadata. A poll is a GET that changes a client's position, and a
+/// browser that loads it as an image sends no Origin. A navigation is allowed: links to this server work.
+fn refuse_foreign_fetch(request: &Request) -> Result<(), Refusal> {
+    let is_foreign = matches!(request.field("sec-fetch-site"), Some(b"cross-site" | b"same-site"));
+    if !is_foreign || request.field("sec-fetch-mode") == Some(b"navigate") {
+        return Ok(());
+    }
+    let sentence = "Sec-Fetch-Site says that a foreign page sent this; expected an origin given with --allow-origin";
+    Err(Refusal { status: 403, sentence: sentence.into() })
+}
+
+/// Whether the page comes from this server: its `Origin` is the `Host` after a scheme. The schemes are not compared,
+/// because TLS may end at a proxy.
+fn is_same_origin(origin: &str, request: &Request) -> bool {
+    let authority = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
+    authority.zip(request.host()).is_some_and(|(authority, host)| authority.eq_ignore_ascii_case(host))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bytes::Parse;
+    use crate::http::parse_head;
+
+    fn request(method: &str, fields: &str) -> Request {
+        let bytes = format!("{method} / HTTP/1.1\r\n{fields}\r\n").into_bytes();
+        let Ok(Parse::Complete { value: head, used }) = parse_head(&bytes, 8192, 8192) else { panic!("{fields}") };
+        Request::new(head, bytes, used)
+    }
+
+    fn status_of(method: &str, fields: &str) -> Result<(), u16> {
+        let bound = "192.0.2.1:8000".parse().unwrap();
+        let access = Access::new(bound, vec!["chat.example".into()], vec!["https://friend.example".into()]);
+        access.check(&request(method, fields)).map(drop).map_err(|refusal| refusal.status)
+    }
+
+    #[test]
+    fn a_foreign_host_is_refused() {
+        for host in ["192.0.2.1", "localhost", "127.0.0.9:1", "[::1]:8000", "Chat.Example:80"] {
+            assert_eq!(status_of("GET", &format!("Host: {host}\r\n")), Ok(()), "{host}");
+        }
+        for host in ["evil.example", "192.0.2.2", "sub.chat.example"] {
+            assert_eq!(status_of("GET", &format!("Host: {host}\r\n")), Err(421), "{host}");
+        }
+    }
+
+    #[test]
+    fn a_foreign_page_is_refused_where_something_changes() {
+        for (method, fields, status) in [
+            ("POST", "Origin: http://chat.example\r\n", Ok(())),
+            ("POST", "Origin: https://friend.example\r\n", Ok(())),
+            ("POST", "Origin: http://evil.example\r\n", Err(403)),
+            ("GET", "Origin: http://evil.example\r\n", Ok(())),
+            ("GET", "Origin: http://evil.example\r\nUpgrade: websocket\r\n", Err(403)),
+            ("GET", "Sec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: no-cors\r\n", Err(403)),
+            ("GET", "Sec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: navigate\r\n", Ok(())),
+            ("GET", "Sec-Fetch-Site: same-origin\r\nSec-Fetch-Mode: cors\r\n", Ok(())),
+        ] {
+            assert_eq!(status_of(method, &format!("Host: chat.example\r\n{fields}")), status, "{method} {fields}");
+        }
+    }
+}
