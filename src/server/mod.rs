@@ -12,8 +12,6 @@ mod rooms;
 mod routes;
 mod signal_api;
 mod stats;
-mod tap_api;
-mod taps;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
@@ -31,7 +29,6 @@ use self::params::ApiError;
 use self::rooms::{Clients, Rooms};
 use self::routes::Found;
 use self::stats::Stats;
-use self::taps::Taps;
 use crate::access::{Access, Cors};
 use crate::connection::Traffic;
 use crate::event_loop::{Event, EventLoop, ExchangeId, Remote, TimerId};
@@ -69,8 +66,10 @@ pub struct Config {
     pub allow_origins: Vec<String>,
     /// Names of this server besides its address and `localhost`.
     pub allow_hosts: Vec<String>,
-    /// Whether a page may ask for faults on its own connections, and for all state to be forgotten.
+    /// Whether `POST /api/forget` is allowed.
     pub chaos: bool,
+    /// The port of a tap in front of this server. The server does not use it: `GET /api/stats` reports it to the page.
+    pub tap_port: Option<u16>,
     /// The bounds.
     pub limits: Limits,
 }
@@ -86,6 +85,7 @@ impl Default for Config {
             allow_origins: Vec::new(),
             allow_hosts: Vec::new(),
             chaos: false,
+            tap_port: None,
             limits: Limits::default(),
         }
     }
@@ -159,7 +159,6 @@ enum Alarm {
     Hold(ExchangeId),
     Ticker,
     Sweep,
-    LeftOut(Rc<str>),
 }
 
 /// The server.
@@ -173,8 +172,8 @@ pub struct Server {
     mailboxes: Mailboxes,
     signalling: Signalling<ExchangeId>,
     holds: HashMap<ExchangeId, Hold>,
-    taps: Taps,
     chaos: bool,
+    tap_port: Option<u16>,
     alarms: HashMap<TimerId, Alarm>,
     stats: Stats,
     started: Instant,
@@ -205,8 +204,8 @@ impl Server {
             mailboxes: Mailboxes::default(),
             signalling: Signalling::new(signal_api::PEERS_PER_ROOM, signal_api::MAX_ROOMS),
             holds: HashMap::new(),
-            taps: Taps::default(),
             chaos: config.chaos,
+            tap_port: config.tap_port,
             alarms: HashMap::from([(sweep, Alarm::Sweep)]),
             stats: Stats::default(),
             started: event_loop.now(),
@@ -218,6 +217,11 @@ impl Server {
     /// The address that the server listens on.
     pub fn local_address(&self) -> SocketAddr {
         self.event_loop.local_address()
+    }
+
+    /// Sets [`Config::tap_port`] after the tap is bound: it needs the server's address first.
+    pub fn set_tap_port(&mut self, port: Option<u16>) {
+        self.tap_port = port;
     }
 
     /// A handle for other threads.
@@ -235,14 +239,11 @@ impl Server {
                 Event::Request(conn, request) => self.on_request(conn, &request),
                 Event::Message(conn, message) => self.on_message(conn, &message),
                 Event::Timer(timer) => self.on_timer(timer),
-                Event::Closed(conn) => self.on_closed(conn),
+                Event::Closed(conn) => drop(self.release(conn)),
                 Event::Shutdown => {
                     self.let_go();
                     return self.event_loop.drain();
                 }
-            }
-            if !self.taps.is_empty() {
-                self.show_tapped();
             }
         }
     }
@@ -253,12 +254,7 @@ impl Server {
         let (cors, reply) = match self.access.check(request) {
             Ok(cors) => {
                 let call = Call { conn, request, cors: cors.clone(), since };
-                let tapped = if self.taps.is_empty() { None } else { self.tap_request(conn, request) };
-                let reply = match tapped {
-                    Some(reply) => reply,
-                    None => self.dispatch(&call).unwrap_or_else(|error| Reply::Now(error.response())),
-                };
-                (cors, reply)
+                (cors, self.dispatch(&call).unwrap_or_else(|error| Reply::Now(error.response())))
             }
             Err(refusal) => (Cors::default(), Reply::Now(refusal.response())),
         };
@@ -303,11 +299,6 @@ impl Server {
         }
     }
 
-    fn on_closed(&mut self, conn: ExchangeId) {
-        self.release(conn);
-        self.stop_tapping(conn);
-    }
-
     fn on_message(&mut self, conn: ExchangeId, message: &Message) {
         let said = match self.holds.get(&conn).map(|hold| &hold.purpose) {
             Some(Purpose::RoomStream { room, .. }) => {
@@ -322,11 +313,7 @@ impl Server {
                 self.signalled(conn, message);
                 Ok(())
             }
-            Some(_) => Ok(()),
-            None => match self.taps.id_of(conn) {
-                Some(id) => self.commanded(&id, message),
-                None => Ok(()),
-            },
+            Some(_) | None => Ok(()),
         };
         // A wrong message is no reason to end a good connection.
         if let Err(error) = said {
@@ -339,7 +326,6 @@ impl Server {
         match self.alarms.remove(&timer) {
             Some(Alarm::Hold(conn)) => self.on_hold_timer(conn),
             Some(Alarm::Ticker) => self.tick(),
-            Some(Alarm::LeftOut(id)) => self.tell_left_out(&id),
             Some(Alarm::Sweep) => {
                 let now = self.event_loop.now();
                 self.mailboxes.sweep(now);
@@ -482,6 +468,8 @@ impl Server {
             "mailboxes": mailboxes,
             "connections": self.event_loop.connections(),
             "transports": self.stats.to_json(live),
+            "chaos": self.chaos,
+            "tap_port": self.tap_port,
             "timestamp": timestamp(),
         })))
     }
@@ -511,6 +499,23 @@ impl Server {
             None if mailbox.is_expired(self.event_loop.now()) => "expired",
             None => "idle",
         }
+    }
+
+    /// Forgets everything, as a restart does: held connections are reset, then rooms, mailboxes and clients are
+    /// dropped.
+    fn forget(&mut self, _: &Call<'_>) -> Result<Reply, ApiError> {
+        if !self.chaos {
+            return Err(ApiError { status: 403, sentence: "faults are off: start the server with --chaos".into() });
+        }
+        self.signalling.clear();
+        for conn in self.holds.keys().copied().collect::<Vec<_>>() {
+            self.release(conn);
+            self.event_loop.sever(conn);
+        }
+        self.rooms = Rooms::default();
+        self.clients = Clients::default();
+        self.mailboxes = Mailboxes::default();
+        Ok(answer_json(&json!({ "status": "forgotten" })))
     }
 
     /// Disconnects a client by its `client_id`, or a mailbox by its `connection_id`.

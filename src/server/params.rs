@@ -111,18 +111,6 @@ impl Fields {
         }
     }
 
-    /// A whole number in `range`, required.
-    pub fn whole_number(&self, name: &str, range: RangeInclusive<u64>) -> Result<u64, ApiError> {
-        let expected = format!("a whole number from {} to {}", range.start(), range.end());
-        match self.0.get(name) {
-            None => Err(ApiError::bad(format!("{name}: expected {expected}, but it is missing"))),
-            Some(value) => value
-                .as_u64()
-                .filter(|number| range.contains(number))
-                .ok_or_else(|| ApiError::field(name, &expected, &value.to_string())),
-        }
-    }
-
     /// A cursor; `None` if it is absent or null.
     pub fn cursor(&self, name: &str) -> Result<Option<Cursor>, ApiError> {
         match self.0.get(name) {

@@ -45,7 +45,6 @@ const ROUTES: &[Route] = &[
     route(Method::Get, "/api/events", Kind::Live, Server::room_events),
     route(Method::Get, "/api/ws", Kind::NoHead, Server::room_websocket),
     route(Method::Get, "/api/signal", Kind::NoHead, Server::signal),
-    route(Method::Get, "/api/tap", Kind::NoHead, Server::tap),
     route(Method::Get, "/api/history", Kind::Plain, Server::room_history),
     // The two-channel demo.
     route(Method::Get, "/poll", Kind::Live, Server::demo_poll),
@@ -53,6 +52,7 @@ const ROUTES: &[Route] = &[
     route(Method::Get, "/events", Kind::Live, Server::demo_events),
     // The server itself.
     route(Method::Get, "/api/stats", Kind::Plain, Server::statistics),
+    route(Method::Post, "/api/forget", Kind::NoHead, Server::forget),
     route(Method::Delete, "/api/client/", Kind::NoHead, Server::disconnect_client),
     route(Method::Get, "/health", Kind::Plain, Server::health),
 ];
