@@ -29,7 +29,7 @@ use crate::http::{
 };
 use crate::limits::Limits;
 use crate::outbox::Outbox;
-use crate::websocket::{self, FrameHeader, Message, Opcode, ProtocolError, Received, Receiver, Role};
+use crate::websocket::{self, CloseCode, FrameHeader, Message, Opcode, ProtocolError, Received, Receiver, Role};
 
 /// From how many bytes on the payload of a message is moved into the outbox, and not copied behind its
 /// frame header.
@@ -526,7 +526,7 @@ impl Connection {
         Step::Complete(Outcome::Closed)
     }
 
-    fn push_close(&mut self, code: u16, reason: &str) {
+    fn push_close(&mut self, code: CloseCode, reason: &str) {
         let payload = websocket::close(code, reason);
         self.outbox.push_own(|out| websocket::encode(out, Opcode::Close, &payload, None));
     }
@@ -665,7 +665,7 @@ impl Connection {
         // A stream gets no last-chunk: without it the client sees that it is incomplete
         // (RFC 9112, section 8), and resumes.
         if matches!(self.state, State::WebSocket(_)) {
-            self.push_close(1013, "too slow: more is waiting than may wait");
+            self.push_close(CloseCode::TRY_AGAIN_LATER, "too slow: more is waiting than may wait");
         }
         self.drain(context);
         Outcome::Closed
@@ -685,13 +685,13 @@ impl Connection {
                 self.push_last_chunk(exchange);
                 self.finish(exchange.persistent && !context.draining, context);
             }
-            State::WebSocket(_) => self.close(1000, "", context),
+            State::WebSocket(_) => self.close(CloseCode::NORMAL, "", context),
             _ => {}
         }
     }
 
     /// Begins the closing handshake of a WebSocket. Messages that still arrive are dropped.
-    pub fn close(&mut self, code: u16, reason: &str, context: &Context) {
+    pub fn close(&mut self, code: CloseCode, reason: &str, context: &Context) {
         match mem::replace(&mut self.state, State::Idle) {
             State::WebSocket(socket) => {
                 self.push_close(code, reason);
@@ -711,7 +711,7 @@ impl Connection {
             State::Idle | State::Head | State::Content(_) => self.drain(context),
             State::Held(_) => self.respond(&Response::error(503, "the server is going away"), context),
             State::Streaming(_) => self.end(context),
-            State::WebSocket(_) => self.close(1001, "the server is going away", context),
+            State::WebSocket(_) => self.close(CloseCode::GOING_AWAY, "the server is going away", context),
             _ => {}
         }
     }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use overwire::connection::{Connection, Context, Outcome};
 use overwire::http::{RequestError, Response, chunk};
-use overwire::websocket::{self, Message, Opcode};
+use overwire::websocket::{self, CloseCode, Message, Opcode};
 use overwire::{Limits, Shared};
 
 /// A connection, and everything that it knows of the world.
@@ -161,7 +161,7 @@ fn a_websocket_is_pinged_and_gone_when_nothing_comes() {
 fn a_closing_handshake_has_five_seconds() {
     let mut bench = Bench::new();
     bench.open_websocket();
-    bench.act(|connection, context| connection.close(1001, "", context));
+    bench.act(|connection, context| connection.close(CloseCode::GOING_AWAY, "", context));
     assert!(bench.receive(&masked(Opcode::Text, b"too late")).is_empty());
     assert!(!bench.written().1, "writing is shut down after the peer's Close, not before");
     assert!(bench.wait(5).is_none(), "the program has let go of it");
@@ -263,7 +263,7 @@ fn a_stale_operation_does_nothing() {
         connection.respond(&Response::text(200, "nobody asked"), context);
         connection.begin(&Response::new(200), context);
         connection.end(context);
-        connection.close(1000, "", context);
+        connection.close(CloseCode::NORMAL, "", context);
         assert!(connection.send(&chunk(b"x"), context).is_none());
         assert!(connection.send_message(Message::Text("x".into()), context).is_none());
     });

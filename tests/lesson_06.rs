@@ -10,7 +10,7 @@ mod lesson;
 use std::process::Command;
 
 use common::{Client, Frame, Running, TestServer, field, masked_frame};
-use overwire::websocket::{self, HandshakeError, Opcode, opening_request};
+use overwire::websocket::{self, CloseCode, HandshakeError, Opcode, opening_request};
 use overwire::{Limits, Parse};
 
 const SAMPLE_KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
@@ -194,7 +194,7 @@ fn each_other_violation_has_its_status_code() {
     let cases: [(&[u8], u16); 5] = [
         (&[0x8b, 0x80, 0, 0, 0, 0], 1002),
         (&[0x81, 0xff, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], 1002),
-        (&masked(true, Opcode::Close, &websocket::close(1006, "")), 1002),
+        (&masked(true, Opcode::Close, &1006_u16.to_be_bytes()), 1002),
         (&masked(true, Opcode::Text, b"\xe2\x82"), 1007),
         (&[masked(false, Opcode::Text, b"\xe2"), masked(false, Opcode::Continuation, b"x")].concat(), 1007),
     ];
@@ -208,7 +208,7 @@ fn a_close_is_answered_with_its_code_and_the_server_hangs_up_first() {
     let server = lesson();
     for target in ["/echo", "/chat"] {
         let mut client = server.websocket(target);
-        client.send_frame(Opcode::Close, websocket::close(1000, "bye"));
+        client.send_frame(Opcode::Close, websocket::close(CloseCode::NORMAL, "bye"));
         assert_eq!(client.frame().close(), (1000, String::new()));
         client.expect_end();
         let mut client = server.websocket(target);
@@ -240,7 +240,10 @@ fn the_chat_refuses_binary_with_1003_and_the_others_stay() {
     let (code, reason) = binary.send_frame(Opcode::Binary, b"\x00").frame().close();
     assert_eq!((code, &reason[..]), (1003, "the chat takes text, not binary"));
     // What comes from it now is said to nobody.
-    binary.send_text("too late").send_frame(Opcode::Close, websocket::close(1003, "")).expect_end();
+    binary
+        .send_text("too late")
+        .send_frame(Opcode::Close, websocket::close(CloseCode::UNSUPPORTED_DATA, ""))
+        .expect_end();
     assert_eq!(other.send_text("still here").frame().text(), "still here");
 }
 
@@ -255,7 +258,7 @@ fn a_member_who_hangs_up_is_no_loss_to_the_others() {
     leaves.send(&HELLO[..8]).finish(); // in the middle of a frame
     let mut closes = closes;
     closes.frame();
-    closes.send_frame(Opcode::Close, websocket::close(1001, "")).frame();
+    closes.send_frame(Opcode::Close, websocket::close(CloseCode::GOING_AWAY, "")).frame();
     for text in ["two", "three"] {
         assert_eq!(stays.send_text(text).frame().text(), text);
     }
@@ -308,7 +311,7 @@ fn the_end_of_the_server_is_a_close_with_1001() {
     server.shut_down();
     for mut socket in sockets {
         assert_eq!(socket.frame().close().0, 1001);
-        socket.send_frame(Opcode::Close, websocket::close(1001, "")).expect_end();
+        socket.send_frame(Opcode::Close, websocket::close(CloseCode::GOING_AWAY, "")).expect_end();
     }
     server.stop();
 }

@@ -4,7 +4,7 @@
 mod common;
 
 use common::{Frame, TestServer, field, masked_frame};
-use overwire::websocket::{self, Opcode, ProtocolError, opening_request};
+use overwire::websocket::{self, CloseCode, Opcode, ProtocolError, opening_request};
 use overwire::{Event, Limits};
 use serde_json::json;
 
@@ -61,7 +61,7 @@ fn expect_failure(server: &TestServer, frames: &[u8], error: ProtocolError) {
     let received = frames_until_end(server, &[&before, frames].concat());
     assert_eq!(received.len(), 2, "{frames:x?}: {received:?}");
     assert_eq!(received[0].text(), "before");
-    assert_eq!(received[1].close(), (error.close_code(), error.to_string()), "{frames:x?}");
+    assert_eq!(received[1].close(), (error.close_code().get(), error.to_string()), "{frames:x?}");
 }
 
 #[test]
@@ -176,10 +176,10 @@ fn violations_of_the_protocol_fail_the_connection_with_1002() {
     }
     // RFC 6455, sections 7.4.1 and 7.4.2.
     for code in [0, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65535] {
-        cases.push((masked(true, Opcode::Close, &websocket::close(code, "")), CloseCode(code)));
+        cases.push((masked(true, Opcode::Close, &u16::to_be_bytes(code)), InvalidCloseCode(code)));
     }
     for (frames, error) in cases {
-        assert_eq!(error.close_code(), 1002);
+        assert_eq!(error.close_code(), CloseCode::PROTOCOL_ERROR);
         expect_failure(&server, &frames, error);
     }
 }
@@ -245,7 +245,7 @@ fn pings_are_answered_and_pongs_are_not() {
 fn a_close_is_echoed_once_and_the_server_ends_first() {
     let server = echo_server();
     for code in [1000, 1001, 1002, 1003, 1007, 1011, 1014, 3000, 4999] {
-        let frame = masked_frame(true, Opcode::Close, &websocket::close(code, "b\u{e9}"));
+        let frame = masked_frame(true, Opcode::Close, &websocket::close(CloseCode::new(code).unwrap(), "b\u{e9}"));
         let received = frames_until_end(&server, &frame);
         assert_eq!((received.len(), received[0].close().0), (1, code));
     }

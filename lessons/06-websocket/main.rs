@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use common::api::is_foreign;
 use common::{Costs, Lesson, Receive, Send};
 use overwire::http::{Request, Response};
-use overwire::websocket::{self, Message};
+use overwire::websocket::{self, CloseCode, Message};
 use overwire::{Event, EventLoop, ExchangeId};
 
 const PAGE: &str = include_str!("page.html");
@@ -57,7 +57,7 @@ pub fn serve(mut server: EventLoop) -> io::Result<()> {
                 }
                 Message::Binary(_) => {
                     chat.remove(&conn);
-                    server.close(conn, 1003, "the chat takes text, not binary");
+                    server.close(conn, CloseCode::UNSUPPORTED_DATA, "the chat takes text, not binary");
                 }
             },
             // ANCHOR_END: chat

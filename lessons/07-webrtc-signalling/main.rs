@@ -13,7 +13,8 @@ use common::api::is_foreign;
 use overwire::http::{Request, Response};
 use overwire::random::Random;
 use overwire::signalling::{Delivery, Signalling};
-use overwire::{Event, EventLoop, ExchangeId, websocket};
+use overwire::websocket::{self, CloseCode};
+use overwire::{Event, EventLoop, ExchangeId};
 
 const PAGE: &str = include_str!("page.html");
 
@@ -45,7 +46,7 @@ pub fn serve(mut server: EventLoop) -> io::Result<()> {
                     server.begin(conn, head);
                     match signalling.join(conn, random.uuid(), &room) {
                         Ok(deliveries) => deliver(&mut server, deliveries),
-                        Err(error) => server.close(conn, 1013, &error.to_string()),
+                        Err(error) => server.close(conn, CloseCode::TRY_AGAIN_LATER, &error.to_string()),
                     }
                 }
                 Err(refusal) => server.respond(conn, refusal),

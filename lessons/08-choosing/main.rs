@@ -16,7 +16,8 @@ use overwire::connection::Traffic;
 use overwire::feed::{Cursor, Feed, Replay};
 use overwire::http::{self, Method, Request, Response};
 use overwire::random::Random;
-use overwire::{Event, EventLoop, ExchangeId, Shared, TimerId, sse, websocket};
+use overwire::websocket::{self, CloseCode};
+use overwire::{Event, EventLoop, ExchangeId, Shared, TimerId, sse};
 use serde_json::{Value, json};
 
 const LESSON: Lesson = Lesson {
@@ -273,7 +274,7 @@ impl Site {
         for conn in readers {
             match transport {
                 Transport::Short | Transport::Long => self.answer(conn),
-                Transport::WebSocket => self.server.close(conn, 1001, "unplugged"),
+                Transport::WebSocket => self.server.close(conn, CloseCode::GOING_AWAY, "unplugged"),
                 Transport::Stream | Transport::Events => self.server.end(conn),
             }
             self.release(conn);

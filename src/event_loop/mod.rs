@@ -35,7 +35,7 @@ use crate::limits::Limits;
 use crate::signals;
 use crate::slab::{Key, Slab};
 use crate::timers::Timers;
-use crate::websocket::Message;
+use crate::websocket::{CloseCode, Message};
 
 const LISTENER: Token = Token(usize::MAX);
 const WAKER: Token = Token(usize::MAX - 1);
@@ -386,9 +386,9 @@ impl EventLoop {
         });
     }
 
-    /// Ends a WebSocket with a closing handshake, this status code, and this reason (at most 123
-    /// bytes). The program has let go of it, as after [`end`](Self::end).
-    pub fn close(&mut self, to: ExchangeId, code: u16, reason: &str) {
+    /// Ends a WebSocket with a closing handshake that carries `code` and `reason`. A reason longer than 123
+    /// bytes is cut. The program has let go of it, as after [`end`](Self::end).
+    pub fn close(&mut self, to: ExchangeId, code: CloseCode, reason: &str) {
         self.act(to, 0, |connection, context, _| {
             connection.close(code, reason, context);
             None

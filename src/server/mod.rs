@@ -37,13 +37,10 @@ use crate::http::{Method, Request, Response};
 use crate::limits::Limits;
 use crate::random::Random;
 use crate::signalling::Signalling;
-use crate::websocket::Message;
+use crate::websocket::{CloseCode, Message};
 
 /// How often a stream that has nothing to say says so.
 const HEARTBEAT: Duration = Duration::from_secs(15);
-
-/// The status code of a WebSocket for which there is no room (the IANA WebSocket Close Code Number Registry).
-const TRY_AGAIN_LATER: u16 = 1013;
 
 /// How often what has expired is looked for.
 const SWEEP: Duration = Duration::from_secs(10);
@@ -144,12 +141,12 @@ enum Why {
 
 impl Why {
     /// Status code and reason for a WebSocket (RFC 6455, section 7.4.1).
-    fn close(self) -> (u16, &'static str) {
+    fn close(self) -> (CloseCode, &'static str) {
         match self {
-            Why::TimedOut => (1000, ""),
-            Why::Superseded => (1000, "superseded"),
-            Why::Disconnected => (1000, "disconnected"),
-            Why::GoingAway => (1001, "the server is going away"),
+            Why::TimedOut => (CloseCode::NORMAL, ""),
+            Why::Superseded => (CloseCode::NORMAL, "superseded"),
+            Why::Disconnected => (CloseCode::NORMAL, "disconnected"),
+            Why::GoingAway => (CloseCode::GOING_AWAY, "the server is going away"),
         }
     }
 }

@@ -4,10 +4,10 @@
 use super::message::Transport;
 use super::params::ApiError;
 use super::room_api::room_of;
-use super::{Call, Purpose, Reply, Server, TRY_AGAIN_LATER};
+use super::{Call, Purpose, Reply, Server};
 use crate::event_loop::ExchangeId;
 use crate::signalling::Delivery;
-use crate::websocket::{self, Message};
+use crate::websocket::{self, CloseCode, Message};
 
 /// How many peers a room takes, each of which is told of all the others, and how many rooms there
 /// are at most.
@@ -30,7 +30,7 @@ impl Server {
             }
             // A browser does not tell its page why a handshake failed, but it does tell it the code
             // and the reason of a Close.
-            Err(error) => self.event_loop.close(call.conn, TRY_AGAIN_LATER, &error.to_string()),
+            Err(error) => self.event_loop.close(call.conn, CloseCode::TRY_AGAIN_LATER, &error.to_string()),
         }
         Ok(Reply::Later)
     }

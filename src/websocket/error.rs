@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use super::CloseCode;
+
 /// A violation of the protocol: the endpoint fails the connection (RFC 6455, section 7.1.7).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
@@ -18,18 +20,18 @@ pub enum ProtocolError {
     NothingToContinue,
     MessageNotFinished,
     CloseTooShort,
-    CloseCode(u16),
+    InvalidCloseCode(u16),
     NotUtf8,
     MessageTooLong(usize),
 }
 
 impl ProtocolError {
     /// The status code of the Close frame that answers it (RFC 6455, section 7.4.1).
-    pub fn close_code(self) -> u16 {
+    pub fn close_code(self) -> CloseCode {
         match self {
-            ProtocolError::NotUtf8 => 1007,
-            ProtocolError::MessageTooLong(_) => 1009,
-            _ => 1002,
+            ProtocolError::NotUtf8 => CloseCode::INVALID_PAYLOAD,
+            ProtocolError::MessageTooLong(_) => CloseCode::MESSAGE_TOO_BIG,
+            _ => CloseCode::PROTOCOL_ERROR,
         }
     }
 
@@ -42,7 +44,7 @@ impl ProtocolError {
             FragmentedControl | ControlTooLong => "RFC 6455, section 5.5",
             NothingToContinue | MessageNotFinished => "RFC 6455, section 5.4",
             CloseTooShort => "RFC 6455, section 5.5.1",
-            CloseCode(_) => "RFC 6455, section 7.4",
+            InvalidCloseCode(_) => "RFC 6455, section 7.4",
             NotUtf8 => "RFC 6455, section 8.1",
             MessageTooLong(_) => "RFC 6455, section 7.4.1",
         }
@@ -65,7 +67,7 @@ impl fmt::Display for ProtocolError {
             NothingToContinue => "a continuation frame came without a message to continue",
             MessageNotFinished => "a new message began before the last was finished",
             CloseTooShort => "the payload of a Close frame must be empty or at least 2 bytes",
-            CloseCode(code) => return write!(f, "status code {code} must not be sent in a Close frame"),
+            InvalidCloseCode(code) => return write!(f, "status code {code} must not be sent in a Close frame"),
             NotUtf8 => "text must be UTF-8",
             MessageTooLong(limit) => return write!(f, "a message must be at most {limit} bytes"),
         })

@@ -1,10 +1,10 @@
 //! Messages put together from frames as their bytes arrive, and frames made of messages
-//! (RFC 6455, sections 5.4 to 5.6, 7.4 and 8.1).
+//! (RFC 6455, sections 5.4 to 5.6 and 8.1).
 
 use std::mem;
 
-use super::ProtocolError;
 use super::frame::{FrameHeader, Opcode, Role, mask, parse_header};
+use super::{Close, ProtocolError};
 use crate::bytes::{Parse, Shared};
 
 /// A whole message, whether it came in one frame or in many.
@@ -40,15 +40,6 @@ impl Message {
             Message::Binary(_) => Opcode::Binary,
         }
     }
-}
-
-/// The payload of a Close frame (section 5.5.1).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Close {
-    /// The status code; `None` when the payload is empty, which an API shows as 1005.
-    pub code: Option<u16>,
-    /// The reason, at most 123 bytes of UTF-8.
-    pub reason: String,
 }
 
 /// What a receiver hands on.
@@ -219,7 +210,7 @@ impl Receiver {
 
     fn end_frame(&mut self, header: FrameHeader) -> Result<Option<Received>, ProtocolError> {
         match header.opcode {
-            Opcode::Close => Ok(Some(Received::Close(parse_close(&mem::take(&mut self.control))?))),
+            Opcode::Close => Ok(Some(Received::Close(Close::parse(&mem::take(&mut self.control))?))),
             Opcode::Ping => Ok(Some(Received::Ping(mem::take(&mut self.control)))),
             Opcode::Pong => Ok(Some(Received::Pong(mem::take(&mut self.control)))),
             _ if !header.fin => Ok(None),
@@ -249,28 +240,6 @@ fn message(opcode: Opcode, payload: Vec<u8>) -> Result<Message, ProtocolError> {
         Opcode::Text => String::from_utf8(payload).map(Message::Text).map_err(|_| ProtocolError::NotUtf8),
         _ => Ok(Message::Binary(payload)),
     }
-}
-
-/// Section 5.5.1: nothing, or a status code of 2 bytes and a reason in UTF-8.
-fn parse_close(payload: &[u8]) -> Result<Close, ProtocolError> {
-    match payload {
-        [] => Ok(Close { code: None, reason: String::new() }),
-        [_] => Err(ProtocolError::CloseTooShort),
-        [high, low, reason @ ..] => {
-            let code = u16::from_be_bytes([*high, *low]);
-            if !may_be_sent(code) {
-                return Err(ProtocolError::CloseCode(code));
-            }
-            let reason = str::from_utf8(reason).map_err(|_| ProtocolError::NotUtf8)?;
-            Ok(Close { code: Some(code), reason: reason.to_owned() })
-        }
-    }
-}
-
-/// Sections 7.4.1 and 7.4.2, and the registry that they set up: 1004 is reserved; 1005, 1006 and
-/// 1015 are for reporting only; 3000 to 4999 belong to libraries and applications.
-fn may_be_sent(code: u16) -> bool {
-    matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
 }
 
 /// Appends one unfragmented frame to `out`. A client passes a `masking_key` that no one can
@@ -305,14 +274,9 @@ fn frame(opcode: Opcode, payload: &[u8]) -> Shared {
     Shared::from(out)
 }
 
-/// The payload of a Close frame. A reason longer than 123 bytes is cut between two characters.
-pub fn close(code: u16, reason: &str) -> Vec<u8> {
-    let reason = &reason[..reason.floor_char_boundary(123)];
-    [&code.to_be_bytes()[..], reason.as_bytes()].concat()
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::{CloseCode, close};
     use super::*;
 
     type Outcome = Result<Vec<Received>, ProtocolError>;
@@ -453,22 +417,15 @@ mod tests {
         let close_with = |payload: &[u8]| receive(&frame(true, Opcode::Close, payload));
         let expect = |code, reason: &str| Ok(vec![Received::Close(Close { code, reason: reason.into() })]);
         assert_eq!(close_with(b""), expect(None, ""));
-        assert_eq!(close_with(&close(1000, "bye")), expect(Some(1000), "bye"));
+        assert_eq!(close_with(b"\x03\xe8bye"), expect(Some(CloseCode::NORMAL), "bye"));
         assert_eq!(close_with(b"\x03"), Err(ProtocolError::CloseTooShort));
         assert_eq!(close_with(b"\x03\xe8\xff"), Err(ProtocolError::NotUtf8));
-        for code in [0, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65535] {
-            assert_eq!(close_with(&close(code, "")), Err(ProtocolError::CloseCode(code)));
+        for code in [0, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65535_u16] {
+            assert_eq!(close_with(&code.to_be_bytes()), Err(ProtocolError::InvalidCloseCode(code)));
         }
         for code in [1001, 1002, 1003, 1007, 1011, 1012, 1014, 3000, 4999] {
+            let code = CloseCode::new(code).unwrap();
             assert_eq!(close_with(&close(code, "")), expect(Some(code), ""));
         }
-    }
-
-    #[test]
-    fn a_long_reason_is_cut_between_characters() {
-        let payload = close(1000, &"\u{20ac}".repeat(100));
-        assert_eq!(payload.len(), 2 + 123);
-        assert!(str::from_utf8(&payload[2..]).is_ok());
-        assert_eq!(close(1000, &"\u{e9}".repeat(100)).len(), 2 + 122);
     }
 }

@@ -1,12 +1,14 @@
 //! WebSocket as bytes and values (RFC 6455), in both roles: the opening handshake, frames, and
 //! messages put together from frames. No sockets, no clock.
 
+mod close;
 mod error;
 mod frame;
 mod handshake;
 mod message;
 
+pub use close::{Close, CloseCode, close};
 pub use error::ProtocolError;
 pub use frame::{FrameHeader, MAX_HEADER, Opcode, Role, mask, parse_header};
 pub use handshake::{HandshakeError, accept, accept_key, encode_key, opening_request, parse_response};
-pub use message::{Close, Message, Received, Receiver, binary, close, encode, text};
+pub use message::{Message, Received, Receiver, binary, encode, text};

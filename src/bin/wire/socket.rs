@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use overwire::Parse;
 use overwire::http;
 use overwire::random::Random;
-use overwire::websocket::{self, Close, HandshakeError, Opcode, ProtocolError, Received};
+use overwire::websocket::{self, Close, CloseCode, HandshakeError, Opcode, ProtocolError, Received};
 use overwire::wire::Piece;
 
 use crate::End;
@@ -325,7 +325,7 @@ impl Socket<'_> {
             }
             Received::Message(_) if view.is_done() => {
                 if !self.has_sent_close {
-                    self.send(Opcode::Close, &websocket::close(1000, ""), view)?;
+                    self.send(Opcode::Close, &websocket::close(CloseCode::NORMAL, ""), view)?;
                 }
                 view.show_only_close();
             }
@@ -357,7 +357,7 @@ impl Socket<'_> {
             match line {
                 Some(line) => self.carry_out(&line, view)?,
                 None if self.options.count.is_none() && !self.has_sent_close && !io::stdin().is_terminal() => {
-                    self.send(Opcode::Close, &websocket::close(1000, ""), view)?;
+                    self.send(Opcode::Close, &websocket::close(CloseCode::NORMAL, ""), view)?;
                 }
                 None => {}
             }
@@ -401,7 +401,8 @@ impl Socket<'_> {
         let (code, reason) = text.split_once(' ').unwrap_or((text, ""));
         let payload = match code.parse::<u16>() {
             _ if code.is_empty() => Vec::new(),
-            Ok(code) => websocket::close(code, reason),
+            // Any code, to see what the server does: `websocket::close` takes valid ones alone.
+            Ok(code) => [&code.to_be_bytes()[..], reason[..reason.floor_char_boundary(123)].as_bytes()].concat(),
             Err(_) => return Ok(view.remark("/close: expected a status code, such as 1000, and a reason")?),
         };
         self.send(Opcode::Close, &payload, view)
@@ -437,7 +438,7 @@ impl Socket<'_> {
         self.unclaimed = 0;
         for seen in self.connection.show_sent(bytes, view)? {
             if let Seen::Frame(Received::Close(close)) = seen {
-                self.note_close(close.code);
+                self.note_close(close.code.map(CloseCode::get));
             }
         }
         let is_first = self.outgoing.len() == 0;
@@ -464,9 +465,11 @@ impl Socket<'_> {
         view.flush()?;
         view.remark(why)?;
         match &self.received_close {
-            Some(Close { code: Some(1000 | 1001), .. }) => Ok(()),
+            Some(Close { code: Some(CloseCode::NORMAL | CloseCode::GOING_AWAY), .. }) => Ok(()),
             // The answer to a Close typically has its code (section 5.5.1); one without a code refuses nothing either.
-            Some(Close { code, .. }) if self.began_closing.is_some_and(|sent| code.is_none() || *code == sent) => {
+            Some(Close { code, .. })
+                if self.began_closing.is_some_and(|sent| code.is_none() || code.map(CloseCode::get) == sent) =>
+            {
                 Ok(())
             }
             Some(Close { code, reason }) => {

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use libfuzzer_sys::fuzz_target;
 use overwire::connection::{Connection, Context, Outcome};
 use overwire::http::{LAST_CHUNK, Response, chunk};
-use overwire::websocket::{self, Message, Opcode};
+use overwire::websocket::{self, CloseCode, Message, Opcode};
 use overwire::{Limits, Shared, sse};
 
 /// The longest item that the script can queue, with its head or frame header.
@@ -191,7 +191,7 @@ impl World {
     }
 
     fn close(&mut self) {
-        self.act(|connection, context| connection.close(1001, "going away", context));
+        self.act(|connection, context| connection.close(CloseCode::GOING_AWAY, "going away", context));
         self.let_go();
     }
 

@@ -6,7 +6,7 @@
 use libfuzzer_sys::fuzz_target;
 use overwire::Parse;
 use overwire::websocket::{
-    Close, Message, Opcode, ProtocolError, Received, Receiver, Role, close, encode, mask, parse_header,
+    Close, CloseCode, Message, Opcode, ProtocolError, Received, Receiver, Role, close, encode, mask, parse_header,
 };
 
 const MAX_MESSAGE: usize = 1024;
@@ -73,9 +73,9 @@ fn round_trip(bytes: &[u8]) {
             encode(&mut stream, Opcode::Text, payload, key);
             expected.push(Received::Message(Message::Text(text.to_owned())));
         }
-        encode(&mut stream, Opcode::Close, &close(1000, &reason), key);
+        encode(&mut stream, Opcode::Close, &close(CloseCode::NORMAL, &reason), key);
         let (mut received, rest) = receive(&stream, stream.len(), sender);
-        let Some(Received::Close(Close { code: Some(1000), reason: cut })) = received.pop() else {
+        let Some(Received::Close(Close { code: Some(CloseCode::NORMAL), reason: cut })) = received.pop() else {
             panic!("no Close: {received:?}");
         };
         assert!(reason.starts_with(&cut) && cut.len() <= 123);
