@@ -402,7 +402,7 @@ impl Socket<'_> {
         let payload = match code.parse::<u16>() {
             _ if code.is_empty() => Vec::new(),
             // Any code, to see what the server does: `websocket::close` takes valid ones alone.
-            Ok(code) => [&code.to_be_bytes()[..], reason[..reason.floor_char_boundary(123)].as_bytes()].concat(),
+            Ok(code) => [&code.to_be_bytes()[..], &reason.as_bytes()[..reason.floor_char_boundary(123)]].concat(),
             Err(_) => return Ok(view.remark("/close: expected a status code, such as 1000, and a reason")?),
         };
         self.send(Opcode::Close, &payload, view)
