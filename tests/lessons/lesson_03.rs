@@ -3,11 +3,12 @@
 #![allow(clippy::duplicate_mod)] // both programs have what lessons have in common
 
 #[allow(dead_code)]
-#[path = "../lessons/03-long-polling/broken.rs"]
+#[path = "../../lessons/03-long-polling/broken.rs"]
 mod broken;
+#[path = "../common/mod.rs"]
 mod common;
 #[allow(dead_code)]
-#[path = "../lessons/03-long-polling/main.rs"]
+#[path = "../../lessons/03-long-polling/main.rs"]
 mod lesson;
 
 use std::process::Command;

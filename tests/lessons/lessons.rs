@@ -4,6 +4,9 @@
 //! `BLESS=1 cargo test --test lessons` rewrites excerpts and transcripts. Needs bash, curl, nc
 //! (OpenBSD's) and git.
 
+#[path = "../common/lesson.rs"]
+mod common;
+
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::fs;
@@ -17,7 +20,8 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+/// The project's folder: the lessons are a package of their own in it.
+const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
 const LESSONS: [&str; 9] = [
     "00-readiness",
@@ -386,8 +390,11 @@ struct Places {
 
 impl Places {
     fn new(written: u16) -> Self {
-        let programs = Path::new(env!("CARGO_BIN_EXE_wire")).parent().unwrap().to_owned();
-        Places { programs, written: written.to_string(), port: free_port().to_string() }
+        Places {
+            programs: common::program("wire").parent().unwrap().to_owned(),
+            written: written.to_string(),
+            port: free_port().to_string(),
+        }
     }
 
     /// The command as it is run here: the program that is built already, on a port that is free.
@@ -813,9 +820,17 @@ struct Copy {
 impl Copy {
     fn new() -> Self {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("exercises");
-        for part in
-            ["Cargo.toml", "Cargo.lock", "src", "static", "lessons", "tests/common", "tests/bench", "tests/conformance"]
-        {
+        for part in [
+            "Cargo.toml",
+            "Cargo.lock",
+            "src",
+            "static",
+            "lessons",
+            "tests/common",
+            "tests/lessons",
+            "tests/bench",
+            "tests/conformance",
+        ] {
             synchronise(&Path::new(ROOT).join(part), &folder.join(part));
         }
         Copy { folder }

@@ -1,8 +1,9 @@
 //! Lesson 08: one feed, five transports, and a follower that falls back without loss or repetition.
 
+#[path = "../common/mod.rs"]
 mod common;
 #[allow(dead_code)]
-#[path = "../lessons/08-choosing/main.rs"]
+#[path = "../../lessons/08-choosing/main.rs"]
 mod lesson;
 
 use std::io::{BufRead, BufReader, Read, Write};

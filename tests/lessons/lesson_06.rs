@@ -1,9 +1,10 @@
 //! Lesson 06: its echo and its chat as raw frames, what each violation is answered with, and the
 //! bugs of its broken twin.
 
+#[path = "../common/mod.rs"]
 mod common;
 
-#[path = "../lessons/06-websocket/main.rs"]
+#[path = "../../lessons/06-websocket/main.rs"]
 #[allow(dead_code)]
 mod lesson;
 
@@ -53,7 +54,7 @@ fn the_binary_serves_its_page_and_its_handshake() {
 
 #[test]
 fn what_strangers_typed_is_never_made_html() {
-    let page = include_str!("../lessons/06-websocket/page.html");
+    let page = include_str!("../../lessons/06-websocket/page.html");
     for way in ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "setHTMLUnsafe"] {
         assert!(!page.contains(way), "{way}");
     }
@@ -166,7 +167,7 @@ fn fragments_become_one_message_with_pings_answered_between_them() {
 
 /// The rows of the README's table of violations: bytes in hex, and the status code.
 fn violations() -> Vec<(Vec<u8>, u16)> {
-    let rows = include_str!("../lessons/06-websocket/README.md").lines().filter_map(|line| {
+    let rows = include_str!("../../lessons/06-websocket/README.md").lines().filter_map(|line| {
         let (hex, rest) = line.strip_prefix("| `")?.split_once("` | ")?;
         let code = rest.split(" | ").nth(1)?.parse().ok()?;
         let bytes = hex.split(' ').map(|byte| u8::from_str_radix(byte, 16).expect("hex"));

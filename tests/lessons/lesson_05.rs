@@ -2,13 +2,14 @@
 //! `data: ` as it is.
 #![allow(clippy::duplicate_mod)] // both programs have what lessons have in common
 
+#[path = "../common/mod.rs"]
 mod common;
 
-#[path = "../lessons/05-server-sent-events/main.rs"]
+#[path = "../../lessons/05-server-sent-events/main.rs"]
 #[allow(dead_code)]
 mod lesson;
 
-#[path = "../lessons/05-server-sent-events/broken.rs"]
+#[path = "../../lessons/05-server-sent-events/broken.rs"]
 #[allow(dead_code)]
 mod broken;
 

@@ -1,9 +1,10 @@
 //! Lesson 4, HTTP streaming: what its server does, and what becomes of a client that takes a chunk for
 //! a message.
 
+#[path = "../common/mod.rs"]
 mod common;
 
-#[path = "../lessons/04-http-streaming/main.rs"]
+#[path = "../../lessons/04-http-streaming/main.rs"]
 #[allow(dead_code)]
 mod lesson;
 

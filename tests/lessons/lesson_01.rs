@@ -1,5 +1,6 @@
 //! Lesson 01: each of its answers, and what the broken server makes of the same bytes.
 
+#[path = "../common/mod.rs"]
 mod common;
 
 use std::io::{ErrorKind, Read};

@@ -1,5 +1,6 @@
 //! Lesson 00: what goes in comes out, however slowly it is read and however it is cut.
 
+#[path = "../common/mod.rs"]
 mod common;
 
 use std::io::{BufRead, BufReader, Write};

@@ -1,9 +1,12 @@
 //! Lesson 02, short polling: every answer of its server, and the client that overlaps itself.
 
+#[path = "../common/mod.rs"]
 mod common;
 #[allow(dead_code)]
-#[path = "../lessons/02-short-polling/main.rs"]
+#[path = "../../lessons/02-short-polling/main.rs"]
 mod lesson;
+#[path = "../common/lesson.rs"]
+mod lesson_common;
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Output, Stdio};
@@ -216,7 +219,7 @@ fn a_client_that_waits_for_the_answer_shows_every_message_once() {
 fn wire_waits_for_the_answer_however_slow_it_is() {
     let running = Running::start(Command::new(env!("CARGO_BIN_EXE_02-short-polling")).args(["--port", "0"]));
     let url = format!("http://{}/api/messages?delay=50", running.address);
-    let mut wire = Command::new(env!("CARGO_BIN_EXE_wire"));
+    let mut wire = Command::new(lesson_common::program("wire"));
     let mut wire = wire.args(["poll", &url, "--interval", "0.01"]).stdout(Stdio::piped()).spawn().unwrap();
     let mut poster = Client::connect(running.address);
     let mut shown = Vec::new();

@@ -1,5 +1,6 @@
 //! Lesson 07: what its server tells whom, as raw frames.
 
+#[path = "../common/mod.rs"]
 mod common;
 
 use std::process::Command;
