@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::mem;
 
-use super::{Fault, Lines, Part, Piece};
+use super::{Fault, Follows, Lines, Part, Piece};
 use crate::bytes::Parse;
 use crate::http::{ChunkedDecoder, Delimiter, Element, Framing, Head, MAX_FIELDS, Method, Request, list, parse_head};
 use crate::websocket::{FrameHeader, Role, parse_header};
@@ -156,7 +156,11 @@ impl Conversation {
         };
         let wants_upgrade = wants_upgrade(head.clone(), &input[..used]);
         self.unanswered.push_back(Asked { is_head: head.method == Method::Head, wants_upgrade });
-        push_head(Part::RequestLine, &input[..used], delimiter, pieces);
+        let follows = match delimiter {
+            Delimiter::NoContent => Follows::NextRequest,
+            _ => Follows::Content(delimiter),
+        };
+        push_head(Part::RequestLine, &input[..used], follows, pieces);
         self.client.begin_content(delimiter, None, pieces);
         Ok(Some(used))
     }
@@ -177,14 +181,20 @@ impl Conversation {
         let answered = self.unanswered.front().copied();
         let is_to_head = answered.is_some_and(|asked| asked.is_head);
         let delimiter = delimiter(status, is_to_head, parsed.headers)?;
-        push_head(Part::StatusLine(status), &input[..used], delimiter, pieces);
+        let follows = match status {
+            101 if values(parsed.headers, "upgrade").flat_map(list).any(is_websocket) => Follows::Frames,
+            101 => Follows::UnknownProtocol,
+            100..=199 => Follows::FinalResponse,
+            _ => Follows::Content(delimiter),
+        };
+        push_head(Part::StatusLine(status), &input[..used], follows, pieces);
         let lines = values(parsed.headers, "content-type").next().and_then(Lines::of_type);
         self.server.begin_content(delimiter, lines, pieces);
-        let is_websocket = values(parsed.headers, "upgrade").flat_map(list).any(is_websocket);
-        match status {
-            101 => self.switch_protocols(is_websocket),
-            100..=199 => {} // an interim response: the answer is still to come
-            _ => {
+        match follows {
+            Follows::Frames => self.switch_protocols(|| State::FrameHeader),
+            Follows::UnknownProtocol => self.switch_protocols(|| State::Unlabelled),
+            Follows::FinalResponse => {}
+            Follows::Content(_) | Follows::NextRequest => {
                 self.unanswered.pop_front();
                 if matches!(self.client.state, State::WaitsForAnswer) && self.unanswered.is_empty() {
                     self.client.state = State::Head;
@@ -194,14 +204,12 @@ impl Conversation {
         Ok(Some(used))
     }
 
-    /// Both directions go on with another protocol; only WebSocket is known here.
-    fn switch_protocols(&mut self, to_websocket: bool) {
+    /// Continues both directions with another protocol.
+    fn switch_protocols(&mut self, next: fn() -> State) {
         for direction in [&mut self.client, &mut self.server] {
-            direction.state = match direction.state {
-                State::Unlabelled => State::Unlabelled,
-                _ if to_websocket => State::FrameHeader,
-                _ => State::Unlabelled,
-            };
+            if !matches!(direction.state, State::Unlabelled) {
+                direction.state = next();
+            }
         }
     }
 }
@@ -317,7 +325,7 @@ fn at_most(input: &[u8], limit: u64) -> usize {
 }
 
 /// The lines of a head that has been parsed: each ends with LF, and the last is empty.
-fn push_head(start_line: Part, head: &[u8], delimiter: Delimiter, pieces: &mut Vec<Piece>) {
+fn push_head(start_line: Part, head: &[u8], follows: Follows, pieces: &mut Vec<Piece>) {
     let mut start_line = Some(start_line);
     for line in head.split_inclusive(|&byte| byte == b'\n') {
         let is_empty = line.trim_ascii().is_empty();
@@ -327,7 +335,7 @@ fn push_head(start_line: Part, head: &[u8], delimiter: Delimiter, pieces: &mut V
                 Part::EmptyLine
             }
             Some(part) => part,
-            None if is_empty => Part::HeadEnd(delimiter),
+            None if is_empty => Part::HeadEnd(follows),
             None => Part::FieldLine,
         };
         pieces.push(Piece::new(part, line));

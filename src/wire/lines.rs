@@ -3,6 +3,7 @@
 
 use std::mem;
 
+use super::Kind;
 use crate::sse;
 
 /// The longest line, and the longest event with all its fields, in bytes. Comments are not kept: only each by itself
@@ -38,7 +39,7 @@ pub enum LinePart {
 }
 
 impl LinePart {
-    /// What the standards call it.
+    /// The name in the standard.
     pub fn name(&self) -> &'static str {
         match self {
             LinePart::Comment(_) => "comment",
@@ -70,28 +71,77 @@ impl LinePart {
     }
 }
 
-/// Bytes of content that belong together: a line, or as much of it as was there.
+/// The bytes of a line of content, or of the part of it that arrived.
+///
+/// ```
+/// use overwire::wire::{Kind, Lines};
+///
+/// let mut lines = Lines::of_type(b"text/event-stream").expect("a known format");
+/// let lines = lines.read(b": hello\nretry: 1500\n");
+/// assert_eq!((lines[0].part.name(), lines[0].kind()), ("comment", Kind::KeepAlive));
+/// assert_eq!((lines[1].part.name(), lines[1].meaning()), ("retry field", "reconnect after 1.500 s".to_owned()));
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Line {
-    /// What the line is.
+    /// The part.
     pub part: LinePart,
-    /// The bytes as they came, line end included.
+    /// The bytes as they arrived, line end included.
     pub bytes: Vec<u8>,
+    /// Whether the application sent it only to keep the connection open.
+    pub(super) is_keep_alive: bool,
 }
 
 impl Line {
-    /// Appends `next`, the piece behind this one, if both are of one line; else gives it back.
+    pub(super) fn new(part: LinePart, bytes: &[u8]) -> Self {
+        Line { part, bytes: bytes.to_vec(), is_keep_alive: false }
+    }
+
+    /// What the line says, in words, if its bytes do not say it themselves; else an empty text.
+    pub fn meaning(&self) -> String {
+        match &self.part {
+            LinePart::EventEnd(Some(event)) => format!("dispatches an event of type {}", event.name),
+            LinePart::EventEnd(None) => "dispatches nothing: no data".to_owned(),
+            LinePart::Field { name, value } => match name.as_str() {
+                "data" | "event" | "id" => String::new(),
+                "retry" => reconnection_time(value),
+                _ => "ignored".to_owned(),
+            },
+            _ => String::new(),
+        }
+    }
+
+    /// The purpose of the line.
+    pub fn kind(&self) -> Kind {
+        match self.part {
+            _ if self.is_keep_alive => Kind::KeepAlive,
+            LinePart::Comment(_) | LinePart::Empty => Kind::KeepAlive,
+            LinePart::TooLong => Kind::Problem,
+            _ => Kind::Payload,
+        }
+    }
+
+    /// Appends `next`, the following part, if both are of one line.
     ///
     /// # Errors
-    /// `next`, when it is of another line.
+    /// `next`, if it is of another line.
     pub fn join(&mut self, next: Line) -> Result<(), Line> {
         match (&self.part, next.part) {
-            (LinePart::Cut, part) => self.part = part,
+            (LinePart::Cut, part) => (self.part, self.is_keep_alive) = (part, next.is_keep_alive),
             (_, LinePart::LineFeed) | (LinePart::TooLong, LinePart::TooLong) => {}
             (_, part) => return Err(Line { part, ..next }),
         }
         self.bytes.extend_from_slice(&next.bytes);
         Ok(())
+    }
+}
+
+/// `retry` counts milliseconds; a value with anything but digits is ignored (WHATWG HTML, section 9.2.6).
+fn reconnection_time(digits: &str) -> String {
+    match digits.parse::<u64>() {
+        Ok(time) if digits.bytes().all(|byte| byte.is_ascii_digit()) => {
+            format!("reconnect after {}.{:03} s", time / 1000, time % 1000)
+        }
+        _ => "ignored".to_owned(),
     }
 }
 
@@ -134,7 +184,7 @@ impl Lines {
         let mut lines = Vec::new();
         while !content.is_empty() {
             let (part, length) = self.next(content);
-            lines.push(Line { part, bytes: content[..length].to_vec() });
+            lines.push(Line::new(part, &content[..length]));
             content = &content[length..];
         }
         lines

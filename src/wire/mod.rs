@@ -1,17 +1,18 @@
-//! Names the fields of raw bytes: feeds the page's wire view and the `wire` client.
-//! No sockets, no clock.
+//! Labels for the bytes of a connection: what `wire` prints and the tap shows. No sockets, no clock.
 //!
-//! A [`Conversation`] is given the bytes of both directions of one connection as they arrive, in
-//! pieces of any size, and labels them with the codecs that the server itself uses. There are two
-//! layers, because the content of a message is cut into chunks without regard to what is in it:
+//! A [`Conversation`] takes the bytes of both directions of one connection as they arrive, cut anywhere, and labels them
+//! with the codecs of the server itself. There are two layers, because chunks do not respect the content in them:
 //!
-//! - What was on the wire: [`Piece`]s, from the request line to the payload of a frame. Put
-//!   together they are exactly the bytes that came.
-//! - What is inside of the content: [`Line`]s of an event stream or of JSON, over the borders of
-//!   chunks. Put together they are exactly the content.
+//! - The bytes on the wire: [`Piece`]s, from the request line to the payload of a frame. Joined, they are exactly the
+//!   bytes that arrived.
+//! - The lines in the content: [`Line`]s of an event stream or of JSON, across the borders of chunks. Joined, they are
+//!   exactly the content.
 //!
-//! What the pieces are does not depend on how the bytes were cut when they came, except that
-//! content, chunk-data and payloads are labelled as they arrive; [`Piece::join`] undoes this.
+//! The labels do not depend on how the bytes were cut, except that content, chunk-data and payloads are labelled as they
+//! arrive. [`Piece::join`] undoes this.
+//!
+//! Each piece and each line knows its [name](Part::name), its [section](Part::section), its [meaning](Piece::meaning)
+//! and its [kind](Piece::kind). A [`Tally`] counts the bytes of each kind.
 //!
 //! ```
 //! use overwire::websocket::Role;
@@ -22,144 +23,85 @@
 //! let pieces = conversation.read(Role::Server, b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi");
 //! let names: Vec<_> = pieces.iter().map(|piece| piece.part.name()).collect();
 //! assert_eq!(names, ["status line", "field line", "end of head", "content", "end of message"]);
+//! assert_eq!(pieces[2].meaning(), "2 bytes of content follow");
 //! assert_eq!(pieces[3].bytes, b"hi");
 //! assert_eq!(Part::Content.section(), "RFC 9110, section 6.4");
 //! ```
 
 mod conversation;
 mod fault;
+mod keep_alive;
 mod lines;
+mod part;
+mod tally;
+#[cfg(test)]
+mod tally_tests;
 #[cfg(test)]
 mod tests;
 
-use crate::http::Delimiter;
-use crate::websocket::{self, Opcode};
+use std::borrow::Cow;
+
+use crate::websocket;
 
 pub use conversation::Conversation;
 pub use fault::Fault;
+pub use keep_alive::{Candidate, mark_keep_alive};
 pub use lines::{Line, LinePart, Lines};
+pub use part::{Follows, Kind, Part, count_of_bytes};
+pub use tally::{Counts, Tally};
 
-/// What a piece of the wire is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Part {
-    /// An empty line in front of a request line or a status line, which is skipped.
-    EmptyLine,
-    /// Method, target and version.
-    RequestLine,
-    /// Version, status code (here as a number) and reason phrase.
-    StatusLine(u16),
-    /// A field's name and value.
-    FieldLine,
-    /// The empty line that ends a head, and how the end of the content is told.
-    HeadEnd(Delimiter),
-    /// Content without a transfer coding, as much of it as arrived.
-    Content,
-    /// A chunk-size line, and the size.
-    ChunkSize(u64),
-    /// The data of a chunk, as much of it as arrived.
-    ChunkData,
-    /// The CRLF behind the chunk-data.
-    ChunkEnd,
-    /// The chunk-size line of size 0.
-    LastChunk,
-    /// A field line behind the last-chunk.
-    TrailerField,
-    /// The empty line that ends the trailer section and the content.
-    TrailerEnd,
-    /// No bytes: the message is complete.
-    MessageEnd,
-    /// All that is in front of the payload of a frame.
-    FrameHeader(websocket::FrameHeader),
-    /// The payload of a frame as it is on the wire, as much of it as arrived.
-    Payload {
-        /// What the frame is.
-        opcode: Opcode,
-        /// The masking-key, if the payload is masked.
-        masking_key: Option<[u8; 4]>,
-        /// How many bytes of the payload came before these.
-        offset: u64,
-    },
-    /// No bytes: the protocol was violated. All that follows in this direction is unlabelled.
-    Broken(Fault),
-    /// What follows a violation, or a switch to a protocol that is not known here.
-    Unlabelled,
-}
-
-impl Part {
-    /// What the standards call it.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Part::EmptyLine => "empty line",
-            Part::RequestLine => "request line",
-            Part::StatusLine(_) => "status line",
-            Part::FieldLine => "field line",
-            Part::HeadEnd(_) => "end of head",
-            Part::Content => "content",
-            Part::ChunkSize(_) => "chunk-size",
-            Part::ChunkData => "chunk-data",
-            Part::ChunkEnd => "end of chunk",
-            Part::LastChunk => "last-chunk",
-            Part::TrailerField => "trailer field",
-            Part::TrailerEnd => "end of chunks",
-            Part::MessageEnd => "end of message",
-            Part::FrameHeader(_) => "frame header",
-            Part::Payload { .. } => "payload",
-            Part::Broken(_) => "broken",
-            Part::Unlabelled => "unlabelled",
-        }
-    }
-
-    /// The section that defines it, or that was violated. Empty for what nothing defines.
-    pub fn section(&self) -> &'static str {
-        match self {
-            Part::EmptyLine => "RFC 9112, section 2.2",
-            Part::RequestLine => "RFC 9112, section 3",
-            Part::StatusLine(_) => "RFC 9112, section 4",
-            Part::FieldLine => "RFC 9112, section 5",
-            Part::HeadEnd(_) => "RFC 9112, section 2.1",
-            Part::Content => "RFC 9110, section 6.4",
-            Part::ChunkSize(_) | Part::ChunkData | Part::ChunkEnd | Part::LastChunk => "RFC 9112, section 7.1",
-            Part::TrailerField | Part::TrailerEnd => "RFC 9112, section 7.1.2",
-            Part::MessageEnd => "RFC 9112, section 6.3",
-            Part::FrameHeader(_) => "RFC 6455, section 5.2",
-            Part::Payload { masking_key: Some(_), .. } => "RFC 6455, section 5.3",
-            Part::Payload { .. } => "RFC 6455, section 5.2",
-            Part::Broken(fault) => fault.section(),
-            Part::Unlabelled => "",
-        }
-    }
-}
-
-/// Bytes of one direction that belong together.
+/// Consecutive bytes of one direction that are one part.
+///
+/// ```
+/// use overwire::websocket::Role;
+/// use overwire::wire::{Conversation, Kind, Part};
+///
+/// let mut pieces = Conversation::default().read(Role::Client, b"GET / HTTP/1.1\r\n\
+///     Host: localhost\r\n\r\n");
+/// assert_eq!((&pieces[1].part, pieces[1].kind()), (&Part::FieldLine, Kind::Header));
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Piece {
-    /// What they are.
+    /// The part.
     pub part: Part,
-    /// The bytes as they came, line ends included.
+    /// The bytes as they arrived, line ends included.
     pub bytes: Vec<u8>,
-    /// What is inside of them, if they are content of a format that is known here.
+    /// The lines in the bytes, if they are content of a format that is known here.
     pub lines: Vec<Line>,
+    /// Whether the application sent it only to keep the connection open.
+    is_keep_alive: bool,
 }
 
 impl Piece {
     fn new(part: Part, bytes: &[u8]) -> Self {
-        Piece { part, bytes: bytes.to_vec(), lines: Vec::new() }
+        Piece { part, bytes: bytes.to_vec(), lines: Vec::new(), is_keep_alive: false }
     }
 
-    /// The bytes without masking, if they are a payload; else the bytes.
-    pub fn unmasked(&self) -> Vec<u8> {
+    /// What the piece says, in words, if its bytes do not say it themselves; else an empty text. What the lines in it
+    /// say, they say [themselves](Line::meaning).
+    pub fn meaning(&self) -> String {
+        self.part.meaning(&self.unmasked())
+    }
+
+    /// The purpose of the bytes. Of content with lines, each line has [its own](Line::kind).
+    pub fn kind(&self) -> Kind {
+        if self.is_keep_alive { Kind::KeepAlive } else { self.part.kind() }
+    }
+
+    /// The bytes without masking.
+    pub fn unmasked(&self) -> Cow<'_, [u8]> {
+        let Part::Payload { masking_key: Some(key), offset, .. } = self.part else {
+            return Cow::Borrowed(&self.bytes);
+        };
         let mut bytes = self.bytes.clone();
-        if let Part::Payload { masking_key: Some(key), offset, .. } = self.part {
-            websocket::mask(&mut bytes, key, (offset % 4) as usize);
-        }
-        bytes
+        websocket::mask(&mut bytes, key, (offset % 4) as usize);
+        Cow::Owned(bytes)
     }
 
-    /// Appends `next`, the piece behind this one, if it is more of the same content, chunk-data or
-    /// payload, that only arrived later; else gives it back.
+    /// Appends `next`, the following piece, if it is more of the same content, chunk-data or payload.
     ///
     /// # Errors
-    /// `next`, when it is something else.
+    /// `next`, if it is another part.
     pub fn join(&mut self, next: Piece) -> Result<(), Piece> {
         let is_more = match (&self.part, &next.part) {
             (Part::Payload { offset: first, .. }, Part::Payload { offset, .. }) => {

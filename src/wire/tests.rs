@@ -2,9 +2,9 @@
 //! pieces, put together, must be the bytes.
 
 use super::*;
-use crate::http::{ChunkError, RequestError};
+use crate::http::{ChunkError, Delimiter, RequestError};
 use crate::sse;
-use crate::websocket::{FrameHeader, ProtocolError, Role, encode, encode_key, opening_request, text};
+use crate::websocket::{FrameHeader, Opcode, ProtocolError, Role, encode, encode_key, opening_request, text};
 
 const C: Role = Role::Client;
 const S: Role = Role::Server;
@@ -105,7 +105,7 @@ fn a_request_and_its_answer() {
             Piece::new(Part::StatusLine(200), b"HTTP/1.1 200 OK\r\n"),
             Piece::new(Part::FieldLine, b"Content-Length: 5\r\n"),
             Piece::new(Part::FieldLine, b"A: b\r\n"),
-            Piece::new(Part::HeadEnd(Delimiter::Length(5)), b"\r\n"),
+            Piece::new(Part::HeadEnd(Follows::Content(Delimiter::Length(5))), b"\r\n"),
             Piece::new(Part::Content, b"hello"),
             Piece::new(Part::MessageEnd, b""),
         ]
@@ -223,7 +223,7 @@ fn lines_over_the_borders_of_chunks() {
         (field("data", "b"), "a: b\r\n"),
         (event("b", "7"), "\r\n"),
     ];
-    let expected = expected.map(|(part, bytes)| Line { part, bytes: bytes.into() });
+    let expected = expected.map(|(part, bytes)| Line::new(part, bytes.as_bytes()));
     assert_eq!(lines, expected);
 }
 
@@ -271,7 +271,7 @@ fn a_websocket() {
     let names: Vec<_> = frames.iter().map(|piece| piece.part.name()).collect();
     assert_eq!(names, ["frame header", "frame header", "payload", "frame header", "payload"]);
     assert_eq!(frames[2].bytes, [0x7f, 0x9f, 0x4d]);
-    assert_eq!(frames[2].unmasked(), b"Hel");
+    assert_eq!(&frames[2].unmasked()[..], b"Hel");
     let server = &labelled.server[5..];
     assert_eq!(server[0].part, Part::FrameHeader(FrameHeader::new(Opcode::Text, 5)));
     assert_eq!((&server[0].bytes[..], &server[1].bytes[..]), (&b"\x81\x05"[..], &b"Hello"[..]));
@@ -285,7 +285,7 @@ fn a_payload_that_comes_in_parts_is_unmasked_in_parts() {
     conversation.read(S, b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
     let frame = masked(true, Opcode::Text, b"Hello, world");
     let unmasked = frame.chunks(5).flat_map(|part| conversation.read(C, part)).filter_map(|piece| match piece.part {
-        Part::Payload { .. } => Some(piece.unmasked()),
+        Part::Payload { .. } => Some(piece.unmasked().into_owned()),
         _ => None,
     });
     assert_eq!(unmasked.collect::<Vec<_>>().concat(), b"Hello, world");

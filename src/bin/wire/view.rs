@@ -4,9 +4,8 @@
 use std::io;
 use std::mem;
 
-use overwire::http::Delimiter;
 use overwire::websocket::{FrameHeader, Message, Opcode, ProtocolError, Received, Receiver, Role};
-use overwire::wire::{Fault, Line, LinePart, Part, Piece};
+use overwire::wire::{Fault, Line, LinePart, Part, Piece, count_of_bytes};
 
 use crate::options::{Options, Transport};
 use crate::printer::{Printer, ROW, Way, escape, hex, rows_of_text};
@@ -158,7 +157,7 @@ impl View {
         let name = piece.part.name();
         match piece.part {
             Part::Content | Part::ChunkData => return self.content(way, name, piece),
-            Part::FrameHeader(header) => return self.frame_header(way, header, &piece.bytes),
+            Part::FrameHeader(header) => return self.frame_header(way, header, &piece),
             Part::Payload { .. } => return self.payload(way, &piece),
             Part::Unlabelled if self.only_close && way == Way::Received => return Ok(Vec::new()),
             Part::Unlabelled => {
@@ -177,24 +176,12 @@ impl View {
             self.status = status;
             self.side(way).line.clear();
         }
-        self.printer.row(way, name, &escape(&piece.bytes), &self.meaning(way, &piece.part))?;
+        let meaning = match piece.part {
+            Part::ChunkSize(size) => count_of_bytes(size), // the hex digits are in the row already
+            _ => piece.meaning(),
+        };
+        self.printer.row(way, name, &escape(&piece.bytes), &meaning)?;
         Ok(seen(piece))
-    }
-
-    fn meaning(&self, way: Way, part: &Part) -> String {
-        match part {
-            Part::HeadEnd(Delimiter::Length(length)) => format!("{} of content follow", bytes(*length as u64)),
-            Part::HeadEnd(Delimiter::LastChunk) => "chunks follow".to_owned(),
-            Part::HeadEnd(Delimiter::Close) => "content follows until the connection ends".to_owned(),
-            Part::HeadEnd(Delimiter::NoContent) if way == Way::Received => match self.status {
-                101 => "frames follow".to_owned(),
-                100..=199 => "the answer is still to come".to_owned(),
-                _ => "no content".to_owned(),
-            },
-            Part::ChunkSize(size) => bytes(*size),
-            Part::LastChunk => "no more chunks".to_owned(),
-            _ => String::new(),
-        }
     }
 
     fn side(&mut self, way: Way) -> &mut Side {
@@ -260,19 +247,11 @@ impl View {
     fn line(&mut self, way: Way, line: Line) -> io::Result<Option<Seen>> {
         let mut whole = mem::take(&mut self.side(way).content);
         whole.extend_from_slice(&line.bytes);
-        let meaning = match &line.part {
-            LinePart::Cut => {
-                self.side(way).content = whole;
-                return Ok(None);
-            }
-            LinePart::EventEnd(Some(event)) => format!("dispatches an event of type {}", escape(event.name.as_bytes())),
-            LinePart::Field { name, value } if name == "retry" => reconnection_time(value),
-            LinePart::EventEnd(None) => "dispatches nothing: no data".to_owned(),
-            LinePart::Field { name, .. } if !matches!(name.as_str(), "data" | "event" | "id" | "retry") => {
-                "ignored".to_owned()
-            }
-            _ => String::new(),
-        };
+        if let LinePart::Cut = line.part {
+            self.side(way).content = whole;
+            return Ok(None);
+        }
+        let meaning = escape(line.meaning().as_bytes());
         self.printer.row(way, line.part.name(), &escape(&whole), &meaning)?;
         if matches!(line.part, LinePart::EventEnd(Some(_)) | LinePart::Json(_)) {
             self.count_line();
@@ -287,9 +266,9 @@ impl View {
         if rest.is_empty() { Ok(()) } else { self.printer.row(way, name, &escape(&rest), meaning) }
     }
 
-    fn frame_header(&mut self, way: Way, header: FrameHeader, header_bytes: &[u8]) -> io::Result<Vec<Seen>> {
+    fn frame_header(&mut self, way: Way, header: FrameHeader, piece: &Piece) -> io::Result<Vec<Seen>> {
         if self.is_shown(way, header.opcode) {
-            self.printer.row(way, "frame header", &hex(header_bytes), &describe(&header))?;
+            self.printer.row(way, piece.part.name(), &hex(&piece.bytes), &piece.meaning())?;
         }
         let side = self.side(way);
         (side.frame, side.arrived) = (Some(header), 0);
@@ -299,7 +278,7 @@ impl View {
         if header.length == 0 {
             side.frame = None;
         }
-        self.receive(way, header_bytes)
+        self.receive(way, &piece.bytes)
     }
 
     fn payload(&mut self, way: Way, piece: &Piece) -> io::Result<Vec<Seen>> {
@@ -342,7 +321,7 @@ impl View {
         self.dump(way, "payload", &payload[..shown], &text)?;
         let left_out = arrived - shown as u64;
         if left_out > 0 {
-            self.printer.row(way, "payload", &format!("... and {} more", bytes(left_out)), "")?;
+            self.printer.row(way, "payload", &format!("... and {} more", count_of_bytes(left_out)), "")?;
         }
         Ok(())
     }
@@ -410,32 +389,4 @@ fn seen(piece: Piece) -> Vec<Seen> {
         }
         _ => Vec::new(),
     }
-}
-
-fn reconnection_time(digits: &str) -> String {
-    match digits.parse::<u64>() {
-        Ok(time) if digits.bytes().all(|byte| byte.is_ascii_digit()) => {
-            format!("reconnect after {}.{:03} s", time / 1000, time % 1000)
-        }
-        _ => "ignored".to_owned(),
-    }
-}
-
-fn bytes(count: u64) -> String {
-    if count == 1 { "1 byte".to_owned() } else { format!("{count} bytes") }
-}
-
-fn describe(header: &FrameHeader) -> String {
-    let opcode = match header.opcode {
-        Opcode::Continuation => "continuation",
-        Opcode::Text => "text",
-        Opcode::Binary => "binary",
-        Opcode::Close => "Close",
-        Opcode::Ping => "Ping",
-        Opcode::Pong => "Pong",
-    };
-    let fin = if header.fin { "FIN " } else { "" };
-    let mask = header.masking_key.map(|key| format!(", mask {}", hex(&key))).unwrap_or_default();
-    let more = if header.fin { "" } else { ", more follows" };
-    format!("{fin}{opcode}, length {}{mask}{more}", header.length)
 }
