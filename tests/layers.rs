@@ -30,11 +30,11 @@ const CONFINED: [(&str, &[&str]); 5] = [
 ];
 
 /// What a program may begin a path of a `use` with.
-const PROGRAM_ROOTS: [&str; 8] = ["std", "overwire", "serde_json", "self", "super", "crate", "common", "command_line"];
+const PROGRAM_ROOTS: [&str; 7] = ["std", "overwire", "lessons", "serde_json", "self", "super", "crate"];
 
 /// The one lesson that does without the library, and what it uses.
 const BELOW_THE_LIBRARY: &str = "lessons/00-readiness/";
-const BELOW_ROOTS: [&str; 4] = ["std", "mio", "command_line", "common"];
+const BELOW_ROOTS: [&str; 4] = ["std", "mio", "lessons", "common"];
 
 fn layer_of(module: &str) -> Option<usize> {
     LAYERS.iter().position(|layer| layer.contains(&module))

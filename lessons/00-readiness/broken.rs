@@ -1,14 +1,11 @@
 //! Lesson 00, as many examples have it: right about reading, and it works for every line that one
 //! types. A short write is taken for a complete one.
 
-#[path = "../common/command_line.rs"]
-mod command_line;
-
 use std::collections::HashMap;
 use std::io::{self, ErrorKind, Read, Write};
 use std::process::ExitCode;
 
-use command_line::Lesson;
+use lessons::Lesson;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 

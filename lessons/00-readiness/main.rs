@@ -2,16 +2,13 @@
 //! it does to a socket ever waits. It uses mio and the standard library alone: the library of the
 //! later lessons does the same things, and hides them.
 
-#[path = "../common/command_line.rs"]
-mod command_line;
-
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::{self, ErrorKind, Read, Write};
 use std::mem;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use command_line::Lesson;
+use lessons::Lesson;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 

@@ -1,14 +1,11 @@
 //! Lesson 01, as it is often shown: an HTTP server in a few lines of the standard library. One read is
 //! taken for one request, and everything behind the empty line for its content.
 
-#[path = "../common/mod.rs"]
-mod common;
-
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::ExitCode;
 
-use common::Lesson;
+use lessons::Lesson;
 
 const LESSON: Lesson = Lesson {
     name: "01-broken",

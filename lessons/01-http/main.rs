@@ -1,13 +1,10 @@
 //! Lesson 01: requests and their answers. What is posted comes back; `/echo` lists what the request
 //! was made of.
 
-#[path = "../common/mod.rs"]
-mod common;
-
 use std::io;
 use std::process::ExitCode;
 
-use common::{Costs, Lesson, Receive, Send};
+use lessons::{Costs, Lesson, Receive, Send};
 use overwire::http::{Method, Request, Response, Version};
 use overwire::{Event, EventLoop};
 
@@ -23,7 +20,7 @@ const LESSON: Lesson = Lesson {
 const PAGE: &str = include_str!("page.html");
 
 fn main() -> ExitCode {
-    common::run(&LESSON, serve)
+    lessons::run(&LESSON, serve)
 }
 
 // ANCHOR: serve
@@ -43,7 +40,7 @@ pub fn serve(mut server: EventLoop) -> io::Result<()> {
 fn answer(request: &Request) -> Response {
     match (request.method(), &*request.path()) {
         (Method::Post, "/") => echo(request),
-        (Method::Get | Method::Head, "/") => common::page(request, PAGE),
+        (Method::Get | Method::Head, "/") => lessons::page(request, PAGE),
         (method, "/") => {
             let sentence = format!("{method} is not allowed here: expected GET, HEAD or POST");
             Response::error(405, &sentence).with_field("Allow", "GET, HEAD, POST")
@@ -57,7 +54,7 @@ fn answer(request: &Request) -> Response {
             let list = Response::new(200).with_content("text/plain; charset=utf-8", list(request));
             list.with_field("Cache-Control", "no-store")
         }
-        _ => common::page(request, PAGE),
+        _ => lessons::page(request, PAGE),
     }
 }
 // ANCHOR_END: answer

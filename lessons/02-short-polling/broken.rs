@@ -13,9 +13,6 @@
 //! `setInterval` does not wait for the `await`s inside of it. Here the server takes 300 ms or 700 ms
 //! for an answer, in turns. The client also sends three messages, and counts how often it shows each.
 
-#[path = "../common/mod.rs"]
-mod common;
-
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -23,7 +20,7 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::Lesson;
+use lessons::Lesson;
 use serde_json::{Value, json};
 
 const LESSON: Lesson = Lesson {

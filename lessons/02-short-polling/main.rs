@@ -1,16 +1,13 @@
 //! Short polling: a client asks again and again, and the server answers at once with what is new,
 //! which is mostly nothing. The whole server for that.
 
-#[path = "../common/mod.rs"]
-mod common;
-
 use std::collections::HashMap;
 use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use common::api::{added, cursor, not_allowed, number, text, uncached};
-use common::{Costs, Lesson, Receive, Send};
+use lessons::api::{added, cursor, not_allowed, number, text, uncached};
+use lessons::{Costs, Lesson, Receive, Send};
 use overwire::feed::{Cursor, Feed};
 use overwire::http::{Method, Request, Response};
 use overwire::random::Random;
@@ -36,7 +33,7 @@ const RETAINED_BYTES: usize = 64 * 1024;
 const SLOWEST: u64 = 5000;
 
 fn main() -> ExitCode {
-    common::run(&LESSON, serve)
+    lessons::run(&LESSON, serve)
 }
 
 pub fn serve(mut server: EventLoop) -> io::Result<()> {
@@ -63,7 +60,7 @@ pub fn serve(mut server: EventLoop) -> io::Result<()> {
                 },
                 (method, "/api/messages") => server.respond(conn, not_allowed(method, "GET, HEAD")),
                 (method, "/add-message") => server.respond(conn, not_allowed(method, "POST")),
-                _ => server.respond(conn, common::page(&request, PAGE)),
+                _ => server.respond(conn, lessons::page(&request, PAGE)),
             },
             // ANCHOR: timer
             Event::Timer(timer) => {

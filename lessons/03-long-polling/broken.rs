@@ -1,16 +1,13 @@
 //! The long poller that one finds in tutorials: one queue for all, emptied by whoever polls next.
 //! Three ways to lose a message, all of them with a 200.
 
-#[path = "../common/mod.rs"]
-mod common;
-
 use std::collections::VecDeque;
 use std::io;
 use std::mem;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use common::Lesson;
+use lessons::Lesson;
 use overwire::http::{Method, Request, Response};
 use overwire::{Event, EventLoop, ExchangeId, TimerId};
 use serde_json::{Value, json};
@@ -25,7 +22,7 @@ const LESSON: Lesson = Lesson {
 };
 
 fn main() -> ExitCode {
-    common::run(&LESSON, serve)
+    lessons::run(&LESSON, serve)
 }
 
 pub fn serve(mut server: EventLoop) -> io::Result<()> {

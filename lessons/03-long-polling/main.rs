@@ -1,15 +1,12 @@
 //! Long polling: the server holds a question until there is something to answer, or until its time is
 //! over. The whole server for that.
 
-#[path = "../common/mod.rs"]
-mod common;
-
 use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use common::api::{added, cursor, not_allowed, number, text, uncached};
-use common::{Costs, Lesson, Receive, Send};
+use lessons::api::{added, cursor, not_allowed, number, text, uncached};
+use lessons::{Costs, Lesson, Receive, Send};
 use overwire::feed::{Cursor, Feed};
 use overwire::http::{Method, Request, Response};
 use overwire::random::Random;
@@ -44,7 +41,7 @@ struct Held {
 // ANCHOR_END: held
 
 fn main() -> ExitCode {
-    common::run(&LESSON, serve)
+    lessons::run(&LESSON, serve)
 }
 
 pub fn serve(mut server: EventLoop) -> io::Result<()> {
@@ -77,7 +74,7 @@ pub fn serve(mut server: EventLoop) -> io::Result<()> {
                 // ANCHOR_END: wake
                 (method, "/messages") => server.respond(conn, not_allowed(method, "GET, HEAD")),
                 (method, "/add-message") => server.respond(conn, not_allowed(method, "POST")),
-                _ => server.respond(conn, common::page(&request, PAGE)),
+                _ => server.respond(conn, lessons::page(&request, PAGE)),
             },
             // ANCHOR: over
             Event::Timer(timer) => {

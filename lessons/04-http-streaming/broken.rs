@@ -1,15 +1,12 @@
 //! A client of lesson 04 that takes a chunk for a message, as in Node's
 //! `response.on('data', (chunk) => show(JSON.parse(chunk)))`. It ends after two chunks.
 
-#[path = "../common/command_line.rs"]
-mod command_line;
-
 use std::env;
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::TcpStream;
 use std::process::ExitCode;
 
-use command_line::Lesson;
+use lessons::Lesson;
 use serde_json::Value;
 
 const LESSON: Lesson = Lesson {

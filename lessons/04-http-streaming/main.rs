@@ -1,16 +1,13 @@
 //! HTTP streaming: one answer that never ends. A message is one line of JSON. It goes out as one
 //! chunk to all who listen, and it is retained for those who were away.
 
-#[path = "../common/mod.rs"]
-mod common;
-
 use std::collections::HashMap;
 use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use common::api::{added, cursor, not_allowed, number, text};
-use common::{Costs, Lesson, Receive, Send};
+use lessons::api::{added, cursor, not_allowed, number, text};
+use lessons::{Costs, Lesson, Receive, Send};
 use overwire::feed::{Cursor, Feed};
 use overwire::http::{self, Method, Request, Response};
 use overwire::random::Random;
@@ -35,7 +32,7 @@ const HEARTBEAT: Duration = Duration::from_secs(15);
 const RETAINED: (usize, usize) = (100, 64 * 1024);
 
 fn main() -> ExitCode {
-    common::run(&LESSON, serve)
+    lessons::run(&LESSON, serve)
 }
 
 struct Streams {
@@ -84,7 +81,7 @@ impl Streams {
             },
             (method, "/stream") => not_allowed(method, "GET, HEAD"),
             (method, "/add-message") => not_allowed(method, "POST"),
-            _ => common::page(request, PAGE),
+            _ => lessons::page(request, PAGE),
         };
         self.server.respond(conn, response);
     }

@@ -1,14 +1,11 @@
 //! Server-sent events as they are often written: the text is put behind `data: ` as it is, and no
 //! event has an id.
 
-#[path = "../common/mod.rs"]
-mod common;
-
 use std::collections::HashSet;
 use std::io;
 use std::process::ExitCode;
 
-use common::Lesson;
+use lessons::Lesson;
 use overwire::http::{self, Response};
 use overwire::{Event, EventLoop, sse};
 use serde_json::{Value, json};
@@ -23,7 +20,7 @@ const LESSON: Lesson = Lesson {
 };
 
 fn main() -> ExitCode {
-    common::run(&LESSON, serve)
+    lessons::run(&LESSON, serve)
 }
 
 pub fn serve(mut server: EventLoop) -> io::Result<()> {
@@ -46,7 +43,7 @@ pub fn serve(mut server: EventLoop) -> io::Result<()> {
                 // ANCHOR_END: bug
                 server.respond(conn, Response::json(200, &json!({ "status": "Message added" })));
             }
-            Event::Request(conn, request) => server.respond(conn, common::page(&request, include_str!("page.html"))),
+            Event::Request(conn, request) => server.respond(conn, lessons::page(&request, include_str!("page.html"))),
             Event::Closed(conn) => _ = listeners.remove(&conn),
             Event::Message(..) | Event::Timer(_) => {}
             Event::Shutdown => return server.drain(),

@@ -1,16 +1,13 @@
 //! Server-sent events: a stream in a format that the browser reads by itself, and resumes by itself.
 //! `/events` has a tick every second and what is posted; `/quiet` has what is posted.
 
-#[path = "../common/mod.rs"]
-mod common;
-
 use std::collections::HashMap;
 use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use common::api::{added, not_allowed, text};
-use common::{Costs, Lesson, Receive, Send};
+use lessons::api::{added, not_allowed, text};
+use lessons::{Costs, Lesson, Receive, Send};
 use overwire::feed::{Cursor, Feed};
 use overwire::http::{self, Method, Request, Response};
 use overwire::random::Random;
@@ -41,7 +38,7 @@ const RETRY: Duration = Duration::from_secs(2);
 const RETAINED: (usize, usize) = (1000, 256 * 1024);
 
 fn main() -> ExitCode {
-    common::run(&LESSON, serve)
+    lessons::run(&LESSON, serve)
 }
 
 struct Streams {
@@ -103,7 +100,7 @@ impl Streams {
             },
             (method, "/events" | "/quiet") => not_allowed(method, "GET, HEAD"),
             (method, "/add-message") => not_allowed(method, "POST"),
-            _ => common::page(request, PAGE),
+            _ => lessons::page(request, PAGE),
         };
         self.server.respond(conn, response);
     }

@@ -2,15 +2,12 @@
 //! answers every key with the same accept, and `/frames`, whose handshake is right, takes one read
 //! for one frame.
 
-#[path = "../common/mod.rs"]
-mod common;
-
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::ExitCode;
 use std::thread;
 
-use common::Lesson;
+use lessons::Lesson;
 use overwire::websocket::accept_key;
 
 const LESSON: Lesson = Lesson {

@@ -2,15 +2,12 @@
 //! is there, its sender included. The handshake, the frames, pings and closes are in
 //! `src/websocket`; what is here is what a program decides: who may come in, and who gets what.
 
-#[path = "../common/mod.rs"]
-mod common;
-
 use std::collections::HashSet;
 use std::io;
 use std::process::ExitCode;
 
-use common::api::is_foreign;
-use common::{Costs, Lesson, Receive, Send};
+use lessons::api::is_foreign;
+use lessons::{Costs, Lesson, Receive, Send};
 use overwire::http::{Request, Response};
 use overwire::websocket::{self, CloseCode, Message};
 use overwire::{Event, EventLoop, ExchangeId};
@@ -28,7 +25,7 @@ const LESSON: Lesson = Lesson {
 };
 
 fn main() -> ExitCode {
-    common::run(&LESSON, serve)
+    lessons::run(&LESSON, serve)
 }
 
 pub fn serve(mut server: EventLoop) -> io::Result<()> {
@@ -45,7 +42,7 @@ pub fn serve(mut server: EventLoop) -> io::Result<()> {
                     }
                     Err(refusal) => server.respond(conn, refusal),
                 },
-                _ => server.respond(conn, common::page(&request, PAGE)),
+                _ => server.respond(conn, lessons::page(&request, PAGE)),
             },
             // ANCHOR: chat
             Event::Message(conn, message) if chat.contains(&conn) => match message {

@@ -2,14 +2,11 @@
 //! then talk without this server. Who is in which room, and who is told what, is in
 //! `src/signalling.rs`; what is here is the WebSocket around it.
 
-#[path = "../common/mod.rs"]
-mod common;
-
 use std::io;
 use std::process::ExitCode;
 
-use common::Lesson;
-use common::api::is_foreign;
+use lessons::Lesson;
+use lessons::api::is_foreign;
 use overwire::http::{Request, Response};
 use overwire::random::Random;
 use overwire::signalling::{Delivery, Signalling};
@@ -32,7 +29,7 @@ const PEERS_PER_ROOM: usize = 2;
 const MAX_ROOMS: usize = 1000;
 
 fn main() -> ExitCode {
-    common::run(&LESSON, serve)
+    lessons::run(&LESSON, serve)
 }
 
 // ANCHOR: serve
@@ -51,7 +48,7 @@ pub fn serve(mut server: EventLoop) -> io::Result<()> {
                 }
                 Err(refusal) => server.respond(conn, refusal),
             },
-            Event::Request(conn, request) => server.respond(conn, common::page(&request, PAGE)),
+            Event::Request(conn, request) => server.respond(conn, lessons::page(&request, PAGE)),
             Event::Message(conn, message) => deliver(&mut server, [signalling.relay(conn, &message)]),
             Event::Closed(conn) => deliver(&mut server, signalling.leave(conn)),
             Event::Timer(_) => {}

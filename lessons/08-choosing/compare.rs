@@ -1,9 +1,6 @@
 //! Five clients, one on each transport of lesson 08's server, and one message to all of them at once:
 //! when it arrived, and what it cost on each connection, counted at the socket.
 
-#[path = "../common/mod.rs"]
-mod common;
-
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
@@ -12,8 +9,8 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::measure::{MESSAGE, Receiver, Traffic};
-use common::{Lesson, Receive};
+use lessons::measure::{Counts, MESSAGE, Receiver};
+use lessons::{Lesson, Receive};
 
 const LESSON: Lesson = Lesson {
     name: "08-compare",
@@ -72,14 +69,14 @@ fn receive_one(
     address: SocketAddr,
     receive: Receive,
     ready: mpsc::Sender<Infallible>,
-) -> io::Result<(Instant, Traffic)> {
+) -> io::Result<(Instant, Counts)> {
     let mut client = Receiver::connect(address, receive)?;
     client.begin()?;
     if !matches!(receive, Receive::ShortPoll(..) | Receive::LongPoll(_)) {
         client.read_until(b"recovered")?; // where the stream begins
         client.read_until(b"}")?;
     }
-    let before = client.traffic;
+    let before = client.counts;
     drop(ready);
     if let Receive::ShortPoll(..) = receive {
         thread::sleep(INTERVAL);
@@ -88,5 +85,5 @@ fn receive_one(
     client.message(MESSAGE)?;
     let arrived = Instant::now();
     client.ask_again()?;
-    Ok((arrived, client.traffic.since(before)))
+    Ok((arrived, client.counts.since(before)))
 }

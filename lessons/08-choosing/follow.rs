@@ -1,16 +1,13 @@
 //! A client of lesson 08's server that never loses its place: it reads on the best transport that works,
 //! and when that ends it goes on with the next one, behind the last message it has seen.
 
-#[path = "../common/mod.rs"]
-mod common;
-
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
 
-use common::Lesson;
+use lessons::Lesson;
 use overwire::feed::Cursor;
 use overwire::http::ChunkedDecoder;
 use overwire::random::Random;

@@ -2,16 +2,13 @@
 //! whatever their transport; any transport can be unplugged, and a client that falls back to another
 //! one goes on from its cursor.
 
-#[path = "../common/mod.rs"]
-mod common;
-
 use std::collections::HashMap;
 use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use common::api::{self, not_allowed, uncached};
-use common::{Costs, Lesson, Receive, Send};
+use lessons::api::{self, not_allowed, uncached};
+use lessons::{Costs, Lesson, Receive, Send};
 use overwire::connection::Traffic;
 use overwire::feed::{Cursor, Feed, Replay};
 use overwire::http::{self, Method, Request, Response};
@@ -42,7 +39,7 @@ const HOLD: Duration = Duration::from_secs(25);
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
 fn main() -> ExitCode {
-    common::run(&LESSON, serve)
+    lessons::run(&LESSON, serve)
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,7 +144,7 @@ impl Site {
             (Method::Get | Method::Head, "report") => uncached(&self.report()),
             (method, "publish" | "plug") => not_allowed(method, "POST"),
             (method, name) if name == "report" || Transport::of(name).is_some() => not_allowed(method, "GET, HEAD"),
-            _ => common::page(request, PAGE),
+            _ => lessons::page(request, PAGE),
         };
         self.server.respond(conn, answer);
     }

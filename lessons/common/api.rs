@@ -1,5 +1,5 @@
-//! What the lessons' small APIs have in common: reading the parameters and the content of a request, with an
-//! error that says what was expected, and answers that no cache may keep.
+//! Shared parts of the lessons' small APIs: readers of parameters and content whose errors say what was expected,
+//! and responses that no cache may store.
 
 use std::ops::RangeInclusive;
 
@@ -7,10 +7,10 @@ use overwire::feed::Cursor;
 use overwire::http::{Method, Request, Response};
 use serde_json::{Value, json};
 
-/// How long a message may be, in characters.
+/// The longest message, in characters.
 const LONGEST: usize = 1000;
 
-/// The text of a new message: `{"message": "..."}`.
+/// Reads the text of a new message: `{"message": "..."}`.
 pub fn text(content: &[u8]) -> Result<String, String> {
     let content: Value =
         serde_json::from_slice(content).map_err(|error| format!("the content is not JSON: {error}"))?;
@@ -22,7 +22,7 @@ pub fn text(content: &[u8]) -> Result<String, String> {
     }
 }
 
-/// A cursor among the parameters. An empty one is none.
+/// Reads a parameter that is a cursor. An empty one counts as absent.
 pub fn cursor(request: &Request, name: &str) -> Result<Option<Cursor>, String> {
     let wrong = |id: &str| format!("{name}: expected the id of a message, not {id:?}");
     match request.parameter(name).as_deref() {
@@ -31,7 +31,7 @@ pub fn cursor(request: &Request, name: &str) -> Result<Option<Cursor>, String> {
     }
 }
 
-/// A whole number among the parameters. Digits only: `parse` alone would take `+5`.
+/// Reads a parameter that is a whole number. Digits only: `parse` alone would take `+5`.
 pub fn number(request: &Request, name: &str, range: RangeInclusive<u64>) -> Result<Option<u64>, String> {
     let Some(text) = request.parameter(name) else { return Ok(None) };
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
@@ -41,25 +41,25 @@ pub fn number(request: &Request, name: &str, range: RangeInclusive<u64>) -> Resu
     }
 }
 
-/// An answer that is true only now: no cache may keep it (RFC 9111, section 5.2.2.5).
+/// A response that no cache may store (RFC 9111, section 5.2.2.5): it is true only now.
 pub fn uncached(value: &Value) -> Response {
     Response::json(200, value).with_field("Cache-Control", "no-store")
 }
 
-/// The answer to a POST that added a message.
+/// The response to a POST that added a message.
 pub fn added(id: Cursor) -> Response {
     uncached(&json!({ "status": "Message added", "id": id.to_string() }))
 }
 
-/// The answer to a method that a path does not have.
+/// The response to a method that a path does not allow.
 pub fn not_allowed(method: Method, allowed: &str) -> Response {
     Response::error(405, &format!("{method} is not allowed here: expected {allowed}")).with_field("Allow", allowed)
 }
 
 // ANCHOR: is_foreign
-/// Whether the page of another site asks. A browser sends `Origin` with each WebSocket handshake, and
-/// a page cannot forge it; without one, this is no browser. `null`, a page that hides its origin,
-/// is foreign.
+/// Whether the request comes from a page of another site. A browser sends `Origin` with each WebSocket handshake,
+/// and a page cannot forge it. A request without `Origin` does not come from a browser. `null`, the origin of a
+/// page that hides it, is foreign.
 pub fn is_foreign(request: &Request) -> bool {
     request.values("origin").any(|origin| {
         let host = origin.strip_prefix(b"http://").or_else(|| origin.strip_prefix(b"https://"));

@@ -1,48 +1,46 @@
-//! The command line that every lesson's programs have, and what they say when they begin. Uses the
-//! standard library alone.
-#![allow(dead_code)] // each program uses a part
+//! The command line of every lesson's programs, and their greeting.
 
 use std::env;
 use std::io::{self, ErrorKind, Write};
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
-/// What a lesson's program is called, and what its reader is told first. `{url}`, `{websocket}` and
-/// `{address}` in these texts stand for where the program listens.
+/// A lesson's program: its name, its defaults and its greeting. In the texts, `{url}`, `{websocket}` and `{address}`
+/// stand for the address that the program listens on.
 pub struct Lesson {
     /// The name of the program.
     pub name: &'static str,
-    /// The port that it listens on, or connects to, unless `--port` says otherwise.
+    /// The default of `--port`: the port to listen on, or to connect to.
     pub port: u16,
-    /// What it does, in one sentence.
+    /// Its purpose, in one sentence.
     pub about: &'static str,
     /// The first command to try.
     pub first: &'static str,
-    /// What to look for in what that command prints.
+    /// The part of that command's output to look for.
     pub look_for: &'static str,
-    /// How `--measure` uses it; none when there is nothing to measure.
+    /// The transports that `--measure` measures; may be empty.
     pub costs: &'static [Costs],
 }
 
 /// One transport of a lesson, as `--measure` uses it.
 #[derive(Debug, Clone, Copy)]
 pub struct Costs {
-    /// How a message is received.
+    /// How a client receives a message.
     pub receive: Receive,
-    /// How another client sends it.
+    /// How another client sends one.
     pub send: Send,
 }
 
 /// How a client receives messages; the texts are request targets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Receive {
-    /// It is what comes back when it is sent.
+    /// The answer to a message is the message.
     Echo,
-    /// GET, again and again, so many seconds apart.
+    /// GET, repeated after this number of seconds.
     ShortPoll(&'static str, u64),
-    /// GET, held by the server.
+    /// GET, held by the server until there is a message.
     LongPoll(&'static str),
-    /// GET, a chunked answer without end, one message a line.
+    /// GET, an endless chunked response, one message a line.
     Stream(&'static str),
     /// GET, an event stream.
     Sse(&'static str),
@@ -53,48 +51,48 @@ pub enum Receive {
 /// How a client sends a message.
 #[derive(Debug, Clone, Copy)]
 pub enum Send {
-    /// POST to this target, the message itself being the content.
+    /// POST to this target with the message as content.
     Content(&'static str),
-    /// POST to this target, `{"message": "..."}` being the content.
+    /// POST to this target with `{"message": "..."}` as content.
     Json(&'static str),
-    /// A text frame on a WebSocket of its own, opened at this target.
+    /// A text frame on a separate WebSocket, opened at this target.
     Frame(&'static str),
 }
 
-/// What the command line asks for.
+/// The command that the command line gives.
 pub enum Wish {
-    /// To run, on this port.
+    /// Run, on this port.
     Run(u16),
-    /// To measure what the lesson's transports cost, or only the one of this number.
+    /// Measure the cost of all transports of the lesson, or of the one with this number.
     Measure(Option<usize>),
-    /// Nothing more: this is the exit code.
+    /// Exit with this code.
     Exit(ExitCode),
 }
 
 impl Lesson {
-    /// Runs a program that needs its port and nothing else from the command line.
+    /// Runs a program that has no option but its port.
     pub fn run(&self, program: impl FnOnce(u16) -> io::Result<()>) -> ExitCode {
         self.carry_out(self.wish(), program)
     }
 
-    /// Does what was wished for, unless that is to measure.
+    /// Carries out a wish, except for [`Wish::Measure`].
     pub fn carry_out(&self, wish: Wish, program: impl FnOnce(u16) -> io::Result<()>) -> ExitCode {
         match wish {
             Wish::Run(port) => match program(port) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(error) => self.complain(port, &error),
             },
-            Wish::Measure(_) => ExitCode::SUCCESS, // never asked for where no costs are declared
+            Wish::Measure(_) => ExitCode::SUCCESS, // refused where `costs` is empty
             Wish::Exit(code) => code,
         }
     }
 
-    /// Reads the command line. `--help` and mistakes are answered here.
+    /// Reads the command line. Prints the help or the complaint itself.
     pub fn wish(&self) -> Wish {
         self.wish_of(env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned()))
     }
 
-    /// Reads these arguments.
+    /// Reads the given arguments.
     pub fn wish_of(&self, mut arguments: impl Iterator<Item = String>) -> Wish {
         let mut port = self.port;
         while let Some(argument) = arguments.next() {
@@ -136,7 +134,7 @@ impl Lesson {
         Wish::Exit(ExitCode::from(2))
     }
 
-    /// Says where the program listens, and what to try. Nobody need be listening to that.
+    /// Prints the address and the first command to try. A closed stdout is not an error.
     pub fn greet(&self, address: SocketAddr) {
         let fill = |text: &str| {
             text.replace("{url}", &format!("http://{address}"))
@@ -150,7 +148,7 @@ impl Lesson {
         );
     }
 
-    /// Says why the program cannot go on.
+    /// Prints why the program cannot go on.
     pub fn complain(&self, port: u16, error: &io::Error) -> ExitCode {
         match error.kind() {
             ErrorKind::AddrInUse => {

@@ -1,6 +1,6 @@
-//! What a transport costs: `--measure` in each lesson prints the same table, so that the tables can be
-//! laid side by side. The server runs in a thread, its clients are plain sockets, and every byte
-//! of theirs is counted. A minute of silence takes no minute, because the server's clock is set forward.
+//! The cost of a transport: `--measure` in each lesson prints the same table, so that tables can be compared. The
+//! server runs in a thread, its clients are plain sockets, and each byte of theirs is counted. A minute of silence
+//! passes at once, because the server's clock is set forward.
 
 use std::env;
 use std::fs;
@@ -19,22 +19,22 @@ use super::command_line::{Costs, Lesson, Receive, Send};
 /// The message whose cost is measured.
 pub const MESSAGE: &str = "twenty bytes of text";
 
-/// How many messages the worst delay is taken from.
+/// The number of messages that the worst delay is taken from.
 const MESSAGES: usize = 100;
 
-/// How many clients the memory is measured with, behind some that warm it up.
+/// The number of clients before memory is measured, and of those that it is measured with.
 const WARM_UP: usize = 50;
 const CLIENTS: usize = 200;
 
-/// How long an answer may take: it is never waited for in vain.
+/// The longest wait for an answer. Only a failure reaches it.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A WebSocket client masks; a measurement may do so with a key that everyone knows.
+/// A WebSocket client masks its frames; in a measurement, the key need not be random.
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 
-/// Measures every transport of a lesson and prints the table, or only its row `number`: each row is
-/// measured by a process of its own, because memory that was used before is used again.
+/// Measures every transport of a lesson and prints the table, or only its row `number`. Each row is measured by
+/// a separate process, because a process uses freed memory again.
 pub fn measure(lesson: &Lesson, number: Option<usize>, serve: fn(EventLoop) -> io::Result<()>) -> io::Result<()> {
     if let Some(costs) = number.and_then(|number| lesson.costs.get(number)) {
         return writeln!(io::stdout(), "{}", row(costs, serve)?);
@@ -67,17 +67,17 @@ fn row(costs: &Costs, serve: fn(EventLoop) -> io::Result<()>) -> io::Result<Stri
     measured
 }
 
-/// What went over a connection.
+/// The requests and bytes of one connection.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Traffic {
+pub struct Counts {
     pub requests: u64,
     pub up: usize,
     pub down: usize,
 }
 
-impl Traffic {
-    pub fn since(self, earlier: Traffic) -> Traffic {
-        Traffic { requests: self.requests - earlier.requests, up: self.up - earlier.up, down: self.down - earlier.down }
+impl Counts {
+    pub fn since(self, earlier: Counts) -> Counts {
+        Counts { requests: self.requests - earlier.requests, up: self.up - earlier.up, down: self.down - earlier.down }
     }
 
     fn columns(self) -> String {
@@ -95,20 +95,20 @@ impl Site {
     fn measure(&self, costs: &Costs) -> io::Result<String> {
         let mut receiver = self.receiver(costs.receive)?;
         let mut sender = self.sender(costs.send)?;
-        let before = receiver.traffic;
+        let before = receiver.counts;
         self.exchange(&mut receiver, &mut sender)?;
-        let message = receiver.traffic.since(before);
+        let message = receiver.counts.since(before);
         let mut worst = Duration::ZERO;
         for _ in 0..MESSAGES {
             worst = worst.max(self.exchange(&mut receiver, &mut sender)?);
         }
-        // A message that comes just after the question waits for the next one.
+        // A message that arrives just after a poll waits for the next poll.
         if let Receive::ShortPoll(_, interval) = costs.receive {
             worst += Duration::from_secs(interval);
         }
-        let before = receiver.traffic;
+        let before = receiver.counts;
         self.minute_of_silence(&mut receiver)?;
-        let silence = receiver.traffic.since(before);
+        let silence = receiver.counts.since(before);
         let memory = self.memory(costs.receive)?;
         let name = match costs.receive {
             Receive::Echo => "request, answer",
@@ -122,7 +122,7 @@ impl Site {
         Ok(format!("{name:<16} {}    {} {worst:>12} {memory:>10}", message.columns(), silence.columns()))
     }
 
-    /// Sends a message; how long it took until it was received.
+    /// Sends a message and returns the time until it was received.
     fn exchange(&self, receiver: &mut Receiver, sender: &mut Sender) -> io::Result<Duration> {
         let start = Instant::now();
         if receiver.receive == Receive::Echo {
@@ -132,7 +132,7 @@ impl Site {
         }
         sender.send(MESSAGE)?;
         if let Receive::ShortPoll(..) = receiver.receive {
-            sender.confirm()?; // it is there to be asked for
+            sender.confirm()?; // the next poll finds it
             receiver.get()?;
             receiver.message(MESSAGE)?;
             return Ok(start.elapsed());
@@ -144,7 +144,7 @@ impl Site {
         Ok(took)
     }
 
-    /// Sixty seconds in which nobody sends anything, second by second.
+    /// Lets sixty seconds pass in which nobody sends anything, second by second.
     fn minute_of_silence(&self, receiver: &mut Receiver) -> io::Result<()> {
         for second in 1..=60 {
             self.remote.advance_clock(Duration::from_secs(1));
@@ -163,7 +163,7 @@ impl Site {
         receiver.react()
     }
 
-    /// Waits until the server has done everything that was due: it answers us after that.
+    /// Waits until the server has done everything that was due: it answers this request after that.
     fn settle(&self) -> io::Result<()> {
         let mut client = Receiver::connect(self.address, Receive::Echo)?;
         client.write(b"GET /page.css HTTP/1.1\r\nHost: localhost\r\n\r\n")?;
@@ -174,7 +174,7 @@ impl Site {
         let mut receiver = Receiver::connect(self.address, receive)?;
         receiver.begin()?;
         self.settle()?;
-        receiver.react()?; // what a server says first
+        receiver.react()?; // a server may speak first
         Ok(receiver)
     }
 
@@ -186,7 +186,7 @@ impl Site {
         Ok(Sender { connection: self.receiver(receive)?, send })
     }
 
-    /// What the process holds for each of many clients that wait, beyond what it held before them.
+    /// Measures the memory that the process holds for each of many waiting clients.
     fn memory(&self, receive: Receive) -> io::Result<String> {
         let mut clients = Vec::with_capacity(WARM_UP + CLIENTS);
         let mut before = None;
@@ -205,14 +205,14 @@ impl Site {
     }
 }
 
-/// The memory of this process in units of 1024 bytes, where the system tells it.
+/// Returns the memory of this process in units of 1024 bytes, on systems that tell it.
 fn resident() -> Option<u64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     line.split_whitespace().next()?.parse().ok()
 }
 
-/// A client that sends messages. Nothing of it is counted.
+/// A client that sends messages. Its bytes are not counted.
 struct Sender {
     connection: Receiver,
     send: Send,
@@ -230,7 +230,7 @@ impl Sender {
     fn confirm(&mut self) -> io::Result<()> {
         match self.send {
             Send::Content(_) | Send::Json(_) => self.connection.answer().map(drop),
-            Send::Frame(_) => self.connection.message(MESSAGE), // a sender hears itself
+            Send::Frame(_) => self.connection.message(MESSAGE), // a sender receives its own messages
         }
     }
 }
@@ -239,11 +239,11 @@ impl Sender {
 pub struct Receiver {
     stream: TcpStream,
     receive: Receive,
-    /// What has come and has not been looked at.
+    /// Bytes received and not yet parsed.
     buffer: Vec<u8>,
-    /// Where a poll goes on.
+    /// The cursor of the next poll.
     cursor: Option<String>,
-    pub traffic: Traffic,
+    pub counts: Counts,
 }
 
 impl Receiver {
@@ -251,24 +251,24 @@ impl Receiver {
         let stream = TcpStream::connect(address)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_nodelay(true)?;
-        Ok(Receiver { stream, receive, buffer: Vec::new(), cursor: None, traffic: Traffic::default() })
+        Ok(Receiver { stream, receive, buffer: Vec::new(), cursor: None, counts: Counts::default() })
     }
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.traffic.up += bytes.len();
+        self.counts.up += bytes.len();
         self.stream.write_all(bytes)
     }
 
-    /// Reads what is there; with nothing there, waits for something. False at the end.
+    /// Waits for bytes and reads them. False at the end of the connection.
     fn fill(&mut self) -> io::Result<bool> {
         let mut bytes = [0; 4096];
         let count = self.stream.read(&mut bytes)?;
         self.buffer.extend_from_slice(&bytes[..count]);
-        self.traffic.down += count;
+        self.counts.down += count;
         Ok(count > 0)
     }
 
-    /// Reads until `end`, and returns what came with it.
+    /// Reads up to and including `end`.
     pub fn read_until(&mut self, end: &[u8]) -> io::Result<Vec<u8>> {
         loop {
             if let Some(at) = self.buffer.windows(end.len()).position(|bytes| bytes == end) {
@@ -280,7 +280,7 @@ impl Receiver {
         }
     }
 
-    /// Sends what begins this transport, and reads the head of its answer if one comes at once.
+    /// Sends the first request of this transport, and reads the head of the answer if it comes at once.
     pub fn begin(&mut self) -> io::Result<()> {
         match self.receive {
             Receive::Echo => Ok(()),
@@ -294,14 +294,14 @@ impl Receiver {
                 self.head(b"200").map(drop)
             }
             Receive::WebSocket(target) => {
-                self.traffic.requests += 1;
+                self.counts.requests += 1;
                 self.write(&websocket::opening_request("localhost", target, KEY))?;
                 self.head(b"101").map(drop)
             }
         }
     }
 
-    /// One GET, from the cursor if there is one.
+    /// Sends a GET, with the cursor if there is one.
     pub fn get(&mut self) -> io::Result<()> {
         let (Receive::ShortPoll(target, _)
         | Receive::LongPoll(target)
@@ -311,12 +311,12 @@ impl Receiver {
             return Ok(());
         };
         let query = self.cursor.as_ref().map(|cursor| format!("?last_message_id={cursor}")).unwrap_or_default();
-        self.traffic.requests += 1;
+        self.counts.requests += 1;
         self.write(format!("GET {target}{query} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes())
     }
 
     pub fn post(&mut self, target: &str, content: &str) -> io::Result<()> {
-        self.traffic.requests += 1;
+        self.counts.requests += 1;
         let length = content.len();
         let request = format!("POST {target} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n{content}");
         self.write(request.as_bytes())
@@ -328,7 +328,7 @@ impl Receiver {
         self.write(&frame)
     }
 
-    /// The head of an answer, which must have this status.
+    /// Reads the head of an answer, which must have this status.
     fn head(&mut self, status: &[u8]) -> io::Result<String> {
         let head = self.read_until(b"\r\n\r\n")?;
         let text = String::from_utf8_lossy(&head).into_owned();
@@ -338,7 +338,7 @@ impl Receiver {
         }
     }
 
-    /// One answer with a Content-Length; a poll goes on from what it says.
+    /// Reads an answer with a Content-Length, and the cursor in its content.
     pub fn answer(&mut self) -> io::Result<Vec<u8>> {
         let head = self.head(b"200")?;
         let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: ")?.parse::<usize>().ok());
@@ -356,7 +356,7 @@ impl Receiver {
         Ok(content)
     }
 
-    /// Waits for a message, and for what ends it in this transport.
+    /// Waits for a message and for its end in this transport.
     pub fn message(&mut self, message: &str) -> io::Result<()> {
         match self.receive {
             Receive::ShortPoll(..) | Receive::LongPoll(_) | Receive::Echo => loop {
@@ -364,7 +364,7 @@ impl Receiver {
                 if content.windows(message.len()).any(|bytes| bytes == message.as_bytes()) {
                     return Ok(());
                 }
-                self.ask_again()?; // it was the answer to something else
+                self.ask_again()?; // this answer had another message
             },
             Receive::Stream(_) | Receive::Sse(_) => {
                 self.read_until(message.as_bytes())?;
@@ -374,12 +374,12 @@ impl Receiver {
         }
     }
 
-    /// A long poll that was answered asks again.
+    /// Sends the next long poll, if this is one.
     pub fn ask_again(&mut self) -> io::Result<()> {
         if let Receive::LongPoll(_) = self.receive { self.get() } else { Ok(()) }
     }
 
-    /// Does what a client does with what has come by itself: asks again, answers a Ping.
+    /// Reacts to unasked input as a client does: polls again, answers a Ping.
     pub fn react(&mut self) -> io::Result<()> {
         self.stream.set_nonblocking(true)?;
         let read = loop {

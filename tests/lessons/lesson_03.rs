@@ -1,6 +1,5 @@
 //! Lesson 03, long polling: every answer of its server, and three ways to lose a message that it
 //! does not have.
-#![allow(clippy::duplicate_mod)] // both programs have what lessons have in common
 
 #[allow(dead_code)]
 #[path = "../../lessons/03-long-polling/broken.rs"]

@@ -1,6 +1,5 @@
 //! Lesson 5, server-sent events: what its server does, and what becomes of a text that is put behind
 //! `data: ` as it is.
-#![allow(clippy::duplicate_mod)] // both programs have what lessons have in common
 
 #[path = "../common/mod.rs"]
 mod common;

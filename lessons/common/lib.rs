@@ -1,6 +1,4 @@
-//! What the lessons' programs have in common and what teaches nothing twice: the command line, the
-//! greeting, and the page.
-#![allow(dead_code, unused_imports)] // each program uses a part
+//! The parts that all lessons share and none of them teaches: command line, greeting, page, measurement.
 
 pub mod api;
 pub mod command_line;
@@ -33,7 +31,7 @@ pub fn run(lesson: &Lesson, serve: fn(EventLoop) -> io::Result<()>) -> ExitCode 
     }
 }
 
-/// Answers what is not the lesson's own: its page at `/`, the page's style, and otherwise 404.
+/// Answers a request for `/` with the lesson's page, one for its style sheet, and any other with 404.
 pub fn page(request: &Request, html: &'static str) -> Response {
     let found = match &*request.path() {
         "/" => Response::new(200).with_content("text/html; charset=utf-8", html),
