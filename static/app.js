@@ -2,27 +2,27 @@
 // (panel.js); the dock has the tools that look at them. `?room=tea`, `?mode=isolated`, `?lanes=sse,websocket` and
 // `?start` say how it begins.
 
-import { mountChaos } from '/chaos/chaos.js';
-import { mountCompare } from '/compare/compare.js';
-import { Connections } from '/page/connections.js';
-import { Deliveries } from '/page/deliveries.js';
-import { Dock } from '/page/dock.js';
-import { make } from '/dom.js';
-import { Gauge } from '/page/gauge.js';
-import { LongPoll } from '/lanes/long-poll.js';
-import { MailboxPoll } from '/lanes/mailbox-poll.js';
-import { MailboxSse } from '/lanes/mailbox-sse.js';
-import { MailboxWebSocket } from '/lanes/mailbox-websocket.js';
-import { ShortPoll } from '/lanes/short-poll.js';
-import { Sse } from '/lanes/sse.js';
-import { Stream } from '/lanes/stream.js';
-import { WebRtc } from '/lanes/webrtc.js';
-import { WebSocketLane } from '/lanes/websocket.js';
-import { Marks } from '/page/marks.js';
-import { Outgoing } from '/page/outgoing.js';
-import { Panel } from '/page/panel.js';
-import { Tap } from '/tap.js';
-import { mountWireView } from '/wire/wire-view.js';
+import { mountChaos } from './chaos/chaos.js';
+import { mountCompare } from './compare/compare.js';
+import { Connections } from './page/connections.js';
+import { Deliveries } from './page/deliveries.js';
+import { Dock } from './page/dock.js';
+import { make } from './dom.js';
+import { Gauge } from './page/gauge.js';
+import { LongPoll } from './lanes/long-poll.js';
+import { MailboxPoll } from './lanes/mailbox-poll.js';
+import { MailboxSse } from './lanes/mailbox-sse.js';
+import { MailboxWebSocket } from './lanes/mailbox-websocket.js';
+import { ShortPoll } from './lanes/short-poll.js';
+import { Sse } from './lanes/sse.js';
+import { Stream } from './lanes/stream.js';
+import { WebRtc } from './lanes/webrtc.js';
+import { WebSocketLane } from './lanes/websocket.js';
+import { Marks } from './page/marks.js';
+import { Outgoing } from './page/outgoing.js';
+import { Panel } from './page/panel.js';
+import { Tap } from './tap.js';
+import { mountWireView } from './wire/wire-view.js';
 
 const LANES = {
   room: [ShortPoll, LongPoll, Stream, Sse, WebSocketLane, WebRtc],
@@ -51,17 +51,17 @@ const outgoing = new Outgoing({ connections, deliveries, to: () => ({ mode, room
 const publish = (text) => outgoing.publish(text);
 const send = (panel, text) => outgoing.send(panel, text);
 
-const sets = Object.fromEntries(Object.entries(LANES).map(([name, lanes]) => [name, panelsOf(lanes, name)]));
+const sets = Object.fromEntries(Object.entries(LANES).map(([name, classes]) => [name, panelsOf(classes, name)]));
 let panels = sets[mode];
 const lanes = sets.room.map(({ label, title }) => ({ label, title }));
 const wireView = mountWireView(element('bytes'), { tap, lanes });
 let chaos = undefined; // until the tap says that faults are allowed
 const compare = mountCompare(element('compare'), { tap, lanes, deliveries, publish });
 
-function panelsOf(lanes, name) {
-  const chosen = lanes.filter(({ lane }) => wanted?.includes(lane) ?? true);
+function panelsOf(classes, name) {
+  const chosen = classes.filter(({ lane }) => wanted?.includes(lane) ?? true);
   const act = { start, send, bytes: showBytes, running: hold };
-  return (chosen.length > 0 ? chosen : lanes).map((Lane) => (
+  return (chosen.length > 0 ? chosen : classes).map((Lane) => (
     new Panel(Lane, { isolated: name === 'isolated', marks, deliveries, act })));
 }
 

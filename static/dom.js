@@ -1,4 +1,4 @@
-// Makes elements: `make('button', { type: 'button', class: 'quiet', onclick: act }, 'Stop')`. A text is text, never markup.
+// Makes elements: `make('button', { type: 'button', class: 'quiet', onclick: act }, 'Stop')`. A text is never markup.
 
 export function make(name, attributes = {}, ...children) {
   const element = document.createElement(name);

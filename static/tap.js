@@ -1,34 +1,34 @@
-// The second connection, over which the server shows the bytes of the others: one WebSocket to /api/tap for the
-// whole page. Requests whose URL has `tap=ID.label` are shown on it. Everything that the server says is an event here,
-// named by its `type`; besides, there are `lost` (the tap is closed, and what passes until the next `open` is not seen)
-// and `commanded` (what command() was given, if it was sent).
+// The page's connection to the tap: one WebSocket to /api/tap, which shows the bytes of all requests whose URL has
+// `tap=ID.label`. Each message of the tap is an event here, named by its `type`. Two more events are `lost` (the socket
+// is closed: bytes until the next `open` are not shown) and `commanded` (a command that was sent).
 
-const FIRST_WAIT = 500; // milliseconds
-const LONGEST_WAIT = 30_000;
-const READY = 1_000; // milliseconds that one waits for it, at most
+import { socketUrl } from './lanes/socket-url.js';
+import { backoff } from './lanes/waiting.js';
+
+const READY = 1_000; // milliseconds: the longest wait for the tap
 
 export class Tap extends EventTarget {
-  /** Whoever knows it sees the bytes, so it cannot be guessed; it stays the same, because the lanes' URLs have it. */
+  /** A secret: anyone who knows it sees the bytes. It never changes, because the lanes' URLs contain it. */
   id = Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, '0')).join('');
 
   /** Whether the server allows faults. */
   chaos = false;
 
-  /** Whether the server listens, and shows the bytes of requests that begin now. */
+  /** Whether the tap shows the bytes of requests that begin now. */
   open = false;
 
   #running = false;
   #socket = undefined;
   #timer = undefined;
   #failures = 0;
-  #attempt = undefined; // resolves when the server listens, or will not for now
+  #attempt = undefined; // resolves when the socket is open, or has failed
   #settle = () => {};
 
   constructor() {
     super();
     addEventListener('online', () => this.#hurry());
     document.addEventListener('visibilitychange', () => document.hidden || this.#hurry());
-    // A page that is kept for the back button must not keep a connection, and goes on when it is shown again.
+    // The browser keeps a page for the back button only if it has no connection. It reconnects when it is shown again.
     let kept = false;
     addEventListener('pagehide', () => {
       kept = this.#running;
@@ -57,7 +57,7 @@ export class Tap extends EventTarget {
     this.#end(this.#socket);
   }
 
-  /** To be waited for before a request that is to be seen. It does not wait for long, and never fails. */
+  /** Waits until requests that begin now are shown, but not for long. Never fails. */
   async ready() {
     if (this.#running && !this.open) {
       this.#hurry();
@@ -65,7 +65,7 @@ export class Tap extends EventTarget {
     }
   }
 
-  /** Tells the server to do something; false when it cannot be told. */
+  /** Sends a command. False if the tap is closed. */
   command(object) {
     if (!this.open) {
       return false;
@@ -76,9 +76,7 @@ export class Tap extends EventTarget {
   }
 
   #connect() {
-    const url = new URL(`/api/tap?tap=${this.id}`, location.href);
-    url.protocol = location.protocol === 'https:' ? 'wss:' : 'ws:';
-    const socket = new WebSocket(url);
+    const socket = new WebSocket(socketUrl(`/api/tap?tap=${this.id}`));
     this.#socket = socket;
     this.#attempt = new Promise((resolve) => { this.#settle = resolve; });
     socket.addEventListener('message', ({ data }) => socket === this.#socket && this.#receive(JSON.parse(data)));
@@ -95,7 +93,7 @@ export class Tap extends EventTarget {
     this.#say(event.type, event);
   }
 
-  /** A socket that was stopped may close long after; by then another one may be in its place. */
+  /** A socket can close long after `stop`. By then there may be another socket. */
   #end(socket) {
     if (socket === undefined || socket !== this.#socket) {
       return;
@@ -112,12 +110,10 @@ export class Tap extends EventTarget {
     }
   }
 
-  /** Waits for a random part of a time that doubles, so that many pages do not come back at one moment. */
   #wait() {
-    const longest = Math.min(LONGEST_WAIT, FIRST_WAIT * 2 ** this.#failures);
-    this.#failures += 1;
     clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => this.#connect(), Math.random() * longest);
+    this.#timer = setTimeout(() => this.#connect(), backoff(this.#failures));
+    this.#failures += 1;
   }
 
   #hurry() {

@@ -1,7 +1,7 @@
 // What one sees of the chaos panel: the table of controls, the legend and the question before a restart. What they do
 // is in chaos.js.
 
-import { make } from '/dom.js';
+import { make } from '../dom.js';
 import { RESTART, STRIKES, SWITCHES } from './faults.js';
 
 const HINT = 'Strike a lane that runs, send a message meanwhile, and see whether anything is lost. The first four stay '

@@ -3,7 +3,7 @@
 
 import { Aftermath } from './aftermath.js';
 import { FaultTable, confirmation, legend } from './chaos-controls.js';
-import { make } from '/dom.js';
+import { make } from '../dom.js';
 import { RESTART, STRIKES, SWITCHES } from './faults.js';
 
 const ALL = 'all lanes'; // the label of a row that stands for each

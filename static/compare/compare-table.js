@@ -2,7 +2,7 @@
 // when its text changes, so that a selection stays and a quiet lane costs nothing.
 
 import { SECONDS } from './figures.js';
-import { make } from '/dom.js';
+import { make } from '../dom.js';
 import { KINDS } from './meter.js';
 import { count, markdown, milliseconds, percentile } from './numbers.js';
 import { Sparkline, decadesFor } from './sparkline.js';

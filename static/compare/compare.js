@@ -3,7 +3,7 @@
 import { CompareTable, KIND_TITLES } from './compare-table.js';
 import { BURST, burst, silence } from './experiments.js';
 import { Figures } from './figures.js';
-import { make } from '/dom.js';
+import { make } from '../dom.js';
 import { KINDS } from './meter.js';
 import { count, markdown, milliseconds, percentile } from './numbers.js';
 

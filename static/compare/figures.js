@@ -66,8 +66,8 @@ export class Figures extends EventTarget {
 
   /** { state, messages, empty, heartbeats, reconnections, delays, requests, up, down } of a lane until now. */
   of(label) {
-    const { lane, rate, delays, ...counts } = this.#lanes.get(label);
-    return { ...counts, delays: [...delays], ...this.#meter.of(label) };
+    const { state, messages, empty, heartbeats, reconnections, delays } = this.#lanes.get(label);
+    return { state, messages, empty, heartbeats, reconnections, delays: [...delays], ...this.#meter.of(label) };
   }
 
   all() {

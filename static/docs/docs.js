@@ -1,12 +1,12 @@
-// The page at /docs and /redoc: shows /openapi.json, and at /docs tries what it describes. Whatever comes
-// from the description or from the server goes in as text, never as markup.
+// The page at /docs and /redoc: shows /openapi.json, and at /docs has a form to try each operation. Everything from the
+// description and from the server is text, never markup.
 
-import { Attempt } from '/docs/try.js';
+import { Attempt } from './try.js';
 
 const reading = location.pathname === '/redoc';
 let api;
 
-/** An element with attributes and children; a child is a node or a text, and what is absent is left out. */
+/** An element with attributes and children. A child is a node or a text; an absent one is left out. */
 function el(name, attributes = {}, ...children) {
   const element = document.createElement(name);
   for (const [key, value] of Object.entries(attributes)) {
@@ -29,11 +29,11 @@ const schemaLink = (name) => el('a', { href: `#schema-${name}` }, name);
 
 /** A text in which `this` is code, and the name of a schema leads to it. */
 function prose(text = '') {
-  return text.split('`').map((part, at) => {
+  return text.split('`').map((word, at) => {
     if (at % 2 === 0) {
-      return part;
+      return word;
     }
-    return part in api.components.schemas ? schemaLink(part) : el('code', {}, part);
+    return word in api.components.schemas ? schemaLink(word) : el('code', {}, word);
   });
 }
 
@@ -42,7 +42,7 @@ const listed = (nodes) => nodes.flatMap((node, at) => at === 0 ? [node] : [', ',
 
 // Schemas.
 
-/** What values a schema allows, in words. */
+/** The values that a schema allows, in words. */
 function typeOf(schema) {
   if (schema.$ref) {
     return [schemaLink(nameOf(schema))];
@@ -74,7 +74,7 @@ function rangeOf({ minimum, maximum, minLength, maxLength, format, type }) {
   return type === 'string' && format ? `, ${format}` : '';
 }
 
-/** Names, their types and what they mean: the members of an object, or parameters. */
+/** Names, types and meanings: of the members of an object, or of parameters. */
 function rows(entries) {
   return el('dl', { class: 'rows' }, entries.flatMap(({ name, where, required, schema, description, example }) => {
     const actual = resolve(schema);
@@ -96,14 +96,14 @@ function members(schema) {
     { name, required: required.includes(name), schema: member })));
 }
 
-/** A schema where it is used: its name, and the members of an object. */
+/** A schema where it is used: its name, and its members if it is an object. */
 function shape(schema) {
   return [el('p', { class: 'type' }, typeOf(schema)), members(schema) ?? ''];
 }
 
 // Examples.
 
-/** The examples of a content or a schema, with their names if there is more than one. */
+/** The examples of a content or a schema: pairs of a name, which can be empty, and a value. */
 function examplesOf({ example, examples }) {
   if (Array.isArray(examples)) {
     return examples.map((value) => ['', value]);
@@ -123,16 +123,16 @@ function exampleBlocks(holder) {
 
 const isSuccess = (status) => Number(status) < 400;
 
-/** What is asked of an endpoint, in the form that the page works with. */
+/** An operation of the description, in the form that this page works with. */
 function operationOf(path, method, description) {
-  const contents = resolve(description.requestBody)?.content;
+  const bodies = resolve(description.requestBody)?.content;
   const types = Object.keys(resolve(description.responses['200'])?.content ?? {});
   return {
     ...description,
     path,
     method: method.toUpperCase(),
     parameters: (description.parameters ?? []).map(resolve),
-    content: contents && Object.values(contents)[0],
+    content: bodies && Object.values(bodies)[0],
     isWebSocket: '101' in description.responses,
     isStream: types.includes('text/event-stream') || types.includes('application/x-ndjson'),
     kind: '101' in description.responses ? 'WebSocket'

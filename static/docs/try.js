@@ -1,16 +1,18 @@
-// Trying one operation: its form, the curl line that does the same, and what comes back. An answer is shown
-// as it arrives, so a held poll and a stream need nothing of their own but a button that ends them.
+// Tries one operation: its form, the curl line that does the same, and the answer. The answer is shown as it arrives,
+// so held polls and streams only need a button that ends them.
+
+import { socketUrl } from '../lanes/socket-url.js';
 
 const SHOWN = 20_000; // characters of the output that are kept
 const CONNECTION = /"connection_id":\s*"([0-9a-f-]{36})"/;
 
-/** The forms whose content names a mailbox: they follow the one that was opened last. */
+/** The forms whose content names a mailbox: they take the mailbox that was opened last. */
 const followers = new Set();
 
 /** A word of a shell's command line. */
 const quoted = (text) => /^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
 
-/** What a parameter's field holds at first: its default, or its example if it has to be there. */
+/** The first value of a parameter's field: its default, or its example if the parameter is required. */
 function prefilled({ required, example, schema }) {
   return String((required ? example : schema.default) ?? '');
 }
@@ -53,7 +55,7 @@ export class Attempt {
   }
 
   #parameterFields() {
-    // A page cannot set the fields of a handshake: its browser does.
+    // A page cannot set the header fields of a WebSocket handshake.
     const settable = this.#operation.parameters.filter(({ in: where }) => where !== 'header' || !this.#operation.isWebSocket);
     return settable.map((parameter) => {
       const { name, required, example, schema } = parameter;
@@ -94,7 +96,7 @@ export class Attempt {
     return [this.#labelled('Example', choice), labelled];
   }
 
-  /** Puts the mailbox that was opened last in place of the one before, or of the example's. */
+  /** Replaces the example's mailbox by the mailbox that was opened last. */
   #follow() {
     if (this.mailbox && Attempt.mailbox) {
       this.#content.value = this.#content.value.replaceAll(this.mailbox, Attempt.mailbox);
@@ -149,7 +151,7 @@ export class Attempt {
 
   // The request.
 
-  /** What the form asks for. */
+  /** The request that the form describes. */
   #request() {
     let { path } = this.#operation;
     const query = [];
@@ -193,7 +195,7 @@ export class Attempt {
     try {
       await navigator.clipboard.writeText(this.#curl.textContent);
       button.textContent = 'Copied';
-    } catch { // a page of http at another address has no clipboard: the line is selected for the reader's own keys
+    } catch { // a page of http at another host has no clipboard: the line is selected, for the reader to copy
       getSelection().selectAllChildren(this.#curl);
       button.textContent = 'Selected';
     }
@@ -209,7 +211,7 @@ export class Attempt {
     this.#enable('stop', 'start');
   }
 
-  /** One button is of use now and the other is not; who stood on that with the keyboard comes along. */
+  /** Enables one button and disables the other, which hands its focus over. */
   #enable(name, other) {
     const isHere = document.activeElement === this.#buttons[other];
     this.#buttons[name].disabled = false;
@@ -273,10 +275,10 @@ export class Attempt {
       const text = JSON.stringify(JSON.parse(this.#shown), null, 2);
       this.#shown = '';
       this.#print(text);
-    } catch { /* it stays as it came */ }
+    } catch { /* it stays as it arrived */ }
   }
 
-  /** Appends to the output. The newest of it is kept, and it says how much is not. */
+  /** Appends to the output. Only the newest characters are kept; a line says how many are not. */
   #print(text) {
     const mailbox = CONNECTION.exec(text)?.[1];
     if (mailbox) {
@@ -295,7 +297,7 @@ export class Attempt {
 
   #open() {
     const { target } = this.#request();
-    const socket = new WebSocket(new URL(target, location.href.replace(/^http/, 'ws')));
+    const socket = new WebSocket(socketUrl(target));
     const { say } = this.#buttons;
     this.#begin(() => socket.close(1000));
     this.#say('waiting', 'Opening');
@@ -316,7 +318,7 @@ export class Attempt {
   }
 }
 
-/** JSON on one line; what is no JSON stays as it is. */
+/** JSON on one line. Other text stays as it is. */
 function compact(text) {
   try {
     return JSON.stringify(JSON.parse(text));

@@ -1,11 +1,11 @@
-// Requests whose answer can be read while it arrives, and that notice when nothing comes any more.
+// Requests whose answer can be read while it arrives, and which fail when nothing arrives any more.
 
-import { Silence } from '/lanes/waiting.js';
+import { Silence } from './waiting.js';
 
 /**
- * Makes a request and yields the text of the answer as it comes. Calls `onHead` when the header section is there.
- * Throws when the status is no success, with `status` and what the server said was wrong; when nothing
- * comes for `limit` milliseconds; and when `signal` aborts.
+ * Makes a request and yields the text of the answer as it arrives. Calls `onHead` when the head is there. Throws if the
+ * status is not a success, with `status` and the server's explanation; if nothing arrives for `limit` milliseconds; and
+ * if `signal` aborts.
  */
 export async function* request(url, { limit, signal, onHead, ...init }) {
   const dead = new AbortController();
@@ -26,7 +26,7 @@ export async function* request(url, { limit, signal, onHead, ...init }) {
   }
 }
 
-/** A browser tells of the network in words of its own, and each in other ones; here they are the same everywhere. */
+/** Every browser has other words for an error of the network. Here they are the same in all. */
 async function plainly(words, promise) {
   try {
     return await promise;
@@ -35,7 +35,7 @@ async function plainly(words, promise) {
   }
 }
 
-/** The pieces of a body as text. A character can be split over two of them: the decoder keeps the first part. */
+/** The pieces of a body as text. A character can be split over two pieces: the decoder keeps its first part. */
 async function* decoded(body, silence) {
   const reader = body.getReader();
   const decoder = new TextDecoder();
@@ -49,7 +49,7 @@ async function* decoded(body, silence) {
       yield decoder.decode(value, { stream: true });
     }
   } finally {
-    reader.cancel().catch(() => {}); // whoever stops reading lets go of the connection
+    reader.cancel().catch(() => {}); // a reader that stops early gives the connection back
   }
 }
 
@@ -62,7 +62,7 @@ export async function whole(texts) {
   return all;
 }
 
-/** What a status that is no success means. A proxy answers in HTML: then there is only the status. */
+/** The error for a status that is not a success. A proxy answers in HTML: then only the status is known. */
 function refusal({ status, statusText }, content) {
   let said;
   try {

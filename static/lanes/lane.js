@@ -1,8 +1,22 @@
-// What every lane does, whatever its transport: begin, go on after a failure, resume, stop.
+// What every lane does, whatever its transport: start, connect, retry after a failure, resume, stop.
+//
+// A lane is a subclass of `Lane`. It writes these members, and overrides no others:
+//
+//   static lane, title, how, about   its label, its title, its endpoint, a sentence on how it works
+//   static holds, SILENCE, ANSWER    its limits, see below; every lane reads a static as `this.constructor.NAME`
+//   id                               `undefined` at first, if the server names the lane
+//   connect(signal)                  one connection, from the first request to the end; each lane has to write it
+//   join(signal)                     what is asked before each connection
+//   send(sender, text)               sends a message; resolves with the message's id
+//   stopped()                        cleans up after `stop`
+//   describe(state, text)            the state and the text that are shown for a state
+//
+// The page calls `start`, `stop` and `send`. It reads the statics and `id`, `state`, `room`; it sets `tap`; and it
+// listens to the events of the lane. The rest is for the lanes to call.
 //
 // A lane reports by events, with the data in `detail`:
 //
-//   message  { id, sender, text, timestamp, room }, and `own` if it did not come: WebRTC shows what it sends
+//   message  { id, sender, text, timestamp, room }, and `own` if the lane sent it itself and it did not come back
 //   state    { state, text }: one of the states below, and the text to show
 //   id       the lane's id, when it becomes known or changes
 //   wire     { what, text }: 'request', 'empty', 'heartbeat', 'reconnection', 'sent' or 'received'
@@ -11,14 +25,14 @@
 //
 // The states are 'stopped', 'connecting', 'open', 'holding' (open, and waiting for an answer or a peer) and 'waiting'.
 
-import { request, whole } from '/lanes/http.js';
-import { Once } from '/lanes/once.js';
-import { uuid } from '/lanes/uuid.js';
-import { backoff, sleep } from '/lanes/waiting.js';
+import { request, whole } from './http.js';
+import { Once } from './once.js';
+import { uuid } from './uuid.js';
+import { backoff, sleep } from './waiting.js';
 
-const HISTORY = 50; // messages for those who come late
+const HISTORY = 50; // messages that a newcomer gets
 
-/** Behind the last full stop of an id stands who it is: the lanes of one page are one person. */
+/** The part of an id after its last full stop names the person: the lanes of one page are one person. */
 const PERSON = uuid().slice(0, 8);
 
 export class Lane extends EventTarget {
@@ -29,21 +43,22 @@ export class Lane extends EventTarget {
   /** Whether it holds one of the browser's six HTTP/1.1 connections to one host while it runs. */
   static holds = false;
 
-  /** Names this lane to the server, on each of its connections: GET /api/stats counts it, DELETE /api/client/{id} ends it. */
+  /** Names this lane on each of its connections: GET /api/stats counts by it, DELETE /api/client/{id} ends them. */
   id = `${uuid().slice(0, 8)}.${PERSON}`;
-  /** The id of the last message received. Whatever the transport, it goes on behind this. */
+  /** The id of the last message received. Every transport resumes after it. */
   cursor = undefined;
   state = 'stopped';
-  #shown = 'stopped';
+  #shown = 'stopped'; // the text
+  #reported = ['stopped', 'stopped']; // the last arguments of `show`
   #running = undefined; // the AbortController of what `start` began
   #failures = 0; // since the last success
-  #lost = false; // a connection that had been open, and there is no new one yet
+  #lost = false; // a connection that had been open is lost, and there is no new one yet
   #ready;
   #once = new Once();
 
   /**
-   * `tap`, if given, has the server show the bytes of all requests of this lane under that name. Each attempt to
-   * connect waits for `ready`: a request that begins before anybody looks is not shown, however long its answer is.
+   * With `tap`, the tap shows the bytes of all requests of this lane under that name. Each attempt to connect waits for
+   * `ready`: a request that begins before the tap is open is never shown, however long its answer lasts.
    */
   constructor({ room = 'general', tap, ready = async () => {} } = {}) {
     super();
@@ -52,14 +67,41 @@ export class Lane extends EventTarget {
     this.#ready = ready;
   }
 
+  // What a lane writes.
+
   /**
-   * To be written by each lane: connects, says `this.opened()`, hands over what comes, and returns or
-   * throws when the connection is over. Must end when `signal` aborts, which it does too once this has
-   * returned: what is to be cleared up in any case can wait for that.
+   * Connects, calls `this.opened()`, hands over what arrives, and returns or throws when the connection is over. It
+   * must end when `signal` aborts. `signal` aborts also after this has returned, so a lane can clean up there.
    */
-  async connect(signal) {
-    throw new Error('not implemented');
+  async connect() {
+    throw new Error('a lane has to write `connect`');
   }
+
+  /** Asks for the history and for the position of the room, unless the lane has a position already. */
+  async join(signal) {
+    if (this.cursor !== undefined) {
+      return;
+    }
+    const parameters = { room: this.room, limit: HISTORY };
+    const { messages } = await this.ask('GET', '/api/history', parameters, { signal });
+    this.receiveAll(messages, signal);
+    if (messages.length === 0) {
+      this.take(await this.ask('GET', '/api/messages', this.position(), { signal }), signal);
+    }
+  }
+
+  /** Most transports lead only from the server to the client. Their other direction is a POST. */
+  async send(sender, text) {
+    return (await this.post('/api/send', { sender, text, room: this.room })).message_id;
+  }
+
+  stopped() {}
+
+  describe(state, text) {
+    return { state, text };
+  }
+
+  // What the page calls.
 
   async start() {
     if (this.#running) {
@@ -84,7 +126,16 @@ export class Lane extends EventTarget {
     }
   }
 
-  /** One connection, from its beginning to its end. Returns why it ended. */
+  stop() {
+    if (this.#running) {
+      this.#running.abort();
+      this.#running = undefined;
+      this.show('stopped');
+    }
+    this.stopped();
+  }
+
+  /** Makes one connection. Returns why it ended. */
   async #attempt(running) {
     const over = new AbortController();
     const signal = AbortSignal.any([running, over.signal]);
@@ -102,42 +153,44 @@ export class Lane extends EventTarget {
     }
   }
 
-  stop() {
-    if (this.#running) {
-      this.#running.abort();
-      this.#running = undefined;
-      this.show('stopped');
-    }
-  }
-
-  /** A page that is left may be kept, and shown again: only if it has no connections. */
+  /** The browser can keep a page that is left and show it again, but only a page without connections. */
   #freeze() {
     this.stop();
     addEventListener('pageshow', ({ persisted }) => persisted && this.start(), { once: true });
   }
 
-  /** Before each connection, and only once of use: what those who come late have missed, and where the room stands. */
-  async join(signal) {
-    if (this.cursor !== undefined) {
-      return;
-    }
-    const parameters = { room: this.room, limit: HISTORY };
-    const { messages } = await this.ask('GET', '/api/history', parameters, { signal });
-    this.receiveAll(messages, signal);
-    if (messages.length === 0) {
-      this.take(await this.ask('GET', '/api/messages', this.position(), { signal }), signal);
-    }
+  // What a lane calls: requests.
+
+  /** The parameters that name the lane, the room, and the message after which it resumes. */
+  position(cursorName = 'last_message_id') {
+    const cursor = this.cursor === undefined ? {} : { [cursorName]: this.cursor };
+    return { room: this.room, client_id: this.id, ...cursor };
   }
 
-  /** Most transports lead only from the server to the client; the other direction is a POST. */
-  async send(sender, text) {
-    return (await this.post('/api/send', { sender, text, room: this.room })).message_id;
+  url(path, parameters = {}) {
+    const query = new URLSearchParams(this.tap === undefined ? parameters : { ...parameters, tap: this.tap });
+    return `${path}?${query}`;
   }
 
-  /** Says something by a POST, which arrives once, though it may be asked for twice. */
+  /** Makes a request and yields its answer as it arrives. */
+  request(method, path, parameters, options) {
+    this.wire('request', `${method} ${path}`);
+    return request(this.url(path, parameters), { method, ...options });
+  }
+
+  /** Makes a request and returns the JSON of its answer. */
+  async ask(method, path, parameters, { content, limit = this.constructor.ANSWER, signal } = {}) {
+    const json = { headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(content) };
+    const options = { limit, signal, ...(content && json) };
+    return JSON.parse(await whole(this.request(method, path, parameters, options)));
+  }
+
+  /** Sends `content` by a POST that takes effect once, even if it is made twice. */
   post(path, content) {
     return this.#once.say(content, (keyed) => this.ask('POST', path, {}, { content: keyed }));
   }
+
+  // What a lane calls: its state.
 
   get isOpen() {
     return this.state === 'open' || this.state === 'holding';
@@ -152,19 +205,41 @@ export class Lane extends EventTarget {
     }
   }
 
-  /** The connection was lost, and what reconnects it is not the loop in `start`. */
+  /** The connection is lost, and something else than `start` reconnects it. */
   interrupted(text) {
     this.#lost ||= this.isOpen;
     this.report('problem', text);
     this.show('connecting');
   }
 
+  identify(id) {
+    if (this.id !== id) {
+      this.id = id;
+      this.report('id', id);
+    }
+  }
+
+  /** Shows a state, as `describe` describes it. Without arguments: the last state again. */
+  show(...reported) {
+    if (reported.length > 0) {
+      this.#reported = reported;
+    }
+    const [given, words = given] = this.#reported;
+    const { state, text } = this.describe(given, words);
+    if (this.state !== state || this.#shown !== text) {
+      [this.state, this.#shown] = [state, text];
+      this.report('state', { state, text });
+    }
+  }
+
+  // What a lane calls: what it received.
+
   receive(message) {
     this.cursor = message.id;
     this.report('message', message);
   }
 
-  /** Whoever is told of a message may stop this lane: what follows is then for its next start. */
+  /** A listener may stop this lane. The messages after that one are for the lane's next start. */
   receiveAll(messages, signal) {
     for (const message of messages) {
       signal.throwIfAborted();
@@ -172,8 +247,8 @@ export class Lane extends EventTarget {
     }
   }
 
-  /** The answer to a poll. It names the newest message also when it brings none. */
-  take({ messages, recovered, last_message_id }, signal) {
+  /** The answer to a poll. It names the newest message even if it brings none. */
+  take({ messages, recovered, last_message_id: newest }, signal) {
     if (recovered === false) {
       this.missing();
     }
@@ -182,13 +257,13 @@ export class Lane extends EventTarget {
     }
     this.receiveAll(messages, signal);
     signal.throwIfAborted();
-    this.cursor = last_message_id;
+    this.cursor = newest;
   }
 
   /** One JSON value from a stream or a socket: a message, a notice, a heartbeat or an error. */
   receiveValue(value) {
     if (value.type === 'notice') {
-      this.cursor = value.last_message_id; // ours was too old, or of a server that is gone
+      this.cursor = value.last_message_id; // the lane's cursor was too old, or from the log of an earlier server
       this.missing();
     } else if (value.type === 'heartbeat') {
       this.wire('heartbeat', 'heartbeat');
@@ -201,44 +276,6 @@ export class Lane extends EventTarget {
 
   missing(text = 'Messages are missing: the server no longer had everything since the last one.') {
     this.report('notice', text);
-  }
-
-  /** The parameters that say who asks, of which room, and behind which message it goes on. */
-  position(cursorName = 'last_message_id') {
-    const cursor = this.cursor === undefined ? {} : { [cursorName]: this.cursor };
-    return { room: this.room, client_id: this.id, ...cursor };
-  }
-
-  url(path, parameters = {}) {
-    const query = new URLSearchParams(this.tap === undefined ? parameters : { ...parameters, tap: this.tap });
-    return `${path}?${query}`;
-  }
-
-  /** Makes a request whose answer is read as it comes. */
-  request(method, path, parameters, options) {
-    this.wire('request', `${method} ${path}`);
-    return request(this.url(path, parameters), { method, ...options });
-  }
-
-  /** Makes a request and returns the JSON of the answer. */
-  async ask(method, path, parameters, { content, limit = Lane.ANSWER, signal } = {}) {
-    const json = { headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(content) };
-    const options = { limit, signal, ...(content && json) };
-    return JSON.parse(await whole(this.request(method, path, parameters, options)));
-  }
-
-  identify(id) {
-    if (this.id !== id) {
-      this.id = id;
-      this.report('id', id);
-    }
-  }
-
-  show(state, text = state) {
-    if (this.state !== state || this.#shown !== text) {
-      [this.state, this.#shown] = [state, text];
-      this.report('state', { state, text });
-    }
   }
 
   wire(what, text) {

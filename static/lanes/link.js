@@ -1,27 +1,29 @@
-// One other peer: the RTCPeerConnection with it, how the two agree on it (lesson 07), and the data channel on it.
+// The connection to one other peer: its RTCPeerConnection, the signalling that sets it up (lesson 07), and the data
+// channel on it.
 //
 // A link reports by events: `open`; `text`, with what the peer said; `lost`, once, with the reason.
 
-import { Lane } from '/lanes/lane.js';
-import { uuid } from '/lanes/uuid.js';
-import { Silence } from '/lanes/waiting.js';
+import { uuid } from './uuid.js';
+import { Silence } from './waiting.js';
+
+const EARLY = 100; // candidates that are kept before the description that they belong to
 
 export class Link extends EventTarget {
-  /** Which log is the peer's, once it has said so. Only then is the channel of use. */
+  /** The id of the peer's log, after the peer has introduced itself. The channel is of no use before. */
   log = undefined;
   #connection = new RTCPeerConnection({ iceServers: [] });
   #channel = undefined;
-  #early = []; // candidates that came before the description that they belong to
+  #early = []; // candidates
   #tell;
   #silence;
   #over = false;
 
   /**
-   * `tell` sends a message to the peer through the server. Each names the link, as it was named by who offered it: two
-   * links to one peer may be under way, and what is said of the first must not be taken for the second. `failures`: of
-   * the links before this one.
+   * `tell` sends a message to the peer through the server. Each message carries the link's id, which the offering side
+   * chose: two links to one peer can exist at a time, and their messages must not be mixed up. `failures` counts the
+   * links before this one. The peer has to introduce itself within `limit` milliseconds.
    */
-  constructor(peer, tell, { id = uuid(), failures = 0 } = {}) {
+  constructor(peer, tell, { id = uuid(), failures = 0, limit }) {
     super();
     this.peer = peer;
     this.id = id;
@@ -34,8 +36,8 @@ export class Link extends EventTarget {
     this.#connection.addEventListener('connectionstatechange', () => {
       this.#connection.connectionState === 'failed' && this.#lose('the connection failed');
     });
-    // Offer or answer can be lost with the other side's signalling: then ICE does not even begin to fail.
-    this.#silence = new Silence(Lane.SILENCE, ({ message }) => this.#lose(message));
+    // Offer or answer can be lost with the other side's signalling. Then ICE never begins, and so it never fails.
+    this.#silence = new Silence(limit, ({ message }) => this.#lose(message));
   }
 
   async offer() {
@@ -67,7 +69,7 @@ export class Link extends EventTarget {
   async addCandidate(candidate) {
     if (this.#connection.remoteDescription) {
       await this.#connection.addIceCandidate(candidate);
-    } else if (this.#early.length < 100) {
+    } else if (this.#early.length < EARLY) {
       this.#early.push(candidate);
     }
   }
@@ -79,18 +81,18 @@ export class Link extends EventTarget {
     channel.addEventListener('close', () => this.#lose('the data channel was closed'));
   }
 
-  /** The peer has introduced itself. From now on ICE notices when it is gone. */
+  /** The peer has introduced itself. From now on ICE notices when the peer is gone. */
   meet(log) {
     this.log = log;
     this.#silence.end();
   }
 
-  /** True if the text is on its way. */
+  /** Sends a text. False if it could not be sent. */
   say(text) {
     try {
       this.#channel.send(text);
       return true;
-    } catch (error) { // it is closed, or its buffer is full: the next one goes on where the peer is
+    } catch (error) { // the channel is closed, or its buffer is full: the next link resumes at the peer's position
       this.#lose(error.message);
       return false;
     }
@@ -109,7 +111,7 @@ export class Link extends EventTarget {
     this.#connection.close();
   }
 
-  /** What a closed channel still brings, the next one brings again. */
+  /** A closed link reports nothing: the next link brings it again. */
   #report(name, detail) {
     if (!this.#over) {
       this.dispatchEvent(new CustomEvent(name, { detail }));

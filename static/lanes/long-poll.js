@@ -1,10 +1,10 @@
-// Long polling: the server holds the answer until there is news or until its time is over, and the
-// client asks again at once. What is sent between an answer and the next question is not lost, because
-// the question says behind which message it goes on.
+// Long polling: the server holds the answer until there is news or its time is over, and the client asks again at once.
+// A message sent between an answer and the next request is not lost, because the request names the last message that
+// the client has.
 
-import { Lane } from '/lanes/lane.js';
+import { Lane } from './lane.js';
 
-const HELD = 25; // seconds: the server answers then, whatever happens
+const HELD = 25; // seconds: then the server answers in any case
 
 export class LongPoll extends Lane {
   static lane = 'long-poll';
@@ -12,10 +12,10 @@ export class LongPoll extends Lane {
   static how = '/api/poll';
   static about = `Asks once. The server answers when something is new, or after ${HELD} seconds; then it asks again.`;
   static holds = true;
-  /** A held answer is silent by design: only one that stays away longer than it was asked to is dead. */
+  /** A held answer is silent by design. It is dead only if it takes longer than the time it was asked for. */
   static SILENCE = 30_000;
 
-  /** A held request says nothing: one that is answered at once shows that the server is there. */
+  /** A held request says nothing. One that is answered at once shows that the server is there. */
   async join(signal) {
     if (this.cursor === undefined) {
       return super.join(signal);
@@ -25,9 +25,10 @@ export class LongPoll extends Lane {
 
   async connect(signal) {
     this.opened('holding');
+    const limit = this.constructor.SILENCE;
     while (!signal.aborted) {
-      const question = { ...this.position(), timeout: HELD };
-      this.take(await this.ask('GET', '/api/poll', question, { signal, limit: LongPoll.SILENCE }), signal);
+      const parameters = { ...this.position(), timeout: HELD };
+      this.take(await this.ask('GET', '/api/poll', parameters, { signal, limit }), signal);
     }
   }
 }

@@ -1,8 +1,8 @@
-// Long polling of a mailbox. The first POST is answered with the mailbox's name; each further one with a
-// text, or after 30 seconds with none. To say something is a POST too, beside the one that is held.
+// Long polling of a mailbox. The first POST is answered with the mailbox's name; each further POST with a text, or
+// after 30 seconds with none. A text is sent by another POST, beside the one that is held.
 
-import { Lane } from '/lanes/lane.js';
-import { adopt, asMessage } from '/lanes/mailbox.js';
+import { Lane } from './lane.js';
+import { adopt, asMessage } from './mailbox.js';
 
 export class MailboxPoll extends Lane {
   static lane = 'long-poll';
@@ -14,22 +14,23 @@ export class MailboxPoll extends Lane {
   static SILENCE = 35_000;
 
   id = undefined;
-  #mailbox = undefined; // its name, as long as the server knows it
+  #mailbox = undefined; // its name, while the server knows it
 
   async join(signal) {
     if (this.#mailbox === undefined) {
-      const { connection_id } = await this.#poll({}, { signal });
-      this.#mailbox = connection_id;
+      const { connection_id: id } = await this.#poll({}, { signal });
+      this.#mailbox = id;
       this.cursor = undefined;
-      adopt(this, connection_id);
+      adopt(this, id);
     }
   }
 
   async connect(signal) {
     this.opened('holding');
+    const limit = this.constructor.SILENCE;
     while (!signal.aborted) {
-      const question = { connection_id: this.#mailbox, last_message_id: this.cursor };
-      this.#take(await this.#poll(question, { signal, limit: MailboxPoll.SILENCE }));
+      const content = { connection_id: this.#mailbox, last_message_id: this.cursor };
+      this.#take(await this.#poll(content, { signal, limit }));
     }
   }
 
@@ -60,7 +61,7 @@ export class MailboxPoll extends Lane {
       return await answer;
     } catch (error) {
       if (error.status === 404) {
-        this.#mailbox = undefined; // it has expired, or the server is a new one: connect anew
+        this.#mailbox = undefined; // it has expired, or the server was restarted: the next attempt gets another one
       }
       throw error;
     }

@@ -1,8 +1,8 @@
-// Server-sent events from a mailbox. The event stream is how it is read; to say something is a POST beside
-// it. When the browser reconnects, `Last-Event-ID` is a position in the mailbox, and so names it too.
+// Server-sent events from a mailbox. The event stream reads it; a text is sent by a POST beside the stream. When the
+// browser reconnects, `Last-Event-ID` is a position in the mailbox, and so it names the mailbox too.
 
-import { adopt, asMessage } from '/lanes/mailbox.js';
-import { Sse } from '/lanes/sse.js';
+import { adopt, asMessage } from './mailbox.js';
+import { Sse } from './sse.js';
 
 export class MailboxSse extends Sse {
   static how = '/sse';
@@ -18,7 +18,7 @@ export class MailboxSse extends Sse {
     return source;
   }
 
-  /** The first event says all there is to say about those who come late: nobody else sends to a mailbox. */
+  /** There is no history to ask for: nobody else sends to a mailbox. */
   async join() {}
 
   #receive(value, lastEventId) {

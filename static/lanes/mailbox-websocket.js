@@ -1,9 +1,10 @@
-// A WebSocket that is a mailbox: what is sent comes back. The mailbox is as old as its socket: a new
-// socket cannot name an old mailbox, so what was on its way when a socket is lost is lost with it, and
-// the lane says so. The server sends heartbeats by itself, the first one at once.
+// A WebSocket that is a mailbox: a text comes back to its sender. The mailbox lives as long as its socket. The next
+// socket cannot name the old mailbox, so texts that were on their way when a socket was lost are lost with it, and the
+// lane says so. The server sends heartbeats without being asked, the first one at once.
 
-import { adopt, asMessage } from '/lanes/mailbox.js';
-import { WebSocketLane, socketUrl } from '/lanes/websocket.js';
+import { adopt, asMessage } from './mailbox.js';
+import { socketUrl } from './socket-url.js';
+import { WebSocketLane } from './websocket.js';
 
 export class MailboxWebSocket extends WebSocketLane {
   static how = '/ws';
@@ -24,17 +25,17 @@ export class MailboxWebSocket extends WebSocketLane {
     return { message: text };
   }
 
-  send(sender, text) {
-    return super.send(undefined, text); // which is how it comes back
-  }
-
-  receiveValue(value) {
+  decode(value) {
     if (value.type === 'heartbeat' && value.connection_id !== this.id) {
       adopt(this, value.connection_id);
     }
     if (value.recovered === false) {
       this.missing();
     }
-    super.receiveValue(value.type === 'user_message' ? asMessage(value) : value);
+    return value.type === 'user_message' ? asMessage(value) : value;
+  }
+
+  send(sender, text) {
+    return super.send(undefined, text); // it comes back without a sender
   }
 }

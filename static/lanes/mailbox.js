@@ -1,7 +1,7 @@
-// What the isolated lanes share: each reads a mailbox of its own, which nobody else sees. The server names
-// it (`connection_id`), and forgets it a minute after its last reader.
+// What the isolated lanes share. Each reads a mailbox of its own, which nobody else sees. The server names the mailbox
+// (`connection_id`), and drops it a minute after its last reader left.
 
-/** The lane reads this mailbox from now on. What was in another one before it is gone. */
+/** The lane reads this mailbox from now on. The content of its former mailbox is gone. */
 export function adopt(lane, id, recovered = true) {
   const isOther = lane.id !== undefined && lane.id !== id;
   lane.identify(id);
@@ -12,7 +12,7 @@ export function adopt(lane, id, recovered = true) {
   }
 }
 
-/** A text from a mailbox in the form of a room's message: it has no sender, because only one can send. */
+/** A text from a mailbox in the form of a room's message. It has no sender, because only one lane can send to it. */
 export function asMessage({ id, message, timestamp }) {
   return { id, sender: undefined, text: message, timestamp, room: undefined };
 }

@@ -1,12 +1,12 @@
-// Says something once, by a POST. When no answer comes, it may have arrived or not; and a browser may repeat a POST by
-// itself when the connection is lost. By a key the server knows it again, so it is safe to ask once more.
+// Sends something once, by a POST. If no answer comes, the request may have arrived or not. The browser itself also
+// repeats a POST when its connection is lost. A key makes the server recognise the repetition, so asking again is safe.
 
-import { uuid } from '/lanes/uuid.js';
+import { uuid } from './uuid.js';
 
 export class Once {
-  #unanswered = undefined; // { said, key }: what may have arrived or not, also when it was asked for twice
+  #unanswered = undefined; // { said, key }: got no answer, even to the second request
 
-  /** `post(content)` makes the request. What is said again after it got no answer has the same key. */
+  /** `post(content)` makes the request. Content that got no answer has the same key when it is sent again. */
   async say(content, post) {
     const said = JSON.stringify(content);
     const key = this.#unanswered?.said === said ? this.#unanswered.key : uuid();

@@ -1,9 +1,9 @@
-// What makes a data channel resumable. No server keeps the messages between two peers, so each peer keeps
-// the last ones that it sent itself, and numbers them. When a channel opens, both say which log is theirs and
-// how far they have come in the logs of others (`hello`); each sends what the other lacks. It
-// is the server's feed and cursor again, with as many feeds as there are peers.
+// What makes a data channel resumable. No server keeps the messages between two peers, so each peer keeps and numbers
+// the last messages that it sent. When a channel opens, each peer names its log and its positions in the logs of others
+// (`hello`), and each sends what the other lacks. This is the server's feed and cursor again, with one feed for each
+// peer.
 
-import { uuid } from '/lanes/uuid.js';
+import { uuid } from './uuid.js';
 
 const KEPT = 200; // messages, and positions in the logs of others
 
@@ -11,7 +11,7 @@ export class PeerLog {
   id = uuid();
   #sequence = 0; // of the last message
   #messages = []; // the last ones
-  #have = new Map(); // by log, the sequence of the last message that came from it
+  #have = new Map(); // log -> sequence of the last message that came from it
 
   append(message) {
     this.#sequence += 1;
@@ -27,7 +27,7 @@ export class PeerLog {
     return { type: 'hello', log: this.id, have: Object.fromEntries(this.#have) };
   }
 
-  /** What a peer that said this `hello` is to be sent. A newcomer gets all that is kept, and misses nothing. */
+  /** The messages to send to the peer of this `hello`. A newcomer gets all that are kept, and misses nothing. */
   missing({ have }) {
     const known = have[this.id];
     const rest = this.#messages.filter(({ sequence }) => sequence > (known ?? 0));
@@ -39,7 +39,7 @@ export class PeerLog {
     return this.#have.has(log);
   }
 
-  /** Notes that a message came. False if it is one that had come before. */
+  /** Notes that a message came. False if it had come before. */
   take({ log, sequence }) {
     if (sequence <= (this.#have.get(log) ?? 0)) {
       return false;
@@ -53,7 +53,7 @@ export class PeerLog {
   }
 }
 
-/** A value from a data channel, if it is of use: another peer may have sent anything. */
+/** A value from a data channel. Throws if it is not a valid one: another peer can send anything. */
 export function parsed(data) {
   const value = JSON.parse(data);
   const { type, log, have, sequence, id, sender, text, timestamp } = value ?? {};
@@ -64,7 +64,7 @@ export function parsed(data) {
     notice: () => true,
   };
   if (!Object.hasOwn(isGood, type) || !isGood[type]()) {
-    throw new Error('a peer sent what is no message');
+    throw new Error('a peer sent something that is not a message');
   }
   return value;
 }

@@ -1,8 +1,8 @@
-// Short polling: ask, wait, ask again. The wait begins when the answer is there, so two
-// requests never overlap, however slow the server is. (`setInterval` would let them.)
+// Short polling: ask, wait, ask again. The wait begins after the answer, so two requests never overlap, however slow
+// the server is. (With `setInterval` they would.)
 
-import { Lane } from '/lanes/lane.js';
-import { sleep } from '/lanes/waiting.js';
+import { Lane } from './lane.js';
+import { sleep } from './waiting.js';
 
 export class ShortPoll extends Lane {
   static lane = 'short-poll';
@@ -19,7 +19,7 @@ export class ShortPoll extends Lane {
       if (answer.stopPolling) {
         return this.stop();
       }
-      await sleep(ShortPoll.INTERVAL, signal);
+      await sleep(this.constructor.INTERVAL, signal);
     }
   }
 }

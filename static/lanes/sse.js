@@ -1,12 +1,11 @@
-// Server-sent events: the browser reads the stream, keeps the last event ID, and reconnects by itself
-// with `Last-Event-ID` when a connection is lost. What it does not do is left to the lane: it gives up for
-// good (readyState CLOSED) when the answer is not an event stream; it tries again and again in the same
-// rhythm, however long the server is gone; and it does not notice that a connection has fallen
-// silent. Then a new EventSource goes on, and because it cannot be told a header field, its URL
-// carries the cursor. (When the browser reconnects, the URL is that of then: the field is the newer, and wins.)
+// Server-sent events: the browser reads the stream, keeps the last event ID, and reconnects with `Last-Event-ID` when a
+// connection is lost. The lane does the rest. The browser gives up forever (readyState CLOSED) when the answer is not
+// an event stream; it retries in the same rhythm, however long the server is gone; and it does not notice a silent
+// connection. In these cases the lane opens another EventSource. An EventSource cannot send a header field of its own,
+// so the cursor is in its URL. (When the browser reconnects, that URL is old: the field is newer, and wins.)
 
-import { Lane } from '/lanes/lane.js';
-import { Silence } from '/lanes/waiting.js';
+import { Lane } from './lane.js';
+import { Silence } from './waiting.js';
 
 export class Sse extends Lane {
   static lane = 'sse';
@@ -16,7 +15,7 @@ export class Sse extends Lane {
     + 'reconnects.';
   static holds = true;
 
-  /** Opens the stream and listens to its events. */
+  /** Opens the stream and listens to its events. A mailbox overrides this. */
   open() {
     this.wire('request', 'GET /api/events');
     const source = new EventSource(this.url('/api/events', this.position('last_event_id')));

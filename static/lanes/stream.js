@@ -1,6 +1,6 @@
-// HTTP streaming: one answer that does not end, one JSON value on each line.
+// HTTP streaming: one answer that does not end, with one JSON value on each line.
 
-import { Lane } from '/lanes/lane.js';
+import { Lane } from './lane.js';
 
 export class Stream extends Lane {
   static lane = 'stream';
@@ -12,16 +12,15 @@ export class Stream extends Lane {
   async connect(signal) {
     const options = { signal, limit: this.constructor.SILENCE, onHead: () => this.opened() };
     for await (const line of lines(this.request('GET', '/api/stream', this.position(), options))) {
-      signal.throwIfAborted(); // several lines of one read are here already: none of them after `stop`
+      signal.throwIfAborted(); // one read can bring several lines, and none may be used after `stop`
       this.receiveValue(line === '' ? { type: 'heartbeat' } : JSON.parse(line));
     }
   }
 }
 
 /**
- * The lines of a text that comes in pieces. Where one piece ends means nothing: a line can be split over
- * two of them, so `rest` keeps the unfinished line. A last one without its end was cut off: the cursor
- * brings it again, whole.
+ * The lines of a text that arrives in pieces. A piece can end anywhere, so `rest` keeps the unfinished line. A last
+ * line without its end was cut off: the cursor brings it again, whole.
  */
 async function* lines(texts) {
   let rest = '';

@@ -1,4 +1,4 @@
-// Names for what has to be told from everything else.
+// Unique names.
 
 /** A UUID of version 4 (RFC 9562, section 5.4). `crypto.randomUUID` exists only in a secure context. */
 export function uuid() {

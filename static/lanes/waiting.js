@@ -4,16 +4,16 @@ const BACKOFF_BASE = 500; // milliseconds
 const BACKOFF_CAP = 30_000;
 
 /**
- * How long to wait after so many failures. Full jitter: a thousand clients of a server that was restarted
- * must not all return at one moment.
+ * The milliseconds to wait after a number of failures. The wait is random between 0 and its longest (full jitter):
+ * otherwise a thousand clients of a server that was restarted would return in one moment.
  */
 export function backoff(failures) {
   return Math.random() * Math.min(BACKOFF_CAP, BACKOFF_BASE * 2 ** failures);
 }
 
 /**
- * Waits, but not past an abort, and not when the network is back or the tab is looked at again; leaves
- * no timer behind.
+ * Waits. Ends early when `signal` aborts, when the network is back, and when the tab is shown again. Leaves no timer
+ * behind.
  */
 export function sleep(milliseconds, signal) {
   return new Promise((resolve) => {
@@ -38,11 +38,11 @@ export function sleep(milliseconds, signal) {
 }
 
 /**
- * Calls `act` with an error when `heard` was not called for `limit` milliseconds; `end` stops it.
+ * A watch on silence: calls `act` with an error when `heard` was not called for `limit` milliseconds. `end` stops it.
  *
- * A connection whose other end vanished (a cable pulled, a proxy that forgot about it) is not closed. It
- * is silent, and nothing tells the reader. So every wait has a limit. Each byte that comes begins it
- * anew: a slow answer is not a dead one.
+ * A connection is not closed when its other end vanishes, because a cable was pulled or a proxy forgot it. It is
+ * silent, and nothing notifies the reader. So every wait has a limit. Each byte starts the limit again: a slow answer
+ * is not a dead one.
  */
 export class Silence {
   #limit;
@@ -51,9 +51,9 @@ export class Silence {
   #timer;
 
   /**
-   * With `question`, `{ after, ask }`, it asks first, `after` so many milliseconds, and the rest of the limit
-   * begins with that. One timer follows the other because a hidden tab runs its timers late and
-   * together: the question must have its time to be answered even then.
+   * With `question`, `{ after, ask }`, it calls `ask` after `after` milliseconds, and the rest of the limit begins
+   * then. One timer follows the other, because a hidden tab runs its timers late and together, and the answer needs its
+   * time even then.
    */
   constructor(limit, act, question) {
     this.#limit = limit;

@@ -1,17 +1,16 @@
-// WebRTC: from tab to tab, over data channels. The server only introduces the peers to each other: it
-// relays offer, answer and candidates. What they then say does not pass through it, and goes on when it is
-// gone. There is a link to each other peer in the room (link.js), and no server to ask for what was missed
-// (peer-log.js).
+// WebRTC: from tab to tab, over data channels. The server only introduces the peers: it relays offer, answer and
+// candidates. Their messages do not pass through the server, and continue when it is gone. The lane has a link to each
+// other peer in the room (link.js), and a log for peers that have missed messages (peer-log.js).
 
-import { Lane } from '/lanes/lane.js';
-import { Link } from '/lanes/link.js';
-import { PeerLog, parsed } from '/lanes/peer-log.js';
-import { uuid } from '/lanes/uuid.js';
-import { Silence, backoff, sleep } from '/lanes/waiting.js';
-import { socketUrl } from '/lanes/websocket.js';
+import { Lane } from './lane.js';
+import { Link } from './link.js';
+import { PeerLog, parsed } from './peer-log.js';
+import { socketUrl } from './socket-url.js';
+import { uuid } from './uuid.js';
+import { Silence, backoff, sleep } from './waiting.js';
 
 const MOST_LINKS = 32; // a room has 16 peers, but a peer can offer as often as it likes
-const LARGEST = 255 * 1024; // bytes of a message: a little less than what every browser takes
+const LARGEST = 255 * 1024; // bytes of a message: a little less than every browser takes
 
 export class WebRtc extends Lane {
   static lane = 'webrtc';
@@ -22,12 +21,11 @@ export class WebRtc extends Lane {
   id = undefined;
   #log = new PeerLog();
   #links = []; // oldest first
-  #present = new Set(); // the peers that the server says are in the room
+  #present = new Set(); // the peers in the room, as the server says
   #socket = undefined; // to the signalling server
-  #signal = undefined; // aborts when that is lost
-  #signalling = ['stopped', 'stopped']; // its state
+  #signal = undefined; // aborts when the socket is lost
 
-  async join() {} // those who were here send what a newcomer has missed
+  async join() {} // the peers send what a newcomer has missed
 
   connect(signal) {
     this.#signal = signal;
@@ -35,9 +33,9 @@ export class WebRtc extends Lane {
       this.wire('request', 'GET /api/signal');
       const socket = new WebSocket(socketUrl(this.url('/api/signal', { room: this.room })));
       this.#socket = socket;
-      const silence = new Silence(Lane.ANSWER, reject);
+      const silence = new Silence(this.constructor.ANSWER, reject);
       socket.addEventListener('message', ({ data }) => {
-        silence.end(); // it may be silent from now on, until somebody comes
+        silence.end(); // from now on it is silent until somebody comes
         this.#introduce(JSON.parse(data)).catch(({ message }) => this.report('problem', message));
       });
       socket.addEventListener('close', ({ code, reason }) => {
@@ -47,18 +45,24 @@ export class WebRtc extends Lane {
         silence.end();
         socket.close(1000);
         this.#present.clear();
-        this.#drop(({ log }) => !log); // open channels do not need the server any more
+        this.#drop(({ log }) => !log); // open channels no longer need the server
         reject(signal.reason);
       });
     });
   }
 
-  stop() {
-    super.stop();
+  stopped() {
     this.#drop(() => true);
   }
 
-  /** A message from the server. The newcomer offers, to everyone who is there: so never do two at once. */
+  /** The lane is open while it has a channel, whatever the state of the signalling. */
+  describe(state, text) {
+    const open = this.#links.filter(({ log }) => log).length;
+    return open === 0 || state === 'stopped' ? { state, text }
+      : { state: 'open', text: open === 1 ? 'open to 1 peer' : `open to ${open} peers` };
+  }
+
+  /** A message from the server. A newcomer offers to every peer in the room, so two peers never offer at once. */
   async #introduce({ type, from, peer_id, link: id, ...message }) {
     const link = this.#links.find((one) => one.peer === from && one.id === id);
     if (type === 'welcome') {
@@ -93,7 +97,8 @@ export class WebRtc extends Lane {
 
   #link(peer, options) {
     this.#drop((old) => old.peer === peer && !old.log);
-    const link = new Link(peer, (message) => this.#tell(message), options);
+    const limit = this.constructor.SILENCE;
+    const link = new Link(peer, (message) => this.#tell(message), { limit, ...options });
     this.#links.push(link);
     link.addEventListener('open', () => this.#say(link, this.#log.hello()));
     link.addEventListener('text', ({ detail }) => this.#hear(link, detail));
@@ -108,11 +113,11 @@ export class WebRtc extends Lane {
     }
   }
 
-  #hear(link, text) {
-    this.wire('received', text);
+  #hear(link, data) {
+    this.wire('received', data);
     let value;
     try {
-      value = parsed(text);
+      value = parsed(data);
     } catch ({ message }) {
       return this.report('problem', message);
     }
@@ -127,8 +132,8 @@ export class WebRtc extends Lane {
   }
 
   /**
-   * The other side is ready. A link that it had before, under whichever peer_id, makes way for this one; but not one to
-   * a peer that is still there: it may be another's log that is claimed.
+   * The peer is ready. This link replaces an older link with the same log, under whichever `peer_id`. A link to a peer
+   * that is still in the room is not replaced: this peer may claim the log of another.
    */
   #meet(link, hello) {
     if (link.log) {
@@ -140,13 +145,13 @@ export class WebRtc extends Lane {
       this.wire('reconnection', 'a data channel is open again');
     }
     link.meet(hello.log);
-    this.show(...this.#signalling);
+    this.show();
     for (const message of this.#log.missing(hello)) {
       this.#say(link, message);
     }
   }
 
-  /** A link was lost. Who offered it offers another, if the peer is still there. */
+  /** A link was lost. The side that offered it offers another, if the peer is still in the room. */
   async #replace(link, why) {
     this.report('problem', why);
     this.#drop((lost) => lost === link);
@@ -162,10 +167,10 @@ export class WebRtc extends Lane {
     const dropped = this.#links.filter(which);
     this.#links = this.#links.filter((link) => !dropped.includes(link));
     dropped.forEach((link) => link.close());
-    this.show(...this.#signalling);
+    this.show();
   }
 
-  /** Sends to all who are there. Those who come later get it too, as long as it is kept. */
+  /** Sends to all peers. A later peer gets the message too, while it is kept. */
   async send(sender, text, id = uuid()) {
     if (this.state === 'stopped') {
       throw new Error('the lane is stopped');
@@ -180,16 +185,5 @@ export class WebRtc extends Lane {
     }
     this.receive({ ...message, own: true }); // shown here as well, but it did not come over any wire
     return id;
-  }
-
-  /** Open is what has a channel, whatever becomes of the server. */
-  show(state, text = state) {
-    this.#signalling = [state, text];
-    const open = this.#links.filter(({ log }) => log).length;
-    if (open > 0 && state !== 'stopped') {
-      super.show('open', open === 1 ? 'open to 1 peer' : `open to ${open} peers`);
-    } else {
-      super.show(state, text);
-    }
   }
 }

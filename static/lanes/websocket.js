@@ -1,20 +1,23 @@
-// WebSocket: one connection for both directions. The browser neither reconnects nor resumes: the lane
-// does both, with its cursor in the URL of the new socket. And no request has an answer here: the lane
-// knows that the server has a message when that comes back, as it comes to everyone in the room.
+// WebSocket: one connection for both directions. The browser neither reconnects nor resumes: the lane does both, with
+// its cursor in the URL of the next socket. No request has an answer here: the lane knows that the server has a message
+// when the message comes back, as it comes to everyone in the room.
+//
+// A mailbox has other URLs and other messages. It overrides `open`, `encode`, `decode` and `askHeartbeat`.
 
-import { Lane } from '/lanes/lane.js';
-import { Silence } from '/lanes/waiting.js';
+import { Lane } from './lane.js';
+import { socketUrl } from './socket-url.js';
+import { Silence } from './waiting.js';
 
 export class WebSocketLane extends Lane {
   static lane = 'websocket';
   static title = 'WebSocket';
   static how = '/api/ws';
   static about = 'One connection for both directions. After a handshake in HTTP, each message is a frame.';
-  /** A page is not shown the server's pings. It asks for a sign of life when nothing came for so long. */
+  /** Milliseconds of silence after which it asks for a sign of life. A page does not see the server's pings. */
   static HEARTBEAT = 15_000;
 
   #socket = undefined;
-  #sent = []; // { sender, text, socket, resolve, reject }: not come back yet, oldest first
+  #sent = []; // { sender, text, socket, resolve, reject }: have not come back yet, oldest first
 
   connect(signal) {
     return new Promise((resolve, reject) => {
@@ -29,10 +32,10 @@ export class WebSocketLane extends Lane {
           this.#ask(socket);
         }
       });
-      // None comes after `socket.close()`: what the server sends then is for the next socket.
+      // No message comes after `socket.close()`: what the server sends then is for the next socket.
       socket.addEventListener('message', ({ data }) => {
         silence.heard();
-        this.receiveValue(JSON.parse(data));
+        this.#take(this.decode(JSON.parse(data)));
       });
       socket.addEventListener('close', ({ code, reason }) => {
         reject(new Error(`closed with ${code}${reason && `: ${reason}`}`));
@@ -45,10 +48,23 @@ export class WebSocketLane extends Lane {
     });
   }
 
-  // Opens the socket, asks and speaks: overridden for a mailbox.
   open() {
     this.wire('request', 'GET /api/ws');
     return new WebSocket(socketUrl(this.url('/api/ws', this.position())));
+  }
+
+  /** The value to send for a text. */
+  encode(sender, text) {
+    return { sender, text, room: this.room };
+  }
+
+  /** A value that arrived, in the form of a room's values. */
+  decode(value) {
+    return value;
+  }
+
+  askHeartbeat(socket) {
+    socket.send(JSON.stringify({ type: 'heartbeat' }));
   }
 
   #ask(socket) {
@@ -57,18 +73,9 @@ export class WebSocketLane extends Lane {
     }
   }
 
-  askHeartbeat(socket) {
-    socket.send(JSON.stringify({ type: 'heartbeat' }));
-  }
-
-  /** What is sent to say `text`. */
-  encode(sender, text) {
-    return { sender, text, room: this.room };
-  }
-
   /**
-   * Resolves with the message's id when it has come back. When the socket is lost first, the message
-   * may have arrived or not: the next socket's replay tells, so it is neither lost in silence nor sent twice.
+   * Resolves with the message's id when the message has come back. If the socket is lost before, the message may have
+   * arrived or not. The messages that the next socket replays decide it: so it is neither lost silently nor sent twice.
    */
   send(sender, text) {
     const socket = this.#socket;
@@ -81,28 +88,28 @@ export class WebSocketLane extends Lane {
     });
   }
 
-  receive(message) {
-    const at = this.#sent.findIndex(({ sender, text }) => sender === message.sender && text === message.text);
-    if (at >= 0) {
-      this.#sent.splice(at, 1)[0].resolve(message.id);
-    }
-    super.receive(message);
+  stopped() {
+    this.#giveUp(() => true, 'stopped before it came back');
   }
 
-  receiveValue(value) {
+  #take(value) {
     if (value.type === 'heartbeat') {
-      // The server answers in order, so all that it replays has come before this.
+      // The server answers in order, so everything that it replays has come before this.
       this.#giveUp(({ socket }) => socket !== this.#socket, 'the connection was lost before it arrived');
     } else if (value.type === 'error') {
       const [oldest] = this.#sent; // answers come in order
       this.#giveUp((sent) => sent === oldest, value.error);
+    } else {
+      this.#confirm(value);
     }
-    super.receiveValue(value);
+    this.receiveValue(value);
   }
 
-  stop() {
-    super.stop();
-    this.#giveUp(() => true, 'stopped before it came back');
+  #confirm(message) {
+    const at = this.#sent.findIndex(({ sender, text }) => sender === message.sender && text === message.text);
+    if (at >= 0) {
+      this.#sent.splice(at, 1)[0].resolve(message.id);
+    }
   }
 
   #giveUp(which, why) {
@@ -110,11 +117,4 @@ export class WebSocketLane extends Lane {
     this.#sent = this.#sent.filter((sent) => !given.includes(sent));
     given.forEach(({ reject }) => reject(new Error(why)));
   }
-}
-
-/** A browser may want the scheme in the URL of a WebSocket. */
-export function socketUrl(path) {
-  const url = new URL(path, location.href);
-  url.protocol = location.protocol === 'https:' ? 'wss:' : 'ws:';
-  return url;
 }

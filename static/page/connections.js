@@ -1,13 +1,13 @@
-// The gauge of the six connections that a browser opens to one host over HTTP/1.1, over all tabs. No API tells how many
-// are in use, so each lane that holds one holds a Web Lock too: locks are listed over all tabs of an origin, and end
-// with their tab, however it ends. Without a secure context there are no locks, and a page counts only its own.
+// Counts the connections that the lanes of all tabs hold. Over HTTP/1.1 a browser opens at most six to one host. No API
+// says how many are in use, so each lane that holds a connection also holds a Web Lock: locks are listed over all tabs
+// of an origin, and end with their tab. Without a secure context there are no locks, and a page counts only its own.
 
 const PREFIX = 'overwire-connection-';
 
 export const LIMIT = 6;
 
 export class Connections extends EventTarget {
-  /** Whether other tabs are counted too. */
+  /** Whether the connections of other tabs are counted too. */
   everywhere = navigator.locks !== undefined;
 
   #page = PREFIX + Array.from(crypto.getRandomValues(new Uint32Array(4)), (part) => part.toString(36)).join('');
@@ -19,7 +19,7 @@ export class Connections extends EventTarget {
   constructor() {
     super();
     this.#channel.addEventListener('message', () => this.refresh());
-    // A tab that is gone pings nobody.
+    // A tab that crashed sends no message.
     document.addEventListener('visibilitychange', () => document.hidden || this.refresh());
   }
 
@@ -35,7 +35,7 @@ export class Connections extends EventTarget {
     return this.held >= LIMIT;
   }
 
-  /** Counts one more, until the returned function is called. */
+  /** Counts one more connection, until the returned function is called. */
   hold() {
     this.#made += 1;
     const name = `${this.#page}-${this.#made}`;
@@ -54,13 +54,13 @@ export class Connections extends EventTarget {
     };
   }
 
-  /** Counts what other tabs hold. */
+  /** Counts the connections that other tabs hold. */
   async refresh() {
     if (!this.everywhere) {
       return;
     }
     const { held } = await navigator.locks.query();
-    // By their names, because what is listed as held may be of this page and released by now.
+    // Compared by name: a listed lock can belong to this page, and be released by now.
     const others = held.filter(({ name }) => name.startsWith(PREFIX) && !name.startsWith(this.#page)).length;
     if (others !== this.#others) {
       this.#others = others;
@@ -68,7 +68,7 @@ export class Connections extends EventTarget {
     }
   }
 
-  /** Looks again before it says yes, because a tab that crashed tells nobody. */
+  /** Whether all six are held. Counts again before it says yes: a tab that crashed sends no message. */
   async areFull() {
     if (this.full) {
       await this.refresh();

@@ -1,29 +1,30 @@
-// How long a message took to arrive in a lane. For a message of this page: from the moment of its sending, by the
-// page's steady clock. For any other: from its timestamp, by the server's clock, as far as that is known here.
+// The delay of each message in each lane. For a message of this page it is the time since the message was sent, by the
+// page's steady clock. For any other it is the time since the message's timestamp, by the server's clock as this page
+// estimates it.
 
-const REMEMBERED = 1000; // messages that were sent, and arrivals that wait for their id
+const REMEMBERED = 1000; // sent messages, and arrivals that wait for an id
 
 export class Deliveries extends EventTarget {
-  #sent = new Map(); // id -> when it was sent: Map of the label it was sent for, or undefined for all -> moment
-  #sending = new Set(); // what was sent and has no id yet
+  #sent = new Map(); // id -> Map: label of the one lane it arrives in, or undefined for all -> time of sending
+  #sending = new Set(); // messages that were sent and have no id yet
   #waiting = []; // arrivals that may be one of #sending
   #ahead = 0; // milliseconds by which the server's clock is ahead of this one
 
-  /** What the server's clock said between two moments of this one, all in milliseconds. */
+  /** The server's clock showed `told` between the times `before` and `after` of this clock. All in milliseconds. */
   compareClocks(before, told, after) {
     const ahead = told - (before + after) / 2;
-    this.#ahead = Math.abs(ahead) > (after - before) / 2 ? ahead : 0; // less than that says nothing
+    this.#ahead = Math.abs(ahead) > (after - before) / 2 ? ahead : 0; // a smaller difference means nothing
   }
 
-  /** The time by the clock that the timestamps of a lane are of: on a data channel it is that of a peer. */
+  /** The time by the clock that makes the timestamps of a lane. On a data channel that is the clock of a peer. */
   now(label) {
     return Date.now() + (label === 'webrtc' ? 0 : this.#ahead);
   }
 
   /**
-   * To be called when something is sent, with `label` if it arrives in one lane only. The returned function ends the
-   * sending: it is to be called with the message's id, if that is known. The message may arrive before, so arrivals
-   * that look like it wait for that.
+   * Notes that a message is being sent; `label` names the lane if it arrives in one lane only. Call the returned
+   * function when the sending ends, with the message's id if it is known. The message may arrive before that: arrivals
+   * that look like it wait for the id.
    */
   sending(sender, text, label, id) {
     const one = { sender, text, label, at: performance.now() };
@@ -31,12 +32,13 @@ export class Deliveries extends EventTarget {
       this.#remember(one, id);
     }
     this.#sending.add(one);
-    return (id) => this.#settle(one, id);
+    return (known) => this.#settle(one, known);
   }
 
   /**
-   * A message arrived in a lane, which was first started at `since`, by `now(label)`. Event `delivery` tells its delay,
-   * perhaps later. Says whether it is of this time: what is older than the lane comes from the history, and has no delay.
+   * Notes that a message arrived in a lane that was first started at `since`, by `now(label)`. The event `delivery`
+   * says its delay, perhaps later. Returns false for a message that is older than the lane: it comes from the history,
+   * and has no delay.
    */
   arrived(label, message, since) {
     const arrival = { label, message, at: performance.now(), clock: this.now(label), since };
@@ -90,7 +92,7 @@ export class Deliveries extends EventTarget {
   }
 }
 
-/** Whether an arrival may be what is being sent. A mailbox has no senders, and brings only what its own lane sent. */
+/** Whether an arrival may be this message. A mailbox has no senders: it brings only what its own lane sent. */
 function alike({ sender, text, label }, { label: arrivedIn, message }) {
   return message.text === text && (message.sender ?? sender) === sender && (label ?? arrivedIn) === arrivedIn;
 }

@@ -1,5 +1,4 @@
-// The dock below the lanes: tabs as WAI-ARIA describes them, one of which is shown, a button that folds them away,
-// and a splitter that sets their height.
+// The dock below the lanes: tabs by the pattern of WAI-ARIA, a button that folds them, and a splitter for their height.
 
 const STEP = 24; // pixels for each press of an arrow key
 
@@ -37,7 +36,7 @@ export class Dock {
 
   show(name) {
     if (document.getElementById(name).hidden) {
-      this.#tools.scrollTop = 0; // where the one before was scrolled to means nothing here
+      this.#tools.scrollTop = 0; // the position in the former tool means nothing in this one
     }
     for (const tab of this.#tabs) {
       const controls = tab.getAttribute('aria-controls');

@@ -1,5 +1,5 @@
-// The facts about a lane, in one row of its panel: its state, the heartbeats, how many messages it sent and received,
-// its id. The heart beats when a heartbeat comes; its count says the same without motion.
+// The row of facts in a lane's panel: its state, the numbers of heartbeats and of messages sent and received, its id.
+// The heart beats when a heartbeat arrives; its number says the same without motion.
 
 const BEAT = 450; // milliseconds
 const SHORT = 6; // characters of an id that are shown
@@ -22,7 +22,7 @@ export class Facts {
     this.#part('heart').classList.remove('alive');
   }
 
-  /** One more of `sent`, `received` or `heartbeats`. */
+  /** Adds one to `sent`, `received` or `heartbeats`. */
   count(name) {
     this.#counts[name] += 1;
     this.#part(name).textContent = this.#counts[name];
@@ -54,7 +54,7 @@ export class Facts {
     try {
       await navigator.clipboard.writeText(id);
       note(`The id ${id} was copied.`);
-    } catch { // it is not allowed, or not there, as on a page of http at another address
+    } catch { // there is no clipboard, or it is not allowed, as on a page of http at another host
       note(`The id: ${id}`);
     }
   }

@@ -1,6 +1,6 @@
-// Shows how many of the six connections are held, and asks before a lane is started that would need the seventh.
+// Shows how many of the six connections are held, and asks before a lane starts that would need a seventh.
 
-import { LIMIT } from '/page/connections.js';
+import { LIMIT } from './connections.js';
 
 const element = (id) => document.getElementById(id);
 
@@ -8,7 +8,7 @@ export class Gauge {
   #connections;
   #refused = []; // panels
 
-  /** `start` starts a panel whatever the gauge says. */
+  /** `start` starts a panel without asking the gauge. */
   constructor(connections, start) {
     this.#connections = connections;
     connections.addEventListener('change', () => this.#show());
@@ -29,7 +29,7 @@ export class Gauge {
     });
   }
 
-  /** A panel was not started: tells why, and asks. */
+  /** Explains why a panel was not started, and asks whether to start it. */
   refuse(panel) {
     this.#refused = [...new Set([...this.#refused, panel])];
     element('refused').textContent = this.#refused.map(({ title }) => title).join(', ');

@@ -1,13 +1,12 @@
-// The log of a lane. What arrives is put in once for each frame, not once for each message, and only the newest
-// entries are kept: 10,000 messages cost little more than 200. Everything goes in as text: what a stranger typed is
-// never markup.
+// The log of a lane. New entries go in once per frame of the display, not once per message, and only the newest are
+// kept: 10,000 messages cost little more than 200. Every entry is text: what a stranger typed is never markup.
 
-import { asText } from '/page/deliveries.js';
-import { make } from '/dom.js';
+import { asText } from './deliveries.js';
+import { make } from '../dom.js';
 
 export const ENTRIES = 200;
-const FRAMELESS = 1000; // milliseconds without a frame, as when the page is not shown
-const FEW = 12; // entries of one frame that may flash; more than that is a flood
+const FRAMELESS = 1000; // milliseconds without a frame, as in a page that is not shown
+const FEW = 12; // entries of one frame that flash; more are a flood
 
 export class Log {
   #list;
@@ -15,14 +14,14 @@ export class Log {
   #marks;
   #older;
   #pending = [];
-  #shown = []; // what is in the list, oldest first
+  #shown = []; // entries in the list, oldest first
   #entries = new WeakMap(); // message -> its entry
   #atEnd = true;
   #timer = undefined;
   #frame = undefined;
-  #unseen = false; // something was changed between two frames
+  #unseen = false; // the list was changed between two frames
 
-  /** `list` is an `ol` within `scroller`; `older` is what tells that older messages are not shown. */
+  /** `list` is an `ol` within `scroller`; `older` says that older messages are not shown. */
   constructor({ list, scroller, older }, marks) {
     this.#list = list;
     this.#scroller = scroller;
@@ -35,7 +34,7 @@ export class Log {
     new ResizeObserver(() => this.#toEnd()).observe(scroller);
   }
 
-  /** A message came. It returns its entry: to be given `past` at once, if it comes from the history. */
+  /** Adds a message and returns its entry. The caller sets `past` at once if the message comes from the history. */
   message(message) {
     const entry = { kind: 'message', time: new Date(), message, text: message.text, past: false };
     this.#entries.set(message, entry);
@@ -43,7 +42,7 @@ export class Log {
     return entry;
   }
 
-  /** A line of the page itself: `kind` is `problem`, `notice` or `note`. */
+  /** Adds a line of the page itself. `kind` is `problem`, `notice` or `note`. */
   line(kind, text) {
     this.#add({ kind, time: new Date(), text });
   }
@@ -68,7 +67,7 @@ export class Log {
   #add(entry) {
     this.#pending.push(entry);
     if (this.#pending.length > 2 * ENTRIES) {
-      this.#pending.splice(0, ENTRIES); // would not be shown, or for one frame
+      this.#pending.splice(0, ENTRIES); // these would be shown for one frame at most
     }
     this.#soon();
   }
@@ -85,7 +84,7 @@ export class Log {
 
   #nextFrame() {
     this.#frame = requestAnimationFrame(() => {
-      if (this.#unseen) { // this frame is for what was changed before it
+      if (this.#unseen) { // this frame shows the earlier change
         this.#unseen = false;
         this.#nextFrame();
       } else {
@@ -95,8 +94,8 @@ export class Log {
   }
 
   /**
-   * A frame either puts entries in or takes some away, never both: what is put in scrolls the log, and what is taken
-   * away leaves everything where it is seen. Both together would be a shift of the layout.
+   * Adds entries or removes entries, never both in one frame: adding scrolls the log, removing keeps what is seen in
+   * its place. Both together would be a layout shift.
    */
   #flush() {
     clearTimeout(this.#timer);
@@ -133,7 +132,7 @@ export class Log {
     const { kind, time, text, message, past, delay } = entry;
     const element = make('li', { 'data-kind': kind, tabindex: -1 },
       make('time', { datetime: time.toISOString() }, ...clock(time)));
-    const body = make('p', {}, make('span', { dir: 'auto' }, text)); // one that turns the direction turns its own
+    const body = make('p', {}, make('span', { dir: 'auto' }, text)); // a change of direction ends with its span
     if (message?.sender !== undefined) {
       body.prepend(make('b', { dir: 'auto' }, message.sender), ' ');
     }
@@ -167,7 +166,7 @@ export class Log {
     }
   }
 
-  /** The arrow keys go from entry to entry: as many stops for Tab would be too many. */
+  /** The arrow keys go from entry to entry: with Tab they would be too many stops. */
   #move(event) {
     const current = event.target.closest('li');
     const [first, last] = [this.#shown[0]?.element, this.#shown.at(-1)?.element];
@@ -185,7 +184,7 @@ export class Log {
   }
 }
 
-/** The milliseconds apart: where there is little room they are left out. */
+/** The time of day. The milliseconds are an element of their own, which narrow logs leave out. */
 function clock(time) {
   return [time.toTimeString().slice(0, 8),
     make('small', {}, `.${String(time.getMilliseconds()).padStart(3, '0')}`)];

@@ -1,5 +1,5 @@
-// The same message is in several lanes: this knows its entries in all of them. They flash together when the message
-// arrives in one, and are marked together while one of them is pointed at or has the focus.
+// The entries of one message in all lanes. They flash together when the message arrives in a lane, and are marked
+// together while one of them has the pointer or the focus.
 
 const FLASH = 900; // milliseconds
 

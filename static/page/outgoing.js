@@ -1,10 +1,10 @@
-// Which way a message goes: to the room, past the lanes or by one of them; or to mailboxes. A POST needs a connection,
-// so where all six are held it would wait, and another way is taken, or none.
+// The way that a message takes: to the room, beside the lanes or through one of them; or to mailboxes. A POST needs a
+// connection. When all six are held it would wait, so the message takes another way, or none.
 
-import { request, whole } from '/lanes/http.js';
-import { Once } from '/lanes/once.js';
+import { request, whole } from '../lanes/http.js';
+import { Once } from '../lanes/once.js';
 
-const SILENCE = 10_000; // milliseconds after which an answer does not come any more
+const SILENCE = 10_000; // milliseconds without a byte after which the request is given up
 const WITHOUT_POST = ['websocket', 'webrtc'];
 const FULL = 'all six connections are held, and a POST would be the seventh and wait. Stop a lane';
 
@@ -14,7 +14,7 @@ export class Outgoing {
   #to;
   #once = new Once();
 
-  /** `to` tells where the page is: { mode, room, panels, sender }. */
+  /** `to` returns the page's state: { mode, room, panels, sender }. */
   constructor({ connections, deliveries, to }) {
     this.#connections = connections;
     this.#deliveries = deliveries;
@@ -29,7 +29,7 @@ export class Outgoing {
     return panel.send(this.#to().sender, text);
   }
 
-  /** Sends to the room, past the lanes if possible; or to the mailbox of each running lane. Resolves with the id. */
+  /** Sends to the room, beside the lanes if possible; or to the mailbox of each running lane. Resolves with the id. */
   async publish(text) {
     const { mode, panels, sender } = this.#to();
     if (mode === 'isolated') {
@@ -39,7 +39,7 @@ export class Outgoing {
     const full = await this.#connections.areFull();
     const id = full ? await this.#bySocket(find('websocket'), text) : await this.#post(text);
     const webrtc = find('webrtc');
-    if (['open', 'holding'].includes(webrtc?.lane.state)) { // what goes over data channels passes no server
+    if (['open', 'holding'].includes(webrtc?.lane.state)) { // data channels do not pass the server
       await webrtc.send(sender, text, id);
     }
     return id;

@@ -1,16 +1,16 @@
-// The panel of one lane: what it is, how it stands, what it has received, and a form to send through it. The lane
-// object behind it changes with the room and the mode; the panel stays. What the page does with it all is in app.js.
+// The panel of one lane: its title, its facts, its log, and a form to send through it. The panel stays while its lane
+// object is replaced, when the room changes. What the page does with the panels is in app.js.
 
-import { Facts } from '/page/facts.js';
-import { Log } from '/page/log.js';
+import { Facts } from './facts.js';
+import { Log } from './log.js';
 
-/** What to do where nothing is yet, by the state of the lane. */
+/** What to do next, while the log is empty, by the state of the lane. */
 const NEXT = { stopped: 'Press Start.', open: 'Send something.', holding: 'Send something.' };
 
 export class Panel {
   element = document.querySelector('#panel').content.firstElementChild.cloneNode(true);
   lane = undefined;
-  /** Started and not stopped, whatever the lane is doing about it. */
+  /** Whether the lane is started, whatever its state. */
   running = false;
 
   #Lane;
@@ -21,7 +21,7 @@ export class Panel {
   #facts = new Facts((name) => this.part(name), (text) => this.note(text));
   #since = undefined; // when the lane was first started
 
-  /** `act` has what the page does: start(panel), send(panel, text), bytes(label), running(panel) when that changed. */
+  /** `act` has what the page does: start(panel), send(panel, text), bytes(label), and running(panel) after a change. */
   constructor(Lane, { isolated, marks, deliveries, act }) {
     this.#Lane = Lane;
     this.#act = act;
@@ -70,7 +70,7 @@ export class Panel {
     return this.element.querySelector(`[data-part="${name}"]`);
   }
 
-  /** Begins anew with another room: a lane that was not started yet. */
+  /** Replaces the lane by a new one, which is stopped. */
   renew(options) {
     const lane = new this.#Lane(options);
     this.lane = lane;
@@ -88,7 +88,7 @@ export class Panel {
     on('problem', (text) => this.note(text, 'problem'));
     on('notice', (text) => {
       this.note(text, 'notice');
-      this.part('missing').textContent = text; // here too: what follows can push it out of the log
+      this.part('missing').textContent = text; // here too: later entries can push it out of the log
       this.part('missing').title = text;
       this.part('notice').hidden = false;
     });
@@ -101,9 +101,9 @@ export class Panel {
     this.lane.start();
   }
 
-  /** Sends through the lane, and remembers when. Rejects with why it was not sent. */
+  /** Sends through the lane, and notes when. Rejects with the reason if it was not sent. */
   async send(sender, text, id) {
-    // A message that has its id already went another way too, and one to a mailbox goes no other way.
+    // A message that already has an id also went another way. A message to a mailbox goes no other way.
     const label = this.#isolated || id !== undefined ? this.label : undefined;
     const sent = this.#deliveries.sending(sender, text, label, id);
     let known = id;
@@ -116,7 +116,7 @@ export class Panel {
     }
   }
 
-  /** Puts a line of the page itself into the log. */
+  /** Adds a line of the page itself to the log. */
   note(text, kind = 'note') {
     this.#log.line(kind, text);
   }
@@ -147,7 +147,7 @@ export class Panel {
     this.element.dataset.state = state;
     this.#facts.state(text);
     this.part('next').textContent = NEXT[state] ?? '';
-    // A lane also stops and starts by itself: when the page goes into the memory for the back button, and returns.
+    // A lane also stops and starts by itself, when the browser keeps the page for the back button and shows it again.
     if (this.running !== (state !== 'stopped')) {
       this.running = !this.running;
       this.#showRunning();

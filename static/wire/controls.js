@@ -1,6 +1,6 @@
 // The buttons and fields above the rows of the wire view: which lane, which rows, and what is done with them.
 
-import { make } from '/dom.js';
+import { make } from '../dom.js';
 
 export class Controls extends EventTarget {
   /** Undefined for all lanes. */

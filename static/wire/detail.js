@@ -1,9 +1,9 @@
 // The line that tells about one field: its name, where it is, what it amounts to, and the section that defines it. It
 // has the same height whatever it says.
 
-import { countOf, cutsCharacter } from '/wire/bytes.js';
-import { make } from '/dom.js';
-import { KINDS, sectionUrl } from '/wire/names.js';
+import { countOf, cutsCharacter } from './bytes.js';
+import { make } from '../dom.js';
+import { KINDS, sectionUrl } from './names.js';
 
 export class Detail {
   element = make('div', { class: 'wire-detail', id: 'wire-detail' });

@@ -1,7 +1,7 @@
 // The header of a WebSocket frame, bit by bit (RFC 6455, section 5.2).
 
-import { countOf, hex } from '/wire/bytes.js';
-import { OPCODES } from '/wire/names.js';
+import { countOf, hex } from './bytes.js';
+import { OPCODES } from './names.js';
 
 export const opcodeName = (opcode) => OPCODES[opcode] ?? 'reserved';
 

@@ -1,9 +1,9 @@
 // A frame opened: its header as the table of RFC 6455, section 5.2, and its payload masked and unmasked, byte under
 // byte.
 
-import { cells, countOf, hexByte, join } from '/wire/bytes.js';
-import { make } from '/dom.js';
-import { fieldsOf, table } from '/wire/frame-bits.js';
+import { cells, countOf, hexByte, join } from './bytes.js';
+import { make } from '../dom.js';
+import { fieldsOf, table } from './frame-bits.js';
 
 const GROUP = 8; // bytes under each other
 const FIRST = 48; // bytes of the payload that are shown

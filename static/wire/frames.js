@@ -1,9 +1,9 @@
 // Frames as fields of the view. A header and the parts of its payload can come in several events, and a message in
 // several frames: they know of each other.
 
-import { describe, readHeader } from '/wire/frame-bits.js';
-import { fromHex, unmask } from '/wire/bytes.js';
-import { isHeartbeat, markHeartbeat } from '/wire/lines.js';
+import { describe, readHeader } from './frame-bits.js';
+import { fromHex, unmask } from './bytes.js';
+import { isHeartbeat, markHeartbeat } from './lines.js';
 
 const KEPT_OF_FRAME = 64 * 1024; // bytes of a payload that are kept together with its header
 const FRAMES_OF_MESSAGE = 64; // frames of a message that are kept together

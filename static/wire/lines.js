@@ -1,8 +1,8 @@
 // The lines of content as fields of the view. One that is cut by the border of a chunk, or by the end of what had come,
 // has several. A heartbeat is an event, a line of JSON or a message like any other: only what it says tells them apart.
 
-import { fromBase64, join } from '/wire/bytes.js';
-import { kindOfLine } from '/wire/names.js';
+import { fromBase64, join } from './bytes.js';
+import { kindOfLine } from './names.js';
 
 const LONGEST_HEARTBEAT = 512;
 const FIELDS_OF_HEARTBEAT = 16;

@@ -2,7 +2,7 @@
 // tells about it. Pointing lights a field. A click or the arrow keys hold one: it is told about whenever the pointer is
 // at no other, so that its link can be reached.
 
-import { Detail } from '/wire/detail.js';
+import { Detail } from './detail.js';
 
 const STOPS = '.wire-field, .wire-bits';
 

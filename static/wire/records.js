@@ -1,10 +1,10 @@
 // Turns what the tap says into records for the view: the bytes of an event, and its fields, each of which knows what
 // came before it where that matters (the frame of a payload, the front of a line that was cut).
 
-import { countOf, fromBase64, join } from '/wire/bytes.js';
-import { addPayload, beginFrame } from '/wire/frames.js';
-import { lineField } from '/wire/lines.js';
-import { FAULTS, kindOfPiece } from '/wire/names.js';
+import { countOf, fromBase64, join } from './bytes.js';
+import { addPayload, beginFrame } from './frames.js';
+import { lineField } from './lines.js';
+import { FAULTS, kindOfPiece } from './names.js';
 
 const FLOWS = 256; // exchanges that are remembered
 

@@ -1,8 +1,8 @@
 // One row of the wire view: when, in which direction, on which connection; and the bytes, as text and as hex. Every
 // field has the same `data-field` in both.
 
-import { countOf, hexByte, runs } from '/wire/bytes.js';
-import { make } from '/dom.js';
+import { countOf, hexByte, runs } from './bytes.js';
+import { make } from '../dom.js';
 
 const FIRST = 2048; // bytes of a row that are shown at first
 const MORE = 16 * 1024;

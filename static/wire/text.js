@@ -1,7 +1,7 @@
 // Records as text, in the columns of the client `wire`: seconds, direction, name, bytes, meaning. What belongs together
 // is put together again: a line that came in two events is one line here.
 
-import { cells, countOf, escape, hex, join, ROW } from '/wire/bytes.js';
+import { cells, countOf, escape, hex, join, ROW } from './bytes.js';
 
 const NAME = 13;
 const HEX = 3 * ROW - 1;

@@ -2,27 +2,27 @@
 // once, and drawn some at a time, and only while the view is seen. Nothing that is seen moves, unless the end of the
 // list is followed, and then it scrolls.
 
-import { make } from '/dom.js';
-import { escape } from '/wire/bytes.js';
-import { Controls } from '/wire/controls.js';
-import { FramePanel } from '/wire/frame-panel.js';
-import { Log } from '/wire/log.js';
-import { Place } from '/wire/place.js';
-import { Pointer } from '/wire/pointer.js';
-import { makeRow, showMore } from '/wire/row.js';
-import { textOf } from '/wire/text.js';
+import { make } from '../dom.js';
+import { escape } from './bytes.js';
+import { Controls } from './controls.js';
+import { FramePanel } from './frame-panel.js';
+import { Recording } from './recording.js';
+import { Place } from './place.js';
+import { Pointer } from './pointer.js';
+import { makeRow, showMore } from './row.js';
+import { textOf } from './text.js';
 
 const DRAWING = 24; // milliseconds that are drawn at a time
 const BETWEEN = 50; // milliseconds from one time to the next
 
 export function mountWireView(root, { tap, lanes }) {
-  const log = new Log(tap);
-  const view = new WireView(root, log, lanes);
-  return { show: (label) => view.show(label), watch: (label, lane) => log.watch(label, lane) };
+  const recording = new Recording(tap);
+  const view = new WireView(root, recording, lanes);
+  return { show: (label) => view.show(label), watch: (label, lane) => recording.watch(label, lane) };
 }
 
 class WireView {
-  #log;
+  #recording;
   #controls;
   #titles;
   #stalePanels = new Set();
@@ -44,8 +44,8 @@ class WireView {
   #place = new Place(this.#list, this.#rows, () => this.#scrolled());
   #pointer = new Pointer(this.#list, this.#rows);
 
-  constructor(root, log, lanes) {
-    this.#log = log;
+  constructor(root, recording, lanes) {
+    this.#recording = recording;
     this.#titles = new Map(lanes.map(({ label, title }) => [label, title]));
     this.#controls = new Controls(lanes);
     root.classList.add('wire-view');
@@ -53,9 +53,9 @@ class WireView {
       this.#pointer.element);
     this.#rows.addEventListener('click', ({ target }) => this.#press(target.closest('button')));
     this.#listen(root);
-    log.addEventListener('kept', ({ detail }) => this.#freshen(detail));
-    log.addEventListener('gone', ({ detail }) => this.#forget(detail));
-    log.addEventListener('change', () => this.#schedule());
+    recording.addEventListener('kept', ({ detail }) => this.#freshen(detail));
+    recording.addEventListener('gone', ({ detail }) => this.#forget(detail));
+    recording.addEventListener('change', () => this.#schedule());
     new IntersectionObserver((entries) => {
       this.#isSeen = entries.at(-1).isIntersecting;
       this.#schedule();
@@ -71,7 +71,7 @@ class WireView {
       this.#place.toEnd();
     });
     on('hex', ({ detail }) => root.classList.toggle('without-hex', !detail));
-    on('pause', () => this.#controls.showPaused(this.#log.pause()));
+    on('pause', () => this.#controls.showPaused(this.#recording.pause()));
     on('clear', () => this.#clear());
     on('copy', () => this.#copy());
     on('save', () => this.#save());
@@ -105,7 +105,7 @@ class WireView {
   }
 
   #clear() {
-    this.#log.clear();
+    this.#recording.clear();
     this.#rows.replaceChildren();
     this.#fresh = [];
     this.#gone.clear();
@@ -131,7 +131,7 @@ class WireView {
   }
 
   #asText() {
-    return textOf(this.#log.records.filter((record) => this.#matches(record)), this.#log.base);
+    return textOf(this.#recording.records.filter((record) => this.#matches(record)), this.#recording.base);
   }
 
   #press(button) {
@@ -249,7 +249,7 @@ class WireView {
     let above = null; // the row, shown or not, that the next one stands behind
     let before; // the record that is shown above
     let shown = 0;
-    for (const record of this.#log.records) {
+    for (const record of this.#recording.records) {
       const isShown = this.#matches(record);
       if (isShown && !record.row) {
         if (performance.now() > end) {
@@ -286,7 +286,7 @@ class WireView {
 
   #showTime(record, before) {
     const { sinceBefore } = this.#controls;
-    const from = sinceBefore ? before?.time ?? record.time : this.#log.base;
+    const from = sinceBefore ? before?.time ?? record.time : this.#recording.base;
     const text = `${sinceBefore ? '+' : ''}${(record.time - from).toFixed(3)}`;
     if (record.shownTime !== text) {
       record.shownTime = text;
@@ -299,7 +299,7 @@ class WireView {
     this.#stalePanels.clear();
     this.#rows.classList.toggle('of-one-lane', this.#controls.label !== undefined);
     this.#empty.hidden = shown > 0;
-    this.#empty.textContent = this.#log.records.length === 0
+    this.#empty.textContent = this.#recording.records.length === 0
       ? 'Nothing yet. Start a lane, and its bytes appear here.' : 'No row matches. Change the filter, or choose All.';
     this.#controls.showStatus(this.#status(shown));
     this.#place.settle();
@@ -309,7 +309,7 @@ class WireView {
   }
 
   #status(shown) {
-    const { records, bytes, dropped, waiting } = this.#log.amount;
+    const { records, bytes, dropped, waiting } = this.#recording.amount;
     const size = bytes < 1024 ? `${bytes} B` : `${(bytes / 1024).toFixed(1)} KiB`;
     return [
       `${shown} of ${records} rows`, size,

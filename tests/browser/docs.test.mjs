@@ -261,7 +261,8 @@ for (const path of ['/docs', '/redoc']) {
         await page.evaluate(AXE);
         const { violations, passes } = await page.evaluate(() => window.axe.run());
         assert.ok(passes.some(({ id }) => id === 'color-contrast'), 'it has looked at the contrast');
-        assert.deepEqual(violations.map(({ id, nodes }) => [id, nodes.length, nodes[0].html, nodes[0].failureSummary]), []);
+        assert.deepEqual(
+          violations.map(({ id, nodes }) => [id, nodes.length, nodes[0].html, nodes[0].failureSummary]), []);
         assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), 'nothing is cut off');
         await page.screenshot({ path: join(screenshots, `${path.slice(1)}-${colorScheme}-${width}.png`) });
       });

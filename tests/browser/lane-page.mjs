@@ -51,8 +51,8 @@ export const get = (page, name, field) => page.evaluate(([name, field]) => windo
 export const said = async (page, name, kind) => (await get(page, name, 'said'))[kind];
 export const texts = async (page, name) => (await said(page, name, 'message')).map(({ text }) => text);
 export const wire = async (page, name, what) => (await said(page, name, 'wire')).filter((one) => one.what === what);
-export const send = (page, name, sender, text) => page.evaluate(([name, sender, text]) => (
-  window.lanes[name].send(sender, text).then((id) => ({ id }), ({ message }) => ({ error: message }))), [name, sender, text]);
+export const send = (page, ...args) => page.evaluate(([name, sender, text]) => (
+  window.lanes[name].send(sender, text).then((id) => ({ id }), ({ message }) => ({ error: message }))), args);
 
 export async function started(page, names, options) {
   await make(page, names, options);

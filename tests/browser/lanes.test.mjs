@@ -6,8 +6,8 @@ import { createServer } from 'node:http';
 import { Server, check, finish, until } from '../interop/server.mjs';
 import { Cable } from './cable.mjs';
 import * as pages from './lane-page.mjs';
-import { call, complaints, get, launch, limits, make, numbered, received, reported, running, said, send, started, texts, wire }
-  from './lane-page.mjs';
+import { call, complaints, get, launch, limits, make, numbered, received, reported, running, said, send, started, texts,
+  wire } from './lane-page.mjs';
 
 const MAILBOX_LANES = ['mailbox-poll', 'mailbox-sse', 'mailbox-websocket'];
 const NAMES = ['short-poll', 'long-poll', 'stream', 'sse', 'websocket'];
@@ -573,6 +573,24 @@ await check('without crypto.randomUUID, as on a page of http at another address,
     return (await import('/lanes/uuid.js')).uuid();
   });
   assert.match(made, /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/);
+  await page.context().close();
+});
+
+await check('a lane overrides only the members that lane.js lists', async () => {
+  const page = await blank();
+  await make(page, [...NAMES, 'webrtc', ...MAILBOX_LANES]);
+  const overridden = await page.evaluate(async () => {
+    const { Lane } = await import('/lanes/lane.js');
+    const members = new Set(Object.getOwnPropertyNames(Lane.prototype));
+    const found = new Set();
+    for (let { constructor: one } of Object.values(window.lanes)) {
+      for (; one !== Lane; one = Object.getPrototypeOf(one)) {
+        Object.getOwnPropertyNames(one.prototype).filter((own) => members.has(own)).forEach((own) => found.add(own));
+      }
+    }
+    return [...found].sort();
+  });
+  assert.deepEqual(overridden, ['connect', 'constructor', 'describe', 'join', 'send', 'stopped']);
   await page.context().close();
 });
 

@@ -263,7 +263,7 @@ async function stranger(room) {
     Object.assign(window, { links: [], heard: [] });
     const socket = new WebSocket(`ws://${location.host}/api/signal?room=${room}`);
     window.meet = async (peer) => {
-      const link = new Link(peer, (message) => socket.send(JSON.stringify(message)));
+      const link = new Link(peer, (message) => socket.send(JSON.stringify(message)), { limit: 20_000 });
       window.links.push(link);
       link.addEventListener('text', ({ detail }) => window.heard.push(JSON.parse(detail)));
       const opened = new Promise((resolve) => { link.addEventListener('open', () => resolve(link)); });

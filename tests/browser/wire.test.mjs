@@ -45,7 +45,7 @@ const screenshots = process.env.SCREENSHOTS ?? mkdtempSync(join(tmpdir(), 'overw
 const server = await Server.start();
 const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', args: FLAGS });
 const complaints = []; // what the consoles said
-let sockets = []; // the taps that the test plays
+const sockets = []; // the taps that the test plays
 let page = await open({ playsTap: true });
 
 async function open({ playsTap }) {
@@ -195,25 +195,25 @@ await check('bytes are escaped as the client wire does it', async () => {
 });
 
 await check('the tap has an id that nobody guesses, and comes back with it when it is lost', async () => {
-  const { id, of } = await page.evaluate(() => ({ id: tap.id, of: tap.of('sse') }));
+  const { id, of } = await page.evaluate(() => ({ id: window.tap.id, of: window.tap.of('sse') }));
   assert.match(id, /^[0-9a-f]{32}$/);
   assert.equal(of, `${id}.sse`);
   assert.equal(new URL(sockets[0].url).search, `?tap=${id}`);
-  assert.equal(await page.evaluate(() => tap.chaos && tap.command({ label: 'sse', fault: 'cut' })), true);
+  assert.equal(await page.evaluate(() => window.tap.chaos && window.tap.command({ label: 'sse', fault: 'cut' })), true);
   await until(5_000, () => sockets[0].said.length === 1, 'the command');
   assert.deepEqual(sockets[0].said, [{ label: 'sse', fault: 'cut' }]);
   await sockets[0].socket.close({ code: 1011 });
   await until(10_000, () => sockets.length === 2, 'the next tap');
-  await page.waitForFunction(() => tap.open);
+  await page.waitForFunction(() => window.tap.open);
   assert.equal(sockets[1].url, sockets[0].url);
-  assert.deepEqual((await page.evaluate(() => said)).map(([type]) => type), ['open', 'commanded', 'lost', 'open']);
+  assert.deepEqual((await page.evaluate(() => window.said)).map(([type]) => type), ['open', 'commanded', 'lost', 'open']);
   await until(5_000, async () => (await texts(page.locator('.wire-remark'))).length === 2, 'two remarks');
   assert.match((await texts(page.locator('.wire-remark'))).join(), /is closed.*open again/);
-  await page.evaluate(() => tap.stop());
-  assert.equal(await page.evaluate(() => tap.open || tap.command({})), false);
-  await page.evaluate(() => tap.start());
+  await page.evaluate(() => window.tap.stop());
+  assert.equal(await page.evaluate(() => window.tap.open || window.tap.command({})), false);
+  await page.evaluate(() => window.tap.start());
   await until(10_000, () => sockets.length === 3, 'the tap to start again');
-  await page.waitForFunction(() => tap.open);
+  await page.waitForFunction(() => window.tap.open);
 });
 
 await check('a head and a chunk: names, text with its escapes, hex, and the size of the chunk', async () => {
@@ -418,7 +418,7 @@ await check('rows are found by text, by direction, by lane, and heartbeats can b
   await page.fill('input[type=search]', '');
   await page.click('[data-shows=websocket]');
   await count(2);
-  await page.evaluate(() => view.show('sse'));
+  await page.evaluate(() => window.view.show('sse'));
   await count(4);
   assert.equal(await page.locator('[data-shows=sse]').getAttribute('aria-pressed'), 'true');
 });
@@ -556,13 +556,13 @@ await check('nothing moves while rows come and go, at the end or where the reade
   await clear();
   await page.evaluate(() => {
     window.shifts = [];
-    window.observer = new PerformanceObserver((list) => shifts.push(...list.getEntries().map(({ value, sources }) => (
-      [value, ...sources.map(({ node }) => node?.textContent)]))));
-    observer.observe({ type: 'layout-shift' });
+    const shown = ({ value, sources }) => [value, ...sources.map(({ node }) => node?.textContent)];
+    window.observer = new PerformanceObserver((list) => window.shifts.push(...list.getEntries().map(shown)));
+    window.observer.observe({ type: 'layout-shift' });
   });
   const moved = () => page.evaluate(() => {
-    shifts.push(...observer.takeRecords().map(({ value }) => [value]));
-    return shifts;
+    window.shifts.push(...window.observer.takeRecords().map(({ value }) => [value]));
+    return window.shifts;
   });
   await flood(0, 700);
   await count(500);
@@ -605,7 +605,7 @@ await check('a view that is not seen draws nothing, and has it all when it is se
       resolve();
     }).observe(document.querySelector('.wire-list')));
   });
-  const seen = page.evaluate(() => new Promise((resolve) => tap.addEventListener('bytes', resolve, { once: true })));
+  const seen = page.evaluate(() => new Promise((resolve) => window.tap.addEventListener('bytes', resolve, { once: true })));
   say(message('in the dark'));
   await seen;
   await page.evaluate(() => new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve))));
@@ -620,12 +620,12 @@ await check('messages of a data channel are shown as the lane tells them, and it
     window.lane = new EventTarget();
     window.before = new EventTarget();
     window.wire = (lane, what, text) => lane.dispatchEvent(new CustomEvent('wire', { detail: { what, text } }));
-    view.watch('webrtc', before);
-    view.watch('webrtc', lane);
-    wire(before, 'sent', 'of a lane that is gone');
-    wire(lane, 'request', 'WS /api/signal');
-    wire(lane, 'sent', '{"type":"message"}');
-    wire(lane, 'received', '{"type":"hello"}');
+    window.view.watch('webrtc', window.before);
+    window.view.watch('webrtc', window.lane);
+    window.wire(window.before, 'sent', 'of a lane that is gone');
+    window.wire(window.lane, 'request', 'WS /api/signal');
+    window.wire(window.lane, 'sent', '{"type":"message"}');
+    window.wire(window.lane, 'received', '{"type":"hello"}');
   });
   await count(3);
   assert.deepEqual(await texts(page.locator('.wire-field')), ['{"type":"message"}', '{"type":"hello"}']);
@@ -683,7 +683,7 @@ const comparable = (bytes) => bytes.toString('latin1').replace(/^Date: .*\r\n/m,
 
 await check('what is shown of an event stream is what a plain socket receives for the same request', async () => {
   await page.evaluate((name) => {
-    window.source = new EventSource(`/api/events?room=${name}&tap=${tap.of('sse')}`);
+    window.source = new EventSource(`/api/events?room=${name}&tap=${window.tap.of('sse')}`);
     return new Promise((resolve) => { window.source.onopen = resolve; });
   }, room);
   await count(2);
@@ -726,7 +726,7 @@ await check('the frames that are shown of a WebSocket are what was sent and rece
   await clear();
   const words = ['one', 'w\u00f6rld \u{1f40e}', 'x'.repeat(1500), 'last'];
   const wire = await page.evaluate(async ({ name, all }) => {
-    const socket = new WebSocket(`ws://${location.host}/api/ws?room=${name}&tap=${tap.of('websocket')}`);
+    const socket = new WebSocket(`ws://${location.host}/api/ws?room=${name}&tap=${window.tap.of('websocket')}`);
     const received = [];
     const arrived = new Promise((resolve) => {
       socket.onmessage = ({ data }) => {

@@ -1,8 +1,8 @@
 // What is kept of all that the tap and the lanes tell. Says `kept` for each record, `gone` for each that had to go for
 // it, and `change` when there is something new to show.
 
-import { message, Reader, remark } from '/wire/records.js';
-import { Store } from '/wire/store.js';
+import { message, Reader, remark } from './records.js';
+import { Store } from './store.js';
 
 const PEERS = 'A data channel is encrypted and goes from browser to browser: no server sees its bytes, and no page '
   + 'either. These are its messages, as the lane tells them.';
@@ -10,7 +10,7 @@ const AGAIN = 'The tap is open again. It shows the requests that begin from now 
 
 const now = () => Date.now() / 1000;
 
-export class Log extends EventTarget {
+export class Recording extends EventTarget {
   /** The time of the first record. */
   base = undefined;
 
