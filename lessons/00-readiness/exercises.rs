@@ -22,7 +22,7 @@ fn connect(server: &Running) -> Client {
 
 /// Ten connections may be open. One more is sent a line, and closed.
 #[test]
-fn one_too_many_is_told_so() {
+fn eleventh_client_is_refused() {
     let server = start();
     let mut clients: Vec<_> = (0..10).map(|_| connect(&server)).collect();
     for client in &mut clients {
@@ -41,7 +41,7 @@ fn one_too_many_is_told_so() {
 /// A connection on which nothing is said for two seconds is closed. The server need not wake up
 /// more often than that: `poll` takes a timeout.
 #[test]
-fn who_is_silent_is_closed() {
+fn idle_connections_are_closed() {
     let server = start();
     let (mut silent, mut busy) = (connect(&server), connect(&server));
     let begin = Instant::now();
@@ -56,7 +56,7 @@ fn who_is_silent_is_closed() {
 
 /// What one says all others hear, and it does not: with this, the echo server is a chat.
 #[test]
-fn what_one_says_all_others_hear() {
+fn lines_reach_all_other_clients() {
     let server = start();
     let (mut bob, mut carol, mut alice) = (connect(&server), connect(&server), connect(&server));
     alice.send("I am Alice\n");

@@ -17,7 +17,7 @@ fn ask(method: &str, target: &str, fields: &str) -> Answer {
 
 /// OPTIONS asks which methods a resource knows (RFC 9110, section 9.3.7).
 #[test]
-fn options_say_what_is_allowed() {
+fn options_lists_the_allowed_methods() {
     let answer = ask("OPTIONS", "/", "");
     assert_eq!(answer.status, 204, "204: there is nothing to say but the fields");
     assert_eq!(answer.field("Allow"), Some("GET, HEAD, POST, OPTIONS"));
@@ -29,7 +29,7 @@ fn options_say_what_is_allowed() {
 /// A client that asks for JSON gets JSON (RFC 9110, section 12.5.1). It is enough to find
 /// `application/json` among the elements of Accept.
 #[test]
-fn a_list_comes_as_json_for_who_accepts_it() {
+fn list_is_json_when_accepted() {
     let answer = ask("GET", "/echo?a=b", "Accept: text/html, application/json\r\nX-Quote: \"\r\n");
     assert_eq!(answer.field("Content-Type"), Some("application/json"));
     assert_eq!(answer.field("Vary"), Some("Accept"), "the answer depends on that field");
@@ -50,7 +50,7 @@ fn a_list_comes_as_json_for_who_accepts_it() {
 /// An entity tag names a version of the page. Who has that version already is told so, and is not
 /// sent it again (RFC 9110, sections 8.8.3 and 13.1.2).
 #[test]
-fn the_page_is_not_sent_twice() {
+fn unchanged_page_gets_304() {
     let page = ask("GET", "/", "");
     let tag = page.field("ETag").expect("the page has an ETag").to_owned();
     assert!(tag.len() > 2 && tag.starts_with('"') && tag.ends_with('"'), "a tag stands in quotes: {tag}");

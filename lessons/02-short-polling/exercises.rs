@@ -26,7 +26,7 @@ fn cursor_of(answer: &Answer) -> String {
 /// Exercise 1: `?last_message_id=now` is for a reader who does not care for what was said before: an answer
 /// without messages, and the cursor that leads to the next one.
 #[test]
-fn a_reader_can_begin_with_now() {
+fn cursor_can_be_now() {
     let running = start();
     let mut client = Client::connect(running.address);
     add(&mut client, &["one", "two"]);
@@ -44,7 +44,7 @@ fn a_reader_can_begin_with_now() {
 /// Exercise 2: `?limit=2` (1 to 100) is for a reader who takes no more than two messages at a time. `more` says
 /// whether there are others behind them, so that the reader asks for those at once.
 #[test]
-fn a_long_answer_comes_in_pages() {
+fn long_answers_are_paged() {
     let running = start();
     let mut client = Client::connect(running.address);
     add(&mut client, &["one", "two", "three", "four", "five"]);
@@ -67,7 +67,7 @@ fn a_long_answer_comes_in_pages() {
 /// sends it back in `If-None-Match` (section 13.1.2) is told 304 (section 15.4.5) instead of the same
 /// content again, and with `Cache-Control: no-cache` instead of `no-store` a browser does all that by itself.
 #[test]
-fn an_answer_that_has_not_changed_is_not_sent_again() {
+fn unchanged_answers_get_304() {
     let running = start();
     let mut client = Client::connect(running.address);
     let ask = |client: &mut Client, fields: &str| {

@@ -34,7 +34,7 @@ fn cursor_of(answer: &Answer) -> String {
 
 /// Exercise 1: `held_ms` in an answer says for how many milliseconds the poll was held: 0 if it was not.
 #[test]
-fn a_poll_says_how_long_it_was_held() {
+fn answers_report_the_time_held() {
     let running = start();
     let over = ask(&running, "timeout=1").answer().json();
     let held = over["held_ms"].as_u64().expect("held_ms is a whole number");
@@ -52,7 +52,7 @@ fn a_poll_says_how_long_it_was_held() {
 /// connection and the server has not noticed: the newest poll wins, and the older one is answered at once,
 /// without messages and with `"superseded": true`. Polls without a name are held side by side.
 #[test]
-fn the_newest_poll_of_a_client_wins() {
+fn newer_polls_supersede_older_ones() {
     let running = start();
     let mut others = [ask(&running, "client_id=bob"), ask(&running, ""), ask(&running, "")];
     let mut older = ask(&running, "client_id=alice&timeout=2");
@@ -73,7 +73,7 @@ fn the_newest_poll_of_a_client_wins() {
 /// characters. A message reaches those who poll its room. A cursor belongs to one room: in another
 /// one it is a stranger's. There are at most 100 rooms: one more is answered with 503.
 #[test]
-fn a_message_reaches_its_room_and_no_other() {
+fn messages_stay_in_their_room() {
     let running = start();
     let (mut general, mut tea) = (ask(&running, "timeout=1"), ask(&running, "timeout=4&room=tea"));
     thread::sleep(Duration::from_millis(100));

@@ -42,7 +42,7 @@ fn next_line(client: &mut Client) -> Value {
 
 /// Exercise 1: `GET /stream?heartbeat=N`: an empty line every N seconds, 1 to 60; without it, every 15.
 #[test]
-fn a_heartbeat_comes_as_often_as_asked() {
+fn heartbeat_interval_is_configurable() {
     let server = start();
     for wrong in ["0", "61", "x", ""] {
         assert_eq!(status(&server, &format!("/stream?heartbeat={wrong}")), "400", "heartbeat={wrong}");
@@ -58,7 +58,7 @@ fn a_heartbeat_comes_as_often_as_asked() {
 /// Exercise 2: Every stream begins with a line `{"last_message_id": "..."}`, so that a client that is cut off
 /// before its first message has a cursor too.
 #[test]
-fn a_stream_says_where_it_begins() {
+fn streams_begin_with_their_position() {
     let server = start();
     add(&server, "before");
     let mut client = begin(&server, "/stream");
@@ -74,7 +74,7 @@ fn a_stream_says_where_it_begins() {
 /// Exercise 3: `GET /stream?count=N`, 1 to 1000: the stream ends by itself, with its last-chunk, after N messages,
 /// those included that were retained. The connection stays open for the next request.
 #[test]
-fn a_stream_of_two_messages_ends_by_itself() {
+fn streams_end_after_count_messages() {
     let server = start();
     for wrong in ["0", "1001", "x", ""] {
         assert_eq!(status(&server, &format!("/stream?count={wrong}")), "400", "count={wrong}");

@@ -38,7 +38,7 @@ fn add(server: &Running, text: &str) {
 /// Exercise 1: Each client is told another reconnection time, at random from 1 to 3 seconds: after a restart of
 /// the server, a thousand clients do not come back at one moment.
 #[test]
-fn every_client_waits_for_a_time_of_its_own() {
+fn reconnection_times_are_random() {
     let server = start();
     let retries: Vec<_> = (0..10).map(|_| begin(&server, "/quiet").1.retry().expect("a retry field")).collect();
     let range = Duration::from_secs(1)..=Duration::from_secs(3);
@@ -50,7 +50,7 @@ fn every_client_waits_for_a_time_of_its_own() {
 /// Exercise 2: `POST /stop` is answered with 200. It ends all streams with their last-chunk, and from then on
 /// `/events` and `/quiet` answer 204, which tells an EventSource not to come back.
 #[test]
-fn a_client_of_a_stopped_server_stays_away() {
+fn stopped_server_answers_204() {
     let server = start();
     let (mut quiet, _) = begin(&server, "/quiet");
     assert_eq!(connect(&server).post("/stop", "").status, 200);
@@ -65,7 +65,7 @@ fn a_client_of_a_stopped_server_stays_away() {
 /// listen, and by an event `left` when somebody stops. Its data is the number of listeners. It has no
 /// id, and is not retained: it is old news to whoever comes back.
 #[test]
-fn listeners_are_told_who_comes_and_goes() {
+fn listeners_are_notified_of_joins_and_leaves() {
     let server = start();
     let (mut first, _) = begin(&server, "/quiet");
     let (second, _) = begin(&server, "/quiet");

@@ -28,7 +28,7 @@ fn head_for_offer(server: &TestServer, offer: &str) -> String {
 /// Exercise 1: a client that offers `chat.v2`, alone or among others, gets it in the 101; one that offers only
 /// others gets a 101 without the field (RFC 6455, section 4.2.2).
 #[test]
-fn a_subprotocol_is_agreed_on() {
+fn known_subprotocol_is_selected() {
     let server = lesson();
     let head = head_for_offer(&server, "superchat, chat.v2");
     assert_eq!(field(&head, "Sec-WebSocket-Protocol"), Some("chat.v2"), "{head}");
@@ -40,7 +40,7 @@ fn a_subprotocol_is_agreed_on() {
 /// Exercise 2: of one member's texts, 20 in a second are heard. The 21st closes its socket with 1008, and
 /// nobody hears it. A second later it would have been welcome.
 #[test]
-fn a_flood_is_closed_with_1008() {
+fn floods_are_closed_with_1008() {
     let server = lesson();
     let (mut other, mut flood) = (server.websocket("/chat"), server.websocket("/chat"));
     for _ in 0..2 {
@@ -72,7 +72,7 @@ fn join_after(server: &TestServer, cursor: &Value) -> Client {
 /// Exercise 3: `/chat?after=ID` goes on behind that id, the first frame says where the log stands, and an id of
 /// another log gets all that is retained, with `"recovered": false`.
 #[test]
-fn nothing_is_lost_over_a_reconnection() {
+fn reconnecting_members_miss_nothing() {
     let server = lesson();
     let mut sender = server.websocket("/chat");
     let mut reader = server.websocket("/chat");

@@ -54,7 +54,7 @@ fn frames_until_pong(client: &mut Client) -> Vec<Value> {
 /// 1. `GET /peers?room=tea` tells who is in a room, in the order in which they came:
 ///    `{"peers": ["<uuid>", "<uuid>"]}`, which no cache keeps. `Signalling::peers` knows.
 #[test]
-fn who_is_there_can_be_asked() {
+fn peers_of_a_room_are_listed() {
     let server = start();
     let mut asking = connect(&server);
     let answer = asking.get("/peers?room=tea");
@@ -70,7 +70,7 @@ fn who_is_there_can_be_asked() {
 /// 2. Of what one peer sends within ten seconds, the first 100 messages are relayed. Each one more
 ///    is answered with an error, and its socket stays open.
 #[test]
-fn a_flood_is_stopped() {
+fn floods_are_answered_with_errors() {
     let server = start();
     let ((mut ada, ada_id), (mut bob, bob_id)) = (join(&server), join(&server));
     assert_eq!(ada.frame().json()["type"], "joined");
@@ -89,7 +89,7 @@ fn a_flood_is_stopped() {
 /// 3. A third peer is not refused but waits: it is told `{"type": "waiting", "ahead": 0}`, with the
 ///    number of those who waited for the same room before it, and is welcomed when it is its turn.
 #[test]
-fn a_third_waits_until_there_is_room() {
+fn third_peer_waits_for_room() {
     let server = start();
     let ((mut ada, ada_id), (bob, bob_id)) = (join(&server), join(&server));
     assert_eq!(ada.frame().json()["type"], "joined");

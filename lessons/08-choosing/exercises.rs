@@ -22,7 +22,7 @@ fn post(server: &Running, target: &str, content: &Value) -> Value {
 
 /// Exercise 1: each row of the report says how many readers are `open` now.
 #[test]
-fn the_report_says_how_many_read() {
+fn report_counts_open_readers() {
     let server = start();
     let mut streams = [Client::connect(server.address), Client::connect(server.address)];
     for stream in &mut streams {
@@ -36,7 +36,7 @@ fn the_report_says_how_many_read() {
 /// Exercise 2: a publisher that got no answer publishes again, with the same `key`, and the message is
 /// there once: the second answer has the id of the first.
 #[test]
-fn a_retried_publish_is_published_once() {
+fn retried_publishes_are_published_once() {
     let server = start();
     let start = Client::connect(server.address).get("/short").json();
     let publish = |text, key| post(&server, "/publish", &json!({ "message": text, "key": key }))["id"].take();
@@ -51,7 +51,7 @@ fn a_retried_publish_is_published_once() {
 /// Exercise 3: a follower that has fallen back tries the best transport again after five messages, and
 /// loses and repeats nothing on the way.
 #[test]
-fn the_follower_returns_to_the_best() {
+fn follower_returns_to_the_best_transport() {
     let server = start();
     let port = server.address.port().to_string();
     let mut command = Command::new(env!("CARGO_BIN_EXE_08-follow"));

@@ -56,7 +56,7 @@ fn bytes(count: usize) -> Vec<u8> {
 }
 
 #[test]
-fn what_is_said_comes_back() {
+fn lines_are_echoed() {
     let echo = Echo::start(MAIN);
     let mut client = echo.connect();
     for line in ["hello\n", "again\n"] {
@@ -68,7 +68,7 @@ fn what_is_said_comes_back() {
 }
 
 #[test]
-fn each_step_is_told() {
+fn each_step_is_logged() {
     let echo = Echo::start(MAIN);
     let mut client = echo.connect();
     echo.wait_for("#1 accepted");
@@ -81,7 +81,7 @@ fn each_step_is_told() {
 }
 
 #[test]
-fn a_client_that_reads_late_gets_everything() {
+fn slow_readers_get_everything() {
     let echo = Echo::start(MAIN);
     let mut client = echo.connect();
     let sent = bytes(64_000_000);
@@ -101,7 +101,7 @@ fn a_client_that_reads_late_gets_everything() {
 }
 
 #[test]
-fn a_client_that_does_not_read_keeps_nobody_waiting_and_costs_little() {
+fn non_reading_clients_neither_delay_others_nor_fill_memory() {
     let echo = Echo::start(MAIN);
     let mut stream = echo.connect().stream;
     let writer = thread::spawn(move || {
@@ -134,7 +134,7 @@ fn many_clients_are_served_at_once() {
 }
 
 #[test]
-fn a_reset_ends_one_connection_and_no_other() {
+fn resets_end_only_their_own_connection() {
     let echo = Echo::start(MAIN);
     let mut other = echo.connect();
     other.send("a").read_exactly(1);
@@ -149,7 +149,7 @@ fn a_reset_ends_one_connection_and_no_other() {
 }
 
 #[test]
-fn who_finds_no_file_descriptor_waits_until_there_is_one() {
+fn accepting_waits_for_a_free_file_descriptor() {
     let echo = Echo::of(Command::new("bash").args(["-c", "ulimit -n 16; exec \"$0\" --port 0", MAIN]));
     let mut clients: Vec<_> = (0..20).map(|_| echo.connect()).collect();
     let mut last = clients.pop().unwrap();
@@ -164,7 +164,7 @@ fn who_finds_no_file_descriptor_waits_until_there_is_one() {
 }
 
 #[test]
-fn the_broken_one_returns_what_one_types() {
+fn broken_echoes_short_lines() {
     let echo = Echo::start(BROKEN);
     let mut client = echo.connect();
     assert_eq!(client.send("hello\n").read_exactly(6), b"hello\n");
@@ -173,7 +173,7 @@ fn the_broken_one_returns_what_one_types() {
 }
 
 #[test]
-fn the_broken_one_loses_what_does_not_fit() {
+fn broken_loses_what_the_kernel_does_not_take() {
     let echo = Echo::start(BROKEN);
     let mut client = echo.connect();
     // More than the kernel's buffers hold: most of it has been through the server before any is read.

@@ -22,7 +22,7 @@ fn ask(server: &Running, request: &str) -> Answer {
 }
 
 #[test]
-fn what_is_posted_comes_back_with_its_type() {
+fn content_is_echoed_with_its_type() {
     let server = start(MAIN);
     let head = "POST / HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\nContent-Length: 6\r\n\r\n";
     let content = "\0\r\n\u{e9}!";
@@ -34,14 +34,14 @@ fn what_is_posted_comes_back_with_its_type() {
 }
 
 #[test]
-fn content_without_a_type_is_bytes() {
+fn content_without_a_type_is_octet_stream() {
     let answer = Client::connect(start(MAIN).address).post("/", "hello");
     assert_eq!(answer.field("Content-Type"), Some("application/octet-stream"));
     assert_eq!(answer.text(), "hello");
 }
 
 #[test]
-fn echo_lists_the_parts_in_order() {
+fn echo_lists_the_parts_of_a_request_in_order() {
     let server = start(MAIN);
     let request =
         "PUT /echo?a=%20b HTTP/1.1\r\nhost: x\r\nX-One:   1  \r\nX-Two:\r\nX-One: 3\r\nContent-Length: 2\r\n\r\nhi";
@@ -57,7 +57,7 @@ fn echo_lists_the_parts_in_order() {
 }
 
 #[test]
-fn requests_in_one_segment_are_answered_in_order() {
+fn pipelined_requests_are_answered_in_order() {
     let server = start(MAIN);
     let both = "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhelloGET /echo HTTP/1.1\r\nHost: x\r\n\r\n";
     for bytewise in [false, true] {
@@ -76,14 +76,14 @@ fn requests_in_one_segment_are_answered_in_order() {
 }
 
 #[test]
-fn chunks_are_put_together() {
+fn chunks_are_joined() {
     let server = start(MAIN);
     let request = "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n7;a=b\r\n, world\r\n0\r\nT: u\r\n\r\n";
     assert_eq!(ask(&server, request).text(), "hello, world");
 }
 
 #[test]
-fn a_client_that_waits_is_told_to_continue() {
+fn expecting_clients_get_100_continue() {
     let server = start(MAIN);
     let mut client = Client::connect(server.address);
     client.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n");
@@ -92,7 +92,7 @@ fn a_client_that_waits_is_told_to_continue() {
 }
 
 #[test]
-fn head_is_answered_as_get_is_but_without_content() {
+fn head_is_get_without_content() {
     let server = start(MAIN);
     let mut client = Client::connect(server.address);
     let length = client.get("/").content.len();
@@ -104,7 +104,7 @@ fn head_is_answered_as_get_is_but_without_content() {
 /// Its Content-Length would have to be that of a GET's answer (RFC 9110, section 8.6), whose list names
 /// another method.
 #[test]
-fn head_is_refused_where_it_cannot_agree_with_get() {
+fn head_is_refused_where_it_cannot_match_get() {
     let server = start(MAIN);
     let mut client = Client::connect(server.address);
     let head = client.send("HEAD /echo HTTP/1.1\r\nHost: x\r\n\r\n").head();
@@ -117,7 +117,7 @@ fn head_is_refused_where_it_cannot_agree_with_get() {
 }
 
 #[test]
-fn what_is_wrong_is_answered_with_its_status() {
+fn each_error_has_its_status() {
     let server = start(MAIN);
     let long = "x".repeat(17_000);
     let cases: [(u16, &str); 11] = [
@@ -147,7 +147,7 @@ fn what_is_wrong_is_answered_with_its_status() {
 }
 
 #[test]
-fn what_follows_a_request_that_is_framed_twice_is_not_answered() {
+fn input_after_an_ambiguous_request_is_not_answered() {
     let server = start(MAIN);
     let mut client = Client::connect(server.address);
     let request = "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
@@ -158,7 +158,7 @@ fn what_follows_a_request_that_is_framed_twice_is_not_answered() {
 }
 
 #[test]
-fn a_request_that_ends_early_is_refused() {
+fn truncated_requests_are_refused() {
     let server = start(MAIN);
     let mut client = Client::connect(server.address);
     client.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhel").finish();
@@ -166,7 +166,7 @@ fn a_request_that_ends_early_is_refused() {
 }
 
 #[test]
-fn the_page_is_there() {
+fn page_is_served() {
     let server = start(MAIN);
     let mut client = Client::connect(server.address);
     let page = client.get("/");
@@ -177,7 +177,7 @@ fn the_page_is_there() {
 }
 
 #[test]
-fn ctrl_c_ends_it() {
+fn ctrl_c_ends_the_server() {
     let mut server = start(MAIN);
     let mut client = Client::connect(server.address);
     assert_eq!(client.get("/echo").status, 200);
@@ -188,12 +188,12 @@ fn ctrl_c_ends_it() {
 }
 
 #[test]
-fn the_broken_one_answers_curl() {
+fn broken_answers_curl() {
     assert_eq!(Client::connect(start(BROKEN).address).post("/", "hello").text(), "hello");
 }
 
 #[test]
-fn the_broken_one_loses_content_that_comes_later() {
+fn broken_loses_content_that_arrives_later() {
     let server = start(BROKEN);
     let mut client = Client::connect(server.address);
     client.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n");
@@ -201,7 +201,7 @@ fn the_broken_one_loses_content_that_comes_later() {
 }
 
 #[test]
-fn the_broken_one_takes_the_second_request_for_content_of_the_first() {
+fn broken_takes_a_pipelined_request_for_content() {
     let server = start(BROKEN);
     let mut client = Client::connect(server.address);
     client.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhelloGET / HTTP/1.1\r\nHost: x\r\n\r\n");
@@ -210,7 +210,7 @@ fn the_broken_one_takes_the_second_request_for_content_of_the_first() {
 }
 
 #[test]
-fn the_broken_one_takes_chunk_sizes_for_content() {
+fn broken_takes_chunk_sizes_for_content() {
     let server = start(BROKEN);
     let mut client = Client::connect(server.address);
     client.send("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n");
@@ -218,7 +218,7 @@ fn the_broken_one_takes_chunk_sizes_for_content() {
 }
 
 #[test]
-fn the_broken_one_serves_nobody_while_somebody_is_silent() {
+fn broken_serves_nobody_while_one_client_is_silent() {
     let server = start(BROKEN);
     let silent = Client::connect(server.address);
     let mut client = Client::connect(server.address);

@@ -40,7 +40,7 @@ fn expect_complaint(answer: &Answer, part: &str) {
 }
 
 #[test]
-fn an_empty_feed_is_answered_at_once_too() {
+fn empty_feed_is_answered_at_once() {
     let server = start();
     let answer = server.get("/api/messages");
     let json = answer.json();
@@ -56,7 +56,7 @@ fn an_empty_feed_is_answered_at_once_too() {
 }
 
 #[test]
-fn a_poll_gets_what_came_after_its_cursor() {
+fn polls_get_the_messages_after_their_cursor() {
     let server = start();
     let first = add(&server, "one");
     let second = add(&server, "two");
@@ -69,7 +69,7 @@ fn a_poll_gets_what_came_after_its_cursor() {
 }
 
 #[test]
-fn a_cursor_that_is_too_old_or_of_another_run_is_told_so() {
+fn unknown_cursors_get_recovered_false() {
     let server = start();
     let first = add(&server, "first");
     for number in 0..101 {
@@ -85,7 +85,7 @@ fn a_cursor_that_is_too_old_or_of_another_run_is_told_so() {
 }
 
 #[test]
-fn wrong_input_is_answered_with_what_is_wrong() {
+fn errors_name_the_wrong_input() {
     let server = start();
     let long = format!(r#"{{"message": "{}"}}"#, "é".repeat(1001));
     for (content, complaint) in [
@@ -115,7 +115,7 @@ fn wrong_input_is_answered_with_what_is_wrong() {
 }
 
 #[test]
-fn a_wrong_method_is_told_the_right_one() {
+fn wrong_methods_get_an_allow_field() {
     let server = start();
     for (answer, allowed) in [(server.post("/api/messages", ""), "GET, HEAD"), (server.get("/add-message"), "POST")] {
         assert_eq!((answer.status, answer.field("Allow")), (405, Some(allowed)));
@@ -127,7 +127,7 @@ fn a_wrong_method_is_told_the_right_one() {
 }
 
 #[test]
-fn the_page_and_its_style_are_served() {
+fn page_and_style_are_served() {
     let server = start();
     let page = server.get("/");
     assert_eq!((page.status, page.field("Content-Type")), (200, Some("text/html; charset=utf-8")));
@@ -136,7 +136,7 @@ fn the_page_and_its_style_are_served() {
 }
 
 #[test]
-fn a_slow_database_holds_up_nobody_else_and_answers_what_it_was_asked() {
+fn slow_database_delays_only_its_own_answer() {
     let server = start();
     add(&server, "one");
     let (mut slower, mut slow) = (server.connect(), server.connect());
@@ -152,7 +152,7 @@ fn a_slow_database_holds_up_nobody_else_and_answers_what_it_was_asked() {
 }
 
 #[test]
-fn a_client_that_hung_up_during_a_slow_answer_is_forgotten() {
+fn slow_answers_to_closed_clients_are_dropped() {
     let server = start();
     let mut slow = server.connect();
     slow.send_get("/api/messages?delay=5000");
@@ -166,7 +166,7 @@ fn a_client_that_hung_up_during_a_slow_answer_is_forgotten() {
 }
 
 #[test]
-fn the_end_of_the_server_does_not_wait_for_the_database() {
+fn shutdown_does_not_wait_for_the_database() {
     let server = start();
     let mut slow = server.connect();
     slow.send_get("/api/messages?delay=5000");
@@ -185,7 +185,7 @@ fn run_broken(running: &Running) -> Output {
 }
 
 #[test]
-fn a_client_that_does_not_wait_for_an_answer_shows_messages_again_and_again() {
+fn overlapping_polls_show_messages_repeatedly() {
     let running = Running::start(Command::new(env!("CARGO_BIN_EXE_02-short-polling")).args(["--port", "0"]));
     let printed = String::from_utf8(run_broken(&running).stdout).unwrap();
     let summary = printed.lines().last().unwrap();
@@ -197,7 +197,7 @@ fn a_client_that_does_not_wait_for_an_answer_shows_messages_again_and_again() {
 }
 
 #[test]
-fn a_client_that_waits_for_the_answer_shows_every_message_once() {
+fn sequential_polls_show_each_message_once() {
     let server = start();
     let mut client = server.connect();
     let (mut cursor, mut shown) = (String::new(), Vec::new());
@@ -216,7 +216,7 @@ fn a_client_that_waits_for_the_answer_shows_every_message_once() {
 }
 
 #[test]
-fn wire_waits_for_the_answer_however_slow_it_is() {
+fn wire_polls_sequentially() {
     let running = Running::start(Command::new(env!("CARGO_BIN_EXE_02-short-polling")).args(["--port", "0"]));
     let url = format!("http://{}/api/messages?delay=50", running.address);
     let mut wire = Command::new(lesson_common::program("wire"));
@@ -242,7 +242,7 @@ fn wire_waits_for_the_answer_however_slow_it_is() {
 }
 
 #[test]
-fn the_broken_client_says_what_it_needs() {
+fn broken_client_asks_for_its_server() {
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
     let output = Command::new(env!("CARGO_BIN_EXE_02-broken")).args(["--port", &nobody]).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
@@ -252,7 +252,7 @@ fn the_broken_client_says_what_it_needs() {
 /// Polls that were hung up are forgotten at once, and not when their time is over.
 #[test]
 #[cfg_attr(not(target_os = "linux"), ignore = "reads /proc")]
-fn nothing_is_kept_of_polls_that_were_hung_up() {
+fn aborted_polls_are_forgotten() {
     let running = Running::start(Command::new(env!("CARGO_BIN_EXE_02-short-polling")).args(["--port", "0"]));
     let mut other = Client::connect(running.address);
     let growth = running.growth(|| {

@@ -65,7 +65,7 @@ fn expect_timeout(answer: &Answer) {
 }
 
 #[test]
-fn a_message_answers_every_poll_that_is_held() {
+fn messages_answer_every_held_poll() {
     let server = start();
     let mut polls = [hold(&server, ""), hold(&server, "timeout=60"), hold(&server, "")];
     let id = add(&server, "one");
@@ -81,7 +81,7 @@ fn a_message_answers_every_poll_that_is_held() {
 }
 
 #[test]
-fn a_message_that_falls_between_two_polls_is_in_the_answer_to_the_second() {
+fn messages_between_two_polls_are_in_the_second_answer() {
     let server = start();
     let (mut alice, mut bob) = (hold(&server, ""), hold(&server, ""));
     add(&server, "one");
@@ -96,7 +96,7 @@ fn a_message_that_falls_between_two_polls_is_in_the_answer_to_the_second() {
 }
 
 #[test]
-fn a_poll_that_hung_up_consumes_nothing() {
+fn aborted_polls_consume_nothing() {
     let server = start();
     let first = add(&server, "one");
     drop(hold(&server, &format!("last_message_id={first}")));
@@ -107,7 +107,7 @@ fn a_poll_that_hung_up_consumes_nothing() {
 }
 
 #[test]
-fn an_answer_that_was_lost_on_its_way_is_given_again() {
+fn lost_answers_are_given_again() {
     let server = start();
     let first = add(&server, "one");
     for _ in 0..2 {
@@ -120,7 +120,7 @@ fn an_answer_that_was_lost_on_its_way_is_given_again() {
 }
 
 #[test]
-fn a_poll_is_held_for_as_long_as_it_asked() {
+fn polls_are_held_for_their_timeout() {
     for (query, seconds) in [("timeout=1", 1), ("", 25), ("timeout=60", 60)] {
         let server = start();
         let mut poll = hold(&server, query);
@@ -137,7 +137,7 @@ fn a_poll_is_held_for_as_long_as_it_asked() {
 }
 
 #[test]
-fn an_answered_poll_has_no_timer_left() {
+fn answered_polls_leave_no_timer() {
     let server = start();
     let mut poll = hold(&server, "timeout=5");
     let id = add(&server, "one");
@@ -149,7 +149,7 @@ fn an_answered_poll_has_no_timer_left() {
 }
 
 #[test]
-fn a_cursor_that_is_too_old_or_of_another_run_is_told_so_at_once() {
+fn unknown_cursors_get_recovered_false_at_once() {
     let server = start();
     let told = server.get(&format!("/messages?last_message_id={FOREIGN}"));
     assert_eq!((told.texts().len(), &told.json()["recovered"]), (0, &false.into()), "even if there is nothing");
@@ -164,7 +164,7 @@ fn a_cursor_that_is_too_old_or_of_another_run_is_told_so_at_once() {
 }
 
 #[test]
-fn wrong_input_is_answered_with_what_is_wrong() {
+fn errors_name_the_wrong_input() {
     let server = start();
     let long = format!(r#"{{"message": "{}"}}"#, "é".repeat(1001));
     for (content, complaint) in [
@@ -191,7 +191,7 @@ fn wrong_input_is_answered_with_what_is_wrong() {
 }
 
 #[test]
-fn a_wrong_method_is_told_the_right_one() {
+fn wrong_methods_get_an_allow_field() {
     let server = start();
     for (answer, allowed) in [(server.post("/messages", ""), "GET, HEAD"), (server.get("/add-message"), "POST")] {
         assert_eq!((answer.status, answer.field("Allow")), (405, Some(allowed)));
@@ -199,7 +199,7 @@ fn a_wrong_method_is_told_the_right_one() {
 }
 
 #[test]
-fn the_page_is_served_while_polls_are_held() {
+fn page_is_served_while_polls_are_held() {
     let server = start();
     let mut poll = hold(&server, "");
     let page = server.get("/");
@@ -210,7 +210,7 @@ fn the_page_is_served_while_polls_are_held() {
 }
 
 #[test]
-fn what_is_sent_behind_a_held_poll_on_its_connection_waits_for_its_answer() {
+fn requests_pipelined_after_a_held_poll_wait() {
     let server = start();
     let mut poll = server.connect();
     poll.send_get("/messages?timeout=5");
@@ -222,7 +222,7 @@ fn what_is_sent_behind_a_held_poll_on_its_connection_waits_for_its_answer() {
 }
 
 #[test]
-fn the_end_of_the_server_answers_what_is_held() {
+fn shutdown_answers_held_polls() {
     let server = start();
     let mut poll = hold(&server, "timeout=60");
     server.shut_down();
@@ -255,7 +255,7 @@ fn broken_gives_a_message_to_one_of_two_readers() {
 }
 
 #[test]
-fn broken_gives_a_message_to_a_client_that_has_hung_up() {
+fn broken_gives_a_message_to_a_closed_client() {
     let server = start_broken();
     drop(hold(&server, "timeout=60"));
     server.get("/nothing");
@@ -265,7 +265,7 @@ fn broken_gives_a_message_to_a_client_that_has_hung_up() {
 }
 
 #[test]
-fn broken_gives_a_message_between_two_polls_to_whoever_polls_first() {
+fn broken_gives_a_message_between_two_polls_to_the_next_poller() {
     let server = start_broken();
     let mut bob = hold(&server, "timeout=5");
     add(&server, "one");
@@ -277,7 +277,7 @@ fn broken_gives_a_message_between_two_polls_to_whoever_polls_first() {
 }
 
 #[test]
-fn broken_holds_no_poll_for_more_than_a_minute() {
+fn broken_holds_polls_for_at_most_a_minute() {
     let server = start_broken();
     let mut poll = hold(&server, "timeout=18446744073709551615");
     server.advance(60);
@@ -287,7 +287,7 @@ fn broken_holds_no_poll_for_more_than_a_minute() {
 /// Polls that were hung up are forgotten at once, and not when their time is over.
 #[test]
 #[cfg_attr(not(target_os = "linux"), ignore = "reads /proc")]
-fn nothing_is_kept_of_polls_that_were_hung_up() {
+fn aborted_polls_are_forgotten() {
     let running = Running::start(Command::new(env!("CARGO_BIN_EXE_03-long-polling")).args(["--port", "0"]));
     let mut other = Client::connect(running.address);
     let growth = running.growth(|| {

@@ -58,7 +58,7 @@ fn a_message_is_one_line_in_one_chunk() {
 }
 
 #[test]
-fn a_stream_begins_with_the_next_message_or_behind_its_cursor() {
+fn streams_begin_at_the_tip_or_after_their_cursor() {
     let server = start();
     let cursor = add(&server, "one");
     add(&server, "two");
@@ -72,7 +72,7 @@ fn a_stream_begins_with_the_next_message_or_behind_its_cursor() {
 }
 
 #[test]
-fn a_client_that_hangs_up_and_resumes_misses_nothing() {
+fn resuming_clients_miss_nothing() {
     let server = start();
     let mut cursor = add(&server, "0");
     for number in 1..20 {
@@ -85,7 +85,7 @@ fn a_client_that_hangs_up_and_resumes_misses_nothing() {
 }
 
 #[test]
-fn a_cursor_that_is_not_known_is_told_and_gets_what_is_retained() {
+fn unknown_cursors_get_recovered_false_and_what_is_retained() {
     let server = start();
     let first = add(&server, "0");
     let last = (1..=101).fold(String::new(), |_, number| add(&server, &number.to_string()));
@@ -106,7 +106,7 @@ fn a_cursor_that_is_not_known_is_told_and_gets_what_is_retained() {
 }
 
 #[test]
-fn rechunked_are_the_same_bytes_in_other_chunks() {
+fn rechunked_stream_has_the_same_bytes() {
     let server = start();
     let cursor = add(&server, "the beginning");
     let mut plain = begin(&server, "/stream");
@@ -123,7 +123,7 @@ fn rechunked_are_the_same_bytes_in_other_chunks() {
 }
 
 #[test]
-fn a_client_that_reads_lines_gets_every_message_however_it_is_cut() {
+fn line_readers_get_every_message_in_any_chunking() {
     let server = start();
     let cursor = add(&server, "the beginning");
     let texts: Vec<_> = (0..30).map(|number| format!("\u{20ac}\u{1f980} {}", "x".repeat(number))).collect();
@@ -155,7 +155,7 @@ fn broken(server: &TestServer, parameters: &str) -> Vec<String> {
 }
 
 #[test]
-fn the_broken_client_works_as_long_as_nobody_cuts_or_joins() {
+fn broken_client_works_without_rechunking() {
     let server = start();
     let lines = broken(&server, "");
     assert_eq!(lines.len(), 2);
@@ -163,7 +163,7 @@ fn the_broken_client_works_as_long_as_nobody_cuts_or_joins() {
 }
 
 #[test]
-fn the_broken_client_gets_no_message_when_they_are_cut() {
+fn broken_client_gets_nothing_when_chunks_are_split() {
     let server = start();
     let lines = broken(&server, "&rechunk=7");
     assert_eq!(lines[0], r#"chunk 1, 7 bytes: not JSON, {"id":""#);
@@ -174,14 +174,14 @@ fn the_broken_client_gets_no_message_when_they_are_cut() {
 }
 
 #[test]
-fn the_broken_client_gets_no_message_when_they_are_joined() {
+fn broken_client_gets_nothing_when_chunks_are_joined() {
     let server = start();
     let lines = broken(&server, "&rechunk=70");
     assert!(lines.iter().all(|line| !line.contains("a message")), "{lines:#?}");
 }
 
 #[test]
-fn an_empty_line_comes_every_15_seconds() {
+fn heartbeat_is_an_empty_line_every_15_seconds() {
     let server = start();
     let mut client = begin(&server, "/stream");
     let mut cut = begin(&server, "/stream?rechunk=7");
@@ -198,7 +198,7 @@ fn an_empty_line_comes_every_15_seconds() {
 /// A stream that is over is forgotten at once, and not with its next heartbeat.
 #[test]
 #[cfg_attr(not(target_os = "linux"), ignore = "reads /proc")]
-fn nothing_is_kept_of_streams_that_are_over() {
+fn ended_streams_are_forgotten() {
     let running = Running::start(Command::new(env!("CARGO_BIN_EXE_04-http-streaming")).args(["--port", "0"]));
     let mut client = Client::connect(running.address);
     let growth = running.growth(|| {
@@ -209,7 +209,7 @@ fn nothing_is_kept_of_streams_that_are_over() {
 }
 
 #[test]
-fn a_client_of_http_1_0_gets_lines_without_chunks_and_the_end_by_close() {
+fn http_1_0_clients_get_lines_without_chunks() {
     let server = start();
     let mut client = server.connect();
     let head = client.send("GET /stream?rechunk=9 HTTP/1.0\r\n\r\n").head();
@@ -221,7 +221,7 @@ fn a_client_of_http_1_0_gets_lines_without_chunks_and_the_end_by_close() {
 }
 
 #[test]
-fn the_end_of_the_server_is_the_end_of_the_stream() {
+fn shutdown_ends_streams() {
     let server = start();
     let mut client = begin(&server, "/stream");
     server.shut_down();
@@ -230,7 +230,7 @@ fn the_end_of_the_server_is_the_end_of_the_stream() {
 }
 
 #[test]
-fn a_head_request_gets_the_head_alone() {
+fn head_requests_get_the_head_alone() {
     let server = start();
     let mut client = server.connect();
     let head = client.send("HEAD /stream HTTP/1.1\r\nHost: localhost\r\n\r\n").head();
@@ -240,7 +240,7 @@ fn a_head_request_gets_the_head_alone() {
 }
 
 #[test]
-fn a_client_that_does_not_read_is_cut_off_and_can_tell() {
+fn slow_consumers_are_cut_off_detectably() {
     let limits = Limits { outbox: 16 * 1024, ..Limits::default() };
     let server = TestServer::of_loop(limits, lesson::serve);
     let mut slow = begin(&server, "/stream");
@@ -254,7 +254,7 @@ fn a_client_that_does_not_read_is_cut_off_and_can_tell() {
 }
 
 #[test]
-fn what_is_wrong_is_said() {
+fn errors_say_what_is_wrong() {
     let server = start();
     let long = json!({ "message": "x".repeat(1001) }).to_string();
     for (content, complaint) in [

@@ -79,7 +79,7 @@ fn texts_until(client: &mut Client, last: &str) -> Vec<String> {
 }
 
 #[test]
-fn a_stream_begins_with_its_position_and_a_reconnection_time() {
+fn streams_begin_with_position_and_reconnection_time() {
     let server = start();
     let mut client = server.connect();
     let head = client.send_get("/quiet").head();
@@ -100,7 +100,7 @@ fn a_stream_begins_with_its_position_and_a_reconnection_time() {
 }
 
 #[test]
-fn line_ends_come_out_as_line_ends_and_nothing_else() {
+fn line_ends_stay_line_ends() {
     let server = start();
     let mut client = begin(&server, "/quiet");
     for text in ["one\ntwo", "one\r\ntwo", "one\rtwo", "x\n\nevent: admin\ndata: y\nid: 7", ": z\n", " a "] {
@@ -111,7 +111,7 @@ fn line_ends_come_out_as_line_ends_and_nothing_else() {
 }
 
 #[test]
-fn the_ticker_counts_each_second_while_anyone_listens() {
+fn ticker_counts_seconds_while_anyone_listens() {
     let server = start();
     let mut client = begin(&server, "/events");
     for number in 1..=3 {
@@ -132,7 +132,7 @@ fn the_ticker_counts_each_second_while_anyone_listens() {
 }
 
 #[test]
-fn the_quiet_stream_has_what_is_posted_and_no_ticks() {
+fn quiet_stream_has_posts_and_no_ticks() {
     let server = start();
     let (mut quiet, mut events) = (begin(&server, "/quiet"), begin(&server, "/events"));
     let first = add(&server, "one");
@@ -145,7 +145,7 @@ fn the_quiet_stream_has_what_is_posted_and_no_ticks() {
 }
 
 #[test]
-fn a_client_that_is_cut_off_and_resumes_misses_nothing() {
+fn resuming_clients_miss_nothing() {
     let server = start();
     let mut last_event_id = add(&server, "0");
     let mut texts = Vec::new();
@@ -166,7 +166,7 @@ fn a_client_that_is_cut_off_and_resumes_misses_nothing() {
 }
 
 #[test]
-fn the_query_resumes_where_there_is_no_field() {
+fn query_resumes_without_last_event_id() {
     let server = start();
     let first = add(&server, "one");
     let second = add(&server, "two");
@@ -180,7 +180,7 @@ fn the_query_resumes_where_there_is_no_field() {
 }
 
 #[test]
-fn an_id_that_is_not_known_is_told_and_gets_what_is_retained() {
+fn unknown_ids_get_recovered_false_and_what_is_retained() {
     let server = start();
     add(&server, "one");
     let (recovered, mut client) = resume_at(&server, "/events", FOREIGN);
@@ -189,7 +189,7 @@ fn an_id_that_is_not_known_is_told_and_gets_what_is_retained() {
 }
 
 #[test]
-fn a_comment_comes_every_15_seconds_on_the_quiet_stream() {
+fn quiet_stream_gets_a_comment_every_15_seconds() {
     let server = start();
     let mut client = begin(&server, "/quiet");
     server.advance(14);
@@ -204,7 +204,7 @@ fn a_comment_comes_every_15_seconds_on_the_quiet_stream() {
 /// A stream that is over is forgotten at once, and not with its next comment.
 #[test]
 #[cfg_attr(not(target_os = "linux"), ignore = "reads /proc")]
-fn nothing_is_kept_of_streams_that_are_over() {
+fn ended_streams_are_forgotten() {
     let running = Running::start(Command::new(env!("CARGO_BIN_EXE_05-server-sent-events")).args(["--port", "0"]));
     let mut client = Client::connect(running.address);
     let growth = running.growth(|| {
@@ -215,7 +215,7 @@ fn nothing_is_kept_of_streams_that_are_over() {
 }
 
 #[test]
-fn listeners_that_come_do_not_put_off_the_tick() {
+fn new_listeners_do_not_delay_the_tick() {
     let server = start();
     let mut first = begin(&server, "/events");
     let mut others = Vec::new();
@@ -228,7 +228,7 @@ fn listeners_that_come_do_not_put_off_the_tick() {
 }
 
 #[test]
-fn a_client_of_http_1_0_gets_events_without_chunks() {
+fn http_1_0_clients_get_events_without_chunks() {
     let server = start();
     let mut client = server.connect();
     let head = client.send("GET /quiet HTTP/1.0\r\n\r\n").head();
@@ -239,7 +239,7 @@ fn a_client_of_http_1_0_gets_events_without_chunks() {
 }
 
 #[test]
-fn the_end_of_the_server_is_the_end_of_its_streams() {
+fn shutdown_ends_streams() {
     let server = start();
     let mut clients = ["/events", "/quiet"].map(|target| begin(&server, target));
     server.shut_down();
@@ -250,7 +250,7 @@ fn the_end_of_the_server_is_the_end_of_its_streams() {
 }
 
 #[test]
-fn a_head_request_gets_the_head_alone() {
+fn head_requests_get_the_head_alone() {
     let server = start();
     let mut client = server.connect();
     let head = client.send("HEAD /events HTTP/1.1\r\nHost: localhost\r\n\r\n").head();
@@ -259,7 +259,7 @@ fn a_head_request_gets_the_head_alone() {
 }
 
 #[test]
-fn what_is_wrong_is_said() {
+fn errors_say_what_is_wrong() {
     let server = start();
     let long = json!({ "message": "x".repeat(1001) }).to_string();
     for (content, complaint) in [
@@ -307,19 +307,19 @@ fn event(id: &str, name: &str, data: &str) -> sse::Event {
 }
 
 #[test]
-fn the_broken_server_loses_the_second_line() {
+fn broken_server_loses_the_second_line() {
     assert_eq!(events_of_broken(&["one\ntwo"]), [event("", "message", "one")]);
     assert_eq!(events_of_broken(&["one\rtwo"]), [event("", "message", "one")], "a CR is a line end too");
 }
 
 #[test]
-fn whoever_writes_to_the_broken_server_writes_its_events() {
+fn broken_server_lets_texts_forge_events() {
     let forged = [event("", "message", "hello"), event("7", "admin", "you are fired")];
     assert_eq!(events_of_broken(&["hello\n\nevent: admin\nid: 7\ndata: you are fired"]), forged);
 }
 
 #[test]
-fn the_broken_server_cannot_say_what_was_missed() {
+fn broken_server_cannot_resume() {
     let server = TestServer::of_loop(Limits::default(), broken::serve);
     let mut client = server.connect();
     client.send_get("/events").head();

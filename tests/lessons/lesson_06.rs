@@ -41,7 +41,7 @@ fn failed_with(server: &TestServer, target: &str, frames: &[u8]) -> u16 {
 }
 
 #[test]
-fn the_binary_serves_its_page_and_its_handshake() {
+fn binary_serves_page_and_handshake() {
     let running = Running::start(Command::new(env!("CARGO_BIN_EXE_06-websocket")).args(["--port", "0"]));
     let mut client = Client::connect(running.address);
     let page = client.get("/");
@@ -53,7 +53,7 @@ fn the_binary_serves_its_page_and_its_handshake() {
 }
 
 #[test]
-fn what_strangers_typed_is_never_made_html() {
+fn page_never_parses_texts_as_html() {
     let page = include_str!("../../lessons/06-websocket/page.html");
     for way in ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "setHTMLUnsafe"] {
         assert!(!page.contains(way), "{way}");
@@ -62,7 +62,7 @@ fn what_strangers_typed_is_never_made_html() {
 }
 
 #[test]
-fn the_accept_belongs_to_the_key() {
+fn accept_is_derived_from_the_key() {
     let server = lesson();
     let accepts = [(SAMPLE_KEY, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), (OTHER_KEY, "HSmrc0sMlYUkAGmm5OPpG2HaGWk=")];
     for target in ["/echo", "/chat"] {
@@ -75,7 +75,7 @@ fn the_accept_belongs_to_the_key() {
 }
 
 #[test]
-fn a_request_that_is_no_handshake_is_told_what_was_expected() {
+fn wrong_handshakes_are_answered_with_what_was_expected() {
     let server = lesson();
     for target in ["/echo", "/chat"] {
         let plain = server.get(target);
@@ -88,7 +88,7 @@ fn a_request_that_is_no_handshake_is_told_what_was_expected() {
 }
 
 #[test]
-fn only_the_own_page_and_what_is_no_browser_may_open_a_socket() {
+fn foreign_origins_are_refused() {
     let server = lesson();
     let status = |target, origins: &[&str]| {
         let lines: String = origins.iter().map(|origin| format!("Origin: {origin}\r\n")).collect();
@@ -116,7 +116,7 @@ fn only_the_own_page_and_what_is_no_browser_may_open_a_socket() {
 }
 
 #[test]
-fn messages_of_every_length_come_back_with_the_shortest_header() {
+fn echoes_have_the_shortest_header() {
     let server = lesson();
     let mut client = server.websocket("/echo");
     for length in [0, 1, 125, 126, 127, 65_535, 65_536, 1 << 20] {
@@ -135,7 +135,7 @@ fn messages_of_every_length_come_back_with_the_shortest_header() {
 }
 
 #[test]
-fn segments_have_nothing_to_do_with_frames() {
+fn frames_are_independent_of_segments() {
     let server = lesson();
     for target in ["/echo", "/chat"] {
         let mut client = server.websocket(target);
@@ -153,7 +153,7 @@ fn segments_have_nothing_to_do_with_frames() {
 }
 
 #[test]
-fn fragments_become_one_message_with_pings_answered_between_them() {
+fn pings_between_fragments_are_answered() {
     let server = lesson();
     let mut client = server.websocket("/echo");
     let euro = "\u{20ac}".as_bytes();
@@ -177,7 +177,7 @@ fn violations() -> Vec<(Vec<u8>, u16)> {
 }
 
 #[test]
-fn each_violation_that_the_readme_lists_has_its_status_code() {
+fn violations_in_the_readme_have_their_status_codes() {
     let server = lesson();
     let violations = violations();
     assert_eq!(violations.len(), 12);
@@ -189,7 +189,7 @@ fn each_violation_that_the_readme_lists_has_its_status_code() {
 }
 
 #[test]
-fn each_other_violation_has_its_status_code() {
+fn other_violations_have_their_status_codes() {
     let server = lesson();
     let masked = masked_frame;
     let cases: [(&[u8], u16); 5] = [
@@ -205,7 +205,7 @@ fn each_other_violation_has_its_status_code() {
 }
 
 #[test]
-fn a_close_is_answered_with_its_code_and_the_server_hangs_up_first() {
+fn close_is_echoed_and_the_server_closes_first() {
     let server = lesson();
     for target in ["/echo", "/chat"] {
         let mut client = server.websocket(target);
@@ -219,7 +219,7 @@ fn a_close_is_answered_with_its_code_and_the_server_hangs_up_first() {
 }
 
 #[test]
-fn the_chat_gives_each_text_to_everyone_its_sender_included() {
+fn chat_texts_reach_everyone_including_the_sender() {
     let server = lesson();
     let mut members = [(); 3].map(|()| server.websocket("/chat"));
     let mut elsewhere = server.websocket("/echo");
@@ -235,7 +235,7 @@ fn the_chat_gives_each_text_to_everyone_its_sender_included() {
 }
 
 #[test]
-fn the_chat_refuses_binary_with_1003_and_the_others_stay() {
+fn chat_closes_binary_senders_with_1003() {
     let server = lesson();
     let (mut binary, mut other) = (server.websocket("/chat"), server.websocket("/chat"));
     let (code, reason) = binary.send_frame(Opcode::Binary, b"\x00").frame().close();
@@ -249,7 +249,7 @@ fn the_chat_refuses_binary_with_1003_and_the_others_stay() {
 }
 
 #[test]
-fn a_member_who_hangs_up_is_no_loss_to_the_others() {
+fn departed_members_do_not_disturb_others() {
     let server = lesson();
     let (mut stays, mut leaves) = (server.websocket("/chat"), server.websocket("/chat"));
     let (cut, closes) = (server.websocket("/chat"), server.websocket("/chat"));
@@ -266,7 +266,7 @@ fn a_member_who_hangs_up_is_no_loss_to_the_others() {
 }
 
 #[test]
-fn a_member_who_does_not_read_is_closed_with_1013_and_the_others_go_on() {
+fn slow_members_are_closed_with_1013() {
     let server = lesson();
     let (mut slow, mut quick) = (server.websocket("/chat"), server.websocket("/chat"));
     let long = "x".repeat(1 << 18);
@@ -287,7 +287,7 @@ fn a_member_who_does_not_read_is_closed_with_1013_and_the_others_go_on() {
 }
 
 #[test]
-fn a_member_who_answers_no_ping_is_gone_after_40_seconds() {
+fn members_without_pong_are_dropped_after_40_seconds() {
     let server = lesson();
     let (mut silent, mut lively) = (server.websocket("/chat"), server.websocket("/chat"));
     for round in 1..=2 {
@@ -306,7 +306,7 @@ fn a_member_who_answers_no_ping_is_gone_after_40_seconds() {
 }
 
 #[test]
-fn the_end_of_the_server_is_a_close_with_1001() {
+fn shutdown_closes_with_1001() {
     let server = lesson();
     let sockets = ["/echo", "/chat"].map(|target| server.websocket(target));
     server.shut_down();
@@ -318,7 +318,7 @@ fn the_end_of_the_server_is_a_close_with_1001() {
 }
 
 #[test]
-fn the_broken_handshake_is_right_for_one_key_and_wrong_for_all_others() {
+fn broken_handshake_is_right_for_one_key_only() {
     let server = broken();
     let head = |key| Client::connect(server.address).send(opening("/handshake", key)).head();
     let right = head(SAMPLE_KEY);
@@ -331,7 +331,7 @@ fn the_broken_handshake_is_right_for_one_key_and_wrong_for_all_others() {
 }
 
 #[test]
-fn the_broken_echo_takes_a_read_for_a_frame() {
+fn broken_echo_takes_a_read_for_a_frame() {
     let server = broken();
     let open = || {
         let mut client = Client::connect(server.address);
@@ -360,7 +360,7 @@ fn the_broken_echo_takes_a_read_for_a_frame() {
 /// A member that has left is forgotten.
 #[test]
 #[cfg_attr(not(target_os = "linux"), ignore = "reads /proc")]
-fn nothing_is_kept_of_members_that_have_left() {
+fn departed_members_are_forgotten() {
     let running = Running::start(Command::new(env!("CARGO_BIN_EXE_06-websocket")).args(["--port", "0"]));
     let mut other = Client::connect(running.address);
     let growth = running.growth(|| {

@@ -23,7 +23,7 @@ fn join(server: &Running, room: &str) -> (Client, Value) {
 }
 
 #[test]
-fn offer_answer_and_candidates_reach_the_peer_that_they_name_until_it_hangs_up() {
+fn offers_answers_and_candidates_reach_the_named_peer() {
     let server = start();
     let (mut ada, welcomed) = join(&server, "tea");
     let ada_id = &welcomed["peer_id"];
@@ -44,7 +44,7 @@ fn offer_answer_and_candidates_reach_the_peer_that_they_name_until_it_hangs_up()
 }
 
 #[test]
-fn what_cannot_be_relayed_comes_back_and_the_socket_stays_open() {
+fn undeliverable_messages_get_an_error() {
     let server = start();
     let (mut ada, _) = join(&server, "tea");
     let (_elsewhere, welcomed) = join(&server, "coffee");
@@ -57,7 +57,7 @@ fn what_cannot_be_relayed_comes_back_and_the_socket_stays_open() {
 }
 
 #[test]
-fn a_third_is_told_that_the_room_is_full_and_may_come_when_one_has_left() {
+fn third_peer_is_refused_until_one_leaves() {
     let server = start();
     let ((mut ada, _), (bob, _)) = (join(&server, "tea"), join(&server, "tea"));
     assert_eq!(ada.frame().json()["type"], "joined");
@@ -75,7 +75,7 @@ fn a_third_is_told_that_the_room_is_full_and_may_come_when_one_has_left() {
 }
 
 #[test]
-fn a_wrong_handshake_is_refused_with_the_reason() {
+fn wrong_handshakes_are_refused_with_the_reason() {
     let server = start();
     let mut client = Client::connect(server.address);
     let good = String::from_utf8(opening_request("localhost", "/signal", "dGhlIHNhbXBsZSBub25jZQ==")).unwrap();
@@ -98,7 +98,7 @@ fn a_wrong_handshake_is_refused_with_the_reason() {
 }
 
 #[test]
-fn the_page_is_served_and_nothing_else() {
+fn page_is_served_and_nothing_else() {
     let server = start();
     let mut client = Client::connect(server.address);
     let page = client.get("/");
@@ -108,7 +108,7 @@ fn the_page_is_served_and_nothing_else() {
 }
 
 #[test]
-fn at_the_end_of_the_server_each_peer_is_told_so() {
+fn shutdown_closes_every_peer() {
     let mut server = start();
     let (peers, _welcomes): (Vec<_>, Vec<_>) = (0..3).map(|room| join(&server, &room.to_string())).unzip();
     assert!(Command::new("kill").args(["-TERM", &server.process.id().to_string()]).status().unwrap().success());

@@ -49,7 +49,7 @@ fn cursor(server: &Running) -> String {
 }
 
 #[test]
-fn every_transport_is_given_everything_after_a_cursor() {
+fn every_transport_resumes_after_a_cursor() {
     let server = start();
     let cursor = cursor(&server);
     let ids = ["one", "two"].map(|text| publish(&server, text));
@@ -81,7 +81,7 @@ fn every_transport_is_given_everything_after_a_cursor() {
 }
 
 #[test]
-fn a_message_reaches_all_transports_at_once() {
+fn messages_reach_all_transports_at_once() {
     let server = start();
     let mut clients = ["long", "stream", "events", "ws"].map(|_| Client::connect(server.address));
     let [long, stream, events, socket] = &mut clients;
@@ -105,7 +105,7 @@ fn a_message_reaches_all_transports_at_once() {
 }
 
 #[test]
-fn a_transport_that_is_unplugged_ends_and_refuses() {
+fn unplugged_transports_end_and_refuse() {
     let server = start();
     let mut stream = Client::connect(server.address);
     stream.send_get("/stream").head();
@@ -132,7 +132,7 @@ fn a_transport_that_is_unplugged_ends_and_refuses() {
 }
 
 #[test]
-fn a_held_poll_is_answered_when_it_is_unplugged() {
+fn held_polls_are_answered_when_unplugged() {
     let server = start();
     let mut client = Client::connect(server.address);
     client.send_get("/long");
@@ -142,7 +142,7 @@ fn a_held_poll_is_answered_when_it_is_unplugged() {
 }
 
 #[test]
-fn a_cursor_of_another_run_is_told_so() {
+fn cursors_of_another_run_get_recovered_false() {
     let server = start();
     let target = format!("/long?last_message_id={FOREIGN}");
     let answer = Client::connect(server.address).get(&target).json();
@@ -153,7 +153,7 @@ fn a_cursor_of_another_run_is_told_so() {
 }
 
 #[test]
-fn the_report_counts_every_byte() {
+fn report_counts_every_byte() {
     let server = start();
     let mut client = Client::connect(server.address);
     let mut down = 0;
@@ -168,7 +168,7 @@ fn the_report_counts_every_byte() {
 }
 
 #[test]
-fn silence_is_broken_again_and_again() {
+fn heartbeats_break_silence() {
     let server = TestServer::of_loop(Limits::default(), lesson::serve);
     let mut stream = server.connect();
     stream.send_get("/stream").head();
@@ -189,7 +189,7 @@ fn silence_is_broken_again_and_again() {
 }
 
 #[test]
-fn what_is_wrong_is_said() {
+fn errors_say_what_is_wrong() {
     let server = start();
     for (target, content) in
         [("/publish", json!({})), ("/publish", json!({ "message": "" })), ("/plug", json!({ "transport": "fax" }))]
@@ -266,7 +266,7 @@ impl Drop for Follower {
 }
 
 #[test]
-fn a_follower_falls_back_through_all_transports() {
+fn follower_falls_back_through_all_transports() {
     let server = start();
     let follower = Follower::start(&server);
     assert_eq!(follower.line(), "ws      open");
@@ -282,7 +282,7 @@ fn a_follower_falls_back_through_all_transports() {
 }
 
 #[test]
-fn a_follower_loses_nothing_and_repeats_nothing_whatever_is_unplugged() {
+fn follower_loses_and_repeats_nothing_whatever_is_unplugged() {
     let server = start();
     let follower = Follower::start(&server);
     assert_eq!(follower.line(), "ws      open");
@@ -299,7 +299,7 @@ fn a_follower_loses_nothing_and_repeats_nothing_whatever_is_unplugged() {
 }
 
 #[test]
-fn the_comparison_has_a_row_for_each_transport() {
+fn comparison_has_a_row_for_each_transport() {
     let server = start();
     plug(&server, "events", false);
     let port = server.address.port().to_string();
@@ -315,7 +315,7 @@ fn the_comparison_has_a_row_for_each_transport() {
 }
 
 #[test]
-fn a_follower_knows_its_place_before_its_first_message() {
+fn follower_has_a_cursor_before_its_first_message() {
     let server = start();
     let follower = Follower::start(&server);
     assert_eq!(follower.line(), "ws      open");
@@ -328,7 +328,7 @@ fn a_follower_knows_its_place_before_its_first_message() {
 }
 
 #[test]
-fn a_follower_is_told_of_a_hole() {
+fn follower_reports_a_gap() {
     let server = start();
     let port = server.address.port();
     let follower = Follower::start(&server);
@@ -343,7 +343,7 @@ fn a_follower_is_told_of_a_hole() {
 }
 
 #[test]
-fn a_follower_waits_longer_when_nothing_works() {
+fn follower_backs_off_when_nothing_works() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let follower = Follower::of(listener.local_addr().unwrap());
     let start = Instant::now();
@@ -382,7 +382,7 @@ fn serve_always(answer: &str) -> (SocketAddr, Receiver<String>) {
 }
 
 #[test]
-fn a_follower_puts_nothing_but_a_cursor_into_its_request() {
+fn follower_sends_nothing_but_cursors() {
     let line = r#"{"id":"x HTTP/1.1\r\nX: y","text":"hello"}"#;
     let answer =
         format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{line}\n\r\n0\r\n\r\n", line.len() + 1);
@@ -396,7 +396,7 @@ fn a_follower_puts_nothing_but_a_cursor_into_its_request() {
 }
 
 #[test]
-fn a_follower_takes_no_answer_without_end() {
+fn follower_rejects_endless_answers() {
     let (address, _requests) = serve_always("HTTP/1.1 200 OK\r\nContent-Length: 99999999999999\r\n\r\n");
     let follower = Follower::of(address);
     while follower.line() != "long    the answer is too long, or has no Content-Length" {}

@@ -132,7 +132,7 @@ fn region(path: &Path, name: &str) -> Result<Vec<String>, String> {
 }
 
 #[test]
-fn excerpts_are_the_code() {
+fn excerpts_match_the_code() {
     let mut wrong = String::new();
     for page in pages() {
         let lines = lines_of(&page);
@@ -646,7 +646,7 @@ fn complaint(name: &str, page: &str) -> String {
 }
 
 #[test]
-fn a_planted_mistake_in_a_transcript_is_found() {
+fn planted_mistakes_in_transcripts_are_found() {
     if blessing() {
         return; // it would be blessed
     }
@@ -672,7 +672,7 @@ fn a_planted_mistake_in_a_transcript_is_found() {
 }
 
 #[test]
-fn a_planted_mistake_in_a_link_is_found() {
+fn planted_mistakes_in_links_are_found() {
     let page = Path::new(ROOT).join("lessons/README.md");
     for (target, fault) in [
         ("00-readiness/README.md", None),
@@ -740,7 +740,7 @@ fn broken_link(page: &Path, target: &str) -> Option<&'static str> {
 }
 
 #[test]
-fn links_lead_somewhere() {
+fn links_resolve() {
     let mut wrong = String::new();
     for page in pages() {
         for (line, target) in links(&lines_of(&page)) {
@@ -770,7 +770,7 @@ const HEADINGS: [&str; 12] = [
 const OPTIONAL: [&str; 1] = ["Run the broken one"];
 
 #[test]
-fn a_lesson_has_its_parts_in_order() {
+fn lessons_have_their_parts_in_order() {
     for lesson in LESSONS {
         let lines = lines_of(&readme(lesson));
         let headings: Vec<_> = lines.iter().filter_map(|line| line.strip_prefix("## ")).collect();
@@ -890,7 +890,7 @@ fn synchronise(original: &Path, copy: &Path) {
 }
 
 #[test]
-fn an_exercise_fails_until_it_is_done() {
+fn exercises_fail_until_answered() {
     let exercises: HashMap<_, _> = LESSONS.iter().map(|lesson| (*lesson, exercises(lesson))).collect();
     let all: Vec<_> = exercises.values().flatten().map(|(test, _)| test).collect();
     let outcomes = Copy::new().run();
