@@ -1,4 +1,4 @@
-//! The browser client: files embedded in the binary, or served from a folder while one edits them.
+//! The files of the browser client: embedded in the binary, or in a folder during development.
 
 use std::borrow::Cow;
 use std::fs;
@@ -6,7 +6,7 @@ use std::path::{Component, Path, PathBuf};
 
 use crate::http::Response;
 
-/// What a page of ours may load and reach: this server and nothing else.
+/// The sources that a page may load and reach: this server and no other.
 const CONTENT_SECURITY_POLICY: &str =
     "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'";
 
@@ -16,7 +16,7 @@ macro_rules! embed {
     };
 }
 
-/// Every file of `static/`, except its README. A test compares this list with the folder.
+/// All files of `static/` except its README. A test compares this list with the folder.
 const EMBEDDED: &[(&str, &[u8])] = embed![
     "app.js",
     "chaos/aftermath.js",
@@ -90,7 +90,7 @@ const EMBEDDED: &[(&str, &[u8])] = embed![
     "wire/wire-view.js",
 ];
 
-/// Where files come from.
+/// The source of the files.
 #[derive(Debug)]
 pub enum Files {
     /// The binary.
@@ -100,12 +100,12 @@ pub enum Files {
 }
 
 impl Files {
-    /// The file at `path`, which begins with `/`; `None` if there is none. Only files below the
-    /// folder are ever served, whatever the path says and wherever a link points.
+    /// Returns the file at `path`, which begins with `/`. `None` if there is none. `..` in a path and symbolic links do
+    /// not lead out of the folder.
     pub fn get(&self, path: &str) -> Option<Response> {
         let name = match path {
             "/" => "index.html",
-            "/docs" | "/redoc" => "docs/docs.html", // it looks at its path, and shows forms or none
+            "/docs" | "/redoc" => "docs/docs.html", // the page reads its path: only /docs has forms
             _ => path.strip_prefix('/')?,
         };
         let content = self.read(name)?;
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn every_file_of_the_folder_is_embedded() {
+    fn all_files_of_the_folder_are_embedded() {
         let mut names = Vec::new();
         names_below(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/static")), "", &mut names);
         names.retain(|name| name != "README.md");
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_outside_of_the_folder_is_served() {
+    fn files_outside_the_folder_are_not_served() {
         let files = Files::Folder(concat!(env!("CARGO_MANIFEST_DIR"), "/static").into());
         assert!(files.get("/").is_some() && files.get("/index.html").is_some());
         for path in ["/../Cargo.toml", "//etc/passwd", "/./../Cargo.toml", "/lanes", "/nothing", "/index.html/..", ""] {

@@ -1,5 +1,5 @@
-//! What a request asks for: JSON fields and query parameters, checked. What is wrong is a 400 that
-//! names the field, says what was expected, and shows what came. Unknown fields are ignored.
+//! The parameters of a request: JSON fields and query parameters, checked. A wrong one is a 400 that names the field,
+//! the expected value and the received one. Unknown fields are ignored.
 
 use std::ops::RangeInclusive;
 
@@ -7,74 +7,89 @@ use serde_json::{Map, Value};
 
 use crate::feed::Cursor;
 use crate::http::{Request, Response};
+use crate::websocket::Message;
 
-/// An error answer: a status and a sentence.
+/// An error answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApiError {
     /// The status code.
     pub status: u16,
-    /// What was wrong, and what was expected.
+    /// The field, the expected value and the received one.
     pub sentence: String,
 }
 
 impl ApiError {
-    /// 400 with this sentence.
+    /// Creates a 400 with this sentence.
     pub fn bad(sentence: impl Into<String>) -> Self {
         ApiError { status: 400, sentence: sentence.into() }
     }
 
-    /// 404 with this sentence.
+    /// Creates a 404 with this sentence.
     pub fn not_found(sentence: impl Into<String>) -> Self {
         ApiError { status: 404, sentence: sentence.into() }
     }
 
-    /// 503: the server is full of something.
+    /// Creates a 503: there are too many `of` something.
     pub fn full(of: &str) -> Self {
         ApiError { status: 503, sentence: format!("the server has too many {of} at the moment: try again later") }
     }
 
-    fn field(name: &str, expected: &str, came: &str) -> Self {
-        ApiError::bad(format!("{name}: expected {expected}, not {}", shorten(came)))
+    fn field(name: &str, expected: &str, received: &str) -> Self {
+        ApiError::bad(format!("{name}: expected {expected}, not {}", shorten(received)))
     }
 
-    /// The answer.
+    /// Returns the answer.
     pub fn response(&self) -> Response {
         let response = Response::error(self.status, &self.sentence);
         if self.status == 503 { response.with_field("Retry-After", "5") } else { response }
     }
 }
 
-/// What came, short enough to be shown.
-fn shorten(came: &str) -> String {
+/// Cuts a received value to a length that an error can show.
+fn shorten(received: &str) -> String {
     const LONGEST: usize = 60;
-    match came.char_indices().nth(LONGEST) {
-        Some((end, _)) => format!("{}...", &came[..end]),
-        None => came.to_owned(),
+    match received.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}...", &received[..end]),
+        None => received.to_owned(),
     }
 }
 
-/// How long a name may be: of a sender, a room, a client. In characters.
+/// The length of the name of a sender or a room, in characters.
 pub const NAME: RangeInclusive<usize> = 1..=64;
 
-/// How long a client's or a connection's id may be, in characters.
+/// The length of a `client_id` or a `connection_id`, in characters.
 pub const ID: RangeInclusive<usize> = 1..=128;
 
-/// How long the key of something that is sent may be, in characters: a UUID fits.
+/// The length of an idempotency key, in characters: a UUID fits.
 pub const KEY: RangeInclusive<usize> = 1..=64;
 
-/// How long a text may be, in characters.
+/// The length of a text, in characters.
 pub const TEXT: RangeInclusive<usize> = 1..=65_536;
+
+/// The room of a request that names none.
+pub const DEFAULT_ROOM: &str = "general";
 
 const A_CURSOR: &str = "the id of a message (a UUID of version 8)";
 
-/// The JSON object of a content or a message. No content at all is an empty object.
+/// The JSON object of a content or a message. Empty content is an empty object.
 pub struct Fields(Map<String, Value>);
 
 impl Fields {
-    /// Parses `bytes`.
+    /// Parses a WebSocket message.
     ///
     /// # Errors
-    /// When they are not JSON, or not an object.
+    /// When it is binary, is not JSON, or is not an object.
+    pub fn of_message(message: &Message) -> Result<Self, ApiError> {
+        match message {
+            Message::Text(text) => Fields::parse(text.as_bytes()),
+            Message::Binary(_) => Err(ApiError::bad("expected a text message with a JSON object, not a binary one")),
+        }
+    }
+
+    /// Parses a content.
+    ///
+    /// # Errors
+    /// When it is not JSON, or not an object.
     pub fn parse(bytes: &[u8]) -> Result<Self, ApiError> {
         if bytes.trim_ascii().is_empty() {
             return Ok(Fields(Map::new()));
@@ -86,7 +101,7 @@ impl Fields {
         }
     }
 
-    /// A string of a length in `range`, in characters; `None` if it is absent or null.
+    /// Returns a string with a length in `range`, in characters. `None` if it is absent or null.
     pub fn optional(&self, name: &str, range: &RangeInclusive<usize>) -> Result<Option<&str>, ApiError> {
         match self.0.get(name) {
             None | Some(Value::Null) => Ok(None),
@@ -95,13 +110,13 @@ impl Fields {
         }
     }
 
-    /// The same, required.
+    /// Returns a string with a length in `range`, in characters.
     pub fn required(&self, name: &str, range: &RangeInclusive<usize>) -> Result<&str, ApiError> {
         self.optional(name, range)?.ok_or_else(|| missing(name, range))
     }
 
-    /// The name of a sender or a room: [`NAME`] characters, NUL not among them, because no query
-    /// could name it.
+    /// Returns the name of a sender or a room: [`NAME`] characters without NUL, which a query cannot contain. `None` if
+    /// it is absent or null.
     pub fn name(&self, name: &str) -> Result<Option<&str>, ApiError> {
         match self.optional(name, &NAME)? {
             Some(text) if text.contains('\0') => {
@@ -111,7 +126,7 @@ impl Fields {
         }
     }
 
-    /// A cursor; `None` if it is absent or null.
+    /// Returns a cursor. `None` if it is absent, null or empty.
     pub fn cursor(&self, name: &str) -> Result<Option<Cursor>, ApiError> {
         match self.0.get(name) {
             None | Some(Value::Null) => Ok(None),
@@ -121,7 +136,7 @@ impl Fields {
     }
 }
 
-/// The error for a field or a parameter that is required.
+/// Creates the error for a required field or parameter that is absent.
 pub fn missing(name: &str, range: &RangeInclusive<usize>) -> ApiError {
     ApiError::bad(format!("{name}: expected {}, but it is missing", text_of(range)))
 }
@@ -130,7 +145,7 @@ fn text_of(range: &RangeInclusive<usize>) -> String {
     format!("a string of {} to {} characters", range.start(), range.end())
 }
 
-/// The query parameter `name`, a string of a length in `range`; `None` if it is absent.
+/// Returns the query parameter `name`, a string with a length in `range`. `None` if it is absent.
 pub fn text(request: &Request, name: &str, range: &RangeInclusive<usize>) -> Result<Option<String>, ApiError> {
     match request.parameter(name) {
         None => Ok(None),
@@ -139,7 +154,12 @@ pub fn text(request: &Request, name: &str, range: &RangeInclusive<usize>) -> Res
     }
 }
 
-/// The query parameter `name`, a whole number in `range`.
+/// Returns the query parameter `room`.
+pub fn room(request: &Request) -> Result<String, ApiError> {
+    Ok(text(request, "room", &NAME)?.unwrap_or_else(|| DEFAULT_ROOM.into()))
+}
+
+/// Returns the query parameter `name`, a whole number in `range`.
 pub fn number(request: &Request, name: &str, default: u64, range: RangeInclusive<u64>) -> Result<u64, ApiError> {
     let Some(text) = request.parameter(name) else { return Ok(default) };
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
@@ -152,13 +172,13 @@ pub fn number(request: &Request, name: &str, default: u64, range: RangeInclusive
     }
 }
 
-/// The query parameter `name`, a cursor; `None` if it is absent or empty.
+/// Returns the query parameter `name`, a cursor. `None` if it is absent or empty.
 pub fn cursor(request: &Request, name: &str) -> Result<Option<Cursor>, ApiError> {
     request.parameter(name).map_or(Ok(None), |text| parse_cursor(name, &text))
 }
 
-/// Where an event stream resumes: the field that a browser sends when it reconnects, or the
-/// query parameter of a client that cannot set fields. The field is the newer of the two.
+/// Returns the cursor of an event stream: the field that a browser sends when it reconnects, or else the query parameter
+/// of a client that cannot set fields. If both are there, the field is the newer one.
 pub fn last_event_id(request: &Request) -> Result<Option<Cursor>, ApiError> {
     match request.field("last-event-id") {
         Some(id) => parse_cursor("Last-Event-ID", &String::from_utf8_lossy(id)),

@@ -1,21 +1,21 @@
-//! Which handler answers which path and method.
+//! The table of all routes: which handler answers which method and path.
 
-use super::{Call, Reply, Server};
+use super::Server;
+use super::exchanges::{Call, Reply};
 use crate::http::{Method, Response};
 use crate::server::params::ApiError;
 
-/// Answers a call, or keeps its connection.
+/// Answers a call, or holds its exchange.
 type Handler = fn(&mut Server, &Call<'_>) -> Result<Reply, ApiError>;
 
-/// How a resource behaves when it is asked for its head only.
+/// The behaviour of a resource on a HEAD request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// The answer is made at once, without any effect: HEAD makes it too, and leaves the content
-    /// out.
+    /// The answer comes at once and changes nothing. HEAD gets the same without the content.
     Plain,
-    /// The answer may be held, or never end, or move a cursor: HEAD gets an empty one.
+    /// The answer may be held, never end, or move a position. HEAD gets an empty one.
     Live,
-    /// There is no HEAD: it changes something, or opens a WebSocket.
+    /// HEAD is not allowed: the request changes something, or opens a WebSocket.
     NoHead,
 }
 
@@ -32,46 +32,47 @@ const fn route(method: Method, path: &'static str, kind: Kind, handler: Handler)
 
 /// A path that ends with `/` matches everything below it.
 const ROUTES: &[Route] = &[
-    // Isolated connections.
-    route(Method::Post, "/poll", Kind::NoHead, Server::mailbox_poll),
-    route(Method::Get, "/sse", Kind::Live, Server::mailbox_events),
-    route(Method::Post, "/sse/message", Kind::NoHead, Server::mailbox_text),
-    route(Method::Get, "/ws", Kind::NoHead, Server::mailbox_websocket),
+    // Mailboxes.
+    route(Method::Post, "/poll", Kind::NoHead, |s, call| s.mailboxes.poll(&mut s.exchanges, call)),
+    route(Method::Get, "/sse", Kind::Live, |s, call| s.mailboxes.events(&mut s.exchanges, call)),
+    route(Method::Post, "/sse/message", Kind::NoHead, |s, call| s.mailboxes.text(&mut s.exchanges, call)),
+    route(Method::Get, "/ws", Kind::NoHead, |s, call| s.mailboxes.websocket(&mut s.exchanges, call)),
     // Rooms.
-    route(Method::Get, "/api/poll", Kind::Live, Server::room_poll),
-    route(Method::Post, "/api/send", Kind::NoHead, Server::room_send),
-    route(Method::Get, "/api/messages", Kind::Plain, Server::room_messages),
-    route(Method::Get, "/api/stream", Kind::Live, Server::room_stream),
-    route(Method::Get, "/api/events", Kind::Live, Server::room_events),
-    route(Method::Get, "/api/ws", Kind::NoHead, Server::room_websocket),
-    route(Method::Get, "/api/signal", Kind::NoHead, Server::signal),
-    route(Method::Get, "/api/history", Kind::Plain, Server::room_history),
+    route(Method::Get, "/api/poll", Kind::Live, |s, call| s.rooms.poll(&mut s.exchanges, call)),
+    route(Method::Post, "/api/send", Kind::NoHead, |s, call| s.rooms.send(&mut s.exchanges, call)),
+    route(Method::Get, "/api/messages", Kind::Plain, |s, call| s.rooms.messages(&mut s.exchanges, call)),
+    route(Method::Get, "/api/stream", Kind::Live, |s, call| s.rooms.stream(&mut s.exchanges, call)),
+    route(Method::Get, "/api/events", Kind::Live, |s, call| s.rooms.events(&mut s.exchanges, call)),
+    route(Method::Get, "/api/ws", Kind::NoHead, |s, call| s.rooms.websocket(&mut s.exchanges, call)),
+    route(Method::Get, "/api/history", Kind::Plain, |s, call| s.rooms.history(call)),
+    // Signalling.
+    route(Method::Get, "/api/signal", Kind::NoHead, |s, call| s.peers.websocket(&mut s.exchanges, call)),
     // The two-channel demo.
-    route(Method::Get, "/poll", Kind::Live, Server::demo_poll),
-    route(Method::Post, "/send", Kind::NoHead, Server::demo_send),
-    route(Method::Get, "/events", Kind::Live, Server::demo_events),
+    route(Method::Get, "/poll", Kind::Live, |s, call| s.demo.poll(&mut s.exchanges, &mut s.rooms, call)),
+    route(Method::Post, "/send", Kind::NoHead, |s, call| s.demo.send(&mut s.exchanges, &mut s.rooms, call)),
+    route(Method::Get, "/events", Kind::Live, |s, call| s.demo.events(&mut s.exchanges, &mut s.rooms, call)),
     // The server itself.
-    route(Method::Get, "/api/stats", Kind::Plain, Server::statistics),
-    route(Method::Post, "/api/forget", Kind::NoHead, Server::forget),
-    route(Method::Delete, "/api/client/", Kind::NoHead, Server::disconnect_client),
-    route(Method::Get, "/health", Kind::Plain, Server::health),
+    route(Method::Get, "/api/stats", Kind::Plain, |s, _| s.statistics()),
+    route(Method::Post, "/api/forget", Kind::NoHead, |s, _| s.forget()),
+    route(Method::Delete, "/api/client/", Kind::NoHead, Server::disconnect),
+    route(Method::Get, "/health", Kind::Plain, |s, _| s.health()),
 ];
 
-/// What to do with a request.
+/// The result of a search in the table.
 pub enum Found {
-    /// Call this.
+    /// The handler.
     Handler(Handler),
-    /// Answer HEAD without calling anything.
+    /// HEAD of a [`Kind::Live`] resource.
     HeadOfLive,
-    /// Answer OPTIONS with these methods.
+    /// OPTIONS of a path with these methods.
     Options(String),
-    /// Answer 405 with these methods.
+    /// Another method than these.
     NotAllowed(String),
-    /// There may be a file of this name.
+    /// No route has this path. A file may have it.
     Nothing,
 }
 
-/// Finds what answers `method` at `path`.
+/// Finds the route for `method` and `path`.
 pub fn find(method: Method, path: &str) -> Found {
     let here = || ROUTES.iter().filter(|route| matches(route.path, path));
     let wanted = if method == Method::Head { Method::Get } else { method };
@@ -101,7 +102,7 @@ fn matches(route: &str, path: &str) -> bool {
     }
 }
 
-/// The answer to a method that a path does not have.
+/// Returns the answer to a method that a path does not have.
 pub fn not_allowed(methods: &str, method: Method) -> Response {
     Response::error(405, &format!("{method} is not allowed here: expected {methods}")).with_field("Allow", methods)
 }
@@ -115,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_description_lists_every_route_and_no_other() {
+    fn openapi_json_lists_exactly_the_routes() {
         let api: Value = serde_json::from_str(include_str!("../../static/openapi.json")).unwrap();
         let methods_of = |(path, item): (&String, &Value)| {
             let methods = item.as_object().unwrap().keys().map(|method| method.to_uppercase()).collect::<Vec<_>>();

@@ -1,4 +1,4 @@
-//! What `/api/stats` counts, per transport.
+//! The counts of `GET /api/stats`, by transport.
 
 use serde_json::{Map, Value, json};
 
@@ -8,40 +8,35 @@ use crate::connection::Traffic;
 /// The counts of one transport.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Counts {
-    /// Held polls, streams and sockets.
+    /// Held polls, open streams and WebSockets.
     pub open: u64,
-    /// Messages delivered.
+    /// Delivered messages.
     pub messages: u64,
-    /// Bytes of requests, answers, chunks and frames, heads included.
+    /// Bytes of requests, answers, chunks and frames, including heads.
     pub traffic: Traffic,
 }
 
 /// The counts of all transports.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Stats([Counts; Transport::ALL.len()]);
 
 impl Stats {
-    /// The counts of one transport.
+    /// Returns the counts of one transport.
     pub fn of(&mut self, transport: Transport) -> &mut Counts {
         &mut self.0[transport as usize]
     }
 
-    /// Adds the bytes that a connection moved between two readings.
+    /// Adds the bytes that a connection has moved between two readings.
     pub fn add_traffic(&mut self, transport: Transport, since: Traffic, until: Traffic) {
         let total = &mut self.of(transport).traffic;
         total.received += until.received.saturating_sub(since.received);
         total.sent += until.sent.saturating_sub(since.sent);
     }
 
-    /// As JSON, with the bytes of connections that are still open: `live` gives, for each, its
-    /// transport and two readings.
-    pub fn to_json(&self, live: impl Iterator<Item = (Transport, Traffic, Traffic)>) -> Value {
-        let mut now = Stats(self.0);
-        for (transport, since, until) in live {
-            now.add_traffic(transport, since, until);
-        }
+    /// Returns the counts as JSON, one member for each transport.
+    pub fn to_json(&self) -> Value {
         let entry = |transport: &Transport| {
-            let counts = now.0[*transport as usize];
+            let counts = self.0[*transport as usize];
             let value = json!({
                 "open": counts.open,
                 "messages": counts.messages,

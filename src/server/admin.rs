@@ -1,0 +1,56 @@
+//! The handlers of the server itself: health, statistics, and the commands of an operator.
+
+use serde_json::{Map, json};
+
+use super::exchanges::{Call, Reply};
+use super::message::timestamp;
+use super::params::ApiError;
+use super::{Server, uncached};
+
+impl Server {
+    /// GET /health
+    pub(super) fn health(&mut self) -> Result<Reply, ApiError> {
+        let uptime = (self.exchanges.now() - self.started).as_secs_f64();
+        Ok(Reply::Now(uncached(&json!({ "status": "ok", "uptime": uptime }))))
+    }
+
+    /// GET /api/stats
+    pub(super) fn statistics(&mut self) -> Result<Reply, ApiError> {
+        let mut statistics = Map::new();
+        let (features, exchanges) = self.features();
+        for feature in features {
+            feature.add_statistics(exchanges, &mut statistics);
+        }
+        statistics.insert("connections".into(), exchanges.event_loop.connections().into());
+        statistics.insert("transports".into(), exchanges.counts().to_json());
+        statistics.insert("timestamp".into(), timestamp().into());
+        statistics.insert("chaos".into(), self.chaos.into());
+        statistics.insert("tap_port".into(), self.tap_port.into());
+        Ok(Reply::Now(uncached(&statistics.into())))
+    }
+
+    /// DELETE /api/client/{id}: disconnects a client by its `client_id`, or a mailbox by its `connection_id`.
+    pub(super) fn disconnect(&mut self, call: &Call<'_>) -> Result<Reply, ApiError> {
+        let path = call.request.path();
+        let id = path.strip_prefix("/api/client/").unwrap_or_default();
+        let client = self.rooms.disconnect(&mut self.exchanges, id);
+        let mailbox = self.mailboxes.disconnect(&mut self.exchanges, id);
+        if !client && !mailbox {
+            return Err(ApiError::not_found(format!("client {id:?} is unknown")));
+        }
+        Ok(Reply::Now(uncached(&json!({ "status": "disconnected" }))))
+    }
+
+    /// POST /api/forget: resets the held connections and drops the state of all features, as a restart does.
+    pub(super) fn forget(&mut self) -> Result<Reply, ApiError> {
+        if !self.chaos {
+            return Err(ApiError { status: 403, sentence: "faults are off: start the server with --chaos".into() });
+        }
+        self.exchanges.reset_all();
+        let (features, _) = self.features();
+        for feature in features {
+            feature.forget();
+        }
+        Ok(Reply::Now(uncached(&json!({ "status": "forgotten" }))))
+    }
+}

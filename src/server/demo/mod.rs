@@ -1,0 +1,68 @@
+//! The two-channel demo: two rooms of [`Rooms`]. Long polls read one of them, event streams the other, in which a
+//! ticker publishes.
+
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use super::exchanges::{Call, Exchanges, Reply};
+use super::params::{self, ApiError, Fields, TEXT};
+use super::rooms::{Draft, POLL_SECONDS, Poll, Rooms, sent};
+use crate::event_loop::TimerId;
+
+/// The room of the long polls.
+const LONG_POLL_ROOM: &str = "longpoll";
+
+/// The room of the event streams.
+const TICKER_ROOM: &str = "ticker";
+
+/// The interval of the ticker.
+const TICK: Duration = Duration::from_secs(3);
+
+/// The state of the demo: its ticker.
+#[derive(Default)]
+pub struct Demo {
+    /// The timer of the next tick, while a stream is open.
+    ticker: Option<TimerId>,
+}
+
+impl Demo {
+    /// GET /poll
+    pub fn poll(&self, exchanges: &mut Exchanges, rooms: &mut Rooms, call: &Call<'_>) -> Result<Reply, ApiError> {
+        let cursor = params::cursor(call.request, "last_message_id")?;
+        let timeout = Duration::from_secs(POLL_SECONDS);
+        rooms.hold_poll(exchanges, call, Poll { room: LONG_POLL_ROOM, client: None, cursor, timeout })
+    }
+
+    /// POST /send
+    pub fn send(&self, exchanges: &mut Exchanges, rooms: &mut Rooms, call: &Call<'_>) -> Result<Reply, ApiError> {
+        let fields = Fields::parse(call.request.content())?;
+        let text = fields.required("message", &TEXT)?;
+        rooms.publish(exchanges, &Draft { room: LONG_POLL_ROOM, sender: "anonymous", text, key: None }).map(sent)
+    }
+
+    /// GET /events
+    pub fn events(&self, exchanges: &mut Exchanges, rooms: &mut Rooms, call: &Call<'_>) -> Result<Reply, ApiError> {
+        let cursor = params::last_event_id(call.request)?;
+        rooms.begin_events(exchanges, call, TICKER_ROOM, cursor)
+    }
+
+    /// Starts the ticker if a stream of its room is open, also one that `/api/events` or `/api/ws` has opened.
+    pub fn after_request(&mut self, exchanges: &mut Exchanges, rooms: &Rooms) {
+        if self.ticker.is_none() && rooms.has_streams(TICKER_ROOM) {
+            self.ticker = Some(exchanges.event_loop.set_timer(TICK));
+        }
+    }
+
+    /// Publishes a tick if this is the ticker's timer. The ticker stops when no stream is open.
+    pub fn on_timer(&mut self, exchanges: &mut Exchanges, rooms: &mut Rooms, timer: TimerId) {
+        if self.ticker.take_if(|ticker| *ticker == timer).is_none() || !rooms.has_streams(TICKER_ROOM) {
+            return;
+        }
+        let text = format!("Message {}", rooms.published(TICKER_ROOM) + 1);
+        // Publishing fails only when a new room does not fit, and this room exists.
+        let _ = rooms.publish(exchanges, &Draft { room: TICKER_ROOM, sender: "ticker", text: &text, key: None });
+        self.ticker = Some(exchanges.event_loop.set_timer(TICK));
+    }
+}

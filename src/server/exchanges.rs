@@ -1,0 +1,229 @@
+//! The exchanges that the features hold: a request to answer later, a stream, or a WebSocket.
+//!
+//! [`Exchanges`] is what a handler works with: the event loop, a record of each held exchange, and the counts. It knows
+//! which feature an exchange belongs to, but not what the feature does with it.
+
+use std::collections::HashMap;
+use std::io;
+use std::time::{Duration, Instant};
+
+use super::FeatureId;
+use super::message::Transport;
+use super::stats::Stats;
+use crate::access::Cors;
+use crate::bytes::Shared;
+use crate::connection::Traffic;
+use crate::event_loop::{EventLoop, ExchangeId, TimerId};
+use crate::http::{Request, Response};
+use crate::random::Random;
+use crate::websocket::{CloseCode, Message};
+
+/// A request, and what its answer depends on.
+pub struct Call<'a> {
+    /// The exchange that the request begins.
+    pub id: ExchangeId,
+    /// The request.
+    pub request: &'a Request,
+    /// The fields that the answer needs for the page of a foreign origin.
+    pub cors: Cors,
+    /// The traffic of the connection before this request.
+    pub since: Traffic,
+}
+
+/// The result of a handler.
+#[derive(Debug)]
+pub enum Reply {
+    /// The answer.
+    Now(Response),
+    /// The answer, counted for a transport with its number of messages.
+    Counted(Response, Transport, u64),
+    /// The exchange is held, or it has been answered already.
+    Later,
+}
+
+/// The server's reason to end a held exchange.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EndReason {
+    /// The time of a poll is up.
+    TimedOut,
+    /// A newer reader has taken the mailbox over.
+    Superseded,
+    /// `DELETE /api/client/{id}` named the client.
+    Disconnected,
+    /// The server is shutting down.
+    GoingAway,
+}
+
+impl EndReason {
+    /// Returns the close code and the reason for a WebSocket (RFC 6455, section 7.4.1).
+    fn close(self) -> (CloseCode, &'static str) {
+        match self {
+            EndReason::TimedOut => (CloseCode::NORMAL, ""),
+            EndReason::Superseded => (CloseCode::NORMAL, "superseded"),
+            EndReason::Disconnected => (CloseCode::NORMAL, "disconnected"),
+            EndReason::GoingAway => (CloseCode::GOING_AWAY, "the server is going away"),
+        }
+    }
+}
+
+/// The record of one held exchange.
+#[derive(Debug)]
+struct Held {
+    owner: FeatureId,
+    transport: Transport,
+    cors: Cors,
+    since: Traffic,
+    timer: Option<TimerId>,
+}
+
+/// The event loop, the held exchanges, and the counts.
+pub struct Exchanges {
+    /// The sockets and the clock.
+    pub event_loop: EventLoop,
+    /// Random ids and epochs.
+    pub random: Random,
+    stats: Stats,
+    held: HashMap<ExchangeId, Held>,
+    timers: HashMap<TimerId, ExchangeId>,
+}
+
+impl Exchanges {
+    /// Creates the record of a loop that holds nothing yet.
+    ///
+    /// # Errors
+    /// As [`Random::open`].
+    pub fn new(event_loop: EventLoop) -> io::Result<Self> {
+        let random = Random::open()?;
+        Ok(Exchanges { event_loop, random, stats: Stats::default(), held: HashMap::new(), timers: HashMap::new() })
+    }
+
+    /// Returns the time of the current turn of the loop.
+    pub fn now(&self) -> Instant {
+        self.event_loop.now()
+    }
+
+    /// Carries out what a handler has returned.
+    pub fn reply(&mut self, call: &Call<'_>, reply: Reply) {
+        match reply {
+            Reply::Now(response) => self.event_loop.respond(call.id, call.cors.apply(response)),
+            Reply::Counted(response, transport, messages) => {
+                self.event_loop.respond(call.id, call.cors.apply(response));
+                self.count(transport, messages);
+                self.stats.add_traffic(transport, call.since, self.event_loop.traffic(call.id));
+            }
+            Reply::Later => {}
+        }
+    }
+
+    /// Begins a stream or a WebSocket.
+    pub fn begin(&mut self, call: &Call<'_>, head: Response) {
+        self.event_loop.begin(call.id, call.cors.apply(head));
+    }
+
+    /// Queues encoded bytes on a stream or a WebSocket.
+    pub fn send(&mut self, id: ExchangeId, bytes: &Shared) {
+        self.event_loop.send(id, bytes);
+    }
+
+    /// Queues a text message on a WebSocket.
+    pub fn send_text(&mut self, id: ExchangeId, text: String) {
+        self.event_loop.send_message(id, Message::Text(text));
+    }
+
+    /// Counts messages that were sent on a transport.
+    pub fn count(&mut self, transport: Transport, messages: u64) {
+        self.stats.of(transport).messages += messages;
+    }
+
+    /// Holds an exchange for a feature. The feature's `on_timer` is called `after` this time; without one, the exchange
+    /// has no timer.
+    pub fn hold(&mut self, call: &Call<'_>, owner: FeatureId, transport: Transport, after: Option<Duration>) {
+        let held = Held { owner, transport, cors: call.cors.clone(), since: call.since, timer: None };
+        self.held.insert(call.id, held);
+        self.stats.of(transport).open += 1;
+        if let Some(after) = after {
+            self.set_timer(call.id, after);
+        }
+    }
+
+    /// Sets the timer of a held exchange again, after it was due.
+    pub fn set_timer(&mut self, id: ExchangeId, after: Duration) {
+        let Some(held) = self.held.get_mut(&id) else { return };
+        let timer = self.event_loop.set_timer(after);
+        held.timer = Some(timer);
+        self.timers.insert(timer, id);
+    }
+
+    /// Returns the exchange whose timer this is. `None`: it is not the timer of an exchange.
+    pub fn take_timer(&mut self, timer: TimerId) -> Option<ExchangeId> {
+        let id = self.timers.remove(&timer)?;
+        if let Some(held) = self.held.get_mut(&id) {
+            held.timer = None;
+        }
+        Some(id)
+    }
+
+    /// Returns the feature that holds an exchange.
+    pub fn owner(&self, id: ExchangeId) -> Option<FeatureId> {
+        self.held.get(&id).map(|held| held.owner)
+    }
+
+    /// Returns all held exchanges.
+    pub fn held(&self) -> Vec<ExchangeId> {
+        self.held.keys().copied().collect()
+    }
+
+    /// Answers a held poll.
+    pub fn answer(&mut self, id: ExchangeId, response: Response, messages: u64) {
+        let Some(Held { transport, cors, .. }) = self.remove(id) else { return };
+        let before = self.event_loop.traffic(id);
+        self.event_loop.respond(id, cors.apply(response));
+        self.count(transport, messages);
+        self.stats.add_traffic(transport, before, self.event_loop.traffic(id));
+    }
+
+    /// Ends a held stream or WebSocket.
+    pub fn end(&mut self, id: ExchangeId, reason: EndReason) {
+        match self.remove(id).map(|held| held.transport) {
+            Some(Transport::WebSocket) => {
+                let (code, text) = reason.close();
+                self.event_loop.close(id, code, text);
+            }
+            Some(_) => self.event_loop.end(id),
+            None => {}
+        }
+    }
+
+    /// Drops the record of an exchange that has ended.
+    pub fn release(&mut self, id: ExchangeId) {
+        self.remove(id);
+    }
+
+    /// Resets the connections of all held exchanges.
+    pub fn reset_all(&mut self) {
+        for id in self.held() {
+            self.remove(id);
+            self.event_loop.sever(id);
+        }
+    }
+
+    fn remove(&mut self, id: ExchangeId) -> Option<Held> {
+        let held = self.held.remove(&id)?;
+        if let Some(timer) = held.timer {
+            self.event_loop.cancel_timer(timer);
+            self.timers.remove(&timer);
+        }
+        self.stats.of(held.transport).open -= 1;
+        self.stats.add_traffic(held.transport, held.since, self.event_loop.traffic(id));
+        Some(held)
+    }
+
+    /// Returns the counts by transport, including the traffic of held exchanges.
+    pub fn counts(&self) -> Stats {
+        let mut stats = self.stats.clone();
+        for (id, held) in &self.held {
+            stats.add_traffic(held.transport, held.since, self.event_loop.traffic(*id));
+        }
+        stats
+    }
+}

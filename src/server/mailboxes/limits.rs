@@ -1,0 +1,17 @@
+//! The bounds of mailboxes.
+
+use std::time::Duration;
+
+/// The most texts that a mailbox retains, and the most bytes of them.
+pub const RETAINED_TEXTS: usize = 100;
+pub const RETAINED_BYTES: usize = 64 * 1024;
+
+/// The most idempotency keys that a mailbox stores.
+pub const IDEMPOTENCY_KEYS: usize = 8;
+
+/// The most mailboxes, and the most bytes of texts in all of them.
+pub const MAILBOXES: usize = 20_000;
+pub const BYTES: usize = 64 * 1024 * 1024;
+
+/// How long a mailbox without a reader exists after its owner's last request.
+pub const LIFETIME: Duration = Duration::from_secs(60);

@@ -1,0 +1,315 @@
+//! Mailboxes: each isolated connection has one. A text that is put into a mailbox reaches its one reader, on any
+//! transport, and nobody else.
+//!
+//! This file holds the handlers. `mailbox` holds the state, `limits` its bounds.
+
+mod limits;
+mod mailbox;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+
+use self::mailbox::{Mailbox, MailboxMap, Taken, Text};
+use super::exchanges::{Call, EndReason, Exchanges, Reply};
+use super::message::{Transport, encode, timestamp};
+use super::params::{self, ApiError, Fields, ID, KEY, TEXT};
+use super::{Feature, FeatureId, HEARTBEAT, uncached};
+use crate::event_loop::ExchangeId;
+use crate::feed::Cursor;
+use crate::http::Response;
+use crate::sse;
+use crate::websocket::{self, Message};
+
+/// How long a poll is held.
+const POLL: Duration = Duration::from_secs(30);
+
+/// The mailboxes and their readers.
+#[derive(Default)]
+pub struct Mailboxes {
+    mailboxes: MailboxMap,
+    readers: HashMap<ExchangeId, Reader>,
+}
+
+/// A held exchange that receives the texts of a mailbox.
+struct Reader {
+    mailbox: Rc<str>,
+    kind: ReaderKind,
+}
+
+enum ReaderKind {
+    Poll,
+    /// A stream or a WebSocket, and the number of heartbeats sent.
+    Stream(Transport, u64),
+}
+
+impl Mailboxes {
+    /// POST /poll
+    pub fn poll(&mut self, exchanges: &mut Exchanges, call: &Call<'_>) -> Result<Reply, ApiError> {
+        let fields = Fields::parse(call.request.content())?;
+        let (id, text) = (fields.optional("connection_id", &ID)?, fields.optional("text", &TEXT)?);
+        let (cursor, key) = (fields.cursor("last_message_id")?, fields.optional("key", &KEY)?);
+        let now = exchanges.now();
+        let mailbox = match id {
+            Some(id) => self.mailboxes.get(id, now)?,
+            None => self.mailboxes.create(&mut exchanges.random, now)?,
+        };
+        mailbox.seen = now;
+        let mailbox_id = mailbox.id.clone();
+        if let Some(text) = text {
+            let (id, text) = self.put(exchanges, &mailbox_id, text, key)?;
+            let taken = Taken { id, text, recovered: true };
+            return Ok(counted(&text_json(&mailbox_id, "message", &taken), 0));
+        }
+        if id.is_none() {
+            return Ok(counted(&json!({ "connection_id": &*mailbox_id, "type": "timeout" }), 0));
+        }
+        if let Some(cursor) = cursor {
+            mailbox.position = cursor;
+        }
+        if let Some(taken) = mailbox.take() {
+            return Ok(counted(&text_json(&mailbox_id, "queued_message", &taken), 1));
+        }
+        self.set_reader(exchanges, call.id, mailbox_id, ReaderKind::Poll);
+        exchanges.hold(call, FeatureId::Mailboxes, Transport::LongPoll, Some(POLL));
+        Ok(Reply::Later)
+    }
+
+    /// POST /sse/message
+    pub fn text(&mut self, exchanges: &mut Exchanges, call: &Call<'_>) -> Result<Reply, ApiError> {
+        let fields = Fields::parse(call.request.content())?;
+        let (id, text) = (fields.required("connection_id", &ID)?, fields.required("text", &TEXT)?);
+        let key = fields.optional("key", &KEY)?;
+        let id = self.mailboxes.get(id, exchanges.now())?.id.clone();
+        let (cursor, _) = self.put(exchanges, &id, text, key)?;
+        let answer = json!({ "status": "queued", "id": cursor.to_string() });
+        Ok(Reply::Now(Response::json(202, &answer).with_field("Cache-Control", "no-store")))
+    }
+
+    /// GET /sse: a new mailbox, or the one that `Last-Event-ID` is a position in.
+    pub fn events(&mut self, exchanges: &mut Exchanges, call: &Call<'_>) -> Result<Reply, ApiError> {
+        let now = exchanges.now();
+        let cursor = params::last_event_id(call.request)?;
+        let known = cursor.and_then(|cursor| self.mailboxes.of_cursor(cursor, now)).map(|mailbox| mailbox.id.clone());
+        let (mailbox, recovered) = match (known, cursor) {
+            (Some(id), Some(cursor)) => {
+                let mailbox = self.mailboxes.get(&id, now)?;
+                let replay = mailbox.feed.replay(cursor);
+                mailbox.position = replay.after;
+                (mailbox, replay.recovered)
+            }
+            _ => (self.mailboxes.create(&mut exchanges.random, now)?, cursor.is_none()),
+        };
+        let (id, position) = (mailbox.id.clone(), mailbox.position);
+        exchanges.begin(call, sse::stream_head());
+        let mut connected = json!({ "message": "Connected", "connection_id": &*id, "type": "connected" });
+        if !recovered {
+            connected["recovered"] = false.into();
+        }
+        exchanges.send(call.id, &encode(Transport::Sse, Some(position), "message", &connected.to_string()));
+        self.begin_stream(exchanges, call, Transport::Sse, id, 0);
+        Ok(Reply::Later)
+    }
+
+    /// GET /ws
+    pub fn websocket(&mut self, exchanges: &mut Exchanges, call: &Call<'_>) -> Result<Reply, ApiError> {
+        let head = match websocket::accept(call.request, &[]) {
+            Ok(head) => head,
+            Err(error) => return Ok(Reply::Now(error.response())),
+        };
+        let now = exchanges.now();
+        let id = self.mailboxes.create(&mut exchanges.random, now)?.id.clone();
+        exchanges.begin(call, head);
+        send_heartbeat(exchanges, call.id, Transport::WebSocket, &id, 1);
+        self.begin_stream(exchanges, call, Transport::WebSocket, id, 1);
+        Ok(Reply::Later)
+    }
+
+    /// Puts a text into a mailbox, and delivers it to the reader. A known key puts nothing and returns the stored
+    /// result.
+    fn put(
+        &mut self,
+        exchanges: &mut Exchanges,
+        id: &str,
+        text: &str,
+        key: Option<&str>,
+    ) -> Result<(Cursor, Text), ApiError> {
+        let now = exchanges.now();
+        if let Some(stored) = self.mailboxes.get(id, now)?.keys.get(key) {
+            return Ok(stored);
+        }
+        let text = Text { text: text.into(), timestamp: timestamp() };
+        let (cursor, mailbox) = self.mailboxes.put(id, text.clone(), now)?;
+        mailbox.keys.insert(key, (cursor, text.clone()));
+        if let Some(reader) = mailbox.reader {
+            self.deliver(exchanges, reader);
+        }
+        Ok((cursor, text))
+    }
+
+    /// Sends a reader everything after its position: the next text to a poll, all texts to a stream.
+    fn deliver(&mut self, exchanges: &mut Exchanges, id: ExchangeId) {
+        let Some(Reader { mailbox, kind }) = self.readers.get(&id) else { return };
+        let Ok(mailbox) = self.mailboxes.get(mailbox, exchanges.now()) else { return };
+        match *kind {
+            ReaderKind::Poll => {
+                if let Some(taken) = mailbox.take() {
+                    let answer = text_json(&mailbox.id, "new_message", &taken);
+                    self.remove_reader(exchanges, id);
+                    exchanges.answer(id, uncached(&answer), 1);
+                }
+            }
+            ReaderKind::Stream(transport, _) => {
+                let kind = if transport == Transport::WebSocket { "user_message" } else { "message" };
+                while let Some(taken) = mailbox.take() {
+                    let json = text_json(&mailbox.id, kind, &taken).to_string();
+                    exchanges.send(id, &encode(transport, Some(taken.id), "message", &json));
+                    exchanges.count(transport, 1);
+                }
+            }
+        }
+    }
+
+    /// Makes a stream the reader of a mailbox, and sends it the queued texts.
+    fn begin_stream(
+        &mut self,
+        exchanges: &mut Exchanges,
+        call: &Call<'_>,
+        transport: Transport,
+        mailbox: Rc<str>,
+        heartbeats: u64,
+    ) {
+        self.set_reader(exchanges, call.id, mailbox, ReaderKind::Stream(transport, heartbeats));
+        exchanges.hold(call, FeatureId::Mailboxes, transport, Some(HEARTBEAT));
+        self.deliver(exchanges, call.id);
+    }
+
+    /// Makes an exchange the reader of a mailbox. The newest reader wins: the one before it ends.
+    fn set_reader(&mut self, exchanges: &mut Exchanges, id: ExchangeId, mailbox: Rc<str>, kind: ReaderKind) {
+        if let Ok(found) = self.mailboxes.get(&mailbox, exchanges.now())
+            && let Some(before) = found.reader.replace(id)
+        {
+            self.end(exchanges, before, EndReason::Superseded);
+        }
+        self.readers.insert(id, Reader { mailbox, kind });
+    }
+
+    /// Removes a reader. Its mailbox keeps a newer one.
+    fn remove_reader(&mut self, exchanges: &Exchanges, id: ExchangeId) -> Option<Reader> {
+        let reader = self.readers.remove(&id)?;
+        let now = exchanges.now();
+        if let Ok(mailbox) = self.mailboxes.get(&reader.mailbox, now)
+            && mailbox.reader == Some(id)
+        {
+            mailbox.reader = None;
+            mailbox.seen = now;
+        }
+        Some(reader)
+    }
+
+    /// Removes a mailbox, and ends its reader. Returns whether there was one.
+    pub fn disconnect(&mut self, exchanges: &mut Exchanges, mailbox: &str) -> bool {
+        let Some(mailbox) = self.mailboxes.remove(mailbox) else { return false };
+        if let Some(reader) = mailbox.reader {
+            self.end(exchanges, reader, EndReason::Disconnected);
+        }
+        true
+    }
+
+    fn status_of(&self, mailbox: &Mailbox, exchanges: &Exchanges) -> &'static str {
+        match mailbox.reader.and_then(|id| self.readers.get(&id)).map(|reader| &reader.kind) {
+            Some(ReaderKind::Poll) => "waiting",
+            Some(ReaderKind::Stream(..)) => "connected",
+            None if mailbox.is_expired(exchanges.now()) => "expired",
+            None => "idle",
+        }
+    }
+}
+
+impl Feature for Mailboxes {
+    /// A WebSocket puts a text into its own mailbox.
+    fn on_message(&mut self, exchanges: &mut Exchanges, id: ExchangeId, message: &Message) -> Result<(), ApiError> {
+        let Some(mailbox) = self.readers.get(&id).map(|reader| reader.mailbox.clone()) else { return Ok(()) };
+        let fields = Fields::of_message(message)?;
+        let (text, key) = (fields.required("message", &TEXT)?, fields.optional("key", &KEY)?);
+        self.put(exchanges, &mailbox, text, key).map(drop)
+    }
+
+    /// The time of a poll is up, or a heartbeat of a stream is due.
+    fn on_timer(&mut self, exchanges: &mut Exchanges, id: ExchangeId) {
+        let Some(Reader { mailbox, kind }) = self.readers.get_mut(&id) else { return };
+        match kind {
+            ReaderKind::Poll => self.end(exchanges, id, EndReason::TimedOut),
+            ReaderKind::Stream(transport, heartbeats) => {
+                *heartbeats += 1;
+                send_heartbeat(exchanges, id, *transport, mailbox, *heartbeats);
+                exchanges.set_timer(id, HEARTBEAT);
+            }
+        }
+    }
+
+    fn on_closed(&mut self, exchanges: &mut Exchanges, id: ExchangeId) {
+        self.remove_reader(exchanges, id);
+    }
+
+    fn end(&mut self, exchanges: &mut Exchanges, id: ExchangeId, reason: EndReason) {
+        match self.remove_reader(exchanges, id) {
+            Some(Reader { mailbox, kind: ReaderKind::Poll }) => {
+                let mut answer = json!({ "type": "timeout", "connection_id": &*mailbox });
+                if reason == EndReason::Superseded {
+                    answer["superseded"] = true.into();
+                }
+                exchanges.answer(id, uncached(&answer), 0);
+            }
+            Some(Reader { kind: ReaderKind::Stream(..), .. }) => exchanges.end(id, reason),
+            None => {}
+        }
+    }
+
+    fn sweep(&mut self, exchanges: &Exchanges) {
+        self.mailboxes.sweep(exchanges.now());
+    }
+
+    fn forget(&mut self) {
+        *self = Mailboxes::default();
+    }
+
+    fn add_statistics(&self, exchanges: &Exchanges, statistics: &mut Map<String, Value>) {
+        let mut mailboxes = json!({ "connected": 0, "waiting": 0, "idle": 0, "expired": 0 });
+        for mailbox in self.mailboxes.iter() {
+            let count = &mut mailboxes[self.status_of(mailbox, exchanges)];
+            *count = (count.as_u64().unwrap_or_default() + 1).into();
+        }
+        mailboxes["texts"] = self.mailboxes.texts().into();
+        statistics.insert("mailboxes".into(), mailboxes);
+    }
+}
+
+/// Sends the numbered heartbeat of a stream.
+fn send_heartbeat(exchanges: &mut Exchanges, id: ExchangeId, transport: Transport, mailbox: &str, number: u64) {
+    let json = json!({ "message": format!("Message {number}"), "connection_id": mailbox, "type": "heartbeat" });
+    exchanges.send(id, &encode(transport, None, "message", &json.to_string()));
+}
+
+fn text_json(mailbox: &str, kind: &str, taken: &Taken) -> Value {
+    let mut answer = json!({
+        "message": &*taken.text.text,
+        "type": kind,
+        "id": taken.id.to_string(),
+        "connection_id": mailbox,
+        "timestamp": taken.text.timestamp,
+    });
+    if !taken.recovered {
+        answer["recovered"] = false.into();
+    }
+    answer
+}
+
+/// Returns the answer to a poll, counted with its number of messages.
+fn counted(answer: &Value, messages: u64) -> Reply {
+    Reply::Counted(uncached(answer), Transport::LongPoll, messages)
+}

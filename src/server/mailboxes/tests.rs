@@ -1,0 +1,52 @@
+//! The handlers of mailboxes, called without a server.
+
+use super::*;
+use crate::server::testing::Client;
+
+/// A poll of a mailbox.
+fn poll(exchanges: &mut Exchanges, mailboxes: &mut Mailboxes, mailbox: &str) -> (Client, Reply) {
+    let content = json!({ "connection_id": mailbox }).to_string();
+    let client = exchanges.request("POST", "/poll", &content);
+    let reply = mailboxes.poll(exchanges, &client.call()).unwrap();
+    (client, reply)
+}
+
+fn mailbox(exchanges: &mut Exchanges, mailboxes: &mut Mailboxes) -> Rc<str> {
+    let now = exchanges.now();
+    mailboxes.mailboxes.create(&mut exchanges.random, now).unwrap().id.clone()
+}
+
+#[test]
+fn a_text_answers_the_held_poll() {
+    let (mut exchanges, mut mailboxes) = (Exchanges::for_test(), Mailboxes::default());
+    let id = mailbox(&mut exchanges, &mut mailboxes);
+    let (mut client, reply) = poll(&mut exchanges, &mut mailboxes, &id);
+    assert!(exchanges.handle(&client, reply));
+    mailboxes.put(&mut exchanges, &id, "hello", None).unwrap();
+    let answer = exchanges.read_until(&mut client, "}\n");
+    assert!(answer.contains(r#""message":"hello""#) && answer.contains("new_message"), "{answer}");
+    assert!(mailboxes.readers.is_empty());
+}
+
+#[test]
+fn a_newer_reader_ends_the_one_before() {
+    let (mut exchanges, mut mailboxes) = (Exchanges::for_test(), Mailboxes::default());
+    let id = mailbox(&mut exchanges, &mut mailboxes);
+    let (mut first, _) = poll(&mut exchanges, &mut mailboxes, &id);
+    let (second, _) = poll(&mut exchanges, &mut mailboxes, &id);
+    assert!(exchanges.read_until(&mut first, "}\n").contains(r#""superseded":true"#));
+    assert_eq!((exchanges.owner(first.id), exchanges.owner(second.id)), (None, Some(FeatureId::Mailboxes)));
+    assert_eq!(mailboxes.mailboxes.get(&id, exchanges.now()).unwrap().reader, Some(second.id));
+}
+
+#[test]
+fn a_poll_that_its_client_has_closed_takes_no_text() {
+    let (mut exchanges, mut mailboxes) = (Exchanges::for_test(), Mailboxes::default());
+    let id = mailbox(&mut exchanges, &mut mailboxes);
+    let (client, _) = poll(&mut exchanges, &mut mailboxes, &id);
+    exchanges.release(client.id);
+    mailboxes.on_closed(&mut exchanges, client.id);
+    mailboxes.put(&mut exchanges, &id, "hello", None).unwrap();
+    let (_, reply) = poll(&mut exchanges, &mut mailboxes, &id);
+    assert!(matches!(reply, Reply::Counted(_, Transport::LongPoll, 1)), "{reply:?}");
+}

@@ -1,0 +1,23 @@
+//! The bounds of rooms.
+
+use std::time::Duration;
+
+/// The most messages that a room retains, and the most bytes of their JSON.
+pub const RETAINED_MESSAGES: usize = 1000;
+pub const RETAINED_BYTES: usize = 1024 * 1024;
+
+/// The most idempotency keys that a room stores.
+pub const IDEMPOTENCY_KEYS: usize = 256;
+
+/// The most rooms.
+pub const ROOMS: usize = 256;
+
+/// The most clients whose positions are stored, and for how long after their last request.
+pub const CLIENTS: usize = 100_000;
+pub const CLIENT_LIFETIME: Duration = Duration::from_secs(300);
+
+/// The most rooms in which the position of one client is stored.
+pub const ROOMS_PER_CLIENT: usize = 16;
+
+/// How long a client counts as active after its last request.
+pub const CLIENT_ACTIVE: Duration = Duration::from_secs(60);

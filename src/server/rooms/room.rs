@@ -1,0 +1,146 @@
+//! One room, and the map of all rooms.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::rc::Rc;
+use std::time::Instant;
+
+use super::limits;
+use crate::event_loop::ExchangeId;
+use crate::feed::{Cursor, Feed, Replay};
+use crate::random::Random;
+use crate::server::idempotency::IdempotencyKeys;
+use crate::server::message::Transport;
+use crate::server::params::ApiError;
+
+/// The purpose that a room is opened for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OpenFor {
+    /// To read its messages, or to wait for the next one.
+    Reading,
+    /// To publish a message.
+    Publishing,
+}
+
+/// The id and the time of a published message.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Published {
+    /// The position after the message.
+    pub id: Cursor,
+    /// Seconds since the epoch.
+    pub timestamp: f64,
+}
+
+/// A feed, and the exchanges that receive its messages.
+#[derive(Debug)]
+pub struct Room {
+    /// Its name.
+    pub name: Rc<str>,
+    /// Its messages, as JSON.
+    pub feed: Feed<Rc<str>>,
+    /// Held polls.
+    pub polls: BTreeSet<ExchangeId>,
+    /// Open streams and WebSockets.
+    pub streams: BTreeMap<ExchangeId, Transport>,
+    /// The results of the newest messages with a key.
+    pub keys: IdempotencyKeys<Published>,
+    used: Instant,
+}
+
+impl Room {
+    /// Returns the start of a reader: after its cursor, or after the newest message.
+    pub fn replay(&self, cursor: Option<Cursor>) -> Replay {
+        cursor.map_or(Replay { after: self.feed.tip(), recovered: true }, |cursor| self.feed.replay(cursor))
+    }
+
+    /// Returns the start of a reader whose position is unknown: before everything retained, not recovered.
+    pub fn replay_everything(&self) -> Replay {
+        Replay { after: self.feed.last(usize::MAX), recovered: false }
+    }
+
+    /// Returns the answer to a poll: everything after the reader's position. `members` is JSON that follows the
+    /// messages, which are JSON already.
+    pub fn batch(&self, from: Replay, members: &str) -> String {
+        let messages: Vec<&str> = self.feed.after(from.after).map(|(_, json)| &**json).collect();
+        let (messages, recovered, tip) = (messages.join(","), from.recovered, self.feed.tip());
+        format!(r#"{{"messages":[{messages}],{members},"recovered":{recovered},"last_message_id":"{tip}"}}"#) + "\n"
+    }
+
+    fn has_readers(&self) -> bool {
+        !self.polls.is_empty() || !self.streams.is_empty()
+    }
+}
+
+/// All rooms by name.
+#[derive(Debug, Default)]
+pub struct RoomMap {
+    rooms: HashMap<Rc<str>, Room>,
+    /// The messages of rooms that were removed.
+    removed_messages: u64,
+}
+
+impl RoomMap {
+    /// Returns the room with this name.
+    pub fn get(&self, name: &str) -> Option<&Room> {
+        self.rooms.get(name)
+    }
+
+    /// Returns the room with this name.
+    pub fn get_mut(&mut self, name: &str) -> Option<&mut Room> {
+        self.rooms.get_mut(name)
+    }
+
+    /// Returns the room with this name, and creates it if there is none.
+    ///
+    /// # Errors
+    /// 503 when there are too many rooms, and none of them can be removed.
+    pub fn open(
+        &mut self,
+        name: &str,
+        purpose: OpenFor,
+        random: &mut Random,
+        now: Instant,
+    ) -> Result<&mut Room, ApiError> {
+        if !self.rooms.contains_key(name) {
+            if self.rooms.len() >= limits::ROOMS {
+                self.remove_one(purpose)?;
+            }
+            let name: Rc<str> = name.into();
+            let room = Room {
+                name: name.clone(),
+                feed: Feed::new(random.number(), limits::RETAINED_MESSAGES, limits::RETAINED_BYTES),
+                polls: BTreeSet::new(),
+                streams: BTreeMap::new(),
+                keys: IdempotencyKeys::new(limits::IDEMPOTENCY_KEYS),
+                used: now,
+            };
+            self.rooms.insert(name, room);
+        }
+        let room = self.rooms.get_mut(name).expect("the room was inserted above");
+        room.used = now;
+        Ok(room)
+    }
+
+    /// Removes a room without readers: an empty one, or else the one that was unused for longest. A reader removes only
+    /// empty rooms, because any page can make a browser send a GET. A cursor of a removed room is not recovered later.
+    fn remove_one(&mut self, purpose: OpenFor) -> Result<(), ApiError> {
+        let is_empty = |room: &&Room| room.feed.published() == 0;
+        let unused = self.rooms.values().filter(|room| !room.has_readers());
+        let candidates = unused.filter(|room| purpose == OpenFor::Publishing || is_empty(room));
+        let oldest = candidates.min_by_key(|room| (!is_empty(room), room.used)).map(|room| room.name.clone());
+        let room = oldest.and_then(|name| self.rooms.remove(&name)).ok_or_else(|| ApiError::full("rooms"))?;
+        self.removed_messages += room.feed.published();
+        Ok(())
+    }
+
+    /// Returns the names of all rooms in alphabetical order.
+    pub fn names(&self) -> Vec<&str> {
+        let mut names: Vec<&str> = self.rooms.keys().map(|name| &**name).collect();
+        names.sort_unstable();
+        names
+    }
+
+    /// Returns the number of messages ever published.
+    pub fn total_messages(&self) -> u64 {
+        self.removed_messages + self.rooms.values().map(|room| room.feed.published()).sum::<u64>()
+    }
+}

@@ -1,0 +1,86 @@
+//! The handlers of rooms, called without a server.
+
+use super::*;
+
+fn draft_of<'a>(room: &'a str, text: &'a str) -> Draft<'a> {
+    Draft { room, sender: "ada", text, key: None }
+}
+
+#[test]
+fn a_held_poll_is_answered_by_the_next_message_of_its_room() {
+    let (mut exchanges, mut rooms) = (Exchanges::for_test(), Rooms::default());
+    let mut client = exchanges.request("GET", "/api/poll?client_id=tab&room=tea", "");
+    let reply = rooms.poll(&mut exchanges, &client.call()).unwrap();
+    assert!(exchanges.handle(&client, reply));
+    assert_eq!(exchanges.owner(client.id), Some(FeatureId::Rooms));
+    rooms.publish(&mut exchanges, &draft_of("coffee", "elsewhere")).unwrap();
+    assert_eq!(exchanges.owner(client.id), Some(FeatureId::Rooms));
+    let published = rooms.publish(&mut exchanges, &draft_of("tea", "here")).unwrap();
+    assert_eq!(exchanges.owner(client.id), None);
+    let answer = exchanges.read_until(&mut client, "}\n");
+    assert!(answer.contains(r#""text":"here""#) && answer.contains(&published.id.to_string()), "{answer}");
+    assert!(rooms.readers.is_empty() && rooms.clients.get_mut("tab").unwrap().held.is_empty());
+}
+
+#[test]
+fn a_poll_with_messages_is_answered_at_once() {
+    let (mut exchanges, mut rooms) = (Exchanges::for_test(), Rooms::default());
+    rooms.publish(&mut exchanges, &draft_of("tea", "one")).unwrap();
+    let second = rooms.publish(&mut exchanges, &draft_of("tea", "two")).unwrap();
+    let client = exchanges.request("GET", "/api/messages?room=tea", "");
+    let reply = rooms.messages(&mut exchanges, &client.call()).unwrap();
+    assert!(matches!(reply, Reply::Counted(_, Transport::ShortPoll, 2)), "{reply:?}");
+    let poll = Poll { room: "tea", client: None, cursor: Some(second.id), timeout: Duration::from_secs(25) };
+    assert!(matches!(rooms.hold_poll(&mut exchanges, &client.call(), poll), Ok(Reply::Later)));
+}
+
+#[test]
+fn the_timer_of_a_poll_answers_it_and_that_of_a_stream_sends_a_heartbeat() {
+    let (mut exchanges, mut rooms) = (Exchanges::for_test(), Rooms::default());
+    let mut poll = exchanges.request("GET", "/api/poll?client_id=tab", "");
+    rooms.poll(&mut exchanges, &poll.call()).unwrap();
+    rooms.on_timer(&mut exchanges, poll.id);
+    assert!(exchanges.read_until(&mut poll, "}\n").contains(r#""status":"timeout","timeout":true"#));
+    let mut stream = exchanges.request("GET", "/api/stream", "");
+    rooms.stream(&mut exchanges, &stream.call()).unwrap();
+    exchanges.read_until(&mut stream, "\r\n\r\n");
+    rooms.on_timer(&mut exchanges, stream.id);
+    assert_eq!(exchanges.read_until(&mut stream, "\n\r\n"), "1\r\n\n\r\n");
+    assert_eq!(exchanges.owner(stream.id), Some(FeatureId::Rooms));
+}
+
+#[test]
+fn a_known_key_publishes_nothing() {
+    let (mut exchanges, mut rooms) = (Exchanges::for_test(), Rooms::default());
+    let draft = Draft { key: Some("retry"), ..draft_of("tea", "once") };
+    let first = rooms.publish(&mut exchanges, &draft).unwrap();
+    assert_eq!(rooms.publish(&mut exchanges, &draft).unwrap(), first);
+    assert_eq!(rooms.published("tea"), 1);
+}
+
+#[test]
+fn readers_remove_only_empty_rooms_and_publishers_the_one_unused_for_longest() {
+    let (mut exchanges, mut rooms) = (Exchanges::for_test(), Rooms::default());
+    for number in 0..limits::ROOMS {
+        rooms.publish(&mut exchanges, &draft_of(&number.to_string(), "x")).unwrap();
+    }
+    let client = exchanges.request("GET", "/api/messages?room=new", "");
+    assert_eq!(rooms.messages(&mut exchanges, &client.call()).unwrap_err().status, 503);
+    rooms.publish(&mut exchanges, &draft_of("new", "x")).unwrap();
+    assert_eq!((rooms.rooms.names().len(), rooms.rooms.total_messages()), (limits::ROOMS, limits::ROOMS as u64 + 1));
+}
+
+#[test]
+fn a_client_stores_the_positions_of_its_latest_rooms() {
+    let mut exchanges = Exchanges::for_test();
+    let mut clients = Clients::default();
+    let position = crate::feed::Feed::<()>::new(exchanges.random.number(), 1, 1).tip();
+    let id = clients.see("tab", exchanges.now()).unwrap();
+    let client = clients.get_mut(&id).unwrap();
+    for number in 0..limits::ROOMS_PER_CLIENT {
+        client.set_position(&number.to_string().into(), position);
+    }
+    assert!(client.position("0").is_some() && !client.has_dropped_positions());
+    client.set_position(&"one more".into(), position);
+    assert!(client.position("0").is_none() && client.has_dropped_positions());
+}

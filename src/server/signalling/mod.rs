@@ -1,0 +1,85 @@
+//! WebRTC signalling: a WebSocket for each peer of [`Signalling`]. Its rooms share only their names with those of
+//! messages.
+
+use super::exchanges::{Call, EndReason, Exchanges, Reply};
+use super::message::Transport;
+use super::params::{self, ApiError};
+use super::{Feature, FeatureId};
+use crate::event_loop::ExchangeId;
+use crate::signalling::{Delivery, Signalling};
+use crate::websocket::{self, CloseCode, Message};
+
+/// The most peers in a room. Each of them is notified of all others.
+const PEERS_PER_ROOM: usize = 16;
+
+/// The most rooms.
+const ROOMS: usize = 1024;
+
+/// The peers of all rooms.
+pub struct Peers(Signalling<ExchangeId>);
+
+impl Default for Peers {
+    fn default() -> Self {
+        Peers(Signalling::new(PEERS_PER_ROOM, ROOMS))
+    }
+}
+
+impl Peers {
+    /// GET /api/signal
+    pub fn websocket(&mut self, exchanges: &mut Exchanges, call: &Call<'_>) -> Result<Reply, ApiError> {
+        let room = params::room(call.request)?;
+        let head = match websocket::accept(call.request, &[]) {
+            Ok(head) => head,
+            Err(error) => return Ok(Reply::Now(error.response())),
+        };
+        exchanges.begin(call, head);
+        match self.0.join(call.id, exchanges.random.uuid(), &room) {
+            Ok(deliveries) => {
+                exchanges.hold(call, FeatureId::Signalling, Transport::WebSocket, None);
+                deliveries.into_iter().for_each(|delivery| deliver(exchanges, delivery));
+            }
+            // A browser does not tell a page why a handshake failed. It does report the code and the reason of a Close.
+            Err(error) => exchanges.event_loop.close(call.id, CloseCode::TRY_AGAIN_LATER, &error.to_string()),
+        }
+        Ok(Reply::Later)
+    }
+
+    fn leave(&mut self, exchanges: &mut Exchanges, id: ExchangeId) {
+        if let Some(delivery) = self.0.leave(id) {
+            deliver(exchanges, delivery);
+        }
+    }
+}
+
+impl Feature for Peers {
+    /// A peer sends a message to another one.
+    fn on_message(&mut self, exchanges: &mut Exchanges, id: ExchangeId, message: &Message) -> Result<(), ApiError> {
+        deliver(exchanges, self.0.relay(id, message));
+        Ok(())
+    }
+
+    fn on_closed(&mut self, exchanges: &mut Exchanges, id: ExchangeId) {
+        self.leave(exchanges, id);
+    }
+
+    fn end(&mut self, exchanges: &mut Exchanges, id: ExchangeId, reason: EndReason) {
+        match reason {
+            // All peers leave together: none of them needs to know of the others.
+            EndReason::GoingAway => drop(self.0.leave(id)),
+            _ => self.leave(exchanges, id),
+        }
+        exchanges.end(id, reason);
+    }
+
+    fn forget(&mut self) {
+        self.0.clear();
+    }
+}
+
+fn deliver(exchanges: &mut Exchanges, Delivery { to, text }: Delivery<ExchangeId>) {
+    let frame = websocket::text(&text);
+    for id in to {
+        exchanges.send(id, &frame);
+        exchanges.count(Transport::WebSocket, 1);
+    }
+}
