@@ -1,9 +1,8 @@
-//! The bounded, ordered log that every transport replays from: one log, one cursor.
+//! The bounded, ordered log of messages, and the cursor of a reader in it.
 //!
-//! Every transport is a way to be given "everything after this cursor". So a client can lose its
-//! connection, or change its transport, and go on without loss and without repetition. A cursor
-//! that is too old, or that belongs to another log, gets everything retained, and is told so: a
-//! hole is never silent.
+//! Every transport sends "everything after this cursor". So a client can lose its connection or change its transport,
+//! and continue without loss and without repetition. A reader whose cursor is too old, or belongs to another log,
+//! receives everything retained and `recovered: false`: a hole is never silent.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -12,12 +11,20 @@ use std::str::FromStr;
 const SEQUENCE_BITS: u32 = 62;
 const EPOCH_BITS: u32 = 60;
 
-// ANCHOR: cursor
-/// A position in a feed: behind the message that has this id.
+/// A position in a feed: after the message with this id.
 ///
-/// Written as a UUID of version 8 (RFC 9562, section 5.8): the first half names the epoch,
-/// the second half counts. The 4 bits of the version and the 2 bits of the variant are not ours,
-/// which leaves 60 and 62.
+/// ```
+/// use overwire::feed::Cursor;
+///
+/// let cursor: Cursor = "1f0c2a9e-8b4d-8e17-8000-00000000002a".parse()?;
+/// assert_eq!(cursor.sequence(), 0x2a);
+/// assert_eq!(cursor.to_string(), "1f0c2a9e-8b4d-8e17-8000-00000000002a");
+/// # Ok::<(), overwire::feed::NotACursor>(())
+/// ```
+///
+// ANCHOR: cursor
+/// A cursor is written as a UUID of version 8 (RFC 9562, section 5.8). The first half is the epoch, the second half is
+/// the sequence. The UUID format takes 4 bits for the version and 2 bits for the variant, which leaves 60 and 62.
 ///
 /// ```text
 /// 1f0c2a9e-8b4d-8e17-8000-00000000002a
@@ -32,12 +39,12 @@ pub struct Cursor {
 // ANCHOR_END: cursor
 
 impl Cursor {
-    /// Which log this is a position in: a random number of 60 bits.
+    /// Returns the number of the log: 60 random bits.
     pub fn epoch(self) -> u64 {
         self.epoch
     }
 
-    /// How many messages had been published, with this one.
+    /// Returns the number of messages published up to and including this one.
     pub fn sequence(self) -> u64 {
         self.sequence
     }
@@ -58,9 +65,24 @@ impl fmt::Display for Cursor {
     }
 }
 
-/// The text is not a cursor: not a UUID of version 8.
+/// The error for a text that is not a cursor: it is not a UUID of version 8.
+///
+/// ```
+/// use overwire::feed::{Cursor, NotACursor};
+///
+/// let version_4 = "1b4e28ba-2fa1-4d3b-8a5e-3f6c9d0e7b21";
+/// assert_eq!(version_4.parse::<Cursor>(), Err(NotACursor));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NotACursor;
+
+impl fmt::Display for NotACursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("expected a UUID of version 8")
+    }
+}
+
+impl std::error::Error for NotACursor {}
 
 impl FromStr for Cursor {
     type Err = NotACursor;
@@ -86,20 +108,43 @@ impl FromStr for Cursor {
     }
 }
 
-/// Where a reader begins.
+/// The start of a reader in a feed.
+///
+/// ```
+/// use overwire::feed::Feed;
+///
+/// let mut feed = Feed::new(7, 2, 1000); // retains two messages
+/// let first = feed.publish("one", 3);
+/// assert!(feed.replay(first).recovered);
+/// for text in ["two", "three", "four"] {
+///     feed.publish(text, text.len());
+/// }
+/// let replay = feed.replay(first); // "two" is missing
+/// assert!(!replay.recovered);
+/// assert_eq!(feed.after(replay.after).map(|(_, text)| *text).collect::<Vec<_>>(), ["three", "four"]);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Replay {
-    /// The reader has seen everything up to and including this.
+    /// The position after the last message that the reader has.
     pub after: Cursor,
-    /// Whether nothing is missing between the reader's cursor and the first message of the replay.
+    /// Whether no message is missing between the reader's cursor and the first message that follows.
     pub recovered: bool,
 }
 
-/// A log of the last messages, bounded in their number and in their bytes.
+/// A log of the newest messages, bounded in number and in bytes.
+///
+/// ```
+/// use overwire::feed::Feed;
+///
+/// let mut feed = Feed::new(7, 100, 64 * 1024);
+/// let cursor = feed.publish("one", 3);
+/// feed.publish("two", 3);
+/// assert_eq!(feed.after(cursor).map(|(_, text)| *text).collect::<Vec<_>>(), ["two"]);
+/// ```
 #[derive(Debug)]
 pub struct Feed<T> {
     epoch: u64,
-    /// The sequence of the last message that is no longer retained.
+    /// The sequence of the newest message that was dropped.
     dropped: u64,
     messages: VecDeque<(T, usize)>,
     bytes: usize,
@@ -108,16 +153,15 @@ pub struct Feed<T> {
 }
 
 impl<T> Feed<T> {
-    /// An empty feed. `epoch` tells this log from every other: 60 random bits of it are used. When
-    /// a message is published beyond `max_messages`, or beyond `max_bytes` of them in sum, the
-    /// oldest are dropped; the newest message is always retained.
+    /// Creates an empty feed. `epoch` is a random number that no other log has; its lowest 60 bits are used. The feed
+    /// drops its oldest messages when it has more than `max_messages` or more than `max_bytes`. The newest message is
+    /// always retained.
     pub fn new(epoch: u64, max_messages: usize, max_bytes: usize) -> Self {
         let epoch = epoch & ((1 << EPOCH_BITS) - 1);
         Feed { epoch, dropped: 0, messages: VecDeque::new(), bytes: 0, max_messages, max_bytes }
     }
 
-    /// The cursor that the next message will have: a message that carries its own id needs it
-    /// first.
+    /// Returns the cursor of the next message, before it is published: a message may contain its own id.
     pub fn next_cursor(&self) -> Cursor {
         Cursor { epoch: self.epoch, sequence: self.published() + 1 }
     }
@@ -140,14 +184,14 @@ impl<T> Feed<T> {
         }
     }
 
-    /// The cursor behind the newest message: where a reader begins who wants only what is new.
+    /// Returns the cursor after the newest message: the start of a reader that wants only new messages.
     pub fn tip(&self) -> Cursor {
         Cursor { epoch: self.epoch, sequence: self.published() }
     }
 
     // ANCHOR: replay
-    /// Where a reader with this cursor goes on. A cursor of another epoch, one older than what is
-    /// retained, or one of the future gets everything retained, and `recovered: false`.
+    /// Returns the start of a reader with this cursor. A cursor of another epoch, of a dropped position or of the
+    /// future gets everything retained, and `recovered: false`.
     pub fn replay(&self, cursor: Cursor) -> Replay {
         let known = cursor.epoch == self.epoch && (self.dropped..=self.published()).contains(&cursor.sequence);
         let after = if known { cursor } else { Cursor { epoch: self.epoch, sequence: self.dropped } };
@@ -155,7 +199,7 @@ impl<T> Feed<T> {
     }
     // ANCHOR_END: replay
 
-    /// The retained messages after `cursor`, oldest first, each with its own cursor.
+    /// Returns the retained messages after `cursor`, oldest first, each with its own cursor.
     pub fn after(&self, cursor: Cursor) -> impl ExactSizeIterator<Item = (Cursor, &T)> {
         let start = self.replay(cursor).after.sequence;
         let epoch = self.epoch;
@@ -163,18 +207,18 @@ impl<T> Feed<T> {
         messages.enumerate().map(move |(at, (message, _))| (Cursor { epoch, sequence: start + 1 + at as u64 }, message))
     }
 
-    /// The cursor behind which the last `count` retained messages lie.
+    /// Returns the cursor before the newest `count` retained messages.
     pub fn last(&self, count: usize) -> Cursor {
         let count = count.min(self.messages.len()) as u64;
         Cursor { epoch: self.epoch, sequence: self.published() - count }
     }
 
-    /// How many messages were ever published.
+    /// Returns the number of messages ever published.
     pub fn published(&self) -> u64 {
         self.dropped + self.messages.len() as u64
     }
 
-    /// The bytes of the retained messages.
+    /// Returns the number of bytes of the retained messages.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
@@ -198,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cursor_is_a_uuid_and_comes_back() {
+    fn a_cursor_is_written_as_a_uuid_and_parsed_again() {
         for epoch in [0, 1, 0x123_4567_89ab_cdef, (1 << 60) - 1] {
             for sequence in [0, 1, 42, (1 << 62) - 1] {
                 let cursor = Cursor { epoch, sequence };
@@ -212,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_cursor() {
+    fn a_text_that_is_no_uuid_of_version_8_is_refused() {
         let good = feed(1).tip().to_string();
         assert!(good.parse::<Cursor>().is_ok());
         let version_4 = format!("{}4{}", &good[..14], &good[15..]);
@@ -244,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_message_is_retained_whatever_its_size() {
+    fn the_newest_message_is_retained_even_if_it_is_too_large() {
         let mut feed = feed(3);
         feed.publish(4, 95);
         assert_eq!(after(&feed, 3), (vec![4], true));

@@ -1,29 +1,27 @@
-//! Signalling for WebRTC: who is in which room, and who is told what. It is the signalling path of
-//! RFC 8825, section 3; what the peers say to each other takes another path.
+//! Signalling for WebRTC: the peers of each room, and the messages that they send to each other through the server. It
+//! is the signalling path of RFC 8825, section 3. The media and data of the peers take another path.
 //!
-//! Two browsers that want a direct connection have to exchange descriptions of themselves first:
-//! an offer, an answer, and ICE candidates, which are addresses to try. They cannot send them to
-//! each other, because they have no connection yet, so both send them to a server that each of
-//! them can reach. That server looks into none of it. What the peers then say to each other does
-//! not pass through it, and it may end without ending that.
+//! Two browsers that want a direct connection exchange descriptions of themselves first: an offer, an answer, and ICE
+//! candidates, which are addresses to try. They have no connection yet, so both send them to a server that each of them
+//! can reach. The server does not read them. Once the browsers are connected, the server may end without ending their
+//! connection.
 //!
 //! All messages are JSON objects, one in each WebSocket text message.
 //!
 //! | to | message | when |
 //! |-|-|-|
-//! | the newcomer | `{"type": "welcome", "peer_id": "<uuid>", "peers": ["<uuid>", ...]}` | first of all: its own id, and the ids of those who were there before it |
-//! | the others | `{"type": "joined", "peer_id": "<uuid>"}` | somebody came |
-//! | the others | `{"type": "left", "peer_id": "<uuid>"}` | somebody went |
+//! | the new peer | `{"type": "welcome", "peer_id": "<uuid>", "peers": ["<uuid>", ...]}` | first of all: its own id, and the ids of the peers that were there before it |
+//! | the other peers | `{"type": "joined", "peer_id": "<uuid>"}` | a peer has joined |
+//! | the other peers | `{"type": "left", "peer_id": "<uuid>"}` | a peer has left |
 //! | the server | `{"type": "offer", "to": "<uuid>", ...}`, or `"answer"`, or `"candidate"` | to be relayed |
-//! | the peer of that id | the same with `"from": "<uuid>"`, and without `"to"` | relayed |
-//! | the sender | `{"type": "error", "error": "what was wrong, and what was expected"}` | it was not; nothing else changes |
+//! | the peer with that id | the same with `"from": "<uuid>"`, and without `"to"` | relayed |
+//! | the sender | `{"type": "error", "error": "<found and expected>"}` | the message was not relayed; nothing else changes |
 //!
-//! The newcomer offers to those who were there; they wait for its offer. So two peers never offer
-//! to each other at the same time, which is called glare.
+//! A new peer sends an offer to each peer that was there before it, and those wait for the offer. So two peers never
+//! send each other an offer at the same time, which is called glare.
 //!
-//! `from` is set here, whatever the sender wrote, so a peer can believe it. The rest of a relayed
-//! message is the sender's, but parsed and written anew: members come in alphabetical order, and
-//! of two with one name only the last is left.
+//! The server sets `from`, so the receiver can trust it. The rest of a relayed message comes from the sender, but it is
+//! parsed and written again: its members are in alphabetical order, and a member that was there twice is there once.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -34,28 +32,50 @@ use serde_json::{Map, Value, json};
 
 use crate::websocket::Message;
 
-/// The longest message that is relayed, in bytes. A description of a connection with a data channel
-/// takes less than 1 KiB, one with cameras and screens some 10 KiB.
-pub const MAX_MESSAGE: usize = 64 * 1024;
+/// The length of the longest message that is relayed, in bytes. The description of a connection with a data channel is
+/// shorter than 1 KiB, one with cameras and screens has about 10 KiB.
+const MAX_MESSAGE: usize = 64 * 1024;
 
-/// What is relayed: the values of `type`.
+/// The values of `type` of a relayed message.
 const RELAYED: [&str; 3] = ["offer", "answer", "candidate"];
 
-/// A text, and the connections it is for.
+/// A text, and the connections that receive it.
+///
+/// ```
+/// use overwire::signalling::{Delivery, Signalling};
+///
+/// let mut signalling = Signalling::new(2, 100);
+/// let deliveries = signalling.join("first connection", "ada".into(), "tea")?;
+/// let Delivery { to, text } = &deliveries[0];
+/// assert_eq!(to, &["first connection"]);
+/// assert_eq!(text, r#"{"peer_id":"ada","peers":[],"type":"welcome"}"#);
+/// # Ok::<(), overwire::signalling::JoinError>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Delivery<C> {
-    /// Who is to be sent it.
+    /// The receivers.
     pub to: Vec<C>,
     /// JSON.
     pub text: String,
 }
 
-/// Why nobody may join a room now.
+/// The reason that a peer cannot join a room now.
+///
+/// ```
+/// use overwire::signalling::{JoinError, Signalling};
+///
+/// let mut signalling = Signalling::new(1, 100);
+/// signalling.join("first connection", "ada".into(), "tea")?;
+/// let error = signalling.join("second connection", "bob".into(), "tea").unwrap_err();
+/// assert_eq!(error, JoinError::RoomFull(1));
+/// assert_eq!(error.to_string(), "the room is full: expected fewer than 1 peers in it");
+/// # Ok::<(), JoinError>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum JoinError {
-    /// So many peers are in it, as many as may be.
+    /// The room has this number of peers, which is the most.
     RoomFull(usize),
-    /// There are so many rooms, as many as may be.
+    /// There is this number of rooms, which is the most.
     TooManyRooms(usize),
 }
 
@@ -75,7 +95,7 @@ struct Peer<C> {
     conn: C,
 }
 
-/// All rooms, and the peers in each. `C` names a connection; a connection is in one room at most.
+/// All rooms, and the peers in each. `C` is the id of a connection, which is in at most one room.
 ///
 /// ```
 /// use overwire::signalling::Signalling;
@@ -92,25 +112,25 @@ struct Peer<C> {
 /// ```
 pub struct Signalling<C> {
     rooms: HashMap<Rc<str>, Vec<Peer<C>>>,
-    /// Which room a connection is in.
-    whereabouts: HashMap<C, Rc<str>>,
+    /// The room of each connection.
+    room_of: HashMap<C, Rc<str>>,
     peers_per_room: usize,
     max_rooms: usize,
 }
 
 impl<C: Copy + Eq + Hash> Signalling<C> {
-    /// No rooms yet, and at most so many. A room is there as long as a peer is in it.
+    /// Creates an empty set of at most `max_rooms` rooms, with at most `peers_per_room` peers in each. A room exists as
+    /// long as a peer is in it.
     pub fn new(peers_per_room: usize, max_rooms: usize) -> Self {
-        Signalling { rooms: HashMap::new(), whereabouts: HashMap::new(), peers_per_room, max_rooms }
+        Signalling { rooms: HashMap::new(), room_of: HashMap::new(), peers_per_room, max_rooms }
     }
 
     // ANCHOR: join
-    /// Adds a connection, which is in no room yet, to a room. `peer_id` has to be random: whoever
-    /// knows it can send to this peer. Returns the welcome for the newcomer and, if others are
-    /// there, the news for them.
+    /// Adds a connection to a room. It must not be in one yet. `peer_id` has to be random, because everyone who knows
+    /// it can send to this peer. Returns the welcome for the new peer and, if there are other peers, the news for them.
     ///
     /// # Errors
-    /// When the room is full, or would be one too many.
+    /// When the room is full, or when it would be one room too many.
     pub fn join(&mut self, conn: C, peer_id: String, room: &str) -> Result<Vec<Delivery<C>>, JoinError> {
         let others: &[Peer<C>] = self.rooms.get(room).map_or(&[], Vec::as_slice);
         if others.len() >= self.peers_per_room {
@@ -129,14 +149,13 @@ impl<C: Copy + Eq + Hash> Signalling<C> {
         }
         let room: Rc<str> = room.into();
         self.rooms.entry(room.clone()).or_default().push(Peer { id: peer_id, conn });
-        self.whereabouts.insert(conn, room);
+        self.room_of.insert(conn, room);
         Ok(deliveries)
     }
     // ANCHOR_END: join
 
     // ANCHOR: relay
-    /// What becomes of a peer's message: it is for the peer that it names, or there is an error
-    /// for the sender.
+    /// Relays a peer's message, of at most 64 KiB, to the peer that it names, or returns an error to the sender.
     pub fn relay(&self, conn: C, message: &Message) -> Delivery<C> {
         self.address(conn, message).unwrap_or_else(|sentence| {
             let text = json!({ "type": "error", "error": sentence }).to_string();
@@ -145,7 +164,7 @@ impl<C: Copy + Eq + Hash> Signalling<C> {
     }
 
     fn address(&self, conn: C, message: &Message) -> Result<Delivery<C>, String> {
-        let peers = self.whereabouts.get(&conn).and_then(|room| self.rooms.get(room));
+        let peers = self.room_of.get(&conn).and_then(|room| self.rooms.get(room));
         let peers = peers.ok_or("expected a peer that has joined a room")?;
         let sender = peers.iter().find(|peer| peer.conn == conn).ok_or("expected a peer of this room")?;
         let mut members = parse(message)?;
@@ -158,39 +177,34 @@ impl<C: Copy + Eq + Hash> Signalling<C> {
             format!("to: expected the peer_id of another peer in this room, not {}: has it left?", shorten(to))
         })?;
         members.remove("to");
-        // Not what the sender says it is, but what the server knows it to be.
+        // A sender cannot choose its own name.
         members.insert("from".into(), sender.id.as_str().into());
         Ok(Delivery { to: vec![addressee.conn], text: Value::Object(members).to_string() })
     }
     // ANCHOR_END: relay
 
-    /// Forgets a connection. Returns the news for those who stay, if there are any.
+    /// Removes a connection. Returns the news for the peers that remain in the room, if there are any.
     pub fn leave(&mut self, conn: C) -> Option<Delivery<C>> {
-        let room = self.whereabouts.remove(&conn)?;
+        let room = self.room_of.remove(&conn)?;
         let peers = self.rooms.get_mut(&room)?;
         let at = peers.iter().position(|peer| peer.conn == conn)?;
-        let gone = peers.remove(at);
+        let left = peers.remove(at);
         if peers.is_empty() {
             self.rooms.remove(&room);
             return None;
         }
-        let text = json!({ "type": "left", "peer_id": gone.id }).to_string();
+        let text = json!({ "type": "left", "peer_id": left.id }).to_string();
         Some(Delivery { to: peers.iter().map(|peer| peer.conn).collect(), text })
     }
 
-    /// Forgets everyone: at the end of a server, nobody need be told who else leaves.
+    /// Removes all connections without any news.
     pub fn clear(&mut self) {
         self.rooms.clear();
-        self.whereabouts.clear();
-    }
-
-    /// The ids of the peers in a room, in the order in which they came.
-    pub fn peers(&self, room: &str) -> impl Iterator<Item = &str> {
-        self.rooms.get(room).into_iter().flatten().map(|peer| peer.id.as_str())
+        self.room_of.clear();
     }
 }
 
-/// The members of the object that a message is.
+/// Returns the members of a message, which is a JSON object.
 fn parse(message: &Message) -> Result<Map<String, Value>, String> {
     let Message::Text(text) = message else {
         return Err("expected a text message with a JSON object, not a binary one".into());
@@ -205,7 +219,7 @@ fn parse(message: &Message) -> Result<Map<String, Value>, String> {
     }
 }
 
-/// A member that has to be a string.
+/// Returns a member that has to be a string.
 fn string<'a>(members: &'a Map<String, Value>, name: &str, expected: &str) -> Result<&'a str, String> {
     match members.get(name) {
         Some(Value::String(text)) => Ok(text),
@@ -225,7 +239,7 @@ fn describe(value: &Value) -> &'static str {
     }
 }
 
-/// What came, in quotation marks, and short enough to be shown.
+/// Cuts a received value to a length that an error can show, and puts it in quotation marks.
 fn shorten(text: &str) -> String {
     const LONGEST: usize = 60;
     match text.char_indices().nth(LONGEST) {
@@ -252,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn a_newcomer_is_told_who_is_there_and_they_are_told_who_came() {
+    fn a_new_peer_gets_the_list_of_peers_and_they_get_its_id() {
         let mut signalling = Signalling::new(3, 2);
         let first = signalling.join(1, "a".into(), "r").unwrap();
         assert_eq!(first, [Delivery { to: vec![1], text: r#"{"peer_id":"a","peers":[],"type":"welcome"}"#.into() }]);
@@ -264,11 +278,12 @@ mod tests {
                 Delivery { to: vec![1], text: r#"{"peer_id":"b","type":"joined"}"#.into() },
             ]
         );
-        assert_eq!(signalling.peers("r").collect::<Vec<_>>(), ["a", "b"]);
+        let third = signalling.join(3, "c".into(), "r").unwrap();
+        assert!(third[0].text.contains(r#""peers":["a","b"]"#), "in the order in which they joined: {third:?}");
     }
 
     #[test]
-    fn only_the_addressee_is_given_a_message_and_it_learns_who_sent_it() {
+    fn a_message_reaches_only_its_addressee_with_the_id_of_its_sender() {
         let signalling = three();
         for kind in RELAYED {
             let said = format!(r#"{{"type":"{kind}","to":"b","from":"c","x":[1,{{"y":null}}],"sdp":"v=0\r\n"}}"#);
@@ -279,10 +294,10 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_relayed_comes_back_as_an_error() {
+    fn a_message_that_cannot_be_relayed_is_an_error_for_its_sender() {
         let signalling = three();
         let long = format!(r#"{{"type":"offer","to":"b","sdp":"{}"}}"#, "x".repeat(MAX_MESSAGE));
-        for (message, complaint) in [
+        for (message, expected) in [
             (Message::Binary(b"{}".to_vec()), "not a binary one"),
             (text(""), "is not JSON"),
             (text("{"), "is not JSON"),
@@ -301,12 +316,12 @@ mod tests {
             let Delivery { to, text } = signalling.relay(1, &message);
             let error: Value = serde_json::from_str(&text).unwrap();
             assert_eq!((to, &error["type"]), (vec![1], &json!("error")));
-            assert!(error["error"].as_str().unwrap().contains(complaint), "{complaint}: {text}");
+            assert!(error["error"].as_str().unwrap().contains(expected), "{expected}: {text}");
         }
     }
 
     #[test]
-    fn rooms_do_not_hear_of_each_other() {
+    fn rooms_are_separate() {
         let mut signalling = Signalling::new(2, 2);
         signalling.join(1, "a".into(), "one").unwrap();
         assert_eq!(signalling.join(2, "b".into(), "other").unwrap().len(), 1);
@@ -315,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn who_leaves_is_announced_to_those_who_stay_once() {
+    fn a_leaving_peer_is_announced_once_to_the_others() {
         let mut signalling = three();
         let left = Delivery { to: vec![1, 3], text: r#"{"peer_id":"b","type":"left"}"#.into() };
         assert_eq!((signalling.leave(2), signalling.leave(2)), (Some(left), None));
@@ -326,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn rooms_are_bounded_and_an_empty_one_is_none() {
+    fn rooms_and_peers_are_bounded_and_an_empty_room_is_removed() {
         let mut signalling = three();
         assert_eq!(signalling.join(4, "d".into(), "r"), Err(JoinError::RoomFull(3)));
         signalling.join(4, "d".into(), "s").unwrap();

@@ -177,8 +177,8 @@ pub fn cursor(request: &Request, name: &str) -> Result<Option<Cursor>, ApiError>
     request.parameter(name).map_or(Ok(None), |text| parse_cursor(name, &text))
 }
 
-/// Returns the cursor of an event stream: the field that a browser sends when it reconnects, or else the query parameter
-/// of a client that cannot set fields. If both are there, the field is the newer one.
+/// Returns the cursor of an event stream: the field that a browser sends when it reconnects, or else the query
+/// parameter of a client that cannot set fields. If both are there, the field is the newer one.
 pub fn last_event_id(request: &Request) -> Result<Option<Cursor>, ApiError> {
     match request.field("last-event-id") {
         Some(id) => parse_cursor("Last-Event-ID", &String::from_utf8_lossy(id)),
