@@ -1,4 +1,4 @@
-//! Who may ask: Host against DNS rebinding, Origin against foreign pages (Fetch, "CORS protocol").
+//! The checks of Host against DNS rebinding, and of Origin against foreign pages (Fetch, "CORS protocol").
 
 mod common;
 
@@ -7,7 +7,7 @@ use overwire::websocket::opening_request;
 
 const FRIEND: &str = "https://friend.example";
 
-/// A server that knows another name of its own, and pages of a friend.
+/// A server with another name of its own and an allowed foreign origin.
 fn server_with_friends() -> TestServer {
     TestServer::with(|config| {
         config.allow_hosts = vec!["overwire.example".into()];
@@ -15,7 +15,7 @@ fn server_with_friends() -> TestServer {
     })
 }
 
-/// A request from a page of `origin`. A POST has content that would be published.
+/// Sends a request from a page of `origin`. A POST has content that could be published.
 fn send(client: &mut Client, method_and_target: &str, origin: &str) {
     let content = if method_and_target.starts_with("POST") { r#"{"sender":"page","text":"hello"}"# } else { "" };
     let length = content.len();
@@ -29,18 +29,18 @@ fn open_websocket(client: &mut Client, target: &str, origin: &str) -> String {
     client.send(request.replace("Host:", &format!("Origin: {origin}\r\nHost:"))).head()
 }
 
-/// The fields by which a page of another origin may read an answer.
+/// Returns the fields that allow a page of another origin to read an answer.
 fn cors(head: &str) -> (Option<&str>, Option<&str>) {
-    assert!(!head.contains('*'), "never any origin: {head}");
+    assert!(!head.contains('*'), "never all origins: {head}");
     assert_eq!(field(head, "Access-Control-Allow-Credentials"), None);
     (field(head, "Access-Control-Allow-Origin"), field(head, "Vary"))
 }
 
-/// What a friend's page is told.
+/// The fields for the allowed foreign origin.
 const MAY_READ: (Option<&str>, Option<&str>) = (Some(FRIEND), Some("Origin"));
 
 #[test]
-fn only_names_of_this_server_are_answered() {
+fn only_names_of_this_server_are_accepted() {
     let server = server_with_friends();
     let own = ["127.0.0.1", "localhost", "LocalHost", "[::1]", "127.0.0.2", "overwire.example", "OverWire.Example"];
     let foreign = [
@@ -60,15 +60,14 @@ fn only_names_of_this_server_are_answered() {
             assert_eq!(answer.status, status, "{name}{port}: {answer:?}");
         }
     }
-    // RFC 9112, section 3.2: an empty Host is well-formed, but it is no name of ours.
+    // RFC 9112, section 3.2: an empty Host is well-formed, but it is not a name of this server.
     assert_eq!(client.send("GET /health HTTP/1.1\r\nHost:\r\n\r\n").answer().status, 421);
 }
 
 #[test]
-fn a_rebound_name_reaches_nothing() {
+fn a_rebound_name_is_refused_on_every_path() {
     let server = TestServer::start();
-    // The page is of the same origin as the request, and so its browser would let it read the
-    // answer.
+    // The page has the same origin as the request, so its browser would let it read the answer.
     let mut client = server.connect();
     for line in
         ["GET /", "GET /nothing", "GET /api/poll?client_id=a", "POST /api/send", "DELETE /api/client/a", "GET /ws"]
@@ -81,17 +80,17 @@ fn a_rebound_name_reaches_nothing() {
 }
 
 #[test]
-fn a_foreign_page_changes_nothing_and_opens_nothing() {
+fn a_foreign_page_can_change_nothing_and_open_no_websocket() {
     for server in [TestServer::start(), server_with_friends()] {
         let port = server.address.port();
         let neighbour = format!("http://localhost:{}", port ^ 1);
         let origins = [
             "http://evil.example",
-            "null", // a sandboxed frame, or a file
+            "null", // a sandboxed frame or a file
             &neighbour,
             "http://localhost.evil.example",
             "https://friend.example.evil.example",
-            "http://friend.example", // the scheme is a part of the origin
+            "http://friend.example", // the scheme is part of the origin
             "https://friend.example:444",
             "localhost",
             "",
@@ -126,7 +125,7 @@ fn a_foreign_page_changes_nothing_and_opens_nothing() {
 }
 
 #[test]
-fn a_foreign_page_may_not_read_what_it_gets() {
+fn a_foreign_page_may_not_read_an_answer() {
     let server = server_with_friends();
     for target in ["/health", "/api/history", "/api/stream", "/api/events", "/sse", "/nothing", "/ws"] {
         let mut client = server.connect();
@@ -139,10 +138,10 @@ fn a_foreign_page_may_not_read_what_it_gets() {
 }
 
 #[test]
-fn pages_of_this_server_and_clients_without_a_page_may_do_everything() {
+fn own_pages_and_programs_are_allowed() {
     let server = TestServer::start();
     assert_eq!(server.post("/api/send", r#"{"sender":"curl","text":"hello"}"#).status, 200);
-    // The scheme is not compared: there may be a proxy that speaks TLS.
+    // The scheme is not compared: TLS may end at a proxy.
     for origin in ["http://localhost", "https://localhost", "http://LOCALHOST"] {
         let mut client = server.connect();
         send(&mut client, "POST /api/send", origin);
@@ -159,7 +158,7 @@ fn pages_of_this_server_and_clients_without_a_page_may_do_everything() {
 }
 
 #[test]
-fn an_allowed_origin_is_echoed_on_every_answer() {
+fn every_answer_names_the_allowed_origin() {
     let server = server_with_friends();
     let mut client = server.connect();
     for (line, status) in [
@@ -192,7 +191,7 @@ fn an_allowed_origin_is_echoed_on_every_answer() {
 }
 
 #[test]
-fn a_held_poll_is_answered_to_the_origin_that_asked() {
+fn a_held_poll_is_answered_with_the_origin_of_its_request() {
     let server = server_with_friends();
     let mut polls = [FRIEND, "http://other.example:81", "http://evil.example"].map(|origin| {
         let mut client = server.connect();
@@ -214,7 +213,7 @@ fn a_held_poll_is_answered_to_the_origin_that_asked() {
 }
 
 #[test]
-fn a_preflight_says_what_an_allowed_origin_may_send() {
+fn a_preflight_lists_the_methods_and_fields_for_an_allowed_origin() {
     let server = server_with_friends();
     let mut client = server.connect();
     let mut preflight = |target, method, origin| {
@@ -239,7 +238,7 @@ fn a_preflight_says_what_an_allowed_origin_may_send() {
 }
 
 #[test]
-fn a_foreign_page_cannot_poll_in_a_clients_name_by_loading_it_as_an_image() {
+fn a_foreign_page_cannot_poll_through_an_image() {
     let server = TestServer::start();
     let fetch = |site: &str, mode: &str| {
         let fields = format!("Sec-Fetch-Site: {site}\r\nSec-Fetch-Mode: {mode}\r\n");
@@ -248,11 +247,11 @@ fn a_foreign_page_cannot_poll_in_a_clients_name_by_loading_it_as_an_image() {
     };
     assert_eq!((fetch("cross-site", "no-cors"), fetch("same-site", "no-cors")), (403, 403));
     assert_eq!((fetch("same-origin", "cors"), fetch("none", "navigate")), (200, 200));
-    assert_eq!(fetch("cross-site", "navigate"), 200, "a link to this server may be followed");
+    assert_eq!(fetch("cross-site", "navigate"), 200, "links to this server work");
 }
 
 #[test]
-fn readers_displace_no_messages_however_many_rooms_they_name() {
+fn readers_of_many_rooms_remove_no_messages() {
     let server = TestServer::start();
     server.publish("general", "precious");
     let mut client = server.connect();

@@ -1,4 +1,4 @@
-//! The two-channel demo: polls and an event stream, each with a channel of its own.
+//! The two-channel demo: long polls read one channel, event streams the other.
 
 mod common;
 
@@ -6,8 +6,8 @@ use common::{Client, TestServer};
 use overwire::sse;
 use serde_json::{Value, json};
 
-/// Begins listening to the ticker.
-fn listen(server: &TestServer, last_event_id: &str) -> Client {
+/// Opens a stream of the ticker.
+fn open_stream(server: &TestServer, last_event_id: &str) -> Client {
     let mut client = server.connect();
     let field = if last_event_id.is_empty() { String::new() } else { format!("Last-Event-ID: {last_event_id}\r\n") };
     client.send(format!("GET /events HTTP/1.1\r\nHost: localhost\r\n{field}\r\n")).head();
@@ -15,21 +15,21 @@ fn listen(server: &TestServer, last_event_id: &str) -> Client {
     client
 }
 
-/// The next event: its id, and its name or the text of its message.
+/// Reads the next event: its id, and the text of its message or else its name.
 fn event(client: &mut Client) -> (String, String) {
     let sse::Event { id, name, data } = client.event();
     let message: Value = serde_json::from_str(&data).unwrap();
     (id, message["text"].as_str().map_or(name, str::to_owned))
 }
 
-/// Sends to the channel of the polls; the id of the message.
+/// Publishes in the channel of the polls, and returns the id of the message.
 fn send(server: &TestServer, text: &str) -> String {
     let answer = server.post("/send", &json!({ "message": text }).to_string());
     assert_eq!((answer.status, &answer.json()["status"]), (200, &"sent".into()));
     answer.json()["message_id"].as_str().unwrap().to_owned()
 }
 
-fn messages_in_all(server: &TestServer) -> Value {
+fn total_messages(server: &TestServer) -> Value {
     server.get("/api/stats").json()["total_messages"].take()
 }
 
@@ -45,7 +45,7 @@ fn a_held_poll_is_answered_by_a_send() {
 }
 
 #[test]
-fn a_poll_goes_on_from_its_cursor() {
+fn a_poll_continues_after_its_cursor() {
     let server = TestServer::start();
     let ids = ["1", "2", "3"].map(|text| send(&server, text));
     let poll = |cursor: &str| server.get(&format!("/poll?last_message_id={cursor}"));
@@ -58,7 +58,7 @@ fn a_poll_goes_on_from_its_cursor() {
 }
 
 #[test]
-fn wrong_fields_are_named() {
+fn errors_name_the_field() {
     let server = TestServer::start();
     for (content, start) in [
         ("", "message: expected a string of 1 to 65536 characters, but it is missing"),
@@ -77,9 +77,9 @@ fn wrong_fields_are_named() {
 }
 
 #[test]
-fn the_two_channels_and_the_rooms_hear_nothing_of_each_other() {
+fn channels_and_rooms_are_separate() {
     let server = TestServer::start();
-    let mut stream = listen(&server, "");
+    let mut stream = open_stream(&server, "");
     let mut poll = server.connect();
     poll.send_get("/poll");
     server.wait_for_open("long_poll", 1);
@@ -87,33 +87,33 @@ fn the_two_channels_and_the_rooms_hear_nothing_of_each_other() {
     server.pass(3, &stream);
     assert_eq!(event(&mut stream).1, "Message 1");
     send(&server, "for the polls");
-    assert_eq!(poll.answer().texts(), ["for the polls"], "nothing came before it");
+    assert_eq!(poll.answer().texts(), ["for the polls"], "no other message came first");
     server.pass(3, &stream);
-    assert_eq!(event(&mut stream).1, "Message 2", "nothing came before it");
+    assert_eq!(event(&mut stream).1, "Message 2", "no other message came first");
     assert_eq!(server.get("/api/messages").texts(), ["for the room"]);
 }
 
 #[test]
-fn the_ticker_ticks_every_three_seconds_and_the_stream_beats_every_fifteen() {
+fn ticks_come_every_3_seconds_and_heartbeats_every_15() {
     let server = TestServer::start();
-    let mut stream = listen(&server, "");
+    let mut stream = open_stream(&server, "");
     for tick in 1..=4 {
         server.pass(3, &stream);
         assert_eq!(event(&mut stream).1, format!("Message {tick}"));
     }
     server.pass(3, &stream);
     let mut due = [event(&mut stream), event(&mut stream)];
-    due.sort_by_key(|(_, said)| said.clone());
-    assert_eq!(due.each_ref().map(|(_, said)| said.as_str()), ["Message 5", "heartbeat"]);
-    assert_eq!(due[1].0, "", "a heartbeat is no position");
+    due.sort_by_key(|(_, text)| text.clone());
+    assert_eq!(due.each_ref().map(|(_, text)| text.as_str()), ["Message 5", "heartbeat"]);
+    assert_eq!(due[1].0, "", "a heartbeat has no id");
 }
 
 #[test]
-fn the_ticker_stops_when_nobody_listens() {
+fn the_ticker_stops_when_no_stream_is_open() {
     let server = TestServer::start();
     server.advance(9);
-    assert_eq!(messages_in_all(&server), 0, "nobody has listened yet");
-    let (mut stream, mut other) = (listen(&server, ""), listen(&server, ""));
+    assert_eq!(total_messages(&server), 0, "no stream has been open yet");
+    let (mut stream, mut other) = (open_stream(&server, ""), open_stream(&server, ""));
     server.advance(3);
     assert_eq!((event(&mut stream).1, event(&mut other).1), ("Message 1".into(), "Message 1".into()));
     drop(other);
@@ -121,33 +121,33 @@ fn the_ticker_stops_when_nobody_listens() {
     server.advance(3);
     let (id, last) = event(&mut stream);
     assert_eq!(
-        (last.as_str(), messages_in_all(&server)),
+        (last.as_str(), total_messages(&server)),
         ("Message 2", json!(2)),
-        "one listener is enough, and one ticker"
+        "there is one ticker, and it needs one stream"
     );
     drop(stream);
     server.wait_for_open("sse", 0);
     for _ in 0..3 {
         server.advance(3);
-        assert_eq!(messages_in_all(&server), 2);
+        assert_eq!(total_messages(&server), 2);
     }
-    let mut resumed = listen(&server, &id);
+    let mut resumed = open_stream(&server, &id);
     server.advance(3);
     assert_ne!(event(&mut resumed).0, id);
-    assert_eq!(messages_in_all(&server), 3);
+    assert_eq!(total_messages(&server), 3);
 }
 
 #[test]
-fn a_stream_that_was_lost_resumes_by_its_last_event_id() {
+fn a_stream_resumes_by_its_last_event_id() {
     let server = TestServer::start();
-    let (mut lost, mut staying) = (listen(&server, ""), listen(&server, ""));
+    let (mut lost, mut staying) = (open_stream(&server, ""), open_stream(&server, ""));
     server.advance(3);
     let (id, _) = event(&mut lost);
     event(&mut staying);
     drop(lost);
     server.advance(3);
     assert_eq!(event(&mut staying).1, "Message 2");
-    let mut resumed = listen(&server, &id);
+    let mut resumed = open_stream(&server, &id);
     server.advance(3);
     assert_eq!((event(&mut resumed).1, event(&mut resumed).1), ("Message 2".into(), "Message 3".into()));
 }

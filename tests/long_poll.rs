@@ -1,4 +1,4 @@
-//! Long polling in rooms: hold, wake, time out, and lose nothing in between.
+//! Long polling in rooms: polls are held, answered and timed out, and no message is lost between two polls.
 
 mod common;
 
@@ -9,12 +9,12 @@ use serde_json::{Value, json};
 /// A cursor into a log that no server has.
 const FOREIGN: &str = "00000000-0000-8000-8000-000000000007";
 
-/// So many characters, none of them of one byte.
+/// `count` characters of two bytes each.
 fn characters(count: usize) -> String {
     "é".repeat(count)
 }
 
-/// Polls that are held by now, one for each query. Nothing else may be held.
+/// Starts one poll for each query, and waits until they are held. No other poll may be held.
 fn hold<const N: usize>(server: &TestServer, queries: [&str; N]) -> [Client; N] {
     let polls = queries.map(|query| {
         let mut poll = server.connect();
@@ -29,9 +29,9 @@ fn delete(server: &TestServer, id: &str) -> Answer {
     server.connect().send(format!("DELETE /api/client/{id} HTTP/1.1\r\nHost: localhost\r\n\r\n")).answer()
 }
 
-/// Checks that an answer is a 400 whose sentence holds all of `parts`, which are separated by `|`.
+/// Checks that an answer is a 400 whose sentence contains all `parts`, which are separated by `|`.
 #[track_caller]
-fn expect_complaint(answer: &Answer, parts: &str, about: &str) {
+fn expect_bad_request(answer: &Answer, parts: &str, about: &str) {
     let json = answer.json();
     let sentence = json["error"].as_str().unwrap_or_else(|| panic!("no error for {about:?}: {json}"));
     assert_eq!((answer.status, &json["type"]), (400, &"error".into()), "{about:?}: {json}");
@@ -57,7 +57,7 @@ fn a_held_poll_is_answered_by_a_send() {
 }
 
 #[test]
-fn a_poll_is_held_for_as_long_as_it_asked() {
+fn a_poll_is_held_for_its_timeout() {
     for (query, seconds) in [("client_id=a&timeout=5", 5), ("client_id=a", 25), ("client_id=a&timeout=60", 60)] {
         let server = TestServer::start();
         let [mut poll] = hold(&server, [query]);
@@ -73,7 +73,7 @@ fn a_poll_is_held_for_as_long_as_it_asked() {
 }
 
 #[test]
-fn one_send_answers_two_waiters_of_its_room_and_nobody_in_another() {
+fn a_message_answers_the_polls_of_its_room_only() {
     let server = TestServer::start();
     let [mut alice, mut bob, mut carol] =
         hold(&server, ["client_id=alice&room=x", "client_id=bob&room=x", "client_id=carol&room=y"]);
@@ -85,7 +85,7 @@ fn one_send_answers_two_waiters_of_its_room_and_nobody_in_another() {
 }
 
 #[test]
-fn one_send_answers_five_polls_of_one_client() {
+fn a_message_answers_all_polls_of_a_client() {
     let server = TestServer::start();
     let mut polls = hold(&server, ["client_id=alice"; 5]);
     let id = server.publish("general", "hello");
@@ -96,7 +96,7 @@ fn one_send_answers_five_polls_of_one_client() {
 }
 
 #[test]
-fn the_first_poll_of_a_client_starts_at_now() {
+fn the_first_poll_of_a_client_gets_new_messages_only() {
     let server = TestServer::start();
     server.publish("general", "before");
     let [mut poll] = hold(&server, ["client_id=alice"]);
@@ -105,7 +105,7 @@ fn the_first_poll_of_a_client_starts_at_now() {
 }
 
 #[test]
-fn a_client_without_a_cursor_loses_nothing_between_two_polls() {
+fn a_client_without_a_cursor_loses_no_message_between_two_polls() {
     let server = TestServer::start();
     let [mut poll] = hold(&server, ["client_id=alice&timeout=5"]);
     server.publish("general", "1");
@@ -113,16 +113,16 @@ fn a_client_without_a_cursor_loses_nothing_between_two_polls() {
     for text in ["2", "3", "4"] {
         server.publish("general", text);
     }
-    assert_eq!(poll.get("/api/poll?client_id=alice").texts(), ["2", "3", "4"], "all that is new, in one answer");
+    assert_eq!(poll.get("/api/poll?client_id=alice").texts(), ["2", "3", "4"], "all new messages come in one answer");
     let [mut poll] = hold(&server, ["client_id=alice&timeout=5"]);
     server.advance(5);
     assert_eq!(poll.answer().texts(), [""; 0]);
     server.publish("general", "5");
-    assert_eq!(poll.get("/api/poll?client_id=alice").texts(), ["5"], "published after a timeout");
+    assert_eq!(poll.get("/api/poll?client_id=alice").texts(), ["5"], "a message after a timeout");
 }
 
 #[test]
-fn a_cursor_wins_over_what_the_server_remembers() {
+fn a_cursor_overrides_the_stored_position() {
     let server = TestServer::start();
     let [mut poll] = hold(&server, ["client_id=alice"]);
     let first = server.publish("general", "1");
@@ -130,7 +130,7 @@ fn a_cursor_wins_over_what_the_server_remembers() {
     let second = server.publish("general", "2");
     let resume = |from: &str| server.get(&format!("/api/poll?client_id=alice&last_message_id={from}"));
     assert_eq!(resume(&first).texts(), ["2"]);
-    assert_eq!(resume(&first).texts(), ["2"], "as often as the cursor says so");
+    assert_eq!(resume(&first).texts(), ["2"], "the cursor may be used again");
     assert_eq!(resume(&first).json()["last_message_id"], second.as_str());
     let [mut poll] = hold(&server, [&format!("client_id=alice&last_message_id={second}")]);
     server.publish("general", "3");
@@ -138,29 +138,29 @@ fn a_cursor_wins_over_what_the_server_remembers() {
 }
 
 #[test]
-fn a_cursor_that_is_not_known_is_told_so_and_does_not_make_the_client_spin() {
+fn a_poll_with_an_unknown_cursor_is_held_and_not_recovered() {
     let server = TestServer::start();
     let query = |cursor: &str| format!("client_id=alice&timeout=5&last_message_id={cursor}");
     let [mut poll] = hold(&server, [&query(FOREIGN)]);
     server.advance(5);
-    let told = poll.answer().json();
-    assert_eq!((&told["timeout"], &told["recovered"]), (&true.into(), &false.into()));
+    let answer = poll.answer().json();
+    assert_eq!((&answer["timeout"], &answer["recovered"]), (&true.into(), &false.into()));
 
-    let tip = told["last_message_id"].as_str().unwrap();
+    let tip = answer["last_message_id"].as_str().unwrap();
     let [mut resumed, mut again] = hold(&server, [&query(tip), &query(FOREIGN)]);
     server.publish("general", "1");
     let recovered = [resumed.answer().json(), again.answer().json()].map(|json| json["recovered"].clone());
     assert_eq!(recovered, [true, false]);
 
-    let of_the_future = format!("{}ffffffffffff", &tip[..24]);
-    for cursor in [FOREIGN, &of_the_future] {
+    let future = format!("{}ffffffffffff", &tip[..24]);
+    for cursor in [FOREIGN, &future] {
         let answer = server.get(&format!("/api/poll?{}", query(cursor)));
         assert_eq!((answer.texts(), &answer.json()["recovered"]), (vec!["1".into()], &false.into()), "{cursor}");
     }
 }
 
 #[test]
-fn messages_beyond_the_retained_thousand_are_told_to_be_missing() {
+fn a_cursor_before_the_retained_messages_is_not_recovered() {
     let server = TestServer::start();
     let first = server.publish("general", "1");
     let mut sender = server.connect();
@@ -180,19 +180,19 @@ fn messages_beyond_the_retained_thousand_are_told_to_be_missing() {
 }
 
 #[test]
-fn a_hung_up_poll_consumes_nothing() {
+fn a_closed_poll_consumes_no_message() {
     let server = TestServer::start();
     let mut sender = server.connect();
     for round in ["1", "2", "3"] {
         let [poll] = hold(&server, ["client_id=alice"]);
-        drop(poll); // the hang-up reaches the server in front of the send
+        drop(poll); // the end of the connection reaches the server before the message
         sender.post("/api/send", &json!({ "sender": "test", "text": round }).to_string());
         assert_eq!(server.get("/api/poll?client_id=alice").texts(), [round]);
     }
 }
 
 #[test]
-fn a_deleted_client_has_its_poll_answered_and_its_streams_ended() {
+fn deleting_a_client_answers_its_poll_and_ends_its_streams() {
     let server = TestServer::start();
     let [mut poll, _bob] = hold(&server, ["client_id=alice", "client_id=bob"]);
     let [mut stream, mut events] = ["/api/stream", "/api/events"].map(|path| {
@@ -220,7 +220,7 @@ fn a_deleted_client_has_its_poll_answered_and_its_streams_ended() {
 }
 
 #[test]
-fn whatever_a_client_is_called_it_can_be_deleted() {
+fn a_client_with_any_id_can_be_deleted() {
     let server = TestServer::start();
     for id in ["a%2Fb", "%3Fa%26b", "%C3%A9%20%25", &"a".repeat(128)] {
         let [mut poll] = hold(&server, [&format!("client_id={id}")]);
@@ -230,7 +230,7 @@ fn whatever_a_client_is_called_it_can_be_deleted() {
 }
 
 #[test]
-fn a_wrong_parameter_is_named_with_its_range_and_what_came() {
+fn errors_name_the_parameter_its_range_and_its_value() {
     let server = TestServer::start();
     let long = |name: &str, count| format!("client_id=a&{name}={}", "%C3%A9".repeat(count));
     let cases = [
@@ -251,14 +251,14 @@ fn a_wrong_parameter_is_named_with_its_range_and_what_came() {
         (&long("room", 65), "room|1 to 64 characters|éé"),
     ];
     for (query, parts) in cases {
-        expect_complaint(&server.get(&format!("/api/poll?{query}")), parts, query);
+        expect_bad_request(&server.get(&format!("/api/poll?{query}")), parts, query);
     }
     let longest = format!("client_id={}&room={}", "a".repeat(128), "%C3%A9".repeat(64));
     hold(&server, [&longest, "client_id=a&color=red&Timeout=1&last_message_id="]);
 }
 
 #[test]
-fn a_wrong_send_is_refused_and_changes_nothing() {
+fn a_wrong_send_is_refused_and_publishes_nothing() {
     let server = TestServer::start();
     let with = |field: &str, value: Value| {
         let mut content = json!({ "sender": "a", "text": "b" });
@@ -285,7 +285,7 @@ fn a_wrong_send_is_refused_and_changes_nothing() {
     ];
     for (content, parts) in &cases {
         let about: String = content.chars().take(60).collect();
-        expect_complaint(&server.post("/api/send", content), parts, &about);
+        expect_bad_request(&server.post("/api/send", content), parts, &about);
     }
     let longest = json!({ "sender": characters(64), "text": characters(65_536), "room": characters(64), "color": 1 });
     assert_eq!(server.post("/api/send", &longest.to_string()).status, 200);
@@ -293,7 +293,7 @@ fn a_wrong_send_is_refused_and_changes_nothing() {
 }
 
 #[test]
-fn a_client_in_more_rooms_than_are_remembered_is_told_so() {
+fn a_client_in_too_many_rooms_is_not_recovered() {
     let server = TestServer::start();
     let mut client = server.connect();
     for number in 0..17 {
@@ -308,7 +308,7 @@ fn a_client_in_more_rooms_than_are_remembered_is_told_so() {
 }
 
 #[test]
-fn what_a_poll_was_to_be_told_survives_its_hang_up() {
+fn a_client_that_is_not_recovered_learns_it_after_a_hang_up() {
     let server = TestServer::start();
     let foreign = "00000000-0000-8000-8000-000000000007";
     let [poll] = hold(&server, [&format!("client_id=alice&last_message_id={foreign}")]);
@@ -320,7 +320,7 @@ fn what_a_poll_was_to_be_told_survives_its_hang_up() {
 }
 
 #[test]
-fn a_client_that_goes_from_a_stream_to_polls_misses_nothing() {
+fn a_client_that_changes_from_a_stream_to_polls_misses_no_message() {
     let server = TestServer::start();
     let mut stream = server.connect();
     stream.send_get("/api/stream?client_id=alice").head();
@@ -331,22 +331,22 @@ fn a_client_that_goes_from_a_stream_to_polls_misses_nothing() {
 }
 
 #[test]
-fn a_room_that_no_query_could_name_is_refused() {
+fn a_room_name_with_nul_is_refused() {
     let server = TestServer::start();
     let answer = server.post("/api/send", r#"{"sender": "a", "text": "b", "room": "x\u0000y"}"#);
     assert_eq!(answer.status, 400);
-    expect_complaint(&answer, "room|a string without NUL", "room");
+    expect_bad_request(&answer, "room|a string without NUL", "room");
 }
 
 #[test]
-fn a_cursor_of_another_server_is_told_so_within_a_second() {
+fn a_poll_with_a_foreign_cursor_is_answered_within_a_second() {
     let server = TestServer::start();
     let foreign = "00000000-0000-8000-8000-000000000007";
     let [mut poll] = hold(&server, [&format!("client_id=alice&timeout=60&last_message_id={foreign}")]);
     server.pass(1, &poll);
     let answer = poll.answer().json();
     assert_eq!((&answer["timeout"], &answer["recovered"]), (&true.into(), &false.into()));
-    // Behind the position that it is given it waits as long as it likes.
+    // A poll from the position of that answer is held for its timeout.
     let position = answer["last_message_id"].as_str().unwrap();
     let [mut poll] = hold(&server, [&format!("client_id=alice&timeout=60&last_message_id={position}")]);
     server.advance(59);

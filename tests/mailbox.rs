@@ -1,4 +1,4 @@
-//! Isolated connections: a mailbox each, read by a poll, an event stream or a WebSocket.
+//! Isolated connections: each has a mailbox, which a poll, an event stream or a WebSocket reads.
 
 mod common;
 
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 const UNKNOWN: &str = "1b4e28ba-2fa1-4d3b-8a5e-3f6c9d0e7b21";
 
-/// A new mailbox's `connection_id`.
+/// Creates a mailbox, and returns its `connection_id`.
 fn open(server: &TestServer) -> String {
     id_of(&server.post("/poll", "{}").json())
 }
@@ -22,7 +22,7 @@ fn poll(server: &TestServer, id: &str) -> Answer {
     server.post("/poll", &json!({ "connection_id": id }).to_string())
 }
 
-/// A poll that is held by now; it is the only one.
+/// Starts a poll, and waits until it is held. It must be the only one.
 fn hold(server: &TestServer, id: &str) -> Client {
     let mut client = server.connect();
     client.send_post("/poll", &json!({ "connection_id": id }).to_string());
@@ -30,12 +30,12 @@ fn hold(server: &TestServer, id: &str) -> Client {
     client
 }
 
-/// Sends a text to a mailbox by one of the two ways.
-fn text(server: &TestServer, path: &str, id: &str, text: &str) -> Answer {
+/// Sends a text to a mailbox through one of the two endpoints.
+fn send_text(server: &TestServer, path: &str, id: &str, text: &str) -> Answer {
     server.post(path, &json!({ "connection_id": id, "text": text }).to_string())
 }
 
-/// Begins an event stream; its first event.
+/// Begins an event stream, and reads its first event.
 fn events(server: &TestServer, last_event_id: &str) -> (Client, sse::Event) {
     let mut client = server.connect();
     let field = if last_event_id.is_empty() { String::new() } else { format!("Last-Event-ID: {last_event_id}\r\n") };
@@ -49,13 +49,13 @@ fn data(event: &sse::Event) -> Value {
     serde_json::from_str(&event.data).unwrap()
 }
 
-/// Message and type, which nearly every answer has.
-fn said(answer: &Value) -> (&str, &str) {
+/// Returns the message and the type of an answer.
+fn text_and_type(answer: &Value) -> (&str, &str) {
     (answer["message"].as_str().unwrap_or_default(), answer["type"].as_str().unwrap_or_default())
 }
 
 #[test]
-fn a_poll_without_an_id_connects() {
+fn a_poll_without_an_id_creates_a_mailbox() {
     let server = TestServer::start();
     let mut ids = ["", "{}", r#"{"connection_id": null, "color": "red"}"#].map(|content| {
         let answer = server.post("/poll", content);
@@ -72,68 +72,68 @@ fn a_poll_without_an_id_connects() {
 fn a_text_is_answered_at_once_and_queued() {
     let server = TestServer::start();
     let id = open(&server);
-    let sent = text(&server, "/poll", &id, "hello").json();
+    let sent = send_text(&server, "/poll", &id, "hello").json();
     assert!(sent["timestamp"].as_f64().unwrap() > 1.6e9 && sent["id"].is_string(), "{sent}");
-    assert_eq!((said(&sent), id_of(&sent)), (("hello", "message"), id.clone()));
+    assert_eq!((text_and_type(&sent), id_of(&sent)), (("hello", "message"), id.clone()));
     let queued = poll(&server, &id).json();
-    assert_eq!((said(&queued), &queued["id"], id_of(&queued)), (("hello", "queued_message"), &sent["id"], id));
+    assert_eq!((text_and_type(&queued), &queued["id"], id_of(&queued)), (("hello", "queued_message"), &sent["id"], id));
     let with_a_new_mailbox = server.post("/poll", r#"{"text": "first"}"#).json();
-    assert_eq!(said(&poll(&server, &id_of(&with_a_new_mailbox)).json()), ("first", "queued_message"));
+    assert_eq!(text_and_type(&poll(&server, &id_of(&with_a_new_mailbox)).json()), ("first", "queued_message"));
 }
 
 #[test]
-fn queued_texts_come_one_by_one_and_the_oldest_first() {
+fn queued_texts_are_answered_one_by_one_oldest_first() {
     let server = TestServer::start();
     let id = open(&server);
-    for (path, words) in [("/poll", "1"), ("/sse/message", "2"), ("/poll", "3")] {
-        text(&server, path, &id, words);
+    for (path, text) in [("/poll", "1"), ("/sse/message", "2"), ("/poll", "3")] {
+        send_text(&server, path, &id, text);
     }
-    for words in ["1", "2", "3"] {
-        assert_eq!(said(&poll(&server, &id).json()), (words, "queued_message"));
+    for text in ["1", "2", "3"] {
+        assert_eq!(text_and_type(&poll(&server, &id).json()), (text, "queued_message"));
     }
     let mut held = hold(&server, &id);
-    text(&server, "/poll", &id, "4");
-    assert_eq!(said(&held.answer().json()), ("4", "new_message"));
-    hold(&server, &id); // it was given that one
+    send_text(&server, "/poll", &id, "4");
+    assert_eq!(text_and_type(&held.answer().json()), ("4", "new_message"));
+    hold(&server, &id); // there is no other text
 }
 
 #[test]
-fn a_poll_goes_on_from_its_cursor_and_is_told_what_is_missing() {
+fn a_poll_continues_after_its_cursor_and_reports_missing_texts() {
     let server = TestServer::start();
     let id = open(&server);
     let cursor = |answer: &Answer| answer.json()["id"].as_str().unwrap().to_owned();
     let resume =
         |from: &str| server.post("/poll", &json!({ "connection_id": id, "last_message_id": from }).to_string()).json();
-    let first = cursor(&text(&server, "/poll", &id, "1"));
-    let second = cursor(&text(&server, "/poll", &id, "2"));
+    let first = cursor(&send_text(&server, "/poll", &id, "1"));
+    let second = cursor(&send_text(&server, "/poll", &id, "2"));
     for _ in 0..2 {
-        assert_eq!((said(&resume(&first)).0, resume(&first).get("recovered")), ("2", None));
+        assert_eq!((text_and_type(&resume(&first)).0, resume(&first).get("recovered")), ("2", None));
     }
     for number in 3..=102 {
-        text(&server, "/poll", &id, &number.to_string());
+        send_text(&server, "/poll", &id, &number.to_string());
     }
     for (from, recovered) in [(&second, None), (&first, Some(&json!(false)))] {
         let oldest = resume(from);
-        assert_eq!((said(&oldest).0, oldest.get("recovered")), ("3", recovered), "a hundred are retained");
+        assert_eq!((text_and_type(&oldest).0, oldest.get("recovered")), ("3", recovered), "100 texts are retained");
     }
-    assert_eq!(poll(&server, &id).json().get("recovered"), None, "it was told once");
+    assert_eq!(poll(&server, &id).json().get("recovered"), None, "reported once");
 }
 
 #[test]
-fn a_text_with_a_cursor_does_not_rewind_the_reader() {
+fn a_text_with_a_cursor_does_not_move_the_reader() {
     let server = TestServer::start();
     let (mut stream, hello) = events(&server, "");
     let id = data(&hello)["connection_id"].as_str().unwrap().to_owned();
-    let first = text(&server, "/poll", &id, "1").json()["id"].as_str().unwrap().to_owned();
-    text(&server, "/poll", &id, "2");
+    let first = send_text(&server, "/poll", &id, "1").json()["id"].as_str().unwrap().to_owned();
+    send_text(&server, "/poll", &id, "2");
     server.post("/poll", &json!({ "connection_id": id, "text": "3", "last_message_id": first }).to_string());
-    for words in ["1", "2", "3"] {
-        assert_eq!(said(&data(&stream.event())), (words, "message"));
+    for text in ["1", "2", "3"] {
+        assert_eq!(text_and_type(&data(&stream.event())), (text, "message"));
     }
 }
 
 #[test]
-fn mailboxes_together_hold_a_bounded_number_of_bytes() {
+fn the_bytes_of_all_mailboxes_are_bounded() {
     let server = TestServer::start();
     let (mut client, content) = (server.connect(), json!({ "text": "\u{1f600}".repeat(65_536) }).to_string());
     let mut put = 0;
@@ -152,7 +152,7 @@ fn mailboxes_together_hold_a_bounded_number_of_bytes() {
 }
 
 #[test]
-fn a_poll_is_held_for_thirty_seconds() {
+fn a_poll_is_held_for_30_seconds() {
     let server = TestServer::start();
     let id = open(&server);
     let mut held = hold(&server, &id);
@@ -163,28 +163,30 @@ fn a_poll_is_held_for_thirty_seconds() {
 }
 
 #[test]
-fn a_second_poll_releases_the_first_one_at_once() {
+fn a_second_poll_ends_the_first_one_at_once() {
     let server = TestServer::start();
     let id = open(&server);
     let mut first = hold(&server, &id);
     let mut second = server.connect();
     second.send_post("/poll", &json!({ "connection_id": id }).to_string());
     assert_eq!(first.answer().json(), json!({ "type": "timeout", "superseded": true, "connection_id": id }));
-    text(&server, "/poll", &id, "hello");
-    assert_eq!(said(&second.answer().json()), ("hello", "new_message"));
+    send_text(&server, "/poll", &id, "hello");
+    assert_eq!(text_and_type(&second.answer().json()), ("hello", "new_message"));
 }
 
 #[test]
-fn a_mailbox_expires_a_minute_after_the_last_sign_of_life() {
+fn a_mailbox_expires_a_minute_after_its_last_request() {
     let server = TestServer::start();
     let idle = open(&server);
     server.advance(58);
-    text(&server, "/poll", &idle, "still here");
+    send_text(&server, "/poll", &idle, "still here");
     server.advance(58);
-    assert_eq!(said(&poll(&server, &idle).json()), ("still here", "queued_message"));
+    assert_eq!(text_and_type(&poll(&server, &idle).json()), ("still here", "queued_message"));
     server.advance(60);
     for id in [&idle, UNKNOWN] {
-        for answer in [poll(&server, id), text(&server, "/poll", id, "x"), text(&server, "/sse/message", id, "x")] {
+        for answer in
+            [poll(&server, id), send_text(&server, "/poll", id, "x"), send_text(&server, "/sse/message", id, "x")]
+        {
             assert_eq!((answer.status, &answer.json()["type"]), (404, &"error".into()), "{answer:?}");
             assert!(answer.json()["error"].as_str().unwrap().contains("connection_id: unknown or expired"));
         }
@@ -192,7 +194,7 @@ fn a_mailbox_expires_a_minute_after_the_last_sign_of_life() {
 }
 
 #[test]
-fn a_held_poll_and_an_open_stream_keep_their_mailboxes_alive() {
+fn a_mailbox_with_a_reader_does_not_expire() {
     let server = TestServer::start();
     let polled = open(&server);
     let (mut stream, hello) = events(&server, "");
@@ -203,57 +205,57 @@ fn a_held_poll_and_an_open_stream_keep_their_mailboxes_alive() {
         server.pass(15, &stream);
         stream.event();
     }
-    held.answer(); // it was held for 30 s: only now the minute begins
-    for beat in 3..=5 {
+    held.answer(); // the minute begins at the end of the poll, after 30 s
+    for number in 3..=5 {
         server.pass(15, &stream);
-        assert_eq!(said(&data(&stream.event())).0, format!("Message {beat}"));
+        assert_eq!(text_and_type(&data(&stream.event())).0, format!("Message {number}"));
     }
-    assert_eq!(text(&server, "/poll", &polled, "x").status, 200);
-    assert_eq!(text(&server, "/sse/message", &id_of(&data(&hello)), "x").status, 202);
-    assert_eq!(said(&data(&stream.event())), ("x", "message"));
+    assert_eq!(send_text(&server, "/poll", &polled, "x").status, 200);
+    assert_eq!(send_text(&server, "/sse/message", &id_of(&data(&hello)), "x").status, 202);
+    assert_eq!(text_and_type(&data(&stream.event())), ("x", "message"));
 }
 
 #[test]
-fn a_hung_up_poll_consumes_nothing() {
+fn a_closed_poll_consumes_no_text() {
     let server = TestServer::start();
     let id = open(&server);
-    for words in ["1", "2", "3"] {
-        drop(hold(&server, &id)); // the hang-up reaches the server in front of the text
-        text(&server, "/sse/message", &id, words);
-        assert_eq!(said(&poll(&server, &id).json()), (words, "queued_message"));
+    for text in ["1", "2", "3"] {
+        drop(hold(&server, &id)); // the end of the connection reaches the server before the text
+        send_text(&server, "/sse/message", &id, text);
+        assert_eq!(text_and_type(&poll(&server, &id).json()), (text, "queued_message"));
     }
 }
 
 #[test]
-fn nobody_sees_the_mailbox_of_another() {
+fn mailboxes_are_private() {
     let server = TestServer::start();
     let (alice, bob) = (open(&server), open(&server));
     let mut held = hold(&server, &bob);
     let (mut stream, _) = events(&server, "");
-    text(&server, "/poll", &alice, "for alice");
-    text(&server, "/poll", &bob, "for bob");
-    assert_eq!(said(&held.answer().json()).0, "for bob");
-    assert_eq!(said(&poll(&server, &alice).json()).0, "for alice");
+    send_text(&server, "/poll", &alice, "for alice");
+    send_text(&server, "/poll", &bob, "for bob");
+    assert_eq!(text_and_type(&held.answer().json()).0, "for bob");
+    assert_eq!(text_and_type(&poll(&server, &alice).json()).0, "for alice");
     server.pass(15, &stream);
-    assert_eq!(said(&data(&stream.event())), ("Message 1", "heartbeat"), "nothing came before it");
+    assert_eq!(text_and_type(&data(&stream.event())), ("Message 1", "heartbeat"), "the heartbeat comes first");
 }
 
 #[test]
-fn an_event_stream_connects_carries_texts_and_beats() {
+fn an_event_stream_has_a_greeting_texts_and_heartbeats() {
     let server = TestServer::start();
     let (mut stream, hello) = events(&server, "");
     let id = id_of(&data(&hello));
     assert_eq!(data(&hello), json!({ "message": "Connected", "connection_id": id, "type": "connected" }));
-    let answer = text(&server, "/sse/message", &id, "a\r\nb\u{2028}🦀");
+    let answer = send_text(&server, "/sse/message", &id, "a\r\nb\u{2028}🦀");
     let cursor = answer.json()["id"].as_str().unwrap().to_owned();
     assert_eq!((answer.status, answer.json()), (202, json!({ "status": "queued", "id": cursor })));
     let message = stream.event();
-    assert_eq!((said(&data(&message)), &message.id), (("a\r\nb\u{2028}🦀", "message"), &cursor));
-    for beat in ["Message 1", "Message 2", "Message 3"] {
+    assert_eq!((text_and_type(&data(&message)), &message.id), (("a\r\nb\u{2028}🦀", "message"), &cursor));
+    for text in ["Message 1", "Message 2", "Message 3"] {
         server.pass(15, &stream);
-        let expected = json!({ "message": beat, "connection_id": id, "type": "heartbeat" });
+        let expected = json!({ "message": text, "connection_id": id, "type": "heartbeat" });
         let event = stream.event();
-        assert_eq!((data(&event), event.id.as_str()), (expected, ""), "a heartbeat is no position");
+        assert_eq!((data(&event), event.id.as_str()), (expected, ""), "a heartbeat has no id");
     }
 }
 
@@ -264,33 +266,33 @@ fn an_event_stream_resumes_its_mailbox_by_the_last_event_id() {
     let id = id_of(&data(&hello));
     drop(stream);
     server.wait_for_open("sse", 0);
-    for words in ["1", "2"] {
-        text(&server, "/sse/message", &id, words);
+    for text in ["1", "2"] {
+        send_text(&server, "/sse/message", &id, text);
     }
     let (mut resumed, again) = events(&server, &hello.id);
-    assert_eq!(data(&again), data(&hello), "the same connection_id, and nothing is missing");
+    assert_eq!(data(&again), data(&hello), "the same connection_id, and no text is missing");
     let first = resumed.event();
-    assert_eq!((said(&data(&first)).0, said(&data(&resumed.event())).0), ("1", "2"));
+    assert_eq!((text_and_type(&data(&first)).0, text_and_type(&data(&resumed.event())).0), ("1", "2"));
 
     let (mut newest, _) = events(&server, &first.id);
-    assert_eq!(said(&data(&newest.event())).0, "2", "from its own position");
+    assert_eq!(text_and_type(&data(&newest.event())).0, "2", "it continues after its own position");
     assert_eq!(resumed.chunk(), None, "the newest reader wins");
 }
 
 #[test]
-fn an_event_stream_that_cannot_resume_says_so() {
+fn an_event_stream_that_cannot_resume_is_not_recovered() {
     let server = TestServer::start();
     let (stream, hello) = events(&server, "");
     let id = id_of(&data(&hello));
     drop(stream);
     server.wait_for_open("sse", 0);
     for number in 1..=101 {
-        text(&server, "/sse/message", &id, &number.to_string());
+        send_text(&server, "/sse/message", &id, &number.to_string());
     }
-    let (mut behind, again) = events(&server, &hello.id);
+    let (mut late, again) = events(&server, &hello.id);
     assert_eq!((id_of(&data(&again)), &data(&again)["recovered"]), (id.clone(), &false.into()));
-    assert_eq!(said(&data(&behind.event())).0, "2", "the oldest of the hundred that are retained");
-    drop(behind);
+    assert_eq!(text_and_type(&data(&late.event())).0, "2", "the oldest of the 100 retained texts");
+    drop(late);
     server.wait_for_open("sse", 0);
     server.advance(60);
     let (_stream, expired) = events(&server, &hello.id);
@@ -298,28 +300,28 @@ fn an_event_stream_that_cannot_resume_says_so() {
 }
 
 #[test]
-fn a_websocket_beats_at_once_and_gives_back_what_is_said() {
+fn a_websocket_gets_a_heartbeat_at_once_and_its_own_texts() {
     let server = TestServer::start();
     let mut socket = server.websocket("/ws");
-    let beat = socket.message().json();
-    let id = id_of(&beat);
-    assert_eq!(said(&beat), ("Message 1", "heartbeat"));
+    let heartbeat = socket.message().json();
+    let id = id_of(&heartbeat);
+    assert_eq!(text_and_type(&heartbeat), ("Message 1", "heartbeat"));
     let message = socket.send_text(r#"{"message": "hello", "color": "red"}"#).message().json();
-    assert_eq!((said(&message), id_of(&message)), (("hello", "user_message"), id.clone()));
+    assert_eq!((text_and_type(&message), id_of(&message)), (("hello", "user_message"), id.clone()));
     assert!(message["timestamp"].as_f64().unwrap() > 1.6e9, "{message}");
     for wrong in ["hello", "[]", "{}", r#"{"message": 5}"#, r#"{"message": ""}"#] {
         let answer = socket.send_text(wrong).message().json();
         assert!(answer["type"] == "error" && answer["error"].is_string(), "{wrong}: {answer}");
     }
     assert_eq!(socket.send_frame(Opcode::Binary, r#"{"message": "x"}"#).message().json()["type"], "error");
-    assert_eq!(text(&server, "/sse/message", &id, "from outside").status, 202);
-    assert_eq!(said(&socket.message().json()), ("from outside", "user_message"));
+    assert_eq!(send_text(&server, "/sse/message", &id, "from outside").status, 202);
+    assert_eq!(text_and_type(&socket.message().json()), ("from outside", "user_message"));
     server.pass(15, &socket);
-    assert_eq!(said(&socket.message().json()), ("Message 2", "heartbeat"));
+    assert_eq!(text_and_type(&socket.message().json()), ("Message 2", "heartbeat"));
 }
 
 #[test]
-fn a_deleted_mailbox_lets_go_of_its_reader() {
+fn deleting_a_mailbox_ends_its_reader() {
     let server = TestServer::start();
     let delete = |id: &str| {
         let request = format!("DELETE /api/client/{id} HTTP/1.1\r\nHost: localhost\r\n\r\n");
@@ -337,7 +339,7 @@ fn a_deleted_mailbox_lets_go_of_its_reader() {
 }
 
 #[test]
-fn a_wrong_parameter_is_named() {
+fn errors_name_the_parameter() {
     let server = TestServer::start();
     let long = |name: &str, count| json!({ "connection_id": UNKNOWN, name: "x".repeat(count) }).to_string();
     for (path, content, start) in [
@@ -363,7 +365,7 @@ fn a_wrong_parameter_is_named() {
 }
 
 #[test]
-fn a_cursor_that_is_no_string_is_named_as_what_it_should_be() {
+fn a_cursor_that_is_no_string_is_refused() {
     let server = TestServer::start();
     let answer = server.post("/poll", r#"{"last_message_id": 5}"#);
     let sentence = "last_message_id: expected the id of a message (a UUID of version 8), not 5";

@@ -1,10 +1,9 @@
-//! The promise of one log and one cursor: whatever transport a client uses, wherever its connection
-//! breaks, it sees every message once and in order, or is told that some are missing.
+//! The promise of one log and one cursor: on any transport, and after a break at any place, a client receives every
+//! message once and in order, or learns that some are missing.
 //!
-//! A publisher numbers its messages. Clients connect on a transport that dice choose, read for a
-//! while, vanish in the middle of whatever they are being sent, and resume by the id of the last
-//! message that they had whole, on another transport. `SEED=n` repeats the dice of a run; the
-//! threads still interleave as they like.
+//! A publisher numbers its messages. Each client connects on a random transport, reads for a while, disconnects in the
+//! middle of an answer, and resumes on another transport after the last message that it has received whole. `SEED=n`
+//! repeats the random choices of a run, but not the schedule of its threads.
 
 mod common;
 
@@ -20,15 +19,14 @@ use serde_json::{Value, json};
 const MESSAGES: u64 = 3000;
 const CLIENTS: u64 = 8;
 
-/// What a client knows: where it stands, and whether it was told of a hole in front of the next
-/// message.
+/// A client: its position, and whether messages are missing before the next one.
 struct Reader {
     address: SocketAddr,
     dice: Dice,
     name: String,
     cursor: String,
     seen: u64,
-    told: bool,
+    not_recovered: bool,
     holes: u64,
 }
 
@@ -36,10 +34,10 @@ impl Reader {
     fn new(address: SocketAddr, seed: u64, number: u64, cursor: &str) -> Self {
         let name = format!("client {number} of seed {seed}");
         let dice = Dice(seed.wrapping_mul(1000).wrapping_add(number));
-        Reader { address, dice, name, cursor: cursor.into(), seen: 0, told: false, holes: 0 }
+        Reader { address, dice, name, cursor: cursor.into(), seen: 0, not_recovered: false, holes: 0 }
     }
 
-    /// Reads until the last message; how many holes it was told of.
+    /// Reads until the last message. Returns the number of reported holes.
     fn run(mut self) -> u64 {
         while self.seen < MESSAGES {
             match self.dice.roll(6) {
@@ -53,14 +51,14 @@ impl Reader {
         self.holes
     }
 
-    /// Takes a message that came whole.
+    /// Takes a message that has arrived whole.
     fn take(&mut self, message: &Value) {
         if message["recovered"] == false {
-            self.told = true;
+            self.not_recovered = true;
             return;
         }
         let number: u64 = message["text"].as_str().unwrap().parse().unwrap();
-        if std::mem::take(&mut self.told) {
+        if std::mem::take(&mut self.not_recovered) {
             assert!(number > self.seen, "{}: {number} came after {}", self.name, self.seen);
             self.holes += 1;
         } else {
@@ -70,8 +68,9 @@ impl Reader {
         self.cursor = message["id"].as_str().unwrap().to_owned();
     }
 
-    /// Sometimes a client goes before it has read anything, sometimes in the middle of an answer.
-    fn vanishes(&mut self, client: &mut Client) -> bool {
+    /// Decides whether the client disconnects: sometimes before it has read anything, sometimes in the middle of an
+    /// answer.
+    fn disconnects(&mut self, client: &mut Client) -> bool {
         match self.dice.roll(8) {
             0 => true,
             1 => {
@@ -85,16 +84,16 @@ impl Reader {
     fn poll(&mut self, target: &str) {
         let mut client = Client::connect(self.address);
         client.send_get(target);
-        if self.vanishes(&mut client) {
+        if self.disconnects(&mut client) {
             return;
         }
         let answer = client.answer().json();
-        self.told |= answer["recovered"] == false;
+        self.not_recovered |= answer["recovered"] == false;
         let messages = answer["messages"].as_array().unwrap();
         messages.iter().for_each(|message| self.take(message));
     }
 
-    /// How many messages to read before vanishing.
+    /// Returns the number of messages to read before disconnecting.
     fn budget(&mut self) -> u64 {
         let most = if self.dice.roll(4) == 0 { 400 } else { 40 };
         (self.dice.roll(most) + 1).min(MESSAGES - self.seen)
@@ -103,7 +102,7 @@ impl Reader {
     fn stream(&mut self) {
         let mut client = Client::connect(self.address);
         client.send_get(&format!("/api/stream?last_message_id={}", self.cursor));
-        if self.vanishes(&mut client) {
+        if self.disconnects(&mut client) {
             return;
         }
         client.head();
@@ -117,16 +116,16 @@ impl Reader {
     fn events(&mut self) {
         let mut client = Client::connect(self.address);
         client.send(format!("GET /api/events HTTP/1.1\r\nHost: localhost\r\nLast-Event-ID: {}\r\n\r\n", self.cursor));
-        if self.vanishes(&mut client) {
+        if self.disconnects(&mut client) {
             return;
         }
         client.head();
         let (until, mut reader) = (self.seen + self.budget(), sse::Reader::default());
         while self.seen < until {
-            let chunk = client.chunk().expect("the stream goes on");
+            let chunk = client.chunk().expect("the stream continues");
             for event in reader.read(&chunk) {
                 self.take(&serde_json::from_str(&event.data).unwrap());
-                assert!(self.told || event.id == self.cursor, "the id of the event is the id of the message");
+                assert!(self.not_recovered || event.id == self.cursor, "the id of the event is the id of the message");
             }
         }
     }
@@ -161,7 +160,7 @@ fn publish(address: SocketAddr, seed: u64, half_way: &mpsc::Sender<()>) {
 }
 
 #[test]
-fn every_message_once_and_in_order_on_any_transport() {
+fn every_message_arrives_once_and_in_order_or_a_hole_is_reported() {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64;
     let seed = std::env::var("SEED").map_or(now, |seed| seed.parse().expect("SEED is a number"));
     let server = TestServer::start();
@@ -175,20 +174,20 @@ fn every_message_once_and_in_order_on_any_transport() {
     let (sender, half_way) = mpsc::channel();
     let address = server.address;
     let publisher = thread::spawn(move || publish(address, seed, &sender));
-    // More messages have passed than a room retains: this one must be told.
+    // More messages have been published than a room retains: this client has a hole.
     half_way.recv().unwrap();
-    let laggard = Reader::new(server.address, seed, CLIENTS, &cursor);
-    let laggard = thread::spawn(move || laggard.run());
-    publisher.join().expect("the publisher is answered");
+    let late = Reader::new(server.address, seed, CLIENTS, &cursor);
+    let late = thread::spawn(move || late.run());
+    publisher.join().expect("every message is published");
     for reader in readers {
         reader.join().expect("every message once, in order");
     }
-    assert!(laggard.join().unwrap() > 0, "seed {seed}: the laggard was not told of the hole");
+    assert!(late.join().unwrap() > 0, "seed {seed}: no hole was reported to the late client");
     server.stop();
 }
 
 #[test]
-fn what_is_sent_again_with_the_same_key_is_answered_again_and_published_once() {
+fn a_retry_with_the_same_key_is_published_once() {
     let server = TestServer::start();
     let mut client = server.connect();
     let send = |client: &mut Client, room: &str, text: &str, key: &str| {
@@ -200,14 +199,14 @@ fn what_is_sent_again_with_the_same_key_is_answered_again_and_published_once() {
     // Another key is another message, and so is the same key in another room.
     assert_ne!(send(&mut client, "general", "hello", "2")["message_id"], first["message_id"]);
     assert_ne!(send(&mut client, "tea", "hello", "1")["message_id"], first["message_id"]);
-    // Over a WebSocket too: what comes back is the next one.
+    // On a WebSocket, the retry does not come back: the next message does.
     let mut socket = server.websocket("/api/ws");
     socket
         .send_text(r#"{"sender":"me","text":"again","key":"2"}"#)
         .send_text(r#"{"sender":"me","text":"new","key":"3"}"#);
     assert_eq!(socket.message().json()["text"], "new");
     assert_eq!(server.get("/api/messages").texts(), ["hello", "hello", "new"]);
-    // Only the newest keys are known.
+    // Only the newest keys are stored.
     for number in 0..256 {
         send(&mut client, "general", "many", &format!("more {number}"));
     }
@@ -220,7 +219,7 @@ fn what_is_sent_again_with_the_same_key_is_answered_again_and_published_once() {
 }
 
 #[test]
-fn a_mailbox_knows_keys_too() {
+fn a_retry_to_a_mailbox_is_stored_once() {
     let server = TestServer::start();
     let mut client = server.connect();
     let id = client.post("/poll", "").json()["connection_id"].clone();

@@ -1,6 +1,5 @@
-//! What `/openapi.json` says is what the server does: the same paths and methods, and to every example an
-//! answer of a described status, with the described fields and members. An answer may not have a
-//! member that the description lacks.
+//! The server does what `/openapi.json` describes: the same paths and methods, and for every example an answer with a
+//! described status, with the described fields and members. An answer must not have a member that is not described.
 
 mod common;
 
@@ -10,7 +9,7 @@ use common::{Answer, Client, TestServer, field};
 use overwire::websocket::{Opcode, opening_request};
 use serde_json::{Map, Value, json};
 
-/// The description as the server gives it.
+/// The description that the server serves.
 struct Api(Value);
 
 /// One method of one path.
@@ -52,7 +51,8 @@ impl Api {
         self.operations().into_iter().find(is_it).unwrap_or_else(|| panic!("{id} is described"))
     }
 
-    /// What is wrong with a value, by its schema: the words of JSON Schema that the description uses.
+    /// Returns the first difference between a value and its schema. It knows the words of JSON Schema that the
+    /// description uses.
     fn fault(&self, schema: &Value, value: &Value) -> Option<String> {
         let schema = self.resolve(schema);
         if let Some(alternatives) = schema["oneOf"].as_array().or(schema["anyOf"].as_array()) {
@@ -137,12 +137,12 @@ impl Operation<'_> {
         self.value["responses"].get("101").is_some()
     }
 
-    /// The path, with the examples of its own parameters and of those in its query.
+    /// Returns the path and the query with the examples of their parameters.
     fn target(&self) -> String {
         self.target_with("", "")
     }
 
-    /// The same, but one parameter has this value.
+    /// Returns the same with another value for one parameter.
     fn target_with(&self, changed: &str, to: &str) -> String {
         let (mut path, mut query) = (self.path.to_owned(), Vec::new());
         for parameter in self.parameters() {
@@ -161,14 +161,14 @@ impl Operation<'_> {
         if query.is_empty() { path } else { format!("{path}?{}", query.join("&")) }
     }
 
-    /// The fields of the handshake, as its examples have them.
+    /// Returns the fields of the handshake with their examples.
     fn handshake(&self) -> String {
         let fields = self.parameters().filter(|parameter| parameter["in"] == "header" && parameter["required"] == true);
         let text = |field: &Value, member: &str| field[member].as_str().unwrap().to_owned();
         fields.map(|field| format!("{}: {}\r\n", text(field, "name"), text(field, "example"))).collect()
     }
 
-    /// The contents of its examples; a mailbox that they name is replaced by `mailbox`.
+    /// Returns the contents of its examples, with `mailbox` as the mailbox.
     fn contents(&self, mailbox: &str) -> Vec<String> {
         let media = &self.value["requestBody"]["content"]["application/json"];
         let many = media["examples"].as_object().into_iter().flat_map(Map::values).map(|example| &example["value"]);
@@ -183,7 +183,7 @@ impl Operation<'_> {
         examples.map(with_mailbox).collect()
     }
 
-    /// Asserts that this head is described: its status, and the fields that belong to it.
+    /// Checks that a head is described: its status, and the fields of that status.
     #[track_caller]
     fn check_head(&self, head: &str) -> &Value {
         let response = self.value["responses"].get(&head[9..12]);
@@ -206,7 +206,7 @@ impl Operation<'_> {
         response
     }
 
-    /// Asserts that this answer is described, head and content.
+    /// Checks that an answer is described, head and content.
     #[track_caller]
     fn check(&self, answer: &Answer) {
         let response = self.check_head(&answer.head);
@@ -217,7 +217,7 @@ impl Operation<'_> {
         assert_eq!(self.api.fault(&media["schema"], &value), None, "{}: {value}", self.id());
     }
 
-    /// Asserts that this message, of a stream or a WebSocket, is described.
+    /// Checks that a message of a stream or a WebSocket is described.
     #[track_caller]
     fn check_message(&self, message: &Value) {
         let schemas = self.value["x-messages"]["fromServer"].as_array().unwrap();
@@ -227,7 +227,7 @@ impl Operation<'_> {
 }
 
 #[test]
-fn the_methods_of_each_path_are_those_that_options_lists() {
+fn options_lists_the_described_methods() {
     let server = TestServer::start();
     let api = Api::of(&server);
     let mut client = server.connect();
@@ -280,7 +280,7 @@ fn every_example_fits_its_schema() {
     assert!(count > 100, "only {count} examples");
     for (name, schema) in api.0["components"]["schemas"].as_object().unwrap() {
         for example in schema["examples"].as_array().into_iter().flatten() {
-            // Signals have members of the peers' own, and say so.
+            // Relayed messages have any members that their sender gives them.
             let is_signal =
                 schema["description"].as_str().unwrap_or_default().contains("relayed") || name == "SignalRelayed";
             let fault = api.fault(schema, example);
@@ -290,7 +290,7 @@ fn every_example_fits_its_schema() {
 }
 
 /// A server with a message in each room, a polling client and a mailbox. The client's connection holds its poll.
-fn furnished() -> (TestServer, Client, String) {
+fn prepared_server() -> (TestServer, Client, String) {
     let server = TestServer::with(|config| config.chaos = true);
     server.publish("general", "first");
     server.post("/send", r#"{"message":"first"}"#);
@@ -303,11 +303,11 @@ fn furnished() -> (TestServer, Client, String) {
 
 #[test]
 fn every_operation_answers_its_examples_as_described() {
-    let (server, _poll, mailbox) = furnished();
+    let (server, _poll, mailbox) = prepared_server();
     let api = Api::of(&server);
     let is_live = |operation: &Operation<'_>| operation.value.get("x-messages").is_some();
     let (mut count, mut client) = (0, server.connect());
-    // After `forget`, the examples of the others have nothing to refer to.
+    // `forget` comes last: it removes what the other examples need.
     let (last, first): (Vec<_>, Vec<_>) = api.operations().into_iter().partition(|one| one.id() == "forget");
     for operation in first.iter().filter(|operation| !is_live(operation)).chain(&last) {
         let mut contents = operation.contents(&mailbox);
@@ -328,7 +328,7 @@ fn every_operation_answers_its_examples_as_described() {
 
 #[test]
 fn every_kind_of_answer_to_a_poll_is_described() {
-    let (server, mut held, mailbox) = furnished();
+    let (server, mut held, mailbox) = prepared_server();
     let api = Api::of(&server);
     let (poll, mailbox_poll) = (api.operation("roomPoll"), api.operation("mailboxPoll"));
     let wait = format!(r#"{{"connection_id":"{mailbox}"}}"#);
@@ -362,8 +362,8 @@ fn every_kind_of_answer_to_a_poll_is_described() {
 }
 
 #[test]
-fn streams_send_what_is_described() {
-    let (server, _poll, _) = furnished();
+fn streams_send_described_messages() {
+    let (server, _poll, _) = prepared_server();
     let api = Api::of(&server);
     for operation in api.operations().iter().filter(|one| one.value.get("x-messages").is_some() && !one.is_websocket())
     {
@@ -375,7 +375,7 @@ fn streams_send_what_is_described() {
         let transport = if is_sse { "sse" } else { "stream" };
         server.wait_for_open(transport, 1);
         server.advance(16); // a heartbeat is due
-        // A mailbox's hello and its heartbeat; elsewhere what is missing, what was there, and a heartbeat.
+        // A mailbox has a greeting and a heartbeat, a room has a notice, a message and a heartbeat.
         while kinds.len() < if operation.id() == "mailboxEvents" { 2 } else { 3 } {
             let message: Value = if is_sse {
                 serde_json::from_str(&client.event().data).unwrap()
@@ -397,20 +397,20 @@ fn streams_send_what_is_described() {
 }
 
 #[test]
-fn websockets_say_what_is_described() {
-    let (server, _poll, _) = furnished();
+fn websockets_send_described_messages() {
+    let (server, _poll, _) = prepared_server();
     let api = Api::of(&server);
     let mut count = 0;
     for operation in api.operations().iter().filter(|operation| operation.is_websocket()) {
         count += 1;
-        // The handshake of the description's own examples.
+        // The handshake with the examples of the description.
         let fields = operation.handshake();
         let mut client = server.connect();
         let head =
             client.send(format!("GET {} HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n", operation.target())).head();
         assert!(head.starts_with("HTTP/1.1 101 "), "{}: {head}", operation.id());
         operation.check_head(&head);
-        // A greeting, or what is missing; and in a room what was there.
+        // A greeting or a notice, and in a room the message.
         for _ in 0..if operation.id() == "roomWebSocket" { 2 } else { 1 } {
             operation.check_message(&client.message().json());
         }
@@ -429,7 +429,7 @@ fn websockets_say_what_is_described() {
     assert_eq!(count, 3);
 }
 
-/// The values at both ends of a schema's range, and those just beyond; none if it has no range.
+/// Returns the values at both ends of a schema's range, and the values next to them outside the range.
 fn ends_of(schema: &Value) -> Option<([Value; 2], [Value; 2])> {
     let ends = |low, high| Some((schema[low].as_u64()?, schema[high].as_u64()?));
     let texts = |lengths: [u64; 2]| lengths.map(|length| "x".repeat(length as usize).into());
@@ -439,8 +439,8 @@ fn ends_of(schema: &Value) -> Option<([Value; 2], [Value; 2])> {
     ends("minLength", "maxLength").map(|(low, high)| (texts([low, high]), texts([low - 1, high + 1])))
 }
 
-/// Calls `ask` with the values at the ends of a range, and with those beyond, which are to be
-/// refused; how many those were.
+/// Calls `ask` with the values at the ends of a range, and with those outside, which must be refused. Returns the number
+/// of values.
 fn try_ends(schema: &Value, mut ask: impl FnMut(&Value) -> (u16, String)) -> usize {
     let Some((inside, outside)) = ends_of(schema) else { return 0 };
     for value in &inside {
@@ -455,10 +455,10 @@ fn try_ends(schema: &Value, mut ask: impl FnMut(&Value) -> (u16, String)) -> usi
 }
 
 #[test]
-fn the_ranges_end_where_the_description_says() {
-    let (server, ..) = furnished();
+fn ranges_end_where_they_are_described() {
+    let (server, ..) = prepared_server();
     let api = Api::of(&server);
-    // Whatever room a poll names, there is news.
+    // A poll of either room gets a message at once.
     server.publish("x", "first");
     server.publish(&"x".repeat(64), "first");
     let mut count = 0;
@@ -489,7 +489,7 @@ fn the_ranges_end_where_the_description_says() {
 }
 
 #[test]
-fn every_error_that_is_described_can_come() {
+fn every_described_error_occurs() {
     let server = TestServer::start();
     let api = Api::of(&server);
     let request = |line: &str, rest: &str| format!("{line} HTTP/1.1\r\nHost: localhost\r\n{rest}\r\n");
@@ -531,29 +531,29 @@ fn every_error_that_is_described_can_come() {
     for (operation, bytes) in cases {
         check(operation, server.connect().send(bytes).answer());
     }
-    // Any other path.
+    // A path that does not exist.
     let nothing = server.get("/nothing").json();
     let not_found = &api.0["components"]["responses"]["NotFound"]["content"]["application/json"]["examples"];
     assert_eq!(not_found["path"]["value"], nothing);
-    // A head that does not arrive in time.
+    // A head that arrives too late.
     let mut slow = server.connect();
     slow.send(request("GET /health", "") + "GET /health HTTP/1.1\r\n").answer();
     server.advance(11);
     check("health", slow.answer());
-    // More connections than there may be.
+    // One connection too many.
     let full = TestServer::with(|config| config.limits.connections = 8);
     let mut busy: Vec<_> = (0..8).map(|_| full.connect()).collect();
     busy.iter_mut().for_each(|client| assert_eq!(client.get("/health").status, 200));
     check("health", full.connect().answer());
-    let came: BTreeSet<_> = seen.iter().map(|(status, _)| status.to_string()).collect();
+    let occurred: BTreeSet<_> = seen.iter().map(|(status, _)| status.to_string()).collect();
     let every = api.operations();
     let described = every.iter().flat_map(|one| one.value["responses"].as_object().unwrap().keys());
     let described: BTreeSet<_> = described.filter(|status| status.as_str() >= "400").cloned().collect();
-    assert_eq!(came, described);
+    assert_eq!(occurred, described);
 }
 
 #[test]
-fn the_page_is_served_under_both_of_its_names() {
+fn docs_and_redoc_are_the_same_page() {
     let server = TestServer::start();
     let (docs, redoc) = (server.get("/docs"), server.get("/redoc"));
     assert_eq!((docs.status, docs.field("Content-Type")), (200, Some("text/html; charset=utf-8")));

@@ -1,5 +1,4 @@
-//! Answers that are never held: short polling, history, health, and the statistics of everything
-//! else.
+//! Answers that are never held: short polling, history, health and statistics.
 
 mod common;
 
@@ -21,7 +20,7 @@ fn statistics(server: &TestServer) -> Value {
 }
 
 #[test]
-fn a_short_poll_is_given_everything_once_and_then_what_is_new() {
+fn a_short_poll_gets_everything_and_then_new_messages_only() {
     let (server, last) = server_with("general", 3);
     let all = server.get("/api/messages");
     assert_eq!((all.status, all.field("Cache-Control"), all.texts()), (200, Some("no-store"), numbers(1, 3)));
@@ -43,7 +42,7 @@ fn a_short_poll_is_given_everything_once_and_then_what_is_new() {
 }
 
 #[test]
-fn a_message_is_the_same_on_every_way_to_it() {
+fn a_message_is_the_same_on_every_endpoint() {
     let server = TestServer::start();
     let content = json!({ "sender": "Zoë \"Z\"", "text": "a\r\nb\u{2028}\0🦀", "room": "a b" }).to_string();
     let sent = server.post("/api/send", &content).json();
@@ -60,18 +59,18 @@ fn a_message_is_the_same_on_every_way_to_it() {
 }
 
 #[test]
-fn history_gives_the_newest_messages_with_the_oldest_of_them_first() {
+fn history_has_the_newest_messages_oldest_first() {
     let (server, _) = server_with("x", 120);
     for (query, first) in [("", 101), ("&limit=1", 120), ("&limit=3", 118), ("&limit=100", 21)] {
         let answer = server.get(&format!("/api/history?room=x{query}"));
         assert_eq!((answer.texts(), &answer.json()["room"]), (numbers(first, 120), &"x".into()), "{query}");
     }
     assert_eq!(server.get("/api/history?room=nowhere").json(), json!({ "room": "nowhere", "messages": [] }));
-    assert_eq!(statistics(&server)["rooms"], json!(["x"]), "a look at a room makes none");
+    assert_eq!(statistics(&server)["rooms"], json!(["x"]), "reading the history creates no room");
 }
 
 #[test]
-fn wrong_parameters_are_named() {
+fn errors_name_the_parameter() {
     let server = TestServer::start();
     let cases = [
         ("/api/history?limit=0", r#"limit: expected a whole number from 1 to 100, not "0""#),
@@ -92,7 +91,7 @@ fn wrong_parameters_are_named() {
 }
 
 #[test]
-fn health_tells_the_uptime() {
+fn health_reports_the_uptime() {
     let server = TestServer::start();
     server.advance(100);
     let health = server.get("/health").json();
@@ -118,19 +117,19 @@ fn statistics_count_rooms_messages_and_clients() {
     assert_eq!(counts(), [json!(2), json!(4), json!(["attic", "general", "zoo"])]);
     server.advance(60);
     poll.answer();
-    assert_eq!(counts()[0], 1, "alice was here until now");
+    assert_eq!(counts()[0], 1, "the poll of alice has just ended");
     server.advance(60);
-    assert_eq!(counts()[0], 0, "nobody was heard of for a minute");
+    assert_eq!(counts()[0], 0, "no client was seen for a minute");
 }
 
-/// What a test has sent and read on one connection.
+/// The number of bytes that a test has sent and read on one connection.
 #[derive(Default)]
-struct Tally {
+struct ByteCount {
     sent: usize,
     read: usize,
 }
 
-impl Tally {
+impl ByteCount {
     fn send(&mut self, client: &mut Client, bytes: &[u8]) {
         self.sent += bytes.len();
         client.send(bytes);
@@ -157,9 +156,9 @@ impl Tally {
 #[test]
 fn statistics_count_every_byte_of_a_poll() {
     let server = TestServer::start();
-    let [mut long, mut short] = [Tally::default(), Tally::default()];
+    let [mut long, mut short] = [ByteCount::default(), ByteCount::default()];
     let mut poll = server.connect();
-    poll.get("/health"); // not the poll's
+    poll.get("/health"); // not counted for the poll
     long.send(&mut poll, b"GET /api/poll?client_id=alice HTTP/1.1\r\nHost: localhost\r\n\r\n");
     server.wait_for_open("long_poll", 1);
     long.check(&server, "long_poll", 1, 0);
@@ -176,37 +175,37 @@ fn statistics_count_every_byte_of_a_poll() {
 #[test]
 fn statistics_count_every_byte_of_a_stream() {
     let server = TestServer::start();
-    let (mut stream, mut tally) = (server.connect(), Tally::default());
-    tally.send(&mut stream, b"GET /api/stream HTTP/1.1\r\nHost: localhost\r\n\r\n");
-    tally.read += stream.head().len();
+    let (mut stream, mut count) = (server.connect(), ByteCount::default());
+    count.send(&mut stream, b"GET /api/stream HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    count.read += stream.head().len();
     server.publish("general", "hello");
     server.advance(15);
-    tally.read += stream.read_until("}\n\r\n").len() + stream.read_until("1\r\n\n\r\n").len();
-    tally.check(&server, "stream", 1, 1);
+    count.read += stream.read_until("}\n\r\n").len() + stream.read_until("1\r\n\n\r\n").len();
+    count.check(&server, "stream", 1, 1);
     drop(stream);
     server.wait_for_open("stream", 0);
-    tally.check(&server, "stream", 0, 1);
+    count.check(&server, "stream", 0, 1);
 }
 
 #[test]
 fn statistics_count_every_byte_of_a_websocket() {
     let server = TestServer::start();
-    let (mut socket, mut tally) = (server.connect(), Tally::default());
+    let (mut socket, mut count) = (server.connect(), ByteCount::default());
     let key = websocket::encode_key(*b"0123456789abcdef");
-    tally.send(&mut socket, &websocket::opening_request("localhost", "/api/ws", &key));
-    tally.read += socket.head().len();
-    tally.send(&mut socket, &masked_frame(true, Opcode::Text, br#"{"sender": "alice", "text": "hello"}"#));
-    tally.send(&mut socket, &masked_frame(true, Opcode::Ping, b"ping"));
-    assert_eq!(tally.read_frame(&mut socket).json()["text"], "hello");
-    assert_eq!(tally.read_frame(&mut socket).payload, b"ping");
-    tally.check(&server, "websocket", 1, 1);
-    tally.send(&mut socket, &masked_frame(true, Opcode::Close, &1000u16.to_be_bytes()));
-    assert_eq!(tally.read_frame(&mut socket).close().0, 1000);
+    count.send(&mut socket, &websocket::opening_request("localhost", "/api/ws", &key));
+    count.read += socket.head().len();
+    count.send(&mut socket, &masked_frame(true, Opcode::Text, br#"{"sender": "alice", "text": "hello"}"#));
+    count.send(&mut socket, &masked_frame(true, Opcode::Ping, b"ping"));
+    assert_eq!(count.read_frame(&mut socket).json()["text"], "hello");
+    assert_eq!(count.read_frame(&mut socket).payload, b"ping");
+    count.check(&server, "websocket", 1, 1);
+    count.send(&mut socket, &masked_frame(true, Opcode::Close, &1000u16.to_be_bytes()));
+    assert_eq!(count.read_frame(&mut socket).close().0, 1000);
     socket.expect_end();
-    tally.check(&server, "websocket", 0, 1);
+    count.check(&server, "websocket", 0, 1);
 }
 
-/// The texts of messages that are numbered.
+/// The numbers from `first` to `last` as texts.
 fn numbers(first: usize, last: usize) -> Vec<String> {
     (first..=last).map(|number| number.to_string()).collect()
 }

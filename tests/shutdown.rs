@@ -1,6 +1,5 @@
-//! SIGTERM while a thousand connections of every kind are open: each of them gets an end that it
-//! understands, and the process exits with 0. The only test of its file, because it has so many
-//! files open.
+//! SIGTERM while 1000 connections are open: each is ended in the way of its kind, and the process exits with 0. The
+//! only test of its file, because it opens many files.
 
 mod common;
 
@@ -10,20 +9,20 @@ use std::time::{Duration, Instant};
 
 use common::{Client, Running};
 
-const OF_EACH: usize = 200;
+const CLIENTS_OF_A_KIND: usize = 200;
 
-/// So many clients, each of which has done `prepare`.
+/// Connects clients, and calls `prepare` for each.
 fn clients(address: SocketAddr, prepare: impl Fn(usize, &mut Client)) -> Vec<Client> {
     let connect = |number| {
         let mut client = Client::connect(address);
         prepare(number, &mut client);
         client
     };
-    (0..OF_EACH).map(connect).collect()
+    (0..CLIENTS_OF_A_KIND).map(connect).collect()
 }
 
 #[test]
-fn a_thousand_connections_are_ended_as_each_understands_it() {
+fn every_kind_of_connection_is_ended_in_its_own_way() {
     let mut server = Running::start(Command::new(env!("CARGO_BIN_EXE_overwire")).args(["--port", "0"]));
     let address = server.address;
     let polls = clients(address, |number, client| {
@@ -39,7 +38,7 @@ fn a_thousand_connections_are_ended_as_each_understands_it() {
     let sockets = clients(address, |_, client| drop(client.upgrade("/api/ws")));
     let idle = clients(address, |_, client| drop(client.get("/health")));
     let mut watcher = Client::connect(address);
-    let open = |stats: &serde_json::Value| stats["transports"]["long_poll"]["open"] == OF_EACH;
+    let open = |stats: &serde_json::Value| stats["transports"]["long_poll"]["open"] == CLIENTS_OF_A_KIND;
     while !open(&watcher.get("/api/stats").json()) {}
 
     let began = Instant::now();
@@ -62,5 +61,5 @@ fn a_thousand_connections_are_ended_as_each_understands_it() {
         idle.expect_end();
     }
     assert_eq!(server.process.wait().unwrap().code(), Some(0));
-    assert!(began.elapsed() < Duration::from_secs(5), "all of them answered, so there was nothing to wait for");
+    assert!(began.elapsed() < Duration::from_secs(5), "all peers answered, so no deadline was awaited");
 }

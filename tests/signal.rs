@@ -1,4 +1,4 @@
-//! `/api/signal` as raw frames: who is told of whom, and what is relayed to whom.
+//! `/api/signal` as raw frames: the announcements of peers, and the relayed messages.
 
 mod common;
 
@@ -6,11 +6,11 @@ use common::{Client, TestServer};
 use overwire::websocket::{Opcode, opening_request};
 use serde_json::{Value, json};
 
-/// A peer that has been welcomed.
+/// A peer that has joined a room.
 struct Peer {
     client: Client,
     id: String,
-    /// Who was there before it.
+    /// The peers that were there before it.
     others: Vec<String>,
 }
 
@@ -27,86 +27,86 @@ impl Peer {
         }
     }
 
-    fn say(&mut self, message: &Value) -> &mut Self {
+    fn send(&mut self, message: &Value) -> &mut Self {
         self.client.send_text(&message.to_string());
         self
     }
 
     #[track_caller]
-    fn hears(&mut self, message: &Value) {
+    fn expect(&mut self, message: &Value) {
         assert_eq!(self.client.message().json(), *message);
     }
 
-    /// Checks that the next answer is an error that says this.
+    /// Checks that the next message is an error with this text.
     #[track_caller]
-    fn is_told(&mut self, complaint: &str) {
+    fn expect_error(&mut self, expected: &str) {
         let error = self.client.message().json();
         assert_eq!(error["type"], "error", "{error}");
-        assert!(error["error"].as_str().unwrap().contains(complaint), "{complaint}: {error}");
+        assert!(error["error"].as_str().unwrap().contains(expected), "{expected}: {error}");
     }
 }
 
 #[test]
-fn who_comes_and_who_goes_is_announced() {
+fn joining_and_leaving_peers_are_announced() {
     let server = TestServer::start();
     let mut ada = Peer::join(&server, "/api/signal?room=tea");
     let mut bob = Peer::join(&server, "/api/signal?room=tea");
-    ada.hears(&json!({ "type": "joined", "peer_id": bob.id }));
+    ada.expect(&json!({ "type": "joined", "peer_id": bob.id }));
     let cy = Peer::join(&server, "/api/signal?room=tea");
     assert_eq!((&ada.others[..], &bob.others[..]), (&[][..], &[ada.id.clone()][..]));
     assert_eq!(cy.others, [ada.id.clone(), bob.id.clone()]);
     for peer in [&mut ada, &mut bob] {
-        peer.hears(&json!({ "type": "joined", "peer_id": cy.id }));
+        peer.expect(&json!({ "type": "joined", "peer_id": cy.id }));
     }
-    // With a hang-up, and with a closing handshake.
+    // By the end of the connection, and by a closing handshake.
     drop(cy.client);
-    bob.hears(&json!({ "type": "left", "peer_id": cy.id }));
-    ada.hears(&json!({ "type": "left", "peer_id": cy.id }));
+    bob.expect(&json!({ "type": "left", "peer_id": cy.id }));
+    ada.expect(&json!({ "type": "left", "peer_id": cy.id }));
     bob.client.send_frame(Opcode::Close, [3, 232]);
-    ada.hears(&json!({ "type": "left", "peer_id": bob.id }));
+    ada.expect(&json!({ "type": "left", "peer_id": bob.id }));
     server.wait_for_open("websocket", 1);
 }
 
 #[test]
-fn a_message_goes_to_the_peer_that_it_names_and_to_nobody_else() {
+fn a_message_reaches_only_the_peer_that_it_names() {
     let server = TestServer::start();
     let (mut ada, mut bob) = (Peer::join(&server, "/api/signal"), Peer::join(&server, "/api/signal?room=general"));
     let mut cy = Peer::join(&server, "/api/signal?room=general");
     for peer in [&bob.id, &cy.id] {
-        ada.hears(&json!({ "type": "joined", "peer_id": peer }));
+        ada.expect(&json!({ "type": "joined", "peer_id": peer }));
     }
-    bob.hears(&json!({ "type": "joined", "peer_id": cy.id }));
+    bob.expect(&json!({ "type": "joined", "peer_id": cy.id }));
     let sdp = "v=0\r\no=- 1 2 IN IP4 127.0.0.1\r\n\u{e9}";
-    bob.say(&json!({ "type": "offer", "to": ada.id, "sdp": sdp }));
-    ada.hears(&json!({ "type": "offer", "from": bob.id, "sdp": sdp }));
-    ada.say(&json!({ "type": "answer", "to": bob.id, "sdp": sdp }));
-    bob.hears(&json!({ "type": "answer", "from": ada.id, "sdp": sdp }));
+    bob.send(&json!({ "type": "offer", "to": ada.id, "sdp": sdp }));
+    ada.expect(&json!({ "type": "offer", "from": bob.id, "sdp": sdp }));
+    ada.send(&json!({ "type": "answer", "to": bob.id, "sdp": sdp }));
+    bob.expect(&json!({ "type": "answer", "from": ada.id, "sdp": sdp }));
     let candidate =
         json!({ "candidate": "candidate:1 1 udp 1 10.0.0.1 9 typ host", "sdpMLineIndex": 0, "sdpMid": "0" });
-    ada.say(&json!({ "type": "candidate", "to": bob.id, "candidate": candidate }));
-    bob.hears(&json!({ "type": "candidate", "from": ada.id, "candidate": candidate }));
-    // The third has heard nothing of that: this comes first.
-    bob.say(&json!({ "type": "offer", "to": cy.id }));
-    cy.hears(&json!({ "type": "offer", "from": bob.id }));
+    ada.send(&json!({ "type": "candidate", "to": bob.id, "candidate": candidate }));
+    bob.expect(&json!({ "type": "candidate", "from": ada.id, "candidate": candidate }));
+    // The third peer has received none of these: this message comes first.
+    bob.send(&json!({ "type": "offer", "to": cy.id }));
+    cy.expect(&json!({ "type": "offer", "from": bob.id }));
     let stats = server.get("/api/stats").json();
     assert_eq!(stats["transports"]["websocket"]["messages"], 3 + 3 + 4, "{stats}");
-    assert_eq!(stats["rooms"], json!([]), "rooms of messages are others");
+    assert_eq!(stats["rooms"], json!([]), "rooms of messages are separate");
 }
 
 #[test]
-fn from_is_what_the_server_knows_and_not_what_the_sender_says() {
+fn from_is_set_by_the_server() {
     let server = TestServer::start();
     let (mut ada, mut bob) = (Peer::join(&server, "/api/signal"), Peer::join(&server, "/api/signal"));
     bob.client.send_text(&format!(
         r#"{{"from":"{ada}","type":"offer","to":"{ada}","from":{{"a":1}},"From":"x"}}"#,
         ada = ada.id
     ));
-    ada.hears(&json!({ "type": "joined", "peer_id": bob.id }));
-    ada.hears(&json!({ "type": "offer", "from": bob.id, "From": "x" }));
+    ada.expect(&json!({ "type": "joined", "peer_id": bob.id }));
+    ada.expect(&json!({ "type": "offer", "from": bob.id, "From": "x" }));
 }
 
 #[test]
-fn what_cannot_be_relayed_is_told_to_its_sender_and_the_socket_stays_open() {
+fn a_message_that_cannot_be_relayed_gets_an_error_and_the_socket_stays_open() {
     let server = TestServer::start();
     let mut ada = Peer::join(&server, "/api/signal");
     let elsewhere = Peer::join(&server, "/api/signal?room=elsewhere");
@@ -128,60 +128,60 @@ fn what_cannot_be_relayed_is_told_to_its_sender_and_the_socket_stays_open() {
         (json!({ "type": "candidate", "to": elsewhere.id }).to_string(), "in this room"),
         (json!({ "type": "offer", "to": to, "sdp": "x".repeat(65_536) }).to_string(), "expected at most 65536"),
     ];
-    for (text, complaint) in wrong {
+    for (text, expected) in wrong {
         ada.client.send_text(&text);
-        ada.is_told(complaint);
+        ada.expect_error(expected);
     }
     ada.client.send_frame(Opcode::Binary, "{}");
-    ada.is_told("expected a text message with a JSON object, not a binary one");
+    ada.expect_error("expected a text message with a JSON object, not a binary one");
     let mut bob = Peer::join(&server, "/api/signal");
-    ada.hears(&json!({ "type": "joined", "peer_id": bob.id }));
-    ada.say(&json!({ "type": "candidate", "to": bob.id }));
-    bob.hears(&json!({ "type": "candidate", "from": ada.id }));
+    ada.expect(&json!({ "type": "joined", "peer_id": bob.id }));
+    ada.send(&json!({ "type": "candidate", "to": bob.id }));
+    bob.expect(&json!({ "type": "candidate", "from": ada.id }));
 }
 
 #[test]
-fn a_message_of_the_greatest_length_is_relayed_and_one_over_the_sockets_limit_fails_it() {
+fn the_longest_message_is_relayed_and_a_message_over_the_limit_closes_the_socket() {
     let server = TestServer::start();
     let (mut ada, mut bob) = (Peer::join(&server, "/api/signal"), Peer::join(&server, "/api/signal"));
     let empty = json!({ "type": "offer", "to": ada.id, "sdp": "" }).to_string().len();
     let sdp = "x".repeat(65_536 - empty);
-    bob.say(&json!({ "type": "offer", "to": ada.id, "sdp": sdp }));
-    ada.hears(&json!({ "type": "joined", "peer_id": bob.id }));
-    ada.hears(&json!({ "type": "offer", "from": bob.id, "sdp": sdp }));
+    bob.send(&json!({ "type": "offer", "to": ada.id, "sdp": sdp }));
+    ada.expect(&json!({ "type": "joined", "peer_id": bob.id }));
+    ada.expect(&json!({ "type": "offer", "from": bob.id, "sdp": sdp }));
     bob.client.send_frame(Opcode::Text, vec![b' '; 1024 * 1024 + 1]);
     assert_eq!(bob.client.frame().close().0, 1009);
-    ada.hears(&json!({ "type": "left", "peer_id": bob.id }));
+    ada.expect(&json!({ "type": "left", "peer_id": bob.id }));
 }
 
 #[test]
-fn rooms_are_apart() {
+fn rooms_are_separate() {
     let server = TestServer::start();
     let mut tea = Peer::join(&server, "/api/signal?room=tea");
     let mut coffee = Peer::join(&server, "/api/signal?room=coffee");
     assert!(coffee.others.is_empty());
-    coffee.say(&json!({ "type": "offer", "to": tea.id })).is_told("has it left?");
-    // Nor has the other been told that somebody came: the next thing it hears is of its own room.
+    coffee.send(&json!({ "type": "offer", "to": tea.id })).expect_error("has it left?");
+    // The first room has no announcement of the second: its next message is about its own room.
     let other = Peer::join(&server, "/api/signal?room=tea");
-    tea.hears(&json!({ "type": "joined", "peer_id": other.id }));
+    tea.expect(&json!({ "type": "joined", "peer_id": other.id }));
     assert_eq!(other.others, [tea.id]);
 }
 
 #[test]
-fn a_full_room_is_told_with_a_close_and_has_room_when_one_has_left() {
+fn a_full_room_refuses_with_a_close_until_a_peer_leaves() {
     let server = TestServer::start();
     let mut peers: Vec<_> = (0..16).map(|_| Peer::join(&server, "/api/signal?room=tea")).collect();
     let mut late = server.websocket("/api/signal?room=tea");
     assert_eq!(late.frame().close(), (1013, "the room is full: expected fewer than 16 peers in it".into()));
     late.send_frame(Opcode::Close, [3, 245]).expect_end();
-    let gone = peers.remove(0).id;
+    let left = peers.remove(0).id;
     server.wait_for_open("websocket", 15);
-    let newcomer = Peer::join(&server, "/api/signal?room=tea");
-    assert!(newcomer.others.len() == 15 && !newcomer.others.contains(&gone));
+    let new = Peer::join(&server, "/api/signal?room=tea");
+    assert!(new.others.len() == 15 && !new.others.contains(&left));
 }
 
 #[test]
-fn a_handshake_that_is_wrong_is_answered_and_joins_no_room() {
+fn a_wrong_handshake_is_refused_and_joins_no_room() {
     let server = TestServer::start();
     let mut ada = Peer::join(&server, "/api/signal");
     let good = String::from_utf8(opening_request("localhost", "/api/signal", "dGhlIHNhbXBsZSBub25jZQ==")).unwrap();
@@ -201,14 +201,14 @@ fn a_handshake_that_is_wrong_is_answered_and_joins_no_room() {
     let own = good.replace("Host:", "Origin: http://localhost\r\nHost:");
     assert!(server.connect().send(own).head().starts_with("HTTP/1.1 101 "));
     let joined = ada.client.frame().json();
-    assert_eq!(joined["type"], "joined", "the first that it hears of: {joined}");
+    assert_eq!(joined["type"], "joined", "the first announcement: {joined}");
 }
 
 #[test]
-fn at_the_end_of_the_server_everyone_is_told_so_and_not_who_else_leaves() {
+fn a_shutdown_closes_every_peer_and_announces_none() {
     let server = TestServer::start();
     let (mut ada, bob) = (Peer::join(&server, "/api/signal"), Peer::join(&server, "/api/signal"));
-    ada.hears(&json!({ "type": "joined", "peer_id": bob.id }));
+    ada.expect(&json!({ "type": "joined", "peer_id": bob.id }));
     server.shut_down();
     for mut peer in [ada, bob] {
         let close = peer.client.frame();
@@ -219,14 +219,14 @@ fn at_the_end_of_the_server_everyone_is_told_so_and_not_who_else_leaves() {
 }
 
 #[test]
-fn a_peer_that_answers_no_ping_has_left_after_40_seconds() {
+fn a_peer_without_a_pong_leaves_after_40_seconds() {
     let server = TestServer::start();
     let (mut ada, mut silent) = (Peer::join(&server, "/api/signal"), Peer::join(&server, "/api/signal"));
-    ada.hears(&json!({ "type": "joined", "peer_id": silent.id }));
+    ada.expect(&json!({ "type": "joined", "peer_id": silent.id }));
     server.advance(20);
     assert_eq!(silent.client.frame().opcode, Opcode::Ping);
-    // A message is a sign of life too. It is answered, so it has been read.
-    ada.say(&json!({})).is_told("type: expected");
+    // A message counts like a Pong. It is answered, so it has been read.
+    ada.send(&json!({})).expect_error("type: expected");
     server.advance(20);
-    ada.hears(&json!({ "type": "left", "peer_id": silent.id }));
+    ada.expect(&json!({ "type": "left", "peer_id": silent.id }));
 }

@@ -1,4 +1,4 @@
-//! Streams of a room: lines, server-sent events and WebSocket frames, left and resumed by cursor.
+//! Streams of a room: lines, server-sent events and WebSocket messages, all of them resumed by cursor.
 
 mod common;
 
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 const FOREIGN: &str = "00000000-0000-8000-8000-000000000007";
 
-/// Begins a stream and reads its head; for `/api/events`, `last_event_id` goes into the field.
+/// Begins a stream and reads its head. `last_event_id` is the field `Last-Event-ID`.
 fn begin(server: &TestServer, target: &str, last_event_id: Option<&str>) -> (Client, String) {
     let mut client = server.connect();
     let field = last_event_id.map(|id| format!("Last-Event-ID: {id}\r\n")).unwrap_or_default();
@@ -17,22 +17,22 @@ fn begin(server: &TestServer, target: &str, last_event_id: Option<&str>) -> (Cli
     (client, head)
 }
 
-/// Every transport that a room can be read over, by its path and the parameter of its cursor.
+/// The transports of a room: the path of each, and the parameter of its cursor.
 const TRANSPORTS: [(&str, &str); 5] = [
     ("/api/stream", "last_message_id"),
     ("/api/events", "last_event_id"),
     ("/api/ws", "last_message_id"),
-    ("/api/poll", "client_id=nomad&last_message_id"),
+    ("/api/poll", "client_id=roaming&last_message_id"),
     ("/api/messages", "last_message_id"),
 ];
 
-/// Connects over a streaming transport.
+/// Connects on a streaming transport.
 fn connect(server: &TestServer, path: &str, parameter: &str, cursor: &str) -> Client {
     let target = format!("{path}?{parameter}={cursor}");
     if path == "/api/ws" { server.websocket(&target) } else { begin(server, &target, None).0 }
 }
 
-/// The next message, or notice, on a streaming transport.
+/// Reads the next message or notice on a streaming transport.
 fn next_message(client: &mut Client, path: &str) -> Value {
     match path {
         "/api/ws" => client.message().json(),
@@ -41,16 +41,16 @@ fn next_message(client: &mut Client, path: &str) -> Value {
     }
 }
 
-/// A client that goes from one transport to another and takes its position along.
-struct Nomad<'a> {
+/// A client that changes its transport and keeps its position.
+struct RoamingClient<'a> {
     server: &'a TestServer,
     position: String,
     texts: Vec<String>,
-    /// How many messages have been published, with their numbers as texts.
+    /// The number of published messages. The text of each is its number.
     published: usize,
 }
 
-impl Nomad<'_> {
+impl RoamingClient<'_> {
     fn publish(&mut self, count: usize) {
         for _ in 0..count {
             self.server.publish("general", &self.published.to_string());
@@ -63,8 +63,8 @@ impl Nomad<'_> {
         self.texts.push(message["text"].as_str().unwrap().to_owned());
     }
 
-    /// Reads messages from before its coming and some that are published while it is there, and
-    /// hangs up on the rest.
+    /// Connects on a transport, reads older messages and some that are published meanwhile, and disconnects before the
+    /// rest.
     fn visit(&mut self, (path, parameter): (&str, &str)) {
         self.publish(2);
         if matches!(path, "/api/poll" | "/api/messages") {
@@ -82,22 +82,22 @@ impl Nomad<'_> {
 }
 
 #[test]
-fn a_client_that_changes_its_transport_loses_and_repeats_nothing() {
+fn a_change_of_transport_loses_and_repeats_no_message() {
     let server = TestServer::start();
     let position = server.publish("general", "the beginning");
-    let mut nomad = Nomad { server: &server, position, texts: Vec::new(), published: 0 };
+    let mut client = RoamingClient { server: &server, position, texts: Vec::new(), published: 0 };
     for first in 0..TRANSPORTS.len() {
         for step in 0..TRANSPORTS.len() {
-            nomad.visit(TRANSPORTS[(first + step) % TRANSPORTS.len()]);
+            client.visit(TRANSPORTS[(first + step) % TRANSPORTS.len()]);
         }
     }
-    nomad.visit(TRANSPORTS[4]);
-    let all: Vec<_> = (0..nomad.published).map(|number| number.to_string()).collect();
-    assert_eq!(nomad.texts, all);
+    client.visit(TRANSPORTS[4]);
+    let all: Vec<_> = (0..client.published).map(|number| number.to_string()).collect();
+    assert_eq!(client.texts, all);
 }
 
 #[test]
-fn a_cursor_that_is_not_known_gets_a_notice_and_everything_retained() {
+fn an_unknown_cursor_gets_a_notice_and_all_retained_messages() {
     let server = TestServer::start();
     server.publish("general", "1");
     for (path, parameter) in &TRANSPORTS[..3] {
@@ -105,7 +105,7 @@ fn a_cursor_that_is_not_known_gets_a_notice_and_everything_retained() {
         let notice = next_message(&mut client, path);
         assert_eq!((&notice["type"], &notice["recovered"]), (&json!("notice"), &json!(false)), "{path}");
         let mut resumed = connect(&server, path, parameter, notice["last_message_id"].as_str().unwrap());
-        assert_eq!(next_message(&mut resumed, path)["text"], "1", "{path}: the notice says where to go on");
+        assert_eq!(next_message(&mut resumed, path)["text"], "1", "{path}: the notice has the position that follows");
         assert_eq!(next_message(&mut client, path)["text"], "1", "{path}");
     }
     let (mut client, _) = begin(&server, "/api/events?room=empty", Some(FOREIGN));
@@ -117,12 +117,12 @@ fn a_cursor_that_is_not_known_gets_a_notice_and_everything_retained() {
 }
 
 #[test]
-fn a_client_that_is_far_behind_is_given_everything_retained_on_one_connection() {
+fn all_retained_messages_fit_on_one_connection() {
     let server = TestServer::start();
     let first = server.publish("general", "0");
     let mut sender = server.connect();
     for number in 1..=1000 {
-        let text = format!("{number}{}", " ".repeat(900)); // together nearly the megabyte that is retained
+        let text = format!("{number}{}", " ".repeat(900)); // together almost the retained mebibyte
         sender.post("/api/send", &json!({ "sender": "test", "text": text }).to_string());
     }
     for (path, parameter) in &TRANSPORTS[..3] {
@@ -135,7 +135,7 @@ fn a_client_that_is_far_behind_is_given_everything_retained_on_one_connection() 
 }
 
 #[test]
-fn a_stream_is_one_line_of_json_in_one_chunk_for_each_message() {
+fn each_message_of_a_stream_is_one_line_in_one_chunk() {
     let server = TestServer::start();
     let (mut stream, head) = begin(&server, "/api/stream?room=x&color=red", None);
     for field in ["application/x-ndjson", "no-store", "chunked", "X-Accel-Buffering: no"] {
@@ -152,12 +152,12 @@ fn a_stream_is_one_line_of_json_in_one_chunk_for_each_message() {
 }
 
 #[test]
-fn a_stream_with_nothing_to_say_sends_an_empty_line_every_fifteen_seconds() {
+fn an_idle_stream_sends_an_empty_line_every_15_seconds() {
     let server = TestServer::start();
     let (mut stream, _) = begin(&server, "/api/stream", None);
     server.advance(13);
     server.publish("general", "hello");
-    assert!(stream.chunk_text().contains("hello"), "nothing was due before it");
+    assert!(stream.chunk_text().contains("hello"), "no heartbeat was due before it");
     for seconds in [2, 15, 15] {
         server.pass(seconds, &stream);
         assert_eq!(stream.chunk_text(), "\n");
@@ -165,7 +165,7 @@ fn a_stream_with_nothing_to_say_sends_an_empty_line_every_fifteen_seconds() {
 }
 
 #[test]
-fn an_event_stream_opens_with_a_position_and_a_reconnection_time() {
+fn an_event_stream_begins_with_an_id_and_a_reconnection_time() {
     let server = TestServer::start();
     let (mut stream, head) = begin(&server, "/api/events", None);
     for field in ["Content-Type: text/event-stream\r\n", "Cache-Control: no-store\r\n", "X-Accel-Buffering: no\r\n"] {
@@ -177,15 +177,15 @@ fn an_event_stream_opens_with_a_position_and_a_reconnection_time() {
     assert!((1000..3000).contains(&reader.retry().unwrap().as_millis()), "{opening:?}");
 
     drop(stream);
-    server.publish("general", "while nobody was there");
+    server.publish("general", "while disconnected");
     let (mut resumed, _) = begin(&server, "/api/events", Some(reader.last_event_id()));
-    assert!(resumed.event().data.contains("while nobody was there"));
+    assert!(resumed.event().data.contains("while disconnected"));
     server.publish("general", "next");
-    assert!(!resumed.chunk_text().contains("retry"), "once is enough");
+    assert!(!resumed.chunk_text().contains("retry"), "`retry` is sent once");
 }
 
 #[test]
-fn an_event_has_an_id_and_a_heartbeat_has_none() {
+fn events_have_an_id_and_heartbeats_have_none() {
     let server = TestServer::start();
     let (mut stream, _) = begin(&server, "/api/events", None);
     stream.chunk();
@@ -194,14 +194,14 @@ fn an_event_has_an_id_and_a_heartbeat_has_none() {
     assert_eq!(stream.chunk_text(), format!("id: {id}\nevent: message\ndata: {data}\n\n"));
     for _ in 0..2 {
         server.pass(15, &stream);
-        let beat = stream.event();
-        assert_eq!((beat.name.as_str(), beat.id.as_str()), ("heartbeat", ""));
-        assert!(serde_json::from_str::<Value>(&beat.data).unwrap()["timestamp"].is_f64(), "{beat:?}");
+        let heartbeat = stream.event();
+        assert_eq!((heartbeat.name.as_str(), heartbeat.id.as_str()), ("heartbeat", ""));
+        assert!(serde_json::from_str::<Value>(&heartbeat.data).unwrap()["timestamp"].is_f64(), "{heartbeat:?}");
     }
 }
 
 #[test]
-fn any_text_comes_through_an_event_stream_intact() {
+fn any_text_passes_an_event_stream_unchanged() {
     let server = TestServer::start();
     let (mut stream, _) = begin(&server, "/api/events", None);
     for text in ["a\nb", "a\r\nb", "a\rb\r", "\n\n", "data: x\n\nid: 7", ": no comment", "\u{feff}\u{2028}\u{85}🦀\0"]
@@ -213,14 +213,14 @@ fn any_text_comes_through_an_event_stream_intact() {
 }
 
 #[test]
-fn the_last_event_id_is_taken_from_the_field_and_else_from_the_query() {
+fn the_last_event_id_field_overrides_the_query() {
     let server = TestServer::start();
     let ids = ["1", "2", "3"].map(|text| server.publish("general", text));
     let in_query = |id: &str| format!("/api/events?last_event_id={id}");
     let cases = [
         (in_query(""), Some(&*ids[0]), "2"),
         (in_query(&ids[1]), None, "3"),
-        (in_query(&ids[1]), Some(&*ids[0]), "2"), // the field is the newer of the two
+        (in_query(&ids[1]), Some(&*ids[0]), "2"), // the field is newer
         (in_query("wrong"), Some(&*ids[1]), "3"),
     ];
     for (target, field, first) in cases {
@@ -230,11 +230,11 @@ fn the_last_event_id_is_taken_from_the_field_and_else_from_the_query() {
     }
     let (mut stream, _) = begin(&server, &in_query(""), Some(""));
     server.publish("general", "4");
-    assert!(stream.event().data.contains(r#""text":"4""#), "no position is now");
+    assert!(stream.event().data.contains(r#""text":"4""#), "an empty position means new messages only");
 }
 
 #[test]
-fn a_wrong_parameter_is_named() {
+fn errors_name_the_parameter() {
     let server = TestServer::start();
     let (long_room, long_client) = (format!("room={}", "x".repeat(65)), format!("client_id={}", "x".repeat(129)));
     for path in ["/api/stream", "/api/events", "/api/ws"] {
@@ -264,7 +264,7 @@ fn a_wrong_parameter_is_named() {
 }
 
 #[test]
-fn a_wrong_message_is_answered_and_leaves_the_websocket_open() {
+fn a_wrong_message_gets_an_error_and_the_websocket_stays_open() {
     let server = TestServer::start();
     let mut socket = server.websocket("/api/ws");
     for (text, part) in [
@@ -283,7 +283,7 @@ fn a_wrong_message_is_answered_and_leaves_the_websocket_open() {
 }
 
 #[test]
-fn a_hang_up_is_noticed() {
+fn a_closed_stream_is_no_longer_counted() {
     let server = TestServer::start();
     for (name, (path, parameter)) in ["stream", "sse", "websocket"].into_iter().zip(TRANSPORTS) {
         let [staying, leaving] = [(); 2].map(|()| connect(&server, path, parameter, ""));
