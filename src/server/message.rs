@@ -8,12 +8,16 @@ use crate::{http, sse, websocket};
 
 /// A way for messages to reach a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)]
 pub enum Transport {
+    /// A request that is answered at once.
     ShortPoll,
+    /// A request that is held until there is a message.
     LongPoll,
+    /// A chunked answer with one line of JSON for each message.
     Stream,
+    /// Server-sent events.
     Sse,
+    /// A WebSocket.
     WebSocket,
 }
 
