@@ -136,11 +136,13 @@ fn is_same_origin(origin: &str, request: &Request) -> bool {
 mod tests {
     use super::*;
     use crate::bytes::Parse;
-    use crate::http::parse_head;
+    use crate::http::parse_request_head;
 
     fn request(method: &str, fields: &str) -> Request {
         let bytes = format!("{method} / HTTP/1.1\r\n{fields}\r\n").into_bytes();
-        let Ok(Parse::Complete { value: head, used }) = parse_head(&bytes, 8192, 8192) else { panic!("{fields}") };
+        let Ok(Parse::Complete { value: head, used }) = parse_request_head(&bytes, 8192, 8192) else {
+            panic!("{fields}")
+        };
         Request::new(head, bytes, used)
     }
 

@@ -20,6 +20,23 @@ pub enum Parse<T> {
     Partial,
 }
 
+/// The number that decimal digits stand for. `None` for anything else: an empty text, a sign, white space, or a number
+/// above 2^64 - 1. (`str::parse` accepts `+5`.)
+///
+/// ```
+/// assert_eq!(overwire::bytes::digits(b"0042"), Some(42));
+/// assert_eq!(overwire::bytes::digits(b"+5"), None);
+/// ```
+pub fn digits(text: &[u8]) -> Option<u64> {
+    if text.is_empty() {
+        return None;
+    }
+    text.iter().try_fold(0u64, |number, &byte| {
+        let digit = char::from(byte).to_digit(10)?;
+        number.checked_mul(10)?.checked_add(digit.into())
+    })
+}
+
 /// Bytes encoded once and queued on any number of connections: a clone copies a pointer.
 #[derive(Clone)]
 pub struct Shared(Rc<Encoded>);

@@ -24,8 +24,8 @@ use std::time::Instant;
 
 use crate::bytes::{Parse, Shared};
 use crate::http::{
-    CONTINUE, ChunkError, ChunkedDecoder, Content, Delimiter, Framing, Head, LAST_CHUNK, Method, Request, RequestError,
-    Response, Version, parse_head,
+    CONTINUE, ChunkError, Content, ContentDecoder, Framing, LAST_CHUNK, Method, Request, RequestError, RequestHead,
+    Response, Version, parse_request_head,
 };
 use crate::limits::Limits;
 use crate::outbox::Outbox;
@@ -71,7 +71,7 @@ struct Exchange {
 }
 
 impl Exchange {
-    fn of(head: &Head) -> Self {
+    fn of(head: &RequestHead) -> Self {
         Exchange { version: head.version, persistent: head.persistent, head_only: head.method == Method::Head }
     }
 
@@ -88,17 +88,11 @@ impl Exchange {
 /// A request whose head is in and whose content is arriving.
 #[derive(Debug)]
 struct Arriving {
-    head: Head,
+    head: RequestHead,
     head_length: usize,
     /// The head's bytes, and behind them the content, decoded.
     buffer: Vec<u8>,
-    coding: Coding,
-}
-
-#[derive(Debug)]
-enum Coding {
-    Length(usize),
-    Chunked(ChunkedDecoder),
+    content: ContentDecoder,
 }
 
 #[derive(Debug)]
@@ -412,55 +406,48 @@ impl Connection {
 
     fn decode_head(&mut self, input: &mut &[u8], context: &Context) -> Step {
         let limits = &context.limits;
-        let (head, used) = match parse_head(input, limits.head, limits.target) {
+        let (head, used) = match parse_request_head(input, limits.head, limits.target) {
             Ok(Parse::Partial) => return Step::Starved,
             Ok(Parse::Complete { value, used }) => (value, used),
             Err(error) => return Step::Complete(self.refuse(error, context)),
         };
         let mut head = head;
-        let coding = match head.framing {
-            Framing::Empty => None,
+        let has_content = match head.framing {
             Framing::Length(length) if length > limits.content as u64 => {
                 return Step::Complete(self.refuse(RequestError::ContentTooLong(limits.content), context));
             }
-            Framing::Length(length) => Some(Coding::Length(length as usize)),
-            Framing::Chunked => Some(Coding::Chunked(ChunkedDecoder::default())),
+            framing => framing != Framing::Empty,
         };
         let buffer = input[..used].to_vec();
         *input = &input[used..];
         // RFC 9110, section 10.1.1: no need to say it to a client that did not wait for it.
-        head.expects_continue &= coding.is_some() && input.is_empty();
-        let Some(coding) = coding else { return Step::Complete(self.hold(Request::new(head, buffer, used))) };
+        head.expects_continue &= has_content && input.is_empty();
+        if !has_content {
+            return Step::Complete(self.hold(Request::new(head, buffer, used)));
+        }
         if head.expects_continue {
             self.outbox.push_own(|out| out.extend_from_slice(CONTINUE));
         }
-        self.state = State::Content(Box::new(Arriving { head, head_length: used, buffer, coding }));
+        let content = ContentDecoder::new(head.framing);
+        self.state = State::Content(Box::new(Arriving { head, head_length: used, buffer, content }));
         self.deadline = Some(context.now + limits.content_time);
         Step::Decoded
     }
 
     fn decode_content(&mut self, input: &mut &[u8], context: &Context) -> Step {
         let State::Content(arriving) = &mut self.state else { return Step::Starved };
-        let (used, done) = match &mut arriving.coding {
-            Coding::Length(left) => {
-                let used = input.len().min(*left);
-                arriving.buffer.extend_from_slice(&input[..used]);
-                *left -= used;
-                (used, *left == 0)
+        let longest = arriving.head_length + context.limits.content;
+        let done = match arriving.content.decode(input, &mut arriving.buffer, longest) {
+            Ok(used) => {
+                *input = &input[used..];
+                arriving.content.is_done()
             }
-            Coding::Chunked(decoder) => {
-                let longest = arriving.head_length + context.limits.content;
-                match decoder.decode(input, &mut arriving.buffer, longest) {
-                    Ok(used) => (used, decoder.is_done()),
-                    Err(ChunkError::TooLong) => {
-                        let error = RequestError::ContentTooLong(context.limits.content);
-                        return Step::Complete(self.refuse(error, context));
-                    }
-                    Err(error) => return Step::Complete(self.refuse(RequestError::Chunk(error), context)),
-                }
+            Err(ChunkError::TooLong) => {
+                let error = RequestError::ContentTooLong(context.limits.content);
+                return Step::Complete(self.refuse(error, context));
             }
+            Err(error) => return Step::Complete(self.refuse(RequestError::Chunk(error), context)),
         };
-        *input = &input[used..];
         match mem::replace(&mut self.state, State::Idle) {
             State::Content(arriving) if done => {
                 let Arriving { head, head_length, buffer, .. } = *arriving;
@@ -538,7 +525,7 @@ impl Connection {
     }
 
     fn answer_and_close(&mut self, response: &Response, context: &Context) {
-        self.push_response(response, response.delimiter(), Some("close"), false, context);
+        self.push_response(response, response.framing(), Some("close"), false, context);
         self.drain(context);
     }
 
@@ -550,14 +537,14 @@ impl Connection {
     fn push_response(
         &mut self,
         response: &Response,
-        delimiter: Delimiter,
+        framing: Framing,
         connection: Option<&str>,
         head_only: bool,
         context: &Context,
     ) {
-        let has_content = !head_only && delimiter != Delimiter::NoContent;
+        let has_content = !head_only && framing != Framing::Empty;
         self.outbox.push_own(|out| {
-            response.encode_head(out, &context.date, delimiter, connection);
+            response.encode_head(out, &context.date, framing, connection);
             if has_content && !matches!(response.content(), Content::Shared(_)) {
                 out.extend_from_slice(response.content());
             }
@@ -572,7 +559,7 @@ impl Connection {
         let State::Held(exchange) = self.state else { return };
         let persists = exchange.persistent && !context.draining;
         let connection = exchange.connection(persists);
-        self.push_response(response, response.delimiter(), connection, exchange.head_only, context);
+        self.push_response(response, response.framing(), connection, exchange.head_only, context);
         self.finish(persists, context);
     }
 
@@ -593,20 +580,20 @@ impl Connection {
     pub fn begin(&mut self, head: &Response, context: &Context) -> Option<Outcome> {
         let State::Held(exchange) = self.state else { return None };
         if head.status() == 101 {
-            self.push_response(head, Delimiter::NoContent, None, false, context);
+            self.push_response(head, Framing::Empty, None, false, context);
             let receiver = Receiver::new(Role::Client);
             self.state = State::WebSocket(Box::new(WebSocket { receiver, heard: true }));
             self.deadline = Some(context.now + context.limits.ping_interval);
             return None;
         }
-        let (delimiter, persists) = match exchange.version {
-            _ if head.delimiter() == Delimiter::NoContent => (Delimiter::NoContent, exchange.persistent),
-            Version::Http11 => (Delimiter::LastChunk, exchange.persistent),
-            Version::Http10 => (Delimiter::Close, false),
+        let (framing, persists) = match exchange.version {
+            _ if head.framing() == Framing::Empty => (Framing::Empty, exchange.persistent),
+            Version::Http11 => (Framing::Chunked, exchange.persistent),
+            Version::Http10 => (Framing::UntilClose, false),
         };
         let persists = persists && !context.draining;
-        self.push_response(head, delimiter, exchange.connection(persists), true, context);
-        if exchange.head_only || delimiter == Delimiter::NoContent {
+        self.push_response(head, framing, exchange.connection(persists), true, context);
+        if exchange.head_only || framing == Framing::Empty {
             self.finish(persists, context);
             return Some(Outcome::Closed);
         }

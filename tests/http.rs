@@ -7,7 +7,7 @@ mod common;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use common::{Client, TestServer, field};
-use overwire::http::{format_date, parse_head};
+use overwire::http::{format_date, parse_request_head};
 
 /// A status, why, and the vectors that get it.
 type Faults<'a> = &'a [(u16, &'a str, &'a [&'a str])];
@@ -35,7 +35,7 @@ fn expect_refusals(faults: Faults, request: impl Fn(&str) -> String) {
             whole.expect_end();
             // Wherever a read ends, what is there gets the same answer, or none yet.
             for end in 0..bytes.len().min(1000) {
-                if let Err(error) = parse_head(&bytes.as_bytes()[..end], 16 * 1024, 8 * 1024) {
+                if let Err(error) = parse_request_head(&bytes.as_bytes()[..end], 16 * 1024, 8 * 1024) {
                     assert_eq!(error.to_string(), sentence, "{why}: {shown:?}, of which {end} bytes");
                 }
             }

@@ -1,11 +1,11 @@
 //! The chunked transfer coding, both ways (RFC 9112, section 7.1).
 
-use std::fmt;
 use std::io::Write;
 
+use super::ChunkError;
 use crate::bytes::Shared;
 
-/// What ends a chunked message: the last-chunk and an empty trailer section.
+/// The end of a chunked message: the last-chunk and an empty trailer section.
 pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
 /// The longest chunk-size line, extensions included, and the longest trailer field line, in bytes.
@@ -14,14 +14,13 @@ const MAX_LINE: usize = 1024;
 /// The longest trailer section in bytes.
 const MAX_TRAILERS: usize = 8 * 1024;
 
-/// How many bytes of framing a message may spend on top of what its content excuses: without
-/// this bound, one-byte chunks with long extensions keep a server reading for nothing.
+/// The bytes of framing that a message may have beyond those that its content excuses. Without this bound, one-byte
+/// chunks with long extensions keep a server busy with reading.
 const FRAMING_ALLOWANCE: usize = 16 * 1024;
 
 /// Encodes `data` as one chunk: its size in hex, CRLF, the data, CRLF.
 ///
-/// `data` must not be empty, because a chunk of size 0 is the last-chunk and ends the message;
-/// an empty `data` gives no bytes.
+/// An empty `data` gives no bytes: a chunk of size 0 would be the last-chunk and end the message.
 ///
 /// ```
 /// assert_eq!(&overwire::http::chunk(b"hello, world")[..], b"c\r\nhello, world\r\n");
@@ -40,57 +39,42 @@ pub fn chunk(data: &[u8]) -> Shared {
 }
 // ANCHOR_END: chunk
 
-/// Why a chunked content could not be decoded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ChunkError {
-    /// The chunk-size is not hex digits, or has more than 16 of them, or its extension holds
-    /// control characters.
-    Size,
-    /// A chunk-size line or a trailer field line is longer than 1,024 bytes.
-    LineTooLong,
-    /// The bytes behind the chunk-data are not CRLF.
-    DataNotEnded,
-    /// The trailer section is malformed or longer than 8 KiB.
-    Trailer,
-    /// Far more bytes were spent on chunk framing than on content.
-    TooMuchFraming,
-    /// The content is longer than the limit.
-    TooLong,
-}
-
-impl fmt::Display for ChunkError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            ChunkError::Size => "the chunk-size is not 1 to 16 hex digits, then at most an extension, then CRLF",
-            ChunkError::LineTooLong => "a line of the chunked coding is longer than 1024 bytes",
-            ChunkError::DataNotEnded => "the chunk-data is not followed by CRLF",
-            ChunkError::Trailer => "the trailer section is malformed or longer than 8192 bytes",
-            ChunkError::TooMuchFraming => "the chunks are too small for the framing around them",
-            ChunkError::TooLong => "the content is longer than the limit",
-        })
-    }
-}
-
-impl std::error::Error for ChunkError {}
-
-/// An element of the chunked coding: what a [`ChunkedDecoder`] takes next.
+/// An element of the chunked coding.
+///
+/// ```
+/// use overwire::http::{ChunkedDecoder, Element};
+///
+/// let mut decoder = ChunkedDecoder::default();
+/// decoder.decode(b"5\r\nhel", &mut Vec::new(), 100)?;
+/// assert_eq!(decoder.expects(), Element::Data(2));
+/// # Ok::<(), overwire::http::ChunkError>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 // ANCHOR: element
 pub enum Element {
-    /// A chunk-size line. The line of size 0 is the last-chunk: behind it a trailer line is expected.
+    /// A chunk-size line. The line of size 0 is the last-chunk: a trailer line follows it.
     Size,
-    /// So many more bytes of chunk-data.
+    /// `n` more bytes of chunk-data.
     Data(u64),
-    /// The CRLF behind the chunk-data.
+    /// The CRLF after the chunk-data.
     DataEnd,
     /// A trailer field line, or the empty line that ends the message.
     Trailer,
-    /// Nothing: the message is over.
+    /// Nothing: the message is complete.
     Nothing,
 }
 // ANCHOR_END: element
 
-/// Decodes a chunked content from bytes as they arrive, in pieces of any size.
+/// Decodes chunked content as it arrives, cut anywhere.
+///
+/// ```
+/// use overwire::http::ChunkedDecoder;
+///
+/// let (mut decoder, mut content) = (ChunkedDecoder::default(), Vec::new());
+/// assert_eq!(decoder.decode(b"5\r\nhello\r\n0\r", &mut content, 100), Ok(10));
+/// assert_eq!(decoder.decode(b"0\r\n\r\nGET", &mut content, 100), Ok(5));
+/// assert!(decoder.is_done() && content == b"hello");
+/// ```
 #[derive(Debug)]
 pub struct ChunkedDecoder {
     expect: Element,
@@ -105,19 +89,18 @@ impl Default for ChunkedDecoder {
 }
 
 impl ChunkedDecoder {
-    /// Whether the last-chunk and the trailer section have been decoded.
+    /// Whether the last-chunk and the trailer section are decoded.
     pub fn is_done(&self) -> bool {
         matches!(self.expect, Element::Nothing)
     }
 
-    /// Decodes what it can of `input`, appends the chunk-data to `content`, and returns how many
-    /// bytes of `input` it took. What it leaves is the beginning of a line that is not all here,
-    /// to be passed again with more behind it, or, once [`is_done`](Self::is_done), what follows
-    /// the message. Trailer fields are checked and dropped.
+    /// Decodes the front of `input`, appends the chunk-data to `content` and returns the number of bytes taken. The rest
+    /// is an incomplete line, to be passed again with the bytes after it. Once the decoder [is done](Self::is_done), the
+    /// rest follows the message. Trailer fields are checked and dropped.
     ///
     /// # Errors
-    /// [`ChunkError::TooLong`] when a chunk-size says that `content` would become longer than
-    /// `limit` bytes, before the data is taken; the other errors where the framing is wrong.
+    /// [`ChunkError::TooLong`] if `content` would become longer than `limit` bytes by a chunk-size, before the data is
+    /// taken. The other errors if the framing is malformed.
     pub fn decode(&mut self, input: &[u8], content: &mut Vec<u8>, limit: usize) -> Result<usize, ChunkError> {
         let mut used = 0;
         while let Some(taken) = self.step(&input[used..], content, limit)? {
@@ -126,14 +109,13 @@ impl ChunkedDecoder {
         Ok(used)
     }
 
-    /// What it takes next.
+    /// The element that is decoded next.
     pub fn expects(&self) -> Element {
         self.expect
     }
 
-    /// Decodes one element of the coding, or as much of the chunk-data as is there, and returns
-    /// how many bytes of `input` it took; `None` when there is not enough input for it.
-    /// [`decode`](Self::decode) is this in a loop.
+    /// Decodes one element of the coding, or all available chunk-data, and returns the number of bytes taken. Returns
+    /// `None` if the element is incomplete. [`decode`](Self::decode) calls this in a loop.
     ///
     /// # Errors
     /// Those of [`decode`](Self::decode).
@@ -160,8 +142,8 @@ impl ChunkedDecoder {
         }
     }
 
-    /// `chunk-size [ chunk-ext ] CRLF`. Digits are hex digits only: `+5`, `0x5` and `5_0` are
-    /// errors, which is why this is httparse's parser and not the standard library's.
+    /// `chunk-size [ chunk-ext ] CRLF`. Digits are hex digits only: httparse refuses `+5`, `0x5` and `5_0`, the standard
+    /// library does not.
     fn size_line(&mut self, input: &[u8], room: usize) -> Result<Option<usize>, ChunkError> {
         let line = &input[..input.len().min(MAX_LINE)];
         let (used, size) = match httparse::parse_chunk_size(line) {
@@ -170,8 +152,8 @@ impl ChunkedDecoder {
             Ok(httparse::Status::Partial) => return Ok(None),
             Err(_) => return Err(ChunkError::Size),
         };
-        // httparse takes a line without a digit for a size of 0. Nor does it look at the extension:
-        // a lone LF in it may end the line for somebody in front of us.
+        // httparse accepts a line without a digit as size 0, and does not check the extension: a lone LF in it may end
+        // the line for a proxy before us.
         let (before_end, is_control) = (&input[..used - 2], |byte: &u8| byte.is_ascii_control() && *byte != b'\t');
         if !input[0].is_ascii_hexdigit() || before_end.iter().any(is_control) {
             return Err(ChunkError::Size);
@@ -211,7 +193,7 @@ impl ChunkedDecoder {
     }
 }
 
-/// A trailer field line has the syntax of any field line, so the same parser judges it.
+/// A trailer field line has the syntax of any field line, so the same parser checks it.
 fn check_trailer(line: &[u8]) -> Result<(), ChunkError> {
     let mut fields = [httparse::EMPTY_HEADER; 1];
     let whole = [line, b"\r\n"].concat();
@@ -225,8 +207,8 @@ fn check_trailer(line: &[u8]) -> Result<(), ChunkError> {
 mod tests {
     use super::*;
 
-    /// Decodes `input` whole and then byte by byte; both must agree. Returns the content and
-    /// what was left over.
+    /// Decodes `input` whole and in small pieces, with the same result. Returns the content, the rest of the input, and
+    /// whether the message is complete.
     fn decode(input: &[u8]) -> Result<(Vec<u8>, Vec<u8>, bool), ChunkError> {
         let whole = decode_in_pieces(input, input.len().max(1));
         for size in [1, 2, 3, 7] {
@@ -246,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn chunks_are_joined_and_the_rest_is_left() {
+    fn chunks_are_joined_and_the_rest_is_not_taken() {
         let (content, rest, done) = decode(b"5\r\nhello\r\n7;ext=\"x\"\r\n, world\r\n0\r\n\r\nGET").unwrap();
         assert_eq!((&content[..], &rest[..], done), (&b"hello, world"[..], &b"GET"[..], true));
     }
@@ -260,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn a_size_is_hex_digits_and_nothing_else() {
+    fn a_chunk_size_is_hex_digits_only() {
         for size in ["+5", "-5", "0x5", "5_0", " 5", "g", "", "fffffffffffffffff", "5;a\n", "5;\0", "5\n"] {
             let input = format!("{size}\r\nhello\r\n0\r\n\r\n");
             assert_eq!(decode(input.as_bytes()), Err(ChunkError::Size), "{size:?}");
@@ -268,13 +250,13 @@ mod tests {
     }
 
     #[test]
-    fn data_that_is_longer_than_its_size_is_an_error() {
+    fn data_longer_than_its_chunk_size_is_an_error() {
         assert_eq!(decode(b"3\r\nhello\r\n"), Err(ChunkError::DataNotEnded));
         assert_eq!(decode(b"5\r\nhello\n0\r\n\r\n"), Err(ChunkError::DataNotEnded));
     }
 
     #[test]
-    fn the_limit_is_judged_from_the_size() {
+    fn the_limit_is_checked_against_the_chunk_size() {
         assert_eq!(decode(b"65\r\n"), Err(ChunkError::TooLong));
         assert_eq!(decode(b"ffffffffffffffff\r\n"), Err(ChunkError::TooLong));
         let two = format!("40\r\n{0}\r\n40\r\n{0}\r\n", "x".repeat(64));
@@ -282,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chunk_of_any_size_is_begun_where_there_is_no_limit() {
+    fn chunks_of_any_size_are_accepted_without_a_limit() {
         let (mut decoder, mut content) = (ChunkedDecoder::default(), Vec::new());
         assert_eq!(decoder.step(b"ffffffffffffffff\r\nx", &mut content, usize::MAX), Ok(Some(18)));
         assert_eq!(decoder.expects(), Element::Data(u64::MAX));
@@ -298,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn an_encoded_chunk_decodes_to_itself() {
+    fn encoded_chunks_are_decoded_to_their_data() {
         let mut bytes = chunk(b"hello").to_vec();
         bytes.extend_from_slice(LAST_CHUNK);
         assert_eq!(decode(&bytes).unwrap().0, b"hello");

@@ -1,20 +1,31 @@
-//! HTTP/1.0 and HTTP/1.1 as bytes and values (RFC 9110, RFC 9112): requests are parsed,
-//! responses are encoded, chunks go both ways. No sockets, no clock.
+//! HTTP/1.0 and HTTP/1.1 as bytes and values (RFC 9110, RFC 9112): heads are parsed, responses are encoded, content is
+//! decoded and encoded. No sockets, no clock.
 
+mod body;
 mod chunked;
 mod date;
+mod error;
+mod head;
 mod request;
 mod response;
 mod target;
 
-pub use chunked::{ChunkError, ChunkedDecoder, Element, LAST_CHUNK, chunk};
+pub use body::{ContentDecoder, Framing};
+pub use chunked::{ChunkedDecoder, Element, LAST_CHUNK, chunk};
 pub use date::format_date;
-pub use request::{CONTINUE, Framing, Head, MAX_FIELDS, Method, Request, RequestError, Version, parse_head};
-pub use response::{Content, Delimiter, Response, reason};
+pub use error::{ChunkError, FramingError, RequestError, ResponseError};
+pub use head::{MAX_FIELDS, RequestHead, ResponseHead, parse_request_head, parse_response_head};
+pub use request::{CONTINUE, Method, Request, Version};
+pub use response::{Content, Response, reason};
 pub use target::{decode_component, query_pairs};
 
-/// The elements of a comma-separated field value, without the white space around them
-/// (RFC 9110, section 5.6.1). Empty elements are skipped, as a recipient must.
+/// The elements of a comma-separated field value, without the white space around them (RFC 9110, section 5.6.1). Empty
+/// elements are skipped, as a recipient must.
+///
+/// ```
+/// let elements: Vec<_> = overwire::http::list(b"keep-alive, , Upgrade").collect();
+/// assert_eq!(elements, [&b"keep-alive"[..], b"Upgrade"]);
+/// ```
 pub fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii).filter(|element| !element.is_empty())
 }

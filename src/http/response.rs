@@ -1,22 +1,32 @@
 //! Responses: status, fields and content, encoded into bytes (RFC 9112, sections 4 to 6).
 
+use std::borrow::Cow;
 use std::ops::Deref;
 
 use serde_json::{Value, json};
 
+use super::Framing;
 use crate::bytes::Shared;
 
-/// What the status line and the lines that the event loop adds take at most, in bytes.
+/// The maximum length of the status line and the lines that the event loop adds, in bytes.
 const OWN_LINES: usize = 192;
 
 /// The content of a response.
+///
+/// ```
+/// use overwire::Shared;
+/// use overwire::http::Content;
+///
+/// let shared = Shared::from(b"hello".to_vec());
+/// assert_eq!(Content::from(&shared)[..], Content::from("hello")[..]);
+/// ```
 #[derive(Debug, Clone)]
 pub enum Content {
     /// Bytes of this response alone.
     Own(Vec<u8>),
-    /// Bytes of the program.
+    /// Bytes in the program.
     Static(&'static [u8]),
-    /// Bytes that other responses carry too.
+    /// Bytes that other responses have too.
     Shared(Shared),
 }
 
@@ -56,26 +66,20 @@ impl From<&Shared> for Content {
     }
 }
 
-/// How the client will know where the content ends (RFC 9112, section 6.3).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Delimiter {
-    /// `Content-Length`: so many bytes.
-    Length(usize),
-    /// `Transfer-Encoding: chunked`: at the last-chunk.
-    LastChunk,
-    /// Where the connection is closed: for an HTTP/1.0 client.
-    Close,
-    /// The status allows no content (1xx, 204, 304).
-    NoContent,
-}
-
-/// A response to one request. The event loop adds what depends on the connection:
-/// `Date`, `Connection` and the framing fields.
+/// A response to one request. The event loop adds the fields that depend on the connection: `Date`, `Connection` and the
+/// framing fields.
+///
+/// ```
+/// use overwire::http::Response;
+///
+/// let response = Response::text(200, "hello\n").with_field("Cache-Control", "no-store");
+/// assert_eq!((response.status(), &response.content()[..]), (200, &b"hello\n"[..]));
+/// ```
 #[derive(Debug, Clone)]
 pub struct Response {
     status: u16,
     /// Empty if there is no such field.
-    content_type: &'static str,
+    content_type: Cow<'static, str>,
     fields: Vec<u8>,
     content: Content,
 }
@@ -83,15 +87,15 @@ pub struct Response {
 impl Response {
     /// A response without fields or content.
     pub fn new(status: u16) -> Self {
-        Response { status, content_type: "", fields: Vec::new(), content: Content::Static(&[]) }
+        Response { status, content_type: Cow::Borrowed(""), fields: Vec::new(), content: Content::Static(&[]) }
     }
 
-    /// A response of plain text.
+    /// A response with plain text.
     pub fn text(status: u16, text: impl Into<Content>) -> Self {
         Response::new(status).with_content("text/plain; charset=utf-8", text)
     }
 
-    /// A response of JSON, with a final newline for those who read it in a terminal.
+    /// A response with JSON, and a final newline for terminals.
     pub fn json(status: u16, value: &Value) -> Self {
         Response::new(status).with_content("application/json", format!("{value}\n"))
     }
@@ -101,8 +105,9 @@ impl Response {
         Response::json(status, &json!({ "type": "error", "error": sentence })).with_field("Cache-Control", "no-store")
     }
 
-    /// Adds a field line. Bytes that would end the line, or break it in two, become spaces, so
-    /// that nothing a peer sent can add a field of its own (RFC 9110, section 5.5).
+    /// Adds a field line. CR, LF and NUL in the value become spaces, so that no text of a peer can add a field
+    /// (RFC 9110, section 5.5).
+    #[doc(alias = "with_header")]
     pub fn with_field(mut self, name: &str, value: &str) -> Self {
         debug_assert!(name.bytes().all(|b| b.is_ascii_graphic() && b != b':'), "a field name is a token");
         self.fields.reserve(name.len() + value.len() + 4);
@@ -111,14 +116,26 @@ impl Response {
         let start = self.fields.len();
         self.fields.extend_from_slice(value.as_bytes());
         for byte in &mut self.fields[start..] {
-            *byte = if matches!(*byte, b'\r' | b'\n' | 0) { b' ' } else { *byte };
+            *byte = if ends_line(*byte) { b' ' } else { *byte };
         }
         self.fields.extend_from_slice(b"\r\n");
         self
     }
 
-    /// Sets the content and its type.
-    pub fn with_content(self, content_type: &'static str, content: impl Into<Content>) -> Self {
+    /// Sets the content and its type. With an empty type there is no Content-Type field.
+    ///
+    /// ```
+    /// use overwire::http::Response;
+    ///
+    /// let charset = "utf-8";
+    /// Response::new(200).with_content("text/html", "<!doctype html>");
+    /// Response::new(200).with_content(format!("text/html; charset={charset}"), "<!doctype html>");
+    /// ```
+    pub fn with_content(self, content_type: impl Into<Cow<'static, str>>, content: impl Into<Content>) -> Self {
+        let content_type = match content_type.into() {
+            Cow::Owned(text) if text.bytes().any(ends_line) => Cow::Owned(text.replace(['\r', '\n', '\0'], " ")),
+            content_type => content_type,
+        };
         Response { content_type, content: content.into(), ..self }
     }
 
@@ -132,27 +149,26 @@ impl Response {
         &self.content
     }
 
-    /// The content, by value.
+    /// The content, without the rest.
     pub fn into_content(self) -> Content {
         self.content
     }
 
-    /// How the end of the content is told in an answer of `respond`.
-    pub fn delimiter(&self) -> Delimiter {
+    /// The framing of a response whose content is known: its length, or none for the status 1xx, 204 or 304.
+    pub fn framing(&self) -> Framing {
         match self.status {
-            100..=199 | 204 | 304 => Delimiter::NoContent,
-            _ => Delimiter::Length(self.content.len()),
+            100..=199 | 204 | 304 => Framing::Empty,
+            _ => Framing::Length(self.content.len() as u64),
         }
     }
 
-    /// Appends the status line and all field lines to `out`, up to and including the empty line.
-    /// `date` is the value of the Date field, `connection` that of the Connection field if there
-    /// is to be one.
-    pub fn encode_head(&self, out: &mut Vec<u8>, date: &str, delimiter: Delimiter, connection: Option<&str>) {
-        let mut decimal = [0; 20];
+    /// Appends the status line and all field lines to `out`, up to and including the empty line. `date` is the value of
+    /// the Date field, `connection` that of the Connection field.
+    pub fn encode_head(&self, out: &mut Vec<u8>, date: &str, framing: Framing, connection: Option<&str>) {
+        let mut space = [0; 20];
         out.reserve(OWN_LINES + self.fields.len());
         out.extend_from_slice(b"HTTP/1.1 ");
-        out.extend_from_slice(digits(self.status.into(), &mut decimal));
+        out.extend_from_slice(decimal(self.status.into(), &mut space));
         out.push(b' ');
         out.extend_from_slice(reason(self.status).as_bytes());
         out.extend_from_slice(b"\r\n");
@@ -167,10 +183,10 @@ impl Response {
         if let Some(connection) = connection {
             line("Connection: ", connection.as_bytes());
         }
-        match delimiter {
-            Delimiter::Length(length) => line("Content-Length: ", digits(length as u64, &mut decimal)),
-            Delimiter::LastChunk => line("Transfer-Encoding: ", b"chunked"),
-            Delimiter::Close | Delimiter::NoContent => {}
+        match framing {
+            Framing::Length(length) => line("Content-Length: ", decimal(length, &mut space)),
+            Framing::Chunked => line("Transfer-Encoding: ", b"chunked"),
+            Framing::UntilClose | Framing::Empty => {}
         }
         if !self.content_type.is_empty() {
             line("Content-Type: ", self.content_type.as_bytes());
@@ -180,8 +196,13 @@ impl Response {
     }
 }
 
-/// `number` in decimal, written into `space` from its end.
-fn digits(mut number: u64, space: &mut [u8; 20]) -> &[u8] {
+/// Whether a byte would end a field line, or end it for a lenient recipient.
+fn ends_line(byte: u8) -> bool {
+    matches!(byte, b'\r' | b'\n' | 0)
+}
+
+/// Writes `number` in decimal at the end of `space`.
+fn decimal(mut number: u64, space: &mut [u8; 20]) -> &[u8] {
     let mut start = space.len();
     loop {
         start -= 1;
@@ -193,7 +214,11 @@ fn digits(mut number: u64, space: &mut [u8; 20]) -> &[u8] {
     }
 }
 
-/// The reason phrase of the status codes that this project sends (RFC 9110, section 15).
+/// The reason phrase of a status code that this project sends (RFC 9110, section 15). Empty for others.
+///
+/// ```
+/// assert_eq!(overwire::http::reason(404), "Not Found");
+/// ```
 pub fn reason(status: u16) -> &'static str {
     match status {
         100 => "Continue",
@@ -229,17 +254,17 @@ pub fn reason(status: u16) -> &'static str {
 mod tests {
     use super::*;
 
-    fn head(response: &Response, delimiter: Delimiter, connection: Option<&str>) -> String {
+    fn head(response: &Response, framing: Framing, connection: Option<&str>) -> String {
         let mut out = Vec::new();
-        response.encode_head(&mut out, "Sun, 06 Nov 1994 08:49:37 GMT", delimiter, connection);
+        response.encode_head(&mut out, "Sun, 06 Nov 1994 08:49:37 GMT", framing, connection);
         String::from_utf8(out).unwrap()
     }
 
     #[test]
-    fn a_head_has_its_lines_in_order() {
+    fn heads_have_their_lines_in_order() {
         let response = Response::text(200, "hello");
         assert_eq!(
-            head(&response, response.delimiter(), Some("close")),
+            head(&response, response.framing(), Some("close")),
             "HTTP/1.1 200 OK\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nConnection: close\r\n\
              Content-Length: 5\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n"
         );
@@ -249,14 +274,16 @@ mod tests {
     fn statuses_without_content_have_no_framing() {
         for status in [100, 204, 304] {
             let response = Response::new(status);
-            let head = head(&response, response.delimiter(), None);
+            let head = head(&response, response.framing(), None);
             assert!(!head.contains("Content-Length") && !head.contains("Transfer-Encoding"), "{head}");
         }
     }
 
     #[test]
     fn a_field_value_cannot_end_its_line() {
+        let typed = Response::new(200).with_content("a\r\nSet-Cookie: b".to_owned(), "");
+        assert!(head(&typed, Framing::Empty, None).ends_with("Content-Type: a  Set-Cookie: b\r\n\r\n"));
         let response = Response::new(200).with_field("X", "a\r\nSet-Cookie: b");
-        assert!(head(&response, Delimiter::LastChunk, None).contains("X: a  Set-Cookie: b\r\n\r\n"));
+        assert!(head(&response, Framing::Chunked, None).contains("X: a  Set-Cookie: b\r\n\r\n"));
     }
 }

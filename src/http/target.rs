@@ -1,10 +1,13 @@
-//! The request target taken apart: path, query, percent-decoding (RFC 9112, section 3.2;
-//! RFC 3986, section 2.1; the query as the WHATWG URL standard's form encoding).
+//! Request targets and hosts: path, query, percent-decoding (RFC 9112, section 3.2; RFC 3986, section 2.1; the query in
+//! the form encoding of the WHATWG URL standard).
 
 use std::borrow::Cow;
 
-/// Decodes `%41` to `A`, once. `None` for a broken escape, bytes that are not UTF-8, or a NUL.
-/// With `plus_is_space`, `+` is a space, as browsers write it in a query.
+use super::error::RequestError;
+use super::request::Method;
+
+/// Decodes `%41` to `A`, once. Returns `None` for a broken escape, bytes that are not UTF-8, or a NUL. With
+/// `plus_is_space`, `+` is a space, as in the queries of browsers.
 ///
 /// ```
 /// use overwire::http::decode_component;
@@ -31,8 +34,13 @@ pub fn decode_component(text: &str, plus_is_space: bool) -> Option<Cow<'_, str>>
     String::from_utf8(decoded).ok().map(Cow::Owned)
 }
 
-/// The names and values of a query such as `room=general&limit=5`, decoded. A pair whose
-/// escapes are broken is left out: a request with one has been refused before.
+/// The decoded names and values of a query such as `room=general&limit=5`. A pair with a broken escape is left out;
+/// [`parse_request_head`](super::parse_request_head) refuses a request with one.
+///
+/// ```
+/// let pairs: Vec<_> = overwire::http::query_pairs("room=a+b&flag").collect();
+/// assert_eq!(pairs, [("room".into(), "a b".into()), ("flag".into(), "".into())]);
+/// ```
 pub fn query_pairs(query: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
     encoded_pairs(query)
         .filter_map(|(name, value)| Some((decode_component(name, true)?, decode_component(value, true)?)))
@@ -57,9 +65,9 @@ fn encoded_pairs(query: &str) -> impl Iterator<Item = (&str, &str)> {
     pairs.filter(|pair| !pair.is_empty()).map(|pair| split_at_byte(pair, b'='))
 }
 
-/// What is in front of the first `byte`, which is ASCII, and what is behind it, both parts of `text`. (For texts as short as
-/// these, `str::split_once` takes several times as long.)
-pub(super) fn split_at_byte(text: &str, byte: u8) -> (&str, &str) {
+/// The text before the first `byte`, which is ASCII, and the text after it. (For texts as short as these,
+/// `str::split_once` takes several times as long.)
+fn split_at_byte(text: &str, byte: u8) -> (&str, &str) {
     match text.bytes().position(|other| other == byte) {
         Some(at) => (&text[..at], &text[at + 1..]),
         None => text.split_at(text.len()),
@@ -68,6 +76,76 @@ pub(super) fn split_at_byte(text: &str, byte: u8) -> (&str, &str) {
 
 fn hex_digit(byte: u8) -> Option<u8> {
     char::from(byte).to_digit(16).map(|digit| digit as u8)
+}
+
+/// Checks an origin-form, an absolute-form, or an asterisk-form with OPTIONS (RFC 9112, section 3.2). Returns path and
+/// query, both encoded.
+pub(super) fn check_target(method: Method, target: &str) -> Result<(&str, &str), RequestError> {
+    if target == "*" {
+        return if method == Method::Options { Ok(target.split_at(1)) } else { Err(RequestError::Target) };
+    }
+    let (path, query) = split_target(target).ok_or(RequestError::Target)?;
+    let well_formed = !target.as_bytes().contains(&b'#')
+        && decode_component(path, false).is_some()
+        && decode_component(query, true).is_some();
+    if well_formed { Ok((path, query)) } else { Err(RequestError::Target) }
+}
+
+/// Path and query of a target. [`Request::host`](super::Request::host) reads the authority of an absolute-form.
+fn split_target(target: &str) -> Option<(&str, &str)> {
+    let path_and_query = if target.starts_with('/') {
+        target
+    } else {
+        let rest = split_scheme(target)?;
+        let authority = rest.find(['/', '?']).unwrap_or(rest.len());
+        if authority == 0 || !is_host(&rest.as_bytes()[..authority]) {
+            return None;
+        }
+        &rest[authority..]
+    };
+    Some(split_at_byte(path_and_query, b'?'))
+}
+
+/// The part of an absolute-form after its scheme.
+pub(super) fn split_scheme(target: &str) -> Option<&str> {
+    ["http://", "https://"].iter().find_map(|scheme| {
+        let (front, rest) = target.split_at_checked(scheme.len())?;
+        front.eq_ignore_ascii_case(scheme).then_some(rest)
+    })
+}
+
+/// The bytes of a reg-name: unreserved, sub-delims and percent-encoded (RFC 3986, section 3.2.2).
+const IS_HOST: [bool; 256] = {
+    let (mut table, mut byte) = ([false; 256], 0);
+    while byte < 128 {
+        table[byte] = (byte as u8).is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let mut others = b"-._~%!$&'()*+,;=".as_slice();
+    while let [byte, rest @ ..] = others {
+        table[*byte as usize] = true;
+        others = rest;
+    }
+    table
+};
+
+/// Whether this is `uri-host [ ":" port ]` (RFC 9110, section 7.2). Names are not checked beyond their bytes.
+pub(super) fn is_host(host: &[u8]) -> bool {
+    let (name, port) = split_port(host);
+    let name_is_good = match name {
+        [b'[', address @ .., b']'] => address.iter().all(|&b| b.is_ascii_hexdigit() || matches!(b, b':' | b'.')),
+        _ => name.iter().all(|&byte| IS_HOST[byte as usize]),
+    };
+    !name.is_empty() && name_is_good && port.is_none_or(|port| port.iter().all(u8::is_ascii_digit))
+}
+
+/// Splits `[::1]:80` and `localhost:80` before the port.
+pub(super) fn split_port(host: &[u8]) -> (&[u8], Option<&[u8]>) {
+    let colon = match host.iter().rposition(|&byte| matches!(byte, b':' | b']')) {
+        Some(at) if host[at] == b':' => at,
+        _ => return (host, None),
+    };
+    (&host[..colon], Some(&host[colon + 1..]))
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! The opening handshake, as a server and as a client (RFC 6455, section 4).
 
+use std::borrow::Cow;
 use std::fmt;
 
 use base64::Engine;
@@ -7,93 +8,108 @@ use base64::engine::general_purpose::STANDARD;
 use sha1::{Digest, Sha1};
 
 use crate::bytes::Parse;
-use crate::http::{Method, Request, Response, Version, list};
+use crate::http::{Method, Request, Response, ResponseHead, Version, parse_response_head};
 
-/// What is appended to the key before hashing, so that no server answers by accident (section 1.3).
+/// The suffix of the key that is hashed: no other protocol has it (section 1.3).
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
 /// The only version of the protocol.
 const VERSION: &[u8] = b"13";
 
-/// The longest answer to an opening handshake that a client reads, in bytes, with all interim
-/// responses in front of it.
+/// The longest answer to an opening handshake that a client reads, in bytes, with all interim responses before it.
 const MAX_RESPONSE: usize = 16 * 1024;
 
-/// How many interim responses a client skips.
+/// The number of interim responses that a client skips.
 const MAX_INTERIM: usize = 100;
 
-/// Why an opening handshake failed.
+/// A violation in an opening handshake, of the client's request or of the server's answer.
+///
+/// ```
+/// use overwire::websocket::HandshakeError;
+///
+/// assert_eq!(HandshakeError::Version.response().status(), 426);
+/// assert_eq!(HandshakeError::WrongAccept.section(), "RFC 6455, section 4.1");
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)]
 pub enum HandshakeError {
+    /// The method is not GET.
     NotGet,
+    /// The version is HTTP/1.0.
     NotHttp11,
+    /// The request has no `Upgrade: websocket`.
     NoUpgrade,
+    /// The request has no `Connection: Upgrade`.
     NoConnectionUpgrade,
+    /// The request does not have exactly one Sec-WebSocket-Key of 16 bytes.
     Key,
+    /// The version of the protocol is not 13.
     Version,
     /// The server answered with this status and not with 101.
     Refused(u16),
-    /// The answer is not an HTTP response, or too long for one.
+    /// The answer is not an HTTP response, or is too long for one.
     MalformedResponse,
-    /// More interim responses than a client skips.
+    /// The server sent more interim responses than a client skips.
     TooManyInterim,
-    /// The answer is 101 and does not say which protocol it switches to, or to another one.
+    /// The answer is 101 without `Upgrade: websocket`.
     WrongUpgrade,
     /// The answer is 101 without `Connection: Upgrade`.
     WrongConnection,
-    /// `Sec-WebSocket-Accept` does not belong to the key that was sent.
+    /// `Sec-WebSocket-Accept` is not the hash of the key that was sent.
     WrongAccept,
     /// The server chose an extension or a subprotocol that was not offered.
     NotOffered,
 }
 
 impl HandshakeError {
-    /// A server's answer: 426 names the version that is understood (section 4.4), 405 the method
-    /// that is allowed, everything else is 400.
+    /// The answer of a server. 426 names the supported version (section 4.4), 405 the allowed method.
     pub fn response(self) -> Response {
-        let sentence = self.to_string();
+        let (status, _, sentence) = self.row();
+        let response = Response::error(status, &sentence);
         match self {
-            HandshakeError::Version => Response::error(426, &sentence)
+            HandshakeError::Version => response
                 .with_field("Sec-WebSocket-Version", "13")
                 .with_field("Connection", "Upgrade")
                 .with_field("Upgrade", "websocket"),
-            HandshakeError::NotGet => Response::error(405, &sentence).with_field("Allow", "GET"),
-            _ => Response::error(400, &sentence),
+            HandshakeError::NotGet => response.with_field("Allow", "GET"),
+            _ => response,
         }
     }
 
-    /// The section that says so.
+    /// The section that is violated.
     pub fn section(self) -> &'static str {
+        self.row().1
+    }
+
+    /// The status code of a server's answer, the section and the sentence. No server answers the errors of a client.
+    fn row(self) -> (u16, &'static str, Cow<'static, str>) {
         use HandshakeError::*;
-        match self {
-            NotGet | NotHttp11 | NoUpgrade | NoConnectionUpgrade | Key | Version => "RFC 6455, section 4.2.1",
-            TooManyInterim => "RFC 9110, section 15.2",
-            Refused(_) | MalformedResponse | WrongUpgrade | WrongConnection | WrongAccept | NotOffered => {
-                "RFC 6455, section 4.1"
+        const SERVER: &str = "RFC 6455, section 4.2.1";
+        const CLIENT: &str = "RFC 6455, section 4.1";
+        let (status, section, sentence) = match self {
+            NotGet => (405, SERVER, "a WebSocket handshake is a GET request"),
+            NotHttp11 => (400, SERVER, "a WebSocket handshake needs HTTP/1.1"),
+            NoUpgrade => (400, SERVER, "this is a WebSocket endpoint: expected `Upgrade: websocket`"),
+            NoConnectionUpgrade => (400, SERVER, "expected `Connection: Upgrade` in a WebSocket handshake"),
+            Key => (400, SERVER, "expected one Sec-WebSocket-Key of 16 bytes in base64"),
+            Version => (426, SERVER, "expected `Sec-WebSocket-Version: 13`"),
+            Refused(status) => return (400, CLIENT, format!("the server answered {status} and not 101").into()),
+            MalformedResponse => (400, CLIENT, "the answer to the handshake is not an HTTP response"),
+            TooManyInterim => {
+                let sentence = format!("the server sent more than {MAX_INTERIM} interim responses");
+                return (400, "RFC 9110, section 15.2", sentence.into());
             }
-        }
+            WrongUpgrade => (400, CLIENT, "the server answered 101 without `Upgrade: websocket`"),
+            WrongConnection => (400, CLIENT, "the server answered 101 without `Connection: Upgrade`"),
+            WrongAccept => (400, CLIENT, "Sec-WebSocket-Accept is not the hash of the key that was sent"),
+            NotOffered => (400, CLIENT, "the server chose an extension or a subprotocol that was not offered"),
+        };
+        (status, section, sentence.into())
     }
 }
 
 impl fmt::Display for HandshakeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        use HandshakeError::*;
-        f.write_str(match self {
-            NotGet => "a WebSocket handshake is a GET request",
-            NotHttp11 => "a WebSocket handshake needs HTTP/1.1",
-            NoUpgrade => "this is a WebSocket endpoint: expected `Upgrade: websocket`",
-            NoConnectionUpgrade => "expected `Connection: Upgrade` in a WebSocket handshake",
-            Key => "expected one Sec-WebSocket-Key of 16 bytes in base64",
-            Version => "expected `Sec-WebSocket-Version: 13`",
-            Refused(status) => return write!(f, "the server answered {status} and not 101"),
-            MalformedResponse => "the answer to the handshake is not an HTTP response",
-            TooManyInterim => return write!(f, "the server sent more than {MAX_INTERIM} interim responses"),
-            WrongUpgrade => "the server answered 101 without `Upgrade: websocket`",
-            WrongConnection => "the server answered 101 without `Connection: Upgrade`",
-            WrongAccept => "Sec-WebSocket-Accept is not the hash of the key that was sent",
-            NotOffered => "the server chose an extension or a subprotocol that was not offered",
-        })
+        f.write_str(&self.row().2)
     }
 }
 
@@ -171,55 +187,47 @@ pub fn opening_request(host: &str, target: &str, key: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-/// Parses the answer to [`opening_request`] with this `key`, and with these subprotocols `offered`
-/// in a field that was added to it. Interim responses in front of the answer are skipped (RFC 9110,
-/// section 15.2). What follows the answer are frames.
+/// Parses the answer to [`opening_request`] with this `key`, and with these subprotocols `offered` in an added field.
+/// Interim responses before the answer are skipped (RFC 9110, section 15.2). Frames follow the answer.
 ///
 /// # Errors
-/// A [`HandshakeError`] when the server refused, or answered what a client must not believe.
+/// A [`HandshakeError`] if the server refused, or if its answer violates the protocol.
 pub fn parse_response(bytes: &[u8], key: &str, offered: &[&str]) -> Result<Parse<()>, HandshakeError> {
     let mut start = 0;
     for _ in 0..=MAX_INTERIM {
-        let mut fields = [httparse::EMPTY_HEADER; 100];
-        let mut answer = httparse::Response::new(&mut fields);
-        let used = match answer.parse(&bytes[start..]) {
-            Ok(httparse::Status::Complete(used)) if start + used <= MAX_RESPONSE => start + used,
-            Ok(httparse::Status::Partial) if bytes.len() <= MAX_RESPONSE => return Ok(Parse::Partial),
-            _ => return Err(HandshakeError::MalformedResponse),
+        let (head, used) = match parse_response_head(&bytes[start..], MAX_RESPONSE - start) {
+            Ok(Parse::Complete { value, used }) => (value, start + used),
+            Ok(Parse::Partial) => return Ok(Parse::Partial),
+            Err(_) => return Err(HandshakeError::MalformedResponse),
         };
-        match answer.code {
-            Some(101) => {
-                return check_answer(answer.headers, key, offered).map(|()| Parse::Complete { value: (), used });
-            }
-            Some(100..=199) => start = used,
-            status => return Err(HandshakeError::Refused(status.unwrap_or_default())),
+        match head.status {
+            101 => return check_answer(&head, key, offered).map(|()| Parse::Complete { value: (), used }),
+            100..=199 => start = used,
+            status => return Err(HandshakeError::Refused(status)),
         }
     }
     Err(HandshakeError::TooManyInterim)
 }
 
-/// The fields of a 101 that a client believes (section 4.1).
-fn check_answer(fields: &[httparse::Header<'_>], key: &str, offered: &[&str]) -> Result<(), HandshakeError> {
-    let values = |name: &'static str| {
-        fields.iter().filter(move |field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value)
-    };
-    let has = |name, token: &[u8]| values(name).flat_map(list).any(|element| element.eq_ignore_ascii_case(token));
+/// Checks the fields of a 101 (section 4.1).
+fn check_answer(head: &ResponseHead<'_>, key: &str, offered: &[&str]) -> Result<(), HandshakeError> {
+    let has = |name, token: &[u8]| head.elements(name).any(|element| element.eq_ignore_ascii_case(token));
     if !has("upgrade", b"websocket") {
         return Err(HandshakeError::WrongUpgrade);
     }
     if !has("connection", b"upgrade") {
         return Err(HandshakeError::WrongConnection);
     }
-    if !values("sec-websocket-accept").eq([accept_key(key.as_bytes()).as_bytes()]) {
+    if !head.values("sec-websocket-accept").eq([accept_key(key.as_bytes()).as_bytes()]) {
         return Err(HandshakeError::WrongAccept);
     }
-    let chosen: Vec<_> = values("sec-websocket-protocol").collect();
+    let chosen: Vec<_> = head.values("sec-websocket-protocol").collect();
     let is_offered = match chosen[..] {
         [] => true,
         [chosen] => offered.iter().any(|name| name.as_bytes() == chosen),
         _ => false,
     };
-    if !is_offered || values("sec-websocket-extensions").next().is_some() {
+    if !is_offered || head.field("sec-websocket-extensions").is_some() {
         return Err(HandshakeError::NotOffered);
     }
     Ok(())
@@ -228,18 +236,20 @@ fn check_answer(fields: &[httparse::Header<'_>], key: &str, offered: &[&str]) ->
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::parse_head;
+    use crate::http::parse_request_head;
 
     const GOOD: &str = "GET /chat HTTP/1.1\r\nHost: h\r\nUpgrade: WebSocket\r\nConnection: keep-alive, UPGRADE\r\n\
                         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\
                         Sec-WebSocket-Protocol: chat, superchat\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n";
 
     fn answer(head: &str) -> Result<String, HandshakeError> {
-        let Ok(Parse::Complete { value, used }) = parse_head(head.as_bytes(), 9999, 9999) else { panic!("{head}") };
+        let Ok(Parse::Complete { value, used }) = parse_request_head(head.as_bytes(), 9999, 9999) else {
+            panic!("{head}")
+        };
         let request = Request::new(value, head.as_bytes().to_vec(), used);
         let response = accept(&request, &["superchat"])?;
         let mut out = Vec::new();
-        response.encode_head(&mut out, "", response.delimiter(), None);
+        response.encode_head(&mut out, "", response.framing(), None);
         Ok(String::from_utf8(out).unwrap())
     }
 

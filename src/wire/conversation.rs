@@ -5,12 +5,18 @@ use std::mem;
 
 use super::{Fault, Follows, Lines, Part, Piece};
 use crate::bytes::Parse;
-use crate::http::{ChunkedDecoder, Delimiter, Element, Framing, Head, MAX_FIELDS, Method, Request, list, parse_head};
+use crate::http::{
+    ChunkedDecoder, Element, Framing, Method, Request, RequestError, RequestHead, ResponseError, parse_request_head,
+    parse_response_head,
+};
 use crate::websocket::{FrameHeader, Role, parse_header};
 
 /// The longest head, and the most that may follow a request to switch protocols before it is
 /// answered, in bytes.
 const MAX_HEAD: usize = 16 * 1024;
+
+const REQUEST_TOO_LONG: Fault = Fault::Request(RequestError::HeadTooLong(MAX_HEAD));
+const RESPONSE_TOO_LONG: Fault = Fault::Response(ResponseError::HeadTooLong(MAX_HEAD));
 
 /// How many requests may be unanswered.
 const MAX_UNANSWERED: usize = 1024;
@@ -140,56 +146,45 @@ impl Conversation {
     }
 
     fn request_head(&mut self, input: &[u8], pieces: &mut Vec<Piece>) -> Taken {
-        let Some(lines) = self.client.new_lines(input) else { return too_long(input) };
-        let (head, used) = match parse_head(lines, MAX_HEAD, MAX_HEAD) {
+        let Some(lines) = self.client.new_lines(input) else { return await_rest(input, REQUEST_TOO_LONG) };
+        let (head, used) = match parse_request_head(lines, MAX_HEAD, MAX_HEAD) {
             Ok(Parse::Complete { value, used }) => (value, used),
-            Ok(Parse::Partial) => return too_long(input),
+            Ok(Parse::Partial) => return await_rest(input, REQUEST_TOO_LONG),
             Err(error) => return Err(Fault::Request(error)),
         };
         if self.unanswered.len() == MAX_UNANSWERED {
             return Err(Fault::TooManyRequests(MAX_UNANSWERED));
         }
-        let delimiter = match head.framing {
-            Framing::Empty => Delimiter::NoContent,
-            Framing::Length(length) => Delimiter::Length(usize::try_from(length).unwrap_or(usize::MAX)),
-            Framing::Chunked => Delimiter::LastChunk,
-        };
+        let framing = head.framing;
         let wants_upgrade = wants_upgrade(head.clone(), &input[..used]);
         self.unanswered.push_back(Asked { is_head: head.method == Method::Head, wants_upgrade });
-        let follows = match delimiter {
-            Delimiter::NoContent => Follows::NextRequest,
-            _ => Follows::Content(delimiter),
+        let follows = match framing {
+            Framing::Empty => Follows::NextRequest,
+            _ => Follows::Content(framing),
         };
         push_head(Part::RequestLine, &input[..used], follows, pieces);
-        self.client.begin_content(delimiter, None, pieces);
+        self.client.begin_content(framing, None, pieces);
         Ok(Some(used))
     }
 
     fn response_head(&mut self, input: &[u8], pieces: &mut Vec<Piece>) -> Taken {
-        let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
-        let mut parsed = httparse::Response::new(&mut fields);
-        let Some(lines) = self.server.new_lines(input) else { return too_long(input) };
-        let used = match parsed.parse(lines) {
-            Ok(httparse::Status::Complete(used)) => used,
-            Ok(httparse::Status::Partial) => return too_long(input),
-            Err(httparse::Error::HeaderName | httparse::Error::HeaderValue | httparse::Error::TooManyHeaders) => {
-                return Err(Fault::FieldLine);
-            }
-            Err(_) => return Err(Fault::StatusLine),
+        let Some(lines) = self.server.new_lines(input) else { return await_rest(input, RESPONSE_TOO_LONG) };
+        let (head, used) = match parse_response_head(lines, MAX_HEAD) {
+            Ok(Parse::Complete { value, used }) => (value, used),
+            Ok(Parse::Partial) => return await_rest(input, RESPONSE_TOO_LONG),
+            Err(error) => return Err(Fault::Response(error)),
         };
-        let status = parsed.code.ok_or(Fault::StatusLine)?;
-        let answered = self.unanswered.front().copied();
-        let is_to_head = answered.is_some_and(|asked| asked.is_head);
-        let delimiter = delimiter(status, is_to_head, parsed.headers)?;
-        let follows = match status {
-            101 if values(parsed.headers, "upgrade").flat_map(list).any(is_websocket) => Follows::Frames,
+        let is_to_head = self.unanswered.front().is_some_and(|asked| asked.is_head);
+        let framing = head.framing(is_to_head).map_err(Fault::Response)?;
+        let follows = match head.status {
+            101 if head.elements("upgrade").any(is_websocket) => Follows::Frames,
             101 => Follows::UnknownProtocol,
             100..=199 => Follows::FinalResponse,
-            _ => Follows::Content(delimiter),
+            _ => Follows::Content(framing),
         };
-        push_head(Part::StatusLine(status), &input[..used], follows, pieces);
-        let lines = values(parsed.headers, "content-type").next().and_then(Lines::of_type);
-        self.server.begin_content(delimiter, lines, pieces);
+        push_head(Part::StatusLine(head.status), &input[..used], follows, pieces);
+        let lines = head.field("content-type").and_then(Lines::of_type);
+        self.server.begin_content(framing, lines, pieces);
         match follows {
             Follows::Frames => self.switch_protocols(|| State::FrameHeader),
             Follows::UnknownProtocol => self.switch_protocols(|| State::Unlabelled),
@@ -298,13 +293,13 @@ impl Direction {
         pieces.push(Piece { lines: lines.unwrap_or_default(), ..Piece::new(part, bytes) });
     }
 
-    fn begin_content(&mut self, delimiter: Delimiter, lines: Option<Lines>, pieces: &mut Vec<Piece>) {
+    fn begin_content(&mut self, framing: Framing, lines: Option<Lines>, pieces: &mut Vec<Piece>) {
         (self.lines, self.judged) = (lines, 0);
-        self.state = match delimiter {
-            Delimiter::NoContent | Delimiter::Length(0) => return self.end_message(pieces),
-            Delimiter::Length(length) => State::Content(length as u64),
-            Delimiter::LastChunk => State::Chunks(ChunkedDecoder::default()),
-            Delimiter::Close => State::ContentUntilEnd,
+        self.state = match framing {
+            Framing::Empty | Framing::Length(0) => return self.end_message(pieces),
+            Framing::Length(length) => State::Content(length),
+            Framing::Chunked => State::Chunks(ChunkedDecoder::default()),
+            Framing::UntilClose => State::ContentUntilEnd,
         };
     }
 
@@ -315,9 +310,9 @@ impl Direction {
     }
 }
 
-/// A head is not all here: is there any use in waiting for the rest?
-fn too_long(input: &[u8]) -> Taken {
-    if input.len() > MAX_HEAD { Err(Fault::HeadTooLong(MAX_HEAD)) } else { Ok(None) }
+/// Waits for the rest of a head, unless it is too long already.
+fn await_rest(input: &[u8], fault: Fault) -> Taken {
+    if input.len() > MAX_HEAD { Err(fault) } else { Ok(None) }
 }
 
 fn at_most(input: &[u8], limit: u64) -> usize {
@@ -342,41 +337,12 @@ fn push_head(start_line: Part, head: &[u8], follows: Follows, pieces: &mut Vec<P
     }
 }
 
-fn values<'a>(fields: &'a [httparse::Header<'_>], name: &'a str) -> impl Iterator<Item = &'a [u8]> {
-    fields.iter().filter(move |field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value)
-}
-
 /// Section 7.8 of RFC 9110: `Connection: Upgrade` says that the Upgrade field is meant.
-fn wants_upgrade(head: Head, bytes: &[u8]) -> bool {
+fn wants_upgrade(head: RequestHead, bytes: &[u8]) -> bool {
     let request = Request::new(head, bytes.to_vec(), bytes.len());
     request.field("upgrade").is_some() && request.elements("connection").any(|e| e.eq_ignore_ascii_case(b"upgrade"))
 }
 
 fn is_websocket(protocol: &[u8]) -> bool {
     protocol.eq_ignore_ascii_case(b"websocket")
-}
-
-/// How the end of an answer's content is told (RFC 9112, section 6.3).
-fn delimiter(status: u16, is_to_head: bool, fields: &[httparse::Header<'_>]) -> Result<Delimiter, Fault> {
-    if is_to_head || matches!(status, 100..=199 | 204 | 304) {
-        return Ok(Delimiter::NoContent);
-    }
-    let lengths: Vec<_> = values(fields, "content-length").flat_map(list).map(decimal).collect();
-    let codings: Vec<_> = values(fields, "transfer-encoding").flat_map(list).collect();
-    match (&codings[..], lengths.first()) {
-        ([], None) => Ok(Delimiter::Close),
-        ([], Some(first)) if lengths.iter().all(|length| length == first) => {
-            Ok(Delimiter::Length(first.ok_or(Fault::ContentLength)?))
-        }
-        ([], _) => Err(Fault::ContentLength),
-        (_, Some(_)) => Err(Fault::LengthAndEncoding),
-        ([coding], None) if coding.eq_ignore_ascii_case(b"chunked") => Ok(Delimiter::LastChunk),
-        _ => Err(Fault::TransferEncoding),
-    }
-}
-
-/// `1*DIGIT`. (`str::parse` would take `+5`.)
-fn decimal(digits: &[u8]) -> Option<usize> {
-    let text = str::from_utf8(digits).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))?;
-    text.parse().ok()
 }

@@ -1,84 +1,73 @@
-//! What can be wrong with the bytes of a connection, from either side.
+//! Violations of the protocols, from either side, as a table: a row has the section and the sentence.
 
+use std::borrow::Cow;
 use std::fmt;
 
-use crate::http::{ChunkError, RequestError};
+use crate::http::{ChunkError, RequestError, ResponseError};
 use crate::websocket::ProtocolError;
 
-/// Why the bytes of one direction can be labelled no further.
+/// The reason why the bytes of one direction have no further labels.
+///
+/// ```
+/// use overwire::websocket::Role;
+/// use overwire::wire::{Conversation, Fault, Part};
+///
+/// let mut conversation = Conversation::default();
+/// conversation.read(Role::Server, b"HTTP/1.1 200 O");
+/// assert_eq!(conversation.end(Role::Server)[0].part, Part::Broken(Fault::EndedInMessage));
+/// assert_eq!(Fault::EndedInMessage.to_string(), "the connection ended before the message was complete");
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     /// A request head is malformed.
     Request(RequestError),
-    /// What should be a status line is none.
-    StatusLine,
-    /// A field line of a response is malformed, or there are too many.
-    FieldLine,
-    /// The head of a response is longer than this many bytes.
-    HeadTooLong(usize),
-    /// The Content-Length of a response is no number.
-    ContentLength,
-    /// A response has Content-Length and Transfer-Encoding.
-    LengthAndEncoding,
-    /// A transfer coding of a response is not known here, or is not the last one.
-    TransferEncoding,
+    /// A response head is malformed.
+    Response(ResponseError),
     /// The chunked coding is malformed.
     Chunk(ChunkError),
     /// A frame header is malformed.
     Frame(ProtocolError),
-    /// More than this many bytes came behind a request to switch protocols, and no answer.
+    /// The client sent more than this many bytes between an opening handshake and its answer.
     TooEarly(usize),
     /// More than this many requests are unanswered.
     TooManyRequests(usize),
-    /// The connection ended inside of an HTTP message.
+    /// The connection ended inside an HTTP message.
     EndedInMessage,
-    /// The connection ended inside of a frame.
+    /// The connection ended inside a frame.
     EndedInFrame,
 }
 
 impl Fault {
     /// The section that is violated.
     pub fn section(self) -> &'static str {
+        self.row().0
+    }
+
+    /// The section and the sentence, without its full stop.
+    fn row(self) -> (&'static str, Cow<'static, str>) {
         match self {
-            Fault::Request(error) => error.section(),
-            Fault::StatusLine => "RFC 9112, section 4",
-            Fault::FieldLine => "RFC 9112, section 5",
-            Fault::HeadTooLong(_) => "RFC 9110, section 5.4",
-            Fault::ContentLength => "RFC 9110, section 8.6",
-            Fault::LengthAndEncoding => "RFC 9112, section 6.3",
-            Fault::TransferEncoding => "RFC 9112, section 6.1",
-            Fault::Chunk(_) => "RFC 9112, section 7.1",
-            Fault::Frame(error) => error.section(),
-            Fault::TooEarly(_) => "RFC 6455, section 4.1",
-            Fault::TooManyRequests(_) => "RFC 9112, section 9.3.2",
-            Fault::EndedInMessage => "RFC 9112, section 8",
-            Fault::EndedInFrame => "RFC 6455, section 7.1.5",
+            Fault::Request(error) => (error.section(), error.to_string().into()),
+            Fault::Response(error) => (error.section(), error.to_string().into()),
+            Fault::Chunk(error) => (error.section(), error.to_string().into()),
+            Fault::Frame(error) => (error.section(), error.to_string().into()),
+            Fault::TooEarly(limit) => {
+                let sentence = format!("more than {limit} bytes came before the answer to the opening handshake");
+                ("RFC 6455, section 4.1", sentence.into())
+            }
+            Fault::TooManyRequests(limit) => {
+                ("RFC 9112, section 9.3.2", format!("more than {limit} requests are unanswered").into())
+            }
+            Fault::EndedInMessage => {
+                ("RFC 9112, section 8", "the connection ended before the message was complete".into())
+            }
+            Fault::EndedInFrame => ("RFC 6455, section 7.1.5", "the connection ended inside of a frame".into()),
         }
     }
 }
 
-/// A sentence without its full stop.
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Fault::Request(error) => return error.fmt(f),
-            Fault::StatusLine => {
-                "the status line is malformed: expected `HTTP/1.1`, a status code of three digits, CRLF"
-            }
-            Fault::FieldLine => "a field line is malformed: expected a name, a colon, a value, CRLF",
-            Fault::HeadTooLong(limit) => return write!(f, "the head is longer than {limit} bytes"),
-            Fault::ContentLength => "Content-Length is malformed: expected one decimal number",
-            Fault::LengthAndEncoding => "both Content-Length and Transfer-Encoding are there: expected one of them",
-            Fault::TransferEncoding => "the Transfer-Encoding is not known: expected exactly `chunked`",
-            Fault::Chunk(error) => return error.fmt(f),
-            Fault::Frame(error) => return error.fmt(f),
-            Fault::TooEarly(limit) => {
-                return write!(f, "more than {limit} bytes came before the answer to the opening handshake");
-            }
-            Fault::TooManyRequests(limit) => return write!(f, "more than {limit} requests are unanswered"),
-            Fault::EndedInMessage => "the connection ended before the message was complete",
-            Fault::EndedInFrame => "the connection ended inside of a frame",
-        })
+        f.write_str(&self.row().1)
     }
 }
 

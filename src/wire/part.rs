@@ -1,7 +1,7 @@
 //! The parts of a connection's bytes: names, sections, meanings and kinds.
 
 use super::Fault;
-use crate::http::Delimiter;
+use crate::http::Framing;
 use crate::websocket::{FrameHeader, Opcode};
 
 /// The purpose of bytes on the wire.
@@ -45,8 +45,8 @@ impl Kind {
 pub enum Follows {
     /// The next request: this one has no content, as most.
     NextRequest,
-    /// Content. In a response, [`Delimiter::NoContent`] says that there is none.
-    Content(Delimiter),
+    /// Content. In a response, [`Framing::Empty`] says that there is none.
+    Content(Framing),
     /// The final response: this one is an interim response (1xx).
     FinalResponse,
     /// WebSocket frames.
@@ -129,7 +129,7 @@ impl Part {
 
     /// Name, section and kind.
     fn row(&self) -> (&'static str, &'static str, Kind) {
-        use Kind::{Framing, Header, KeepAlive, Payload, Problem};
+        use Kind::*;
         match self {
             Part::EmptyLine => ("empty line", "RFC 9112, section 2.2", Header),
             Part::RequestLine => ("request line", "RFC 9112, section 3", Header),
@@ -184,12 +184,12 @@ impl Follows {
     fn meaning(self) -> String {
         match self {
             Follows::NextRequest => String::new(),
-            Follows::Content(Delimiter::NoContent) => "no content".to_owned(),
-            Follows::Content(Delimiter::Length(length)) => {
-                format!("{} of content follow", count_of_bytes(length as u64))
+            Follows::Content(Framing::Empty) => "no content".to_owned(),
+            Follows::Content(Framing::Length(length)) => {
+                format!("{} of content follow", count_of_bytes(length))
             }
-            Follows::Content(Delimiter::LastChunk) => "chunks follow".to_owned(),
-            Follows::Content(Delimiter::Close) => "content follows until the connection ends".to_owned(),
+            Follows::Content(Framing::Chunked) => "chunks follow".to_owned(),
+            Follows::Content(Framing::UntilClose) => "content follows until the connection ends".to_owned(),
             Follows::FinalResponse => "the answer is still to come".to_owned(),
             Follows::Frames => "frames follow".to_owned(),
             Follows::UnknownProtocol => "another protocol follows".to_owned(),

@@ -2,7 +2,7 @@
 //! pieces, put together, must be the bytes.
 
 use super::*;
-use crate::http::{ChunkError, Delimiter, RequestError};
+use crate::http::{ChunkError, Framing, FramingError, RequestError, ResponseError};
 use crate::sse;
 use crate::websocket::{FrameHeader, Opcode, ProtocolError, Role, encode, encode_key, opening_request, text};
 
@@ -105,7 +105,7 @@ fn a_request_and_its_answer() {
             Piece::new(Part::StatusLine(200), b"HTTP/1.1 200 OK\r\n"),
             Piece::new(Part::FieldLine, b"Content-Length: 5\r\n"),
             Piece::new(Part::FieldLine, b"A: b\r\n"),
-            Piece::new(Part::HeadEnd(Follows::Content(Delimiter::Length(5))), b"\r\n"),
+            Piece::new(Part::HeadEnd(Follows::Content(Framing::Length(5))), b"\r\n"),
             Piece::new(Part::Content, b"hello"),
             Piece::new(Part::MessageEnd, b""),
         ]
@@ -312,15 +312,19 @@ fn a_protocol_that_is_not_known_is_not_labelled() {
 
 #[test]
 fn what_a_server_can_get_wrong() {
+    let framing = |error| Fault::Response(ResponseError::Framing(error));
     for (answer, fault) in [
-        ("HTTP/2 200 OK\r\n\r\n", Fault::StatusLine),
-        ("SSH-2.0-OpenSSH\r\n", Fault::StatusLine),
-        ("HTTP/1.1 200 OK\r\nA b\r\n\r\n", Fault::FieldLine),
-        ("HTTP/1.1 200 OK\r\nA: b\r\n folded\r\n\r\n", Fault::FieldLine),
-        ("HTTP/1.1 200 OK\r\nContent-Length: +1\r\n\r\nx", Fault::ContentLength),
-        ("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nx", Fault::ContentLength),
-        ("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", Fault::LengthAndEncoding),
-        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", Fault::TransferEncoding),
+        ("HTTP/2 200 OK\r\n\r\n", Fault::Response(ResponseError::StatusLine)),
+        ("SSH-2.0-OpenSSH\r\n", Fault::Response(ResponseError::StatusLine)),
+        ("HTTP/1.1 200 OK\r\nA b\r\n\r\n", Fault::Response(ResponseError::FieldLine)),
+        ("HTTP/1.1 200 OK\r\nA: b\r\n folded\r\n\r\n", Fault::Response(ResponseError::FieldLine)),
+        ("HTTP/1.1 200 OK\r\nContent-Length: +1\r\n\r\nx", framing(FramingError::ContentLength)),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nx", framing(FramingError::ContentLength)),
+        (
+            "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+            framing(FramingError::LengthAndEncoding),
+        ),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", framing(FramingError::TransferEncoding)),
         ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n", Fault::Chunk(ChunkError::Size)),
         ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nxy", Fault::Chunk(ChunkError::DataNotEnded)),
         ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhel", Fault::EndedInMessage),
@@ -363,11 +367,18 @@ fn heads_and_requests_have_limits() {
     let steps: Steps<'_> = &[(C, long.as_bytes()), (S, &long.as_bytes()[4..])];
     for size in [usize::MAX, 1000, 4096, 16 * 1024, 1] {
         let labelled = label_in_pieces(steps, size);
-        assert_eq!(labelled.client[0].part, Part::Broken(Fault::HeadTooLong(16 * 1024)), "in pieces of {size}");
-        assert_eq!(labelled.server[0].part, Part::Broken(Fault::StatusLine));
+        assert_eq!(
+            labelled.client[0].part,
+            Part::Broken(Fault::Request(RequestError::HeadTooLong(16 * 1024))),
+            "in pieces of {size}"
+        );
+        assert_eq!(labelled.server[0].part, Part::Broken(Fault::Response(ResponseError::StatusLine)));
     }
     let long = format!("HTTP/1.1 200 OK\r\nA: {}", "x".repeat(20_000));
-    assert_eq!(label_in_pieces(&[(S, long.as_bytes())], 100).server[0].part, Part::Broken(Fault::HeadTooLong(16384)));
+    assert_eq!(
+        label_in_pieces(&[(S, long.as_bytes())], 100).server[0].part,
+        Part::Broken(Fault::Response(ResponseError::HeadTooLong(16384)))
+    );
     let many = label_in_pieces(&[(C, &GET.repeat(1025))], usize::MAX);
     assert_eq!(many.client[1024 * 4].part, Part::Broken(Fault::TooManyRequests(1024)));
 }

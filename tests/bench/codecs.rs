@@ -151,7 +151,9 @@ fn messages() -> Vec<Operation> {
 fn requests_and_responses() -> Vec<Operation> {
     let Limits { head, target, .. } = Limits::default();
     let parse = |name, text: &'static str| {
-        operation(name, Some(text.len()), move || complete(http::parse_head(black_box(text.as_bytes()), head, target)))
+        operation(name, Some(text.len()), move || {
+            complete(http::parse_request_head(black_box(text.as_bytes()), head, target))
+        })
     };
     let response = Response::text(200, "hello, world\n");
     vec![
@@ -210,7 +212,7 @@ fn masked(opcode: Opcode, payload: &[u8]) -> Vec<u8> {
 /// buffer.
 fn encode(response: &Response) -> Vec<u8> {
     let mut out = Vec::new();
-    response.encode_head(&mut out, black_box("Sun, 06 Nov 1994 08:49:37 GMT"), response.delimiter(), None);
+    response.encode_head(&mut out, black_box("Sun, 06 Nov 1994 08:49:37 GMT"), response.framing(), None);
     out.extend_from_slice(response.content());
     out
 }

@@ -79,8 +79,8 @@ impl Answers {
             upgraded: whole(&upgraded),
             published: whole(&Response::new(204)),
             poll: whole(&poll),
-            events_head: head(&sse::stream_head(), http::Delimiter::LastChunk),
-            chunks_head: head(&chunks, http::Delimiter::LastChunk),
+            events_head: head(&sse::stream_head(), http::Framing::Chunked),
+            chunks_head: head(&chunks, http::Framing::Chunked),
             frame: websocket::text(&payload),
             event: http::chunk(&sse::event(Some("1"), "message", &payload)),
             chunk: http::chunk(payload.as_bytes()),
@@ -89,13 +89,13 @@ impl Answers {
 }
 
 fn whole(response: &Response) -> Vec<u8> {
-    let mut bytes = head(response, response.delimiter());
+    let mut bytes = head(response, response.framing());
     bytes.extend_from_slice(response.content());
     bytes
 }
 
-fn head(response: &Response, delimiter: http::Delimiter) -> Vec<u8> {
+fn head(response: &Response, framing: http::Framing) -> Vec<u8> {
     let mut bytes = Vec::new();
-    response.encode_head(&mut bytes, &http::format_date(0), delimiter, None);
+    response.encode_head(&mut bytes, &http::format_date(0), framing, None);
     bytes
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 use overwire::Parse;
-use overwire::http::ChunkedDecoder;
+use overwire::http::{ContentDecoder, parse_response_head};
 use overwire::sse;
 use overwire::websocket::{self, Opcode, Role};
 
@@ -16,6 +16,9 @@ use crate::bytes::LAST;
 
 /// How long nothing may happen. Under callgrind a server is slow.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The longest head of an answer, in bytes.
+const MAX_HEAD: usize = 16 * 1024;
 
 /// What comes on a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,38 +40,8 @@ enum Reading {
     Head(Kind),
     /// Frames; so much of a payload is still to come.
     Frames(u64),
-    Events(Coding, sse::Reader),
-    Chunks(Coding),
-}
-
-/// How the content of a stream comes: in chunks, or up to the end of the connection.
-#[derive(Debug)]
-enum Coding {
-    Chunked(ChunkedDecoder),
-    None,
-}
-
-impl Coding {
-    fn of(head: &[u8]) -> Self {
-        let head = String::from_utf8_lossy(head).to_ascii_lowercase();
-        if head.contains("transfer-encoding: chunked") {
-            Coding::Chunked(ChunkedDecoder::default())
-        } else {
-            Coding::None
-        }
-    }
-
-    /// The content at the front of `input`, and how many bytes that were.
-    fn decode(&mut self, input: &[u8]) -> io::Result<(Vec<u8>, usize)> {
-        match self {
-            Coding::Chunked(decoder) => {
-                let mut content = Vec::new();
-                let used = decoder.decode(input, &mut content, usize::MAX).map_err(broken)?;
-                Ok((content, used))
-            }
-            Coding::None => Ok((input.to_vec(), input.len())),
-        }
-    }
+    Events(ContentDecoder, sse::Reader),
+    Chunks(ContentDecoder),
 }
 
 /// One connection.
@@ -166,19 +139,22 @@ impl Conn {
                     messages += 1;
                 }
                 Reading::Head(kind) => {
-                    let Some(end) = rest.windows(4).position(|bytes| bytes == b"\r\n\r\n") else {
-                        return Ok((messages, used));
+                    let (head, length) = match parse_response_head(rest, MAX_HEAD) {
+                        Ok(Parse::Complete { value, used }) => (value, used),
+                        Ok(Parse::Partial) => return Ok((messages, used)),
+                        Err(error) => return Err(broken(error)),
                     };
-                    if !matches!(&rest[9..12], b"101" | b"200") {
+                    if !matches!(head.status, 101 | 200) {
                         return Err(broken(String::from_utf8_lossy(rest)));
                     }
-                    used += end + 4;
+                    let content = ContentDecoder::new(head.framing(false).map_err(broken)?);
+                    used += length;
                     messages += 1;
                     self.reading = match kind {
                         Kind::Answers => Reading::Answers,
                         Kind::Frames => Reading::Frames(0),
-                        Kind::Events => Reading::Events(Coding::of(&rest[..end + 4]), sse::Reader::default()),
-                        Kind::Chunks => Reading::Chunks(Coding::of(&rest[..end + 4])),
+                        Kind::Events => Reading::Events(content, sse::Reader::default()),
+                        Kind::Chunks => Reading::Chunks(content),
                     };
                 }
                 Reading::Frames(left) if *left > 0 => {
@@ -201,12 +177,14 @@ impl Conn {
                     Ok(Parse::Partial) => return Ok((messages, used)),
                     Err(error) => return Err(broken(error)),
                 },
-                Reading::Events(coding, reader) => {
-                    let (content, taken) = coding.decode(rest)?;
+                Reading::Events(decoder, reader) => {
+                    let mut content = Vec::new();
+                    let taken = decoder.decode(rest, &mut content, usize::MAX).map_err(broken)?;
                     return Ok((messages + reader.read(&content).len(), used + taken));
                 }
-                Reading::Chunks(coding) => {
-                    let (content, taken) = coding.decode(rest)?;
+                Reading::Chunks(decoder) => {
+                    let mut content = Vec::new();
+                    let taken = decoder.decode(rest, &mut content, usize::MAX).map_err(broken)?;
                     return Ok((messages + content.iter().filter(|byte| **byte == LAST).count(), used + taken));
                 }
             }

@@ -5,7 +5,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use overwire::Parse;
-use overwire::http::{Request, Response, parse_head};
+use overwire::http::{Request, Response, parse_request_head};
 use overwire::websocket::{HandshakeError, accept, encode_key, opening_request, parse_response};
 
 /// The key of RFC 6455, section 1.3: the seeds hold its hash.
@@ -34,7 +34,7 @@ fn answer(bytes: &[u8]) {
 }
 
 fn parse(bytes: &[u8]) -> Option<Request> {
-    match parse_head(bytes, bytes.len(), bytes.len()) {
+    match parse_request_head(bytes, bytes.len(), bytes.len()) {
         Ok(Parse::Complete { value, used }) => Some(Request::new(value, bytes[..used].to_vec(), used)),
         _ => None,
     }
@@ -66,6 +66,6 @@ fn believed(response: &Response, request: &Request) {
 fn read_answer(response: &Response, request: &Request) -> Result<Parse<()>, HandshakeError> {
     let key = request.field("sec-websocket-key").and_then(|key| str::from_utf8(key).ok()).expect("it was accepted");
     let mut bytes = Vec::new();
-    response.encode_head(&mut bytes, "Sun, 06 Nov 1994 08:49:37 GMT", response.delimiter(), None);
+    response.encode_head(&mut bytes, "Sun, 06 Nov 1994 08:49:37 GMT", response.framing(), None);
     parse_response(&bytes, key, &[])
 }

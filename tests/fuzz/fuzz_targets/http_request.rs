@@ -5,7 +5,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use overwire::Parse;
-use overwire::http::{Head, Request, RequestError, parse_head};
+use overwire::http::{Request, RequestError, RequestHead, parse_request_head};
 
 const MAX_HEAD: usize = 1024;
 const MAX_TARGET: usize = 128;
@@ -21,12 +21,12 @@ fuzz_target!(|bytes: &[u8]| {
     }
 });
 
-fn parse(bytes: &[u8]) -> Result<Parse<Head>, RequestError> {
-    parse_head(bytes, MAX_HEAD, MAX_TARGET)
+fn parse(bytes: &[u8]) -> Result<Parse<RequestHead>, RequestError> {
+    parse_request_head(bytes, MAX_HEAD, MAX_TARGET)
 }
 
 /// What the first `end` bytes came to, and what all of them came to.
-fn agree(front: &Result<Parse<Head>, RequestError>, whole: &Result<Parse<Head>, RequestError>, end: usize) {
+fn agree(front: &Result<Parse<RequestHead>, RequestError>, whole: &Result<Parse<RequestHead>, RequestError>, end: usize) {
     match (front, whole) {
         (Ok(Parse::Partial), Ok(Parse::Complete { used, .. })) => assert!(end < *used, "{end} bytes are a whole head"),
         (Ok(Parse::Partial), _) => {}
