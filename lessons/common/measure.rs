@@ -11,8 +11,9 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use overwire::http::{self, ContentDecoder, Framing};
 use overwire::websocket::{self, Opcode};
-use overwire::{EventLoop, Limits, Remote};
+use overwire::{EventLoop, Limits, Parse, Remote};
 
 use super::command_line::{Costs, Lesson, Receive, Send};
 
@@ -28,6 +29,10 @@ const CLIENTS: usize = 200;
 
 /// The longest wait for an answer. Only a failure reaches it.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The longest head and the longest content of an answer, in bytes.
+const MAX_HEAD: usize = 16 * 1024;
+const MAX_CONTENT: usize = 1024 * 1024;
 
 /// A WebSocket client masks its frames; in a measurement, the key need not be random.
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
@@ -291,12 +296,12 @@ impl Receiver {
             Receive::LongPoll(_) => self.get(),
             Receive::Stream(_) | Receive::Sse(_) => {
                 self.get()?;
-                self.head(b"200").map(drop)
+                self.head(200).map(drop)
             }
             Receive::WebSocket(target) => {
                 self.counts.requests += 1;
                 self.write(&websocket::opening_request("localhost", target, KEY))?;
-                self.head(b"101").map(drop)
+                self.head(101).map(drop)
             }
         }
     }
@@ -328,27 +333,37 @@ impl Receiver {
         self.write(&frame)
     }
 
-    /// Reads the head of an answer, which must have this status.
-    fn head(&mut self, status: &[u8]) -> io::Result<String> {
-        let head = self.read_until(b"\r\n\r\n")?;
-        let text = String::from_utf8_lossy(&head).into_owned();
-        match head.get(9..12) {
-            Some(found) if found == status => Ok(text),
-            _ => Err(io::Error::other(format!("answered with {}", text.lines().next().unwrap_or_default()))),
-        }
-    }
-
-    /// Reads an answer with a Content-Length, and the cursor in its content.
-    pub fn answer(&mut self) -> io::Result<Vec<u8>> {
-        let head = self.head(b"200")?;
-        let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: ")?.parse::<usize>().ok());
-        let length = length.ok_or_else(|| io::Error::other(format!("an answer without Content-Length: {head}")))?;
-        while self.buffer.len() < length {
+    /// Reads the head of an answer, which must have this status, and returns the framing of its content.
+    fn head(&mut self, status: u16) -> io::Result<Framing> {
+        loop {
+            let parsed = http::parse_response_head(&self.buffer, MAX_HEAD).map_err(io::Error::other)?;
+            if let Parse::Complete { value: head, used } = parsed {
+                if head.status != status {
+                    return Err(io::Error::other(format!("expected the status {status}, not {}", head.status)));
+                }
+                let framing = head.framing(false).map_err(io::Error::other)?;
+                self.buffer.drain(..used);
+                return Ok(framing);
+            }
             if !self.fill()? {
                 return Err(ErrorKind::UnexpectedEof.into());
             }
         }
-        let content: Vec<u8> = self.buffer.drain(..length).collect();
+    }
+
+    /// Reads one answer. A poll continues after its cursor.
+    pub fn answer(&mut self) -> io::Result<Vec<u8>> {
+        let (mut decoder, mut content) = (ContentDecoder::new(self.head(200)?), Vec::new());
+        loop {
+            let used = decoder.decode(&self.buffer, &mut content, MAX_CONTENT).map_err(io::Error::other)?;
+            self.buffer.drain(..used);
+            if decoder.is_done() {
+                break;
+            }
+            if !self.fill()? {
+                return Err(ErrorKind::UnexpectedEof.into());
+            }
+        }
         let json: Option<serde_json::Value> = serde_json::from_slice(&content).ok();
         if let Some(cursor) = json.as_ref().and_then(|json| json["last_message_id"].as_str()) {
             self.cursor = Some(cursor.to_owned());

@@ -224,7 +224,7 @@ impl FramingError {
                 ("RFC 9110, section 8.6", "Content-Length is malformed: expected one decimal number")
             }
             FramingError::LengthAndEncoding => {
-                ("RFC 9112, section 6.1", "both Content-Length and Transfer-Encoding are there: expected one of them")
+                ("RFC 9112, section 6.3", "both Content-Length and Transfer-Encoding are there: expected one of them")
             }
             FramingError::TransferEncoding => {
                 ("RFC 9112, section 6.1", "the Transfer-Encoding is not known: expected exactly `chunked`")
