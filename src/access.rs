@@ -42,13 +42,16 @@ pub struct Cors {
 }
 
 impl Cors {
-    /// Adds the fields that allow the page to read the answer. They repeat the origin and never say `*`.
+    /// Returns the fields that allow the page to read the answer. They repeat the origin and never say `*`.
+    pub fn fields(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let vary = self.varies.then_some(("Vary", "Origin"));
+        let allow = self.allowed.as_deref().map(|origin| ("Access-Control-Allow-Origin", origin));
+        vary.into_iter().chain(allow)
+    }
+
+    /// Adds the [fields](Self::fields) to an answer.
     pub fn apply(&self, response: Response) -> Response {
-        let response = if self.varies { response.with_field("Vary", "Origin") } else { response };
-        match &self.allowed {
-            Some(origin) => response.with_field("Access-Control-Allow-Origin", origin),
-            None => response,
-        }
+        self.fields().fold(response, |response, (name, value)| response.with_field(name, value))
     }
 }
 

@@ -16,7 +16,7 @@ use crate::connection::Traffic;
 use crate::event_loop::{EventLoop, ExchangeId, TimerId};
 use crate::http::{Request, Response};
 use crate::random::Random;
-use crate::websocket::{CloseCode, Message};
+use crate::websocket::{self, CloseCode, Message};
 
 /// A request, and what its answer depends on.
 pub struct Call<'a> {
@@ -39,6 +39,24 @@ pub enum Reply {
     Counted(Response, Transport, u64),
     /// The exchange is held, or it has been answered already.
     Later,
+}
+
+/// The answer that begins a stream or a WebSocket.
+pub enum Opening {
+    /// The head of a stream.
+    Stream(Response),
+    /// The accepted handshake of a WebSocket.
+    WebSocket(Response),
+}
+
+impl Opening {
+    /// Accepts the opening handshake of a WebSocket.
+    ///
+    /// # Errors
+    /// The answer to a wrong handshake.
+    pub fn websocket(request: &Request) -> Result<Self, Reply> {
+        websocket::accept(request, &[]).map(Opening::WebSocket).map_err(|error| Reply::Now(error.response()))
+    }
 }
 
 /// The server's reason to end a held exchange.
@@ -116,8 +134,11 @@ impl Exchanges {
     }
 
     /// Begins a stream or a WebSocket.
-    pub fn begin(&mut self, call: &Call<'_>, head: Response) {
-        self.event_loop.begin(call.id, call.cors.apply(head));
+    pub fn begin(&mut self, call: &Call<'_>, opening: Opening) {
+        match opening {
+            Opening::Stream(head) => self.event_loop.begin(call.id, call.cors.apply(head)),
+            Opening::WebSocket(accepted) => self.event_loop.begin(call.id, call.cors.apply(accepted)),
+        }
     }
 
     /// Queues encoded bytes on a stream or a WebSocket.

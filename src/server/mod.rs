@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Map, Value, json};
 
 use self::demo::Demo;
-use self::exchanges::{Call, EndReason, Exchanges, Reply};
+use self::exchanges::{Call, EndReason, Exchanges, Opening, Reply};
 use self::files::Files;
 use self::mailboxes::Mailboxes;
 use self::params::ApiError;
@@ -246,7 +246,8 @@ impl Server {
         match routes::find(method, &path) {
             Found::Handler(handler) => handler(self, call),
             Found::HeadOfLive => {
-                self.exchanges.begin(call, Response::new(200).with_field("Cache-Control", "no-store"));
+                let head = Response::new(200).with_field("Cache-Control", "no-store");
+                self.exchanges.begin(call, Opening::Stream(head));
                 Ok(Reply::Later)
             }
             Found::Options(methods) => Ok(Reply::Now(Access::preflight(&methods))),

@@ -15,7 +15,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use self::mailbox::{Mailbox, MailboxMap, Taken, Text};
-use super::exchanges::{Call, EndReason, Exchanges, Reply};
+use super::exchanges::{Call, EndReason, Exchanges, Opening, Reply};
 use super::message::{Transport, encode, timestamp};
 use super::params::{self, ApiError, Fields, ID, KEY, TEXT};
 use super::{Feature, FeatureId, HEARTBEAT, uncached};
@@ -23,7 +23,7 @@ use crate::event_loop::ExchangeId;
 use crate::feed::Cursor;
 use crate::http::Response;
 use crate::sse;
-use crate::websocket::{self, Message};
+use crate::websocket::Message;
 
 /// How long a poll is held.
 const POLL: Duration = Duration::from_secs(30);
@@ -105,7 +105,7 @@ impl Mailboxes {
             _ => (self.mailboxes.create(&mut exchanges.random, now)?, cursor.is_none()),
         };
         let (id, position) = (mailbox.id.clone(), mailbox.position);
-        exchanges.begin(call, sse::stream_head());
+        exchanges.begin(call, Opening::Stream(sse::stream_head()));
         let mut connected = json!({ "message": "Connected", "connection_id": &*id, "type": "connected" });
         if !recovered {
             connected["recovered"] = false.into();
@@ -117,13 +117,13 @@ impl Mailboxes {
 
     /// GET /ws
     pub fn websocket(&mut self, exchanges: &mut Exchanges, call: &Call<'_>) -> Result<Reply, ApiError> {
-        let head = match websocket::accept(call.request, &[]) {
-            Ok(head) => head,
-            Err(error) => return Ok(Reply::Now(error.response())),
+        let opening = match Opening::websocket(call.request) {
+            Ok(opening) => opening,
+            Err(refusal) => return Ok(refusal),
         };
         let now = exchanges.now();
         let id = self.mailboxes.create(&mut exchanges.random, now)?.id.clone();
-        exchanges.begin(call, head);
+        exchanges.begin(call, opening);
         send_heartbeat(exchanges, call.id, Transport::WebSocket, &id, 1);
         self.begin_stream(exchanges, call, Transport::WebSocket, id, 1);
         Ok(Reply::Later)

@@ -17,7 +17,7 @@ use serde_json::{Map, Value, json};
 
 use self::clients::Clients;
 use self::room::{OpenFor, Published, RoomMap};
-use super::exchanges::{Call, EndReason, Exchanges, Reply};
+use super::exchanges::{Call, EndReason, Exchanges, Opening, Reply};
 use super::message::{Transport, encode, timestamp};
 use super::params::{self, ApiError, Fields, ID, KEY, NAME, TEXT};
 use super::{Feature, FeatureId, HEARTBEAT, uncached};
@@ -221,7 +221,7 @@ impl Rooms {
             .with_field("Content-Type", "application/x-ndjson")
             .with_field("Cache-Control", "no-store")
             .with_field("X-Accel-Buffering", "no");
-        self.begin_stream(exchanges, call, Transport::Stream, &room, cursor, head)
+        self.begin_stream(exchanges, call, Transport::Stream, &room, cursor, Opening::Stream(head))
     }
 
     /// GET /api/events
@@ -238,15 +238,15 @@ impl Rooms {
         room: &str,
         cursor: Option<Cursor>,
     ) -> Result<Reply, ApiError> {
-        self.begin_stream(exchanges, call, Transport::Sse, room, cursor, sse::stream_head())
+        self.begin_stream(exchanges, call, Transport::Sse, room, cursor, Opening::Stream(sse::stream_head()))
     }
 
     /// GET /api/ws
     pub fn websocket(&mut self, exchanges: &mut Exchanges, call: &Call<'_>) -> Result<Reply, ApiError> {
         let (room, cursor) = (params::room(call.request)?, params::cursor(call.request, "last_message_id")?);
-        match websocket::accept(call.request, &[]) {
-            Ok(head) => self.begin_stream(exchanges, call, Transport::WebSocket, &room, cursor, head),
-            Err(error) => Ok(Reply::Now(error.response())),
+        match Opening::websocket(call.request) {
+            Ok(opening) => self.begin_stream(exchanges, call, Transport::WebSocket, &room, cursor, opening),
+            Err(refusal) => Ok(refusal),
         }
     }
 
@@ -258,14 +258,14 @@ impl Rooms {
         transport: Transport,
         room: &str,
         cursor: Option<Cursor>,
-        head: Response,
+        opening: Opening,
     ) -> Result<Reply, ApiError> {
         let client = params::text(call.request, "client_id", &ID)?;
         let now = exchanges.now();
         let client = client.map(|id| self.clients.see(&id, now)).transpose()?;
         let room = self.rooms.open(room, OpenFor::Reading, &mut exchanges.random, now)?;
         let from = room.replay(cursor);
-        exchanges.begin(call, head);
+        exchanges.begin(call, opening);
         if transport == Transport::Sse {
             // An event without data is not dispatched, but its id counts: a client whose connection breaks before the
             // first message can resume.

@@ -1,7 +1,7 @@
 //! WebRTC signalling: a WebSocket for each peer of [`Signalling`]. Its rooms share only their names with those of
 //! messages.
 
-use super::exchanges::{Call, EndReason, Exchanges, Reply};
+use super::exchanges::{Call, EndReason, Exchanges, Opening, Reply};
 use super::message::Transport;
 use super::params::{self, ApiError};
 use super::{Feature, FeatureId};
@@ -28,11 +28,11 @@ impl Peers {
     /// GET /api/signal
     pub fn websocket(&mut self, exchanges: &mut Exchanges, call: &Call<'_>) -> Result<Reply, ApiError> {
         let room = params::room(call.request)?;
-        let head = match websocket::accept(call.request, &[]) {
-            Ok(head) => head,
-            Err(error) => return Ok(Reply::Now(error.response())),
+        let opening = match Opening::websocket(call.request) {
+            Ok(opening) => opening,
+            Err(refusal) => return Ok(refusal),
         };
-        exchanges.begin(call, head);
+        exchanges.begin(call, opening);
         match self.0.join(call.id, exchanges.random.uuid(), &room) {
             Ok(deliveries) => {
                 exchanges.hold(call, FeatureId::Signalling, Transport::WebSocket, None);
