@@ -2,7 +2,7 @@
 //! as any program does, and it has the same shape: a loop that pulls events.
 //!
 //! Each feature has a folder with its state, its handlers and its limits. This file connects them: it finds the handler
-//! of a request in [`routes`], and passes every other event to the feature that holds the exchange.
+//! of a request in `routes`, and passes every other event to the feature that holds the exchange.
 
 mod admin;
 mod demo;

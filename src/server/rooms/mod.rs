@@ -184,13 +184,13 @@ impl Rooms {
         Ok(published)
     }
 
-    /// Sends a message that the feed has to the streams of its room, and answers the held polls.
-    fn deliver(&mut self, exchanges: &mut Exchanges, name: &Rc<str>, id: Cursor, json: &str) {
+    /// Delivers the newest message of a feed: sends it to the streams of the room, and answers the held polls.
+    fn deliver(&mut self, exchanges: &mut Exchanges, name: &Rc<str>, cursor: Cursor, json: &str) {
         let Some(room) = self.rooms.get_mut(name) else { return };
         let mut encoded: [Option<Shared>; Transport::ALL.len()] = Default::default();
         for (reader, transport) in &room.streams {
             let bytes =
-                encoded[*transport as usize].get_or_insert_with(|| encode(*transport, Some(id), "message", json));
+                encoded[*transport as usize].get_or_insert_with(|| encode(*transport, Some(cursor), "message", json));
             exchanges.send(*reader, bytes);
             exchanges.count(*transport, 1);
         }
@@ -205,7 +205,7 @@ impl Rooms {
                     (json_response(room.batch(from, SUCCESS)), messages)
                 })
                 .clone();
-            if let Some(client) = client.and_then(|id| self.clients.get_mut(&id)) {
+            if let Some(client) = client.and_then(|client| self.clients.get_mut(&client)) {
                 client.set_position(name, room.feed.tip());
                 client.held.remove(&id);
                 client.seen = exchanges.now();
