@@ -1,0 +1,327 @@
+//! `wire poll` and `wire stream`: requests, answers, and the next cursor.
+
+use std::io::Write;
+use std::sync::mpsc;
+
+use crate::common::Client;
+use crate::support::{ScriptedServer, expect_request, server_that_answers, transcript};
+
+#[test]
+fn polls_resume_after_the_last_answer_through_failures() {
+    let answer = |content: &str| format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{content}", content.len());
+    let server = ScriptedServer::start(move |listener| {
+        let mut client = listener.accept();
+        expect_request(&mut client, "GET /x", "");
+        client.send(answer(r#"{"messages": [{"id": "5"}], "last_message_id": "6"}"#));
+        expect_request(&mut client, "GET /x?last_message_id=6", "");
+        client.send("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 5\r\nConnection: close\r\n\r\nbusy\n");
+        drop(client);
+        let mut client = listener.accept();
+        expect_request(&mut client, "GET /x?last_message_id=6", "");
+        client.send_bytewise(answer("{\"messages\": []}\n"));
+        expect_request(&mut client, "GET /x?last_message_id=6", "");
+        client.send(answer(r#"{"messages": [{"id": "7"}]}"#));
+        expect_request(&mut client, "GET /x?last_message_id=7", "");
+        client.send("HTTP/1.1 410 Gone\r\nContent-Length: 4\r\n\r\ngone");
+    });
+    let (code, output, complaint) = server.run_wire("poll", &["--interval", "0.01"], "");
+    assert_eq!((code, complaint.as_str()), (Some(1), "wire: the server answered 410\n"));
+    let expected = r#"
+        * connected to ADDRESS
+        > request line   GET /x HTTP/1.1\r\n
+        > field line     Host: ADDRESS\r\n
+        > end of head    \r\n
+        < status line    HTTP/1.1 200 OK\r\n
+        < field line     Content-Length: 51\r\n
+        < end of head    \r\n                                             51 bytes of content follow
+        < content        {"messages": [{"id": "5"}], "last_message_id": "6"}
+        > request line   GET /x?last_message_id=6 HTTP/1.1\r\n
+        > field line     Host: ADDRESS\r\n
+        > end of head    \r\n
+        < status line    HTTP/1.1 503 Service Unavailable\r\n
+        < field line     Content-Length: 5\r\n
+        <                Connection: close\r\n
+        < end of head    \r\n                                             5 bytes of content follow
+        < content        busy\n
+        * the server answered 503: waiting 0.0 s before reconnecting with last_message_id 6
+        * connected to ADDRESS
+        > request line   GET /x?last_message_id=6 HTTP/1.1\r\n
+        > field line     Host: ADDRESS\r\n
+        > end of head    \r\n
+        < status line    HTTP/1.1 200 OK\r\n
+        < field line     Content-Length: 17\r\n
+        < end of head    \r\n                                             17 bytes of content follow
+        < content        {"messages": []}\n
+    "#;
+    let (front, back) = output.split_once("{\"messages\": []}\\n\n").unwrap();
+    assert_eq!(format!("{front}{{\"messages\": []}}\\n\n"), transcript(expected));
+    // A slow server leaves no time to wait.
+    let back = back.strip_prefix("* no news: waiting 0.0 s before asking again\n").unwrap_or(back);
+    let expected = r#"
+        > request line   GET /x?last_message_id=6 HTTP/1.1\r\n
+        > field line     Host: ADDRESS\r\n
+        > end of head    \r\n
+        < status line    HTTP/1.1 200 OK\r\n
+        < field line     Content-Length: 27\r\n
+        < end of head    \r\n                                             27 bytes of content follow
+        < content        {"messages": [{"id": "7"}]}
+        > request line   GET /x?last_message_id=7 HTTP/1.1\r\n
+        > field line     Host: ADDRESS\r\n
+        > end of head    \r\n
+        < status line    HTTP/1.1 410 Gone\r\n
+        < field line     Content-Length: 4\r\n
+        < end of head    \r\n                                             4 bytes of content follow
+        < content        gone
+    "#;
+    assert_eq!(back, transcript(expected));
+}
+
+#[test]
+fn polls_without_news_wait() {
+    let answer = |content: &str| format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{content}", content.len());
+    let no_id = answer(r#"{"messages": [{"text": "x"}]}"#);
+    let same_id = answer(r#"{"messages": [{"id": "1"}]}"#);
+    for (answer, requests) in [(no_id, 1), (same_id, 2)] {
+        let server = ScriptedServer::start(move |listener| {
+            let mut client = listener.accept();
+            for _ in 0..requests {
+                client.head();
+                client.send(&answer);
+            }
+            client.expect_end();
+        });
+        let mut wire = server.start_wire("poll", &["--interval", "86400"]);
+        let output = wire.read_until("waiting");
+        assert!(output.contains("no news: waiting"), "{output}");
+        assert_eq!(output.matches("> request line").count(), requests, "{output}");
+        drop(wire);
+        server.thread.join().unwrap();
+    }
+}
+
+#[test]
+fn streams_resume_after_the_last_line() {
+    let answer = |content: &str| {
+        let head = "HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n";
+        format!("{head}{:x}\r\n{content}\r\n", content.len())
+    };
+    let server = ScriptedServer::start(move |listener| {
+        let mut client = listener.accept();
+        expect_request(&mut client, "GET /x", "A: b\r\n");
+        client.send(answer("{\"id\": \"a 1\"}\n\n{\"no\": \"id\"}\n{\"cut\""));
+        drop(client);
+        let mut client = listener.accept();
+        expect_request(&mut client, "GET /x?last_message_id=a%201", "A: b\r\n");
+        client.send(answer("{\"id\": \"2\"}\n") + "0\r\n\r\n");
+        expect_request(&mut client, "GET /x?last_message_id=2", "A: b\r\n");
+        client.send(answer("{\"id\": \"3\"}\n{\"id\": \"4\"}\n"));
+        client.expect_end();
+    });
+    let options = ["--interval", "0", "--header", "A:b", "--count", "4"];
+    let (code, output, complaint) = server.run_wire("stream", &options, "");
+    assert_eq!((code, complaint.as_str()), (Some(0), ""));
+    let expected = r#"
+        * connected to ADDRESS
+        > request line   GET /x HTTP/1.1\r\n
+        > field line     Host: ADDRESS\r\n
+        >                A: b\r\n
+        > end of head    \r\n
+        < status line    HTTP/1.1 200 OK\r\n
+        < field line     Content-Type: application/x-ndjson\r\n
+        <                Transfer-Encoding: chunked\r\n
+        < end of head    \r\n                                             chunks follow
+        < chunk-size     22\r\n                                           34 bytes
+        < JSON line      {"id": "a 1"}\n
+        < empty line     \n
+        < JSON line      {"no": "id"}\n
+        < part of line   {"cut"                                           goes on in the next chunk
+        < end of chunk   \r\n
+        * the server closed the connection: waiting 0.0 s before reconnecting with last_message_id a 1
+        * connected to ADDRESS
+        > request line   GET /x?last_message_id=a%201 HTTP/1.1\r\n
+        > field line     Host: ADDRESS\r\n
+        >                A: b\r\n
+        > end of head    \r\n
+        < status line    HTTP/1.1 200 OK\r\n
+        < field line     Content-Type: application/x-ndjson\r\n
+        <                Transfer-Encoding: chunked\r\n
+        < end of head    \r\n                                             chunks follow
+        < chunk-size     c\r\n                                            12 bytes
+        < JSON line      {"id": "2"}\n
+        < end of chunk   \r\n
+        < last-chunk     0\r\n                                            no more chunks
+        < end of chunks  \r\n
+        * the answer has ended: waiting 0.0 s before asking again with last_message_id 2
+        > request line   GET /x?last_message_id=2 HTTP/1.1\r\n
+        > field line     Host: ADDRESS\r\n
+        >                A: b\r\n
+        > end of head    \r\n
+        < status line    HTTP/1.1 200 OK\r\n
+        < field line     Content-Type: application/x-ndjson\r\n
+        <                Transfer-Encoding: chunked\r\n
+        < end of head    \r\n                                             chunks follow
+        < chunk-size     18\r\n                                           24 bytes
+        < JSON line      {"id": "3"}\n
+        * closing after 4 messages
+    "#;
+    assert_eq!(output, transcript(expected));
+}
+
+#[test]
+fn long_lines_of_unknown_content_have_ids() {
+    let line = format!("{{\"id\": \"a\", \"pad\": \"{}\"}}\n", "x".repeat(200_000));
+    let (front, back) = line.split_at(100_000);
+    let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let answer = format!("{head}{:x}\r\n{front}\r\n{:x}\r\n{back}\r\n0\r\n\r\n", front.len(), back.len());
+    let server = ScriptedServer::start(move |listener| {
+        let mut client = listener.accept();
+        client.head();
+        client.send(answer);
+        expect_request(&mut client, "GET /x?last_message_id=a", "");
+        client.send(format!("{head}5\r\n\n{{}}\n\n\r\n"));
+        client.read_to_end();
+    });
+    let (code, output, complaint) = server.run_wire("stream", &["--interval", "0", "--count", "2"], "");
+    assert_eq!((code, complaint.as_str()), (Some(0), ""), "{output}");
+    let long = format!("HTTP/1.1 200 OK\r\n\r\n{}", "x".repeat(1024 * 1024 + 1));
+    let server = ScriptedServer::start(move |listener| {
+        let mut client = listener.accept();
+        client.head();
+        let _ = client.stream.write_all(long.as_bytes());
+    });
+    let (code, _, complaint) = server.run_wire("stream", &[], "");
+    assert_eq!((code, complaint.as_str()), (Some(1), "wire: a line, or an event, is longer than 1 MiB\n"));
+}
+
+#[test]
+fn closed_idle_connections_are_replaced() {
+    let server = ScriptedServer::start(|listener| {
+        for target in ["/x", "/x?last_message_id=5"] {
+            let mut client = listener.accept();
+            expect_request(&mut client, &format!("GET {target}"), "");
+            client.send("HTTP/1.1 200 OK\r\nContent-Length: 23\r\n\r\n{\"last_message_id\":\"5\"}");
+        }
+    });
+    let (code, output, complaint) = server.run_wire("poll", &["--count", "2", "--interval", "0", "--no-reconnect"], "");
+    assert_eq!((code, complaint.as_str()), (Some(0), ""), "{output}");
+    // The reason is a reset if the next request was sent before the end was read.
+    assert!(output.contains(" while it was idle\n* connected to "), "{output}");
+}
+
+/// A server whose first connection ends with an unrequested 408, which `end` sends.
+fn server_that_says_408(end: impl FnOnce(&mut Client, &str) + Send + 'static) -> ScriptedServer {
+    let answer = "HTTP/1.1 200 OK\r\nContent-Length: 23\r\n\r\n{\"last_message_id\":\"5\"}";
+    let timeout = "HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+    ScriptedServer::start(move |listener| {
+        let mut client = listener.accept();
+        expect_request(&mut client, "GET /x", "");
+        client.send(answer);
+        end(&mut client, timeout);
+        drop(client);
+        let mut client = listener.accept();
+        expect_request(&mut client, "GET /x?last_message_id=5", "");
+        client.send(answer);
+        client.read_to_end();
+    })
+}
+
+#[test]
+fn a_408_on_an_idle_connection_closes_it() {
+    let (idle, is_idle) = mpsc::channel::<()>();
+    let server = server_that_says_408(move |client, timeout| {
+        is_idle.recv().unwrap();
+        client.send(timeout);
+        client.finish();
+        client.read_to_end();
+    });
+    let mut wire = server.start_wire("poll", &["--count", "2", "--interval", "0.5", "--no-reconnect"]);
+    wire.read_until("no news: waiting");
+    idle.send(()).unwrap();
+    let (code, output, complaint) = wire.end();
+    server.thread.join().unwrap();
+    assert_eq!((code, complaint.as_str()), (Some(0), ""), "{output}");
+    assert!(output.contains("* the server sent \"HTTP/1.1 408 Request Timeout\" before it was asked"), "{output}");
+}
+
+#[test]
+fn a_408_that_crosses_a_request_is_retried() {
+    let server = server_that_says_408(|client, timeout| {
+        expect_request(client, "GET /x?last_message_id=5", "");
+        client.send(timeout);
+    });
+    let options = ["--count", "2", "--interval", "0", "--no-reconnect"];
+    let (code, output, complaint) = server.run_wire("poll", &options, "");
+    assert_eq!((code, complaint.as_str()), (Some(0), ""), "{output}");
+}
+
+#[test]
+fn a_408_on_a_fresh_connection_is_retried() {
+    let server = ScriptedServer::start(|listener| {
+        let mut client = listener.accept();
+        client.head();
+        client.send("HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
+        drop(client);
+        let mut client = listener.accept();
+        client.head();
+        client.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}");
+    });
+    let (code, output, complaint) = server.run_wire("poll", &["--count", "1", "--interval", "0"], "");
+    assert_eq!((code, complaint.as_str()), (Some(0), ""), "{output}");
+}
+
+#[test]
+fn unrequested_answers_are_ignored() {
+    let answer = "HTTP/1.1 200 OK\r\nContent-Length: 23\r\n\r\n{\"last_message_id\":\"5\"}";
+    let server = ScriptedServer::start(move |listener| {
+        let mut client = listener.accept();
+        expect_request(&mut client, "GET /x", "");
+        client.send(answer.to_owned() + "HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n");
+        let mut client = listener.accept();
+        expect_request(&mut client, "GET /x?last_message_id=5", "");
+        client.send(answer);
+    });
+    let options = ["--count", "2", "--interval", "0", "--no-reconnect"];
+    let (code, output, complaint) = server.run_wire("poll", &options, "");
+    assert_eq!((code, complaint.as_str()), (Some(0), ""), "{output}");
+}
+
+#[test]
+fn violations_in_answers_are_named_with_their_section() {
+    let cases = [
+        (
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n",
+            "the chunk-size is not 1 to 16 hex digits, then at most an extension, then CRLF (RFC 9112, section 7.1)",
+        ),
+        (
+            "SSH-2.0-OpenSSH_9.2\r\n",
+            "the status line is malformed: expected `HTTP/1.1`, a status code of three digits, CRLF (RFC 9112, section 4)",
+        ),
+        (
+            "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "both Content-Length and Transfer-Encoding are there: expected one of them (RFC 9112, section 6.3)",
+        ),
+        ("HTTP/1.1 302 Found\r\nLocation: /y\r\n\r\n", "the server answered 302"),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhel", "the server closed the connection"),
+        (
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n",
+            "the server answered 101, and was not asked to switch protocols (RFC 9110, section 7.8)",
+        ),
+        ("", "the server closed the connection"),
+    ];
+    for (answer, sentence) in cases {
+        for transport in ["poll", "stream"] {
+            let ended = server_that_answers(answer).run_wire(transport, &["--no-reconnect"], "");
+            assert_eq!((ended.0, ended.2), (Some(1), format!("wire: {sentence}\n")), "{answer:?}: {}", ended.1);
+        }
+    }
+    let malformed = server_that_answers("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nab\r\n");
+    let (_, output, _) = malformed.run_wire("stream", &[], "");
+    assert!(
+        output.ends_with(
+            "< chunk-size     1\\r\\n                                            1 byte\n\
+         < chunk-data     a\n\
+         < unlabelled     62 0d 0a                                         b..\n"
+        ),
+        "{output}"
+    );
+}
