@@ -17,8 +17,22 @@
 //! Draining              all is written: shut down writing            Lingering
 //! Lingering             the peer has shut down too                   Closed
 //! any                   the connection breaks, or a deadline passes  Closed
+//! any                   reset                                        Reset
+//! ```
+//!
+//! A raw connection carries bytes that nobody decodes. Its two directions end one by one:
+//!
+//! ```text
+//! from                  when                                         to
+//! Connecting            the peer has accepted                        Raw
+//! Connecting            refused, or the deadline passes              Closed
+//! Raw                   both directions have ended                   Closed
+//! Raw                   close                                        Draining
+//! Raw                   serve_http                                   Idle
+//! Raw                   more is queued than the limit allows         Reset
 //! ```
 
+use std::io::ErrorKind;
 use std::mem;
 use std::time::Instant;
 
@@ -29,7 +43,9 @@ use crate::http::{
 };
 use crate::limits::Limits;
 use crate::outbox::Outbox;
-use crate::websocket::{self, CloseCode, FrameHeader, Message, Opcode, ProtocolError, Received, Receiver, Role};
+use crate::websocket::{
+    self, Accepted, CloseCode, FrameHeader, Message, Opcode, ProtocolError, Received, Receiver, Role,
+};
 
 /// From how many bytes on the payload of a message is moved into the outbox, and not copied behind its
 /// frame header.
@@ -55,10 +71,41 @@ pub enum Outcome {
     Request(Request),
     /// A whole message of an open WebSocket.
     Message(Message),
-    /// A request that was wrong. It has been answered, with so many bytes.
+    /// A request that was wrong. It has been answered with this number of bytes.
     Refused(RequestError, u64),
-    /// What the application holds, an unanswered request, a stream or a WebSocket, is over.
-    Closed,
+    /// An outgoing connection is open.
+    Opened,
+    /// Bytes of a raw connection.
+    Bytes(Vec<u8>),
+    /// The peer of a raw connection has ended its side.
+    EndOfInput,
+    /// The outbox of a raw connection is empty again.
+    Drained,
+    /// What the application holds, an unanswered request, a stream, a WebSocket or a raw connection, is over.
+    Closed(Closed),
+}
+
+/// Why an exchange has ended without the program ending it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Closed {
+    /// The peer has closed the WebSocket: the status code and the reason of its Close frame. `None` is a Close frame
+    /// without a code, which browsers report as 1005.
+    Peer(Option<CloseCode>, String),
+    /// The peer has violated the WebSocket protocol and was sent a Close frame that says so.
+    Violation(ProtocolError),
+    /// The peer has ended its side while it was owed something: the answer, the rest of a stream, or a Close frame.
+    HungUp,
+    /// More was queued for the peer than [`Limits::outbox`] allows.
+    SlowConsumer,
+    /// The peer did not answer the last Ping, or did not accept the connection in time.
+    TimedOut,
+    /// The connection broke: the peer or the network has reset it.
+    Reset,
+    /// An outgoing connection could not be opened. `ConnectionRefused` means that nobody listens there.
+    Refused(ErrorKind),
+    /// Nothing may follow: the head of a stream answered a HEAD request or had status 204 or 304, or both sides of a raw
+    /// connection have ended.
+    Finished,
 }
 
 /// What the answer to a request depends on.
@@ -102,6 +149,60 @@ struct WebSocket {
     heard: bool,
 }
 
+/// Whether a raw connection is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Input {
+    Open,
+    /// The program reads no more until it resumes.
+    Paused,
+    /// The peer has ended its side.
+    Ended,
+}
+
+/// Whether a raw connection is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Output {
+    Open,
+    /// The outbox is still to be written. Then writing is shut down.
+    Ending,
+    /// Writing is shut down.
+    Ended,
+    /// A write has failed. What has arrived is still to be read.
+    Broken,
+}
+
+/// Whether the program gets [`Outcome::Drained`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Drained {
+    /// No: it has queued nothing since the last time.
+    No,
+    /// When the outbox is empty.
+    Awaited,
+    /// Now.
+    Due,
+}
+
+/// The two directions of a raw connection.
+#[derive(Debug, Clone, Copy)]
+struct Raw {
+    input: Input,
+    output: Output,
+    drained: Drained,
+}
+
+impl Raw {
+    const NEW: Raw = Raw { input: Input::Open, output: Output::Open, drained: Drained::No };
+
+    fn has_ended(self) -> bool {
+        self.input == Input::Ended && self.output == Output::Ended
+    }
+
+    /// Whether there is something to tell the program.
+    fn has_news(self) -> bool {
+        self.drained == Drained::Due || self.has_ended()
+    }
+}
+
 #[derive(Debug)]
 enum State {
     /// Between two requests.
@@ -123,8 +224,14 @@ enum State {
     /// Writing is shut down. Input is read and dropped, because a socket closed with unread input
     /// sends a reset, and a reset destroys what the peer has not read yet (RFC 9112, section 9.6).
     Lingering,
+    /// An outgoing connection that the peer has not accepted yet. What is queued waits.
+    Connecting(Raw),
+    /// A raw connection: bytes are passed on, not decoded.
+    Raw(Raw),
     /// Over.
     Closed,
+    /// Over, and the peer gets a TCP reset.
+    Reset,
 }
 
 /// Bytes that arrived and could not be decoded yet. Owns memory only while there are any.
@@ -208,6 +315,23 @@ impl Connection {
         connection
     }
 
+    /// An accepted raw connection.
+    pub fn raw() -> Self {
+        Connection {
+            state: State::Raw(Raw::NEW),
+            backlog: Backlog::default(),
+            outbox: Outbox::default(),
+            deadline: None,
+            received: 0,
+        }
+    }
+
+    /// An outgoing connection, which is raw.
+    pub fn connecting(context: &Context) -> Self {
+        let deadline = Some(context.now + context.limits.connect_time);
+        Connection { state: State::Connecting(Raw::NEW), deadline, ..Connection::raw() }
+    }
+
     /// When [`on_deadline`](Self::on_deadline) wants to be called.
     pub fn deadline(&self) -> Option<Instant> {
         self.deadline
@@ -230,12 +354,23 @@ impl Connection {
 
     /// Whether the socket can be closed.
     pub fn is_closed(&self) -> bool {
-        matches!(self.state, State::Closed)
+        matches!(self.state, State::Closed | State::Reset)
     }
 
-    /// Whether the application holds something on it: an unanswered request, a stream, a WebSocket.
+    /// Whether the socket is to be closed with a TCP reset.
+    pub fn is_reset(&self) -> bool {
+        matches!(self.state, State::Reset)
+    }
+
+    /// Whether it is an outgoing connection that the peer has not accepted yet.
+    pub fn is_connecting(&self) -> bool {
+        matches!(self.state, State::Connecting(_))
+    }
+
+    /// Whether the application holds something on it: an unanswered request, a stream, a WebSocket, a raw connection.
     pub fn is_in_use(&self) -> bool {
-        matches!(self.state, State::Held(_) | State::Streaming(_) | State::WebSocket(_))
+        use State::*;
+        matches!(self.state, Held(_) | Streaming(_) | WebSocket(_) | Connecting(_) | Raw(_))
     }
 
     /// Whether a request or a stream of the application's keeps decoding from going on.
@@ -245,9 +380,14 @@ impl Connection {
 
     // ANCHOR: paused
     /// Whether decoding pauses: until the application has answered, or until the peer has read
-    /// some of what waits for it.
+    /// some of what waits for it. The two directions of a raw connection do not wait for each other.
     pub fn is_paused(&self, limits: &Limits) -> bool {
-        self.is_answering() || (self.outbox.cost() > limits.outbox / 2 && !self.is_over())
+        match self.state {
+            State::Held(_) | State::Streaming(_) => true,
+            State::Draining | State::Lingering | State::Closed | State::Reset => false,
+            State::Connecting(_) | State::Raw(_) => false,
+            _ => self.outbox.cost() > limits.outbox / 2,
+        }
     }
     // ANCHOR_END: paused
 
@@ -255,7 +395,12 @@ impl Connection {
     /// kernel, whose window then closes: backpressure, not memory. The first of them are read
     /// all the same, because a hang-up can be seen only behind them.
     pub fn wants_input(&self, limits: &Limits) -> bool {
-        !self.is_closed() && (self.backlog.is_empty() || !self.is_paused(limits))
+        match self.state {
+            State::Closed | State::Reset | State::Connecting(_) => false,
+            // After the end of the input, a read may still find out that the connection is broken.
+            State::Raw(raw) => raw.input != Input::Paused,
+            _ => self.backlog.is_empty() || !self.is_paused(limits),
+        }
     }
 
     /// Whether much may be read at once: messages are decoded as they come, and the peer reads what
@@ -266,17 +411,22 @@ impl Connection {
 
     /// Whether there are bytes here that could be decoded now.
     pub fn can_decode(&self, limits: &Limits) -> bool {
-        !self.backlog.is_empty() && !self.backlog.starved && !self.is_paused(limits)
+        match self.state {
+            State::Raw(raw) => raw.has_news(),
+            _ => !self.backlog.is_empty() && !self.backlog.starved && !self.is_paused(limits),
+        }
     }
 
     /// Whether there is something to write, or writing is to be shut down.
     pub fn wants_output(&self) -> bool {
-        !self.outbox.is_empty() || matches!(self.state, State::Draining)
+        !self.outbox.is_empty()
+            || matches!(self.state, State::Draining | State::Raw(Raw { output: Output::Ending, .. }))
     }
 
     /// Whether nothing waits here to be decoded or to be written, and it is not on its way to its end.
     pub fn is_settled(&self) -> bool {
-        self.backlog.is_empty() && self.outbox.is_empty() && !self.is_over()
+        let has_news = matches!(self.state, State::Raw(raw) if raw.has_news());
+        self.backlog.is_empty() && self.outbox.is_empty() && !self.is_over() && !has_news
     }
 
     /// Its turn is over, and nobody knows when the next one comes: frees what it kept for more.
@@ -286,24 +436,9 @@ impl Connection {
         }
     }
 
-    /// Whether it has become a WebSocket, and is not over.
-    pub fn is_websocket(&self) -> bool {
-        matches!(self.state, State::WebSocket(_) | State::CloseSent(_))
-    }
-
-    /// Whether the last answer is complete and a request may follow.
-    pub fn is_between_requests(&self) -> bool {
-        matches!(self.state, State::Idle | State::Head | State::Content(_))
-    }
-
-    /// Bytes that were kept because they could not be decoded when they came.
-    pub fn undecoded(&self) -> &[u8] {
-        self.backlog.rest()
-    }
-
     /// Whether nothing is decoded or queued any more.
     pub fn is_over(&self) -> bool {
-        matches!(self.state, State::Draining | State::Lingering | State::Closed)
+        matches!(self.state, State::Draining | State::Lingering | State::Closed | State::Reset)
     }
 
     /// Notes that `count` bytes were read from the socket, before they are decoded.
@@ -317,6 +452,9 @@ impl Connection {
     /// Decodes from the backlog and then from the front of `fresh`, until there is something to
     /// tell. On `None`, all of `fresh` has been decoded, dropped, or kept for later.
     pub fn receive(&mut self, fresh: &mut &[u8], context: &Context) -> Option<Outcome> {
+        if matches!(self.state, State::Raw(_)) {
+            return self.pass_on(fresh);
+        }
         loop {
             if fresh.is_empty() && self.backlog.is_empty() {
                 return None;
@@ -352,6 +490,21 @@ impl Connection {
                     return None;
                 }
             }
+        }
+    }
+
+    /// Passes on the bytes of a raw connection, and then its news.
+    fn pass_on(&mut self, fresh: &mut &[u8]) -> Option<Outcome> {
+        let State::Raw(raw) = &mut self.state else { return None };
+        if !fresh.is_empty() {
+            Some(Outcome::Bytes(mem::take(fresh).to_vec()))
+        } else if raw.drained == Drained::Due {
+            raw.drained = Drained::No;
+            Some(Outcome::Drained)
+        } else if raw.has_ended() {
+            self.lose(Closed::Finished)
+        } else {
+            None
         }
     }
 
@@ -400,7 +553,7 @@ impl Connection {
             }
             State::Head => self.decode_head(input, context),
             State::Content(_) => self.decode_content(input, context),
-            State::Held(_) | State::Streaming(_) | State::Draining | State::Lingering | State::Closed => Step::Starved,
+            _ => Step::Starved,
         }
     }
 
@@ -411,7 +564,6 @@ impl Connection {
             Ok(Parse::Complete { value, used }) => (value, used),
             Err(error) => return Step::Complete(self.refuse(error, context)),
         };
-        let mut head = head;
         let has_content = match head.framing {
             Framing::Length(length) if length > limits.content as u64 => {
                 return Step::Complete(self.refuse(RequestError::ContentTooLong(limits.content), context));
@@ -420,12 +572,11 @@ impl Connection {
         };
         let buffer = input[..used].to_vec();
         *input = &input[used..];
-        // RFC 9110, section 10.1.1: no need to say it to a client that did not wait for it.
-        head.expects_continue &= has_content && input.is_empty();
         if !has_content {
             return Step::Complete(self.hold(Request::new(head, buffer, used)));
         }
-        if head.expects_continue {
+        // RFC 9110, section 10.1.1: no need to say it to a client that did not wait for it.
+        if head.expects_continue && input.is_empty() {
             self.outbox.push_own(|out| out.extend_from_slice(CONTINUE));
         }
         let content = ContentDecoder::new(head.framing);
@@ -495,7 +646,7 @@ impl Connection {
                 // received.
                 let payload = close.code.map_or_else(Vec::new, |code| websocket::close(code, ""));
                 self.outbox.push_own(|out| websocket::encode(out, Opcode::Close, &payload, None));
-                Step::Complete(Outcome::Closed)
+                Step::Complete(Outcome::Closed(Closed::Peer(close.code, close.reason)))
             }
             // After our Close nothing is answered any more; a Pong was counted when it came.
             Some(Received::Message(_) | Received::Ping(_) | Received::Pong(_)) => Step::Decoded,
@@ -510,7 +661,7 @@ impl Connection {
             return Step::Decoded;
         }
         self.push_close(error.close_code(), &error.to_string());
-        Step::Complete(Outcome::Closed)
+        Step::Complete(Outcome::Closed(Closed::Violation(error)))
     }
 
     fn push_close(&mut self, code: CloseCode, reason: &str) {
@@ -573,19 +724,20 @@ impl Connection {
         }
     }
 
-    /// Answers the held request with a head, behind which follows a stream: of chunks, or, after a
-    /// status of 101, of WebSocket frames. Does nothing when no request is held. Returns
-    /// [`Outcome::Closed`] when nothing may follow: the request was HEAD, or the status is 204 or
-    /// 304.
+    /// Accepts the opening handshake that the application holds: the connection becomes a WebSocket. Does nothing when
+    /// no request is held.
+    pub fn upgrade(&mut self, accepted: &Accepted, context: &Context) {
+        let State::Held(_) = self.state else { return };
+        self.push_response(accepted.response(), Framing::Empty, None, true, context);
+        let receiver = Receiver::new(Role::Client);
+        self.state = State::WebSocket(Box::new(WebSocket { receiver, heard: true }));
+        self.deadline = Some(context.now + context.limits.ping_interval);
+    }
+
+    /// Answers the held request with a head, after which a stream of chunks follows. Does nothing when no request is
+    /// held. Returns [`Outcome::Closed`] when nothing may follow: the request was HEAD, or the status is 204 or 304.
     pub fn begin(&mut self, head: &Response, context: &Context) -> Option<Outcome> {
         let State::Held(exchange) = self.state else { return None };
-        if head.status() == 101 {
-            self.push_response(head, Framing::Empty, None, false, context);
-            let receiver = Receiver::new(Role::Client);
-            self.state = State::WebSocket(Box::new(WebSocket { receiver, heard: true }));
-            self.deadline = Some(context.now + context.limits.ping_interval);
-            return None;
-        }
         let (framing, persists) = match exchange.version {
             _ if head.framing() == Framing::Empty => (Framing::Empty, exchange.persistent),
             Version::Http11 => (Framing::Chunked, exchange.persistent),
@@ -595,7 +747,7 @@ impl Connection {
         self.push_response(head, framing, exchange.connection(persists), true, context);
         if exchange.head_only || framing == Framing::Empty {
             self.finish(persists, context);
-            return Some(Outcome::Closed);
+            return Some(Outcome::Closed(Closed::Finished));
         }
         self.state = State::Streaming(Exchange { persistent: persists, ..exchange });
         None
@@ -655,7 +807,7 @@ impl Connection {
             self.push_close(CloseCode::TRY_AGAIN_LATER, "too slow: more is waiting than may wait");
         }
         self.drain(context);
-        Outcome::Closed
+        Outcome::Closed(Closed::SlowConsumer)
     }
 
     fn push_last_chunk(&mut self, exchange: Exchange) {
@@ -664,8 +816,75 @@ impl Connection {
         }
     }
 
-    /// Ends a stream with the last-chunk, or a WebSocket with a closing handshake and status
-    /// code 1000. Does nothing in any other state.
+    /// An outgoing connection has been accepted.
+    pub fn opened(&mut self) -> Option<Outcome> {
+        let State::Connecting(raw) = self.state else { return None };
+        self.state = State::Raw(raw);
+        self.deadline = None;
+        Some(Outcome::Opened)
+    }
+
+    fn raw_mut(&mut self) -> Option<&mut Raw> {
+        match &mut self.state {
+            State::Connecting(raw) | State::Raw(raw) => Some(raw),
+            _ => None,
+        }
+    }
+
+    /// Queues bytes on a raw connection. Does nothing in any other state, or after its [`end`](Self::end). Returns
+    /// [`Outcome::Closed`] when they do not fit into the outbox. The connection is then reset: an orderly end would tell
+    /// the peer that it has everything.
+    pub fn send_bytes(&mut self, bytes: Vec<u8>, context: &Context) -> Option<Outcome> {
+        let is_full = self.is_full(bytes.len(), &context.limits);
+        let raw = self.raw_mut().filter(|raw| raw.output == Output::Open && !bytes.is_empty())?;
+        if is_full {
+            self.lose(Closed::SlowConsumer);
+            self.state = State::Reset;
+            return Some(Outcome::Closed(Closed::SlowConsumer));
+        }
+        raw.drained = Drained::Awaited;
+        if bytes.len() < LARGE {
+            self.outbox.push_own(|out| out.extend_from_slice(&bytes));
+        } else {
+            self.outbox.push_piece(bytes);
+        }
+        None
+    }
+
+    /// Stops reading a raw connection.
+    pub fn pause(&mut self) {
+        if let Some(raw) = self.raw_mut().filter(|raw| raw.input == Input::Open) {
+            raw.input = Input::Paused;
+        }
+    }
+
+    /// Goes on reading a raw connection.
+    pub fn resume(&mut self) {
+        if let Some(raw) = self.raw_mut().filter(|raw| raw.input == Input::Paused) {
+            raw.input = Input::Open;
+        }
+    }
+
+    /// Hands a raw connection over to HTTP: `bytes` are the first of its input. Returns whether it is one that can be
+    /// written.
+    pub fn serve_http(&mut self, bytes: Vec<u8>, context: &Context) -> bool {
+        if !matches!(self.state, State::Raw(Raw { output: Output::Open, .. })) {
+            return false;
+        }
+        self.state = State::Idle;
+        self.deadline = Some(context.now + context.limits.idle_time);
+        self.backlog = Backlog { bytes, ..Backlog::default() };
+        true
+    }
+
+    /// Closes the connection with a TCP reset. The application has let go of it.
+    pub fn reset(&mut self) {
+        let _ = self.lose(Closed::Reset);
+        self.state = State::Reset;
+    }
+
+    /// Ends a stream with the last-chunk, a WebSocket with a closing handshake and status code 1000, or the writing
+    /// side of a raw connection when its outbox is written. Does nothing in any other state.
     pub fn end(&mut self, context: &Context) {
         match self.state {
             State::Streaming(exchange) => {
@@ -673,11 +892,15 @@ impl Connection {
                 self.finish(exchange.persistent && !context.draining, context);
             }
             State::WebSocket(_) => self.close(CloseCode::NORMAL, "", context),
+            State::Connecting(ref mut raw) | State::Raw(ref mut raw) if raw.output == Output::Open => {
+                (raw.output, raw.drained) = (Output::Ending, Drained::No);
+            }
             _ => {}
         }
     }
 
-    /// Begins the closing handshake of a WebSocket. Messages that still arrive are dropped.
+    /// Begins the closing handshake of a WebSocket. Messages that still arrive are dropped. A raw connection is closed
+    /// when its outbox is written; bytes that still arrive are dropped.
     pub fn close(&mut self, code: CloseCode, reason: &str, context: &Context) {
         match mem::replace(&mut self.state, State::Idle) {
             State::WebSocket(socket) => {
@@ -685,6 +908,8 @@ impl Connection {
                 self.state = State::CloseSent(socket);
                 self.deadline = Some(context.now + context.limits.closing_time);
             }
+            State::Raw(_) => self.drain(context),
+            State::Connecting(_) => drop(self.lose(Closed::Finished)),
             other => self.state = other,
         }
     }
@@ -694,11 +919,13 @@ impl Connection {
     /// happening needs no lingering.
     pub fn go_away(&mut self, context: &Context) {
         match self.state {
-            State::Idle if self.outbox.is_empty() => drop(self.lose()),
+            State::Idle if self.outbox.is_empty() => drop(self.lose(Closed::Finished)),
             State::Idle | State::Head | State::Content(_) => self.drain(context),
             State::Held(_) => self.respond(&Response::error(503, "the server is going away"), context),
             State::Streaming(_) => self.end(context),
-            State::WebSocket(_) => self.close(CloseCode::GOING_AWAY, "the server is going away", context),
+            State::WebSocket(_) | State::Raw(_) | State::Connecting(_) => {
+                self.close(CloseCode::GOING_AWAY, "the server is going away", context);
+            }
             _ => {}
         }
     }
@@ -718,6 +945,15 @@ impl Connection {
                 self.state = State::Lingering;
                 self.deadline = Some(context.now + limits.closing_time);
                 return true;
+            }
+            State::Raw(raw) if self.outbox.is_empty() => {
+                if raw.output == Output::Ending {
+                    raw.output = Output::Ended;
+                    return true;
+                }
+                if raw.drained == Drained::Awaited {
+                    raw.drained = Drained::Due;
+                }
             }
             State::Draining | State::CloseSent(_) if count > 0 => {
                 self.deadline = Some(context.now + limits.closing_time)
@@ -740,28 +976,41 @@ impl Connection {
             // Answers to earlier requests may be waiting, and the peer may still read.
             State::Held(_) | State::Streaming(_) if !self.outbox.is_empty() => {
                 self.drain(context);
-                Some(Outcome::Closed)
+                Some(Outcome::Closed(Closed::HungUp))
             }
-            _ => self.lose(),
+            State::Raw(Raw { output: Output::Broken, .. }) => self.lose(Closed::Reset),
+            State::Raw(ref mut raw) => {
+                raw.input = Input::Ended;
+                Some(Outcome::EndOfInput)
+            }
+            State::Connecting(_) => None,
+            _ => self.lose(Closed::HungUp),
         }
     }
 
-    /// The connection is broken. Tells so if the application holds something on it.
-    pub fn lose(&mut self) -> Option<Outcome> {
+    /// A write has failed. What the peer of a raw connection has sent before can still be read, and is.
+    pub fn cannot_write(&mut self) -> Option<Outcome> {
+        match &mut self.state {
+            State::Raw(raw) if raw.input != Input::Ended => {
+                raw.output = Output::Broken;
+                if raw.drained == Drained::Awaited {
+                    raw.drained = Drained::Due;
+                }
+                self.outbox.clear();
+                None
+            }
+            _ => self.lose(Closed::Reset),
+        }
+    }
+
+    /// The connection is over, because of `why`. Returns [`Outcome::Closed`] if the application holds something on it.
+    pub fn lose(&mut self, why: Closed) -> Option<Outcome> {
         let held = self.is_in_use();
         self.state = State::Closed;
         self.deadline = None;
         self.outbox.clear();
         self.backlog = Backlog::default();
-        held.then_some(Outcome::Closed)
-    }
-
-    /// What waits is held back until then, and not by the peer: it gets its time behind that to read it.
-    /// A WebSocket that is open is asked for a sign of life all the same.
-    pub fn wait_for(&mut self, release: Instant, context: &Context) {
-        if !self.is_in_use() {
-            self.deadline = self.deadline.max(Some(release + context.limits.closing_time));
-        }
+        held.then_some(Outcome::Closed(why))
     }
 
     /// The deadline has passed.
@@ -783,7 +1032,7 @@ impl Connection {
                 self.deadline = None;
                 None
             }
-            _ => self.lose(),
+            _ => self.lose(Closed::TimedOut),
         }
     }
 }

@@ -12,13 +12,13 @@
 //!     loop {
 //!         match server.next_event()? {
 //!             Event::Request(conn, request) if request.path() == "/ws" => match websocket::accept(&request, &[]) {
-//!                 Ok(head) => server.begin(conn, head),
+//!                 Ok(accepted) => server.upgrade(conn, accepted),
 //!                 Err(error) => server.respond(conn, error.response()),
 //!             },
 //!             Event::Request(conn, _) => server.respond(conn, Response::text(200, "hello\n")),
 //!             Event::Message(conn, message) => server.send_message(conn, message),
-//!             Event::Timer(_) | Event::Closed(_) => {}
 //!             Event::Shutdown => return server.drain(),
+//!             _ => {}
 //!         }
 //!     }
 //! }
@@ -36,7 +36,7 @@
 //! |-|-|-|
 //! | [`bytes`], [`slab`], [`limits`], [`random`] | what everything else is made of | nothing |
 //! | [`http`], [`sse`], [`websocket`] | the codecs: bytes to values and back | no sockets, no clock |
-//! | [`feed`], [`signalling`], [`timers`], [`outbox`], `access`, `signals`, `access_log`, [`wire`] | one log and its cursors; who is told what so that two browsers connect; deadlines; the outgoing queue; the checks of Host and Origin; names for raw bytes | the codecs |
+//! | [`feed`], [`signalling`], [`timers`], [`outbox`], `access`, `signals`, `linger`, `access_log`, [`wire`] | one log and its cursors; who is told what so that two browsers connect; deadlines; the outgoing queue; the checks of Host and Origin; names for raw bytes | the codecs |
 //! | [`connection`] | one peer: all that is decided about it | `now` is an argument; no sockets |
 //! | [`event_loop`] | sockets: the only user of mio | the connection, never what it says |
 //! | [`server`] | the application: rooms, mailboxes, routes | the public API above |
@@ -57,6 +57,7 @@ pub mod event_loop;
 pub mod feed;
 pub mod http;
 pub mod limits;
+mod linger;
 pub mod outbox;
 pub mod random;
 pub mod server;
@@ -69,5 +70,5 @@ pub mod websocket;
 pub mod wire;
 
 pub use bytes::{Parse, Shared};
-pub use event_loop::{Event, EventLoop, ExchangeId, Remote, TimerId};
+pub use event_loop::{Closed, Event, EventLoop, ExchangeId, ListenerId, Opened, Remote, Speaks, TimerId};
 pub use limits::Limits;

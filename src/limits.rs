@@ -17,9 +17,11 @@ pub struct Limits {
     pub message: usize,
     /// What may wait to be written to one peer, in bytes; beyond it the peer is a slow consumer: a
     /// WebSocket is closed with 1013, a stream is ended. An empty outbox takes one item of any
-    /// size. From half of it on, nothing more is read from the peer.
+    /// size. From half of it on, nothing more is read from the peer. A raw connection is reset, and the reading of it
+    /// is the program's to [pause](crate::EventLoop::pause).
     pub outbox: usize,
-    /// How many connections may be open; one more is answered with 503 and closed.
+    /// How many connections may be open, outgoing ones included. One more that comes in is answered with 503 and closed;
+    /// on a raw listener it is closed. Opening an outgoing one is not refused.
     pub connections: usize,
     /// How long a request head may take from its first byte to its last; then 408.
     pub head_time: Duration,
@@ -28,6 +30,9 @@ pub struct Limits {
     /// How long a persistent connection may be silent between two requests, or stay unable to
     /// write an answer; then it is closed.
     pub idle_time: Duration,
+    /// How long an outgoing connection may take to open; then
+    /// [`Closed::TimedOut`](crate::Closed::TimedOut).
+    pub connect_time: Duration,
     /// How often a WebSocket is pinged. One from which nothing came since the last ping is gone.
     pub ping_interval: Duration,
     /// How long a peer may take to finish a closing handshake, or to read the last bytes before
@@ -49,6 +54,7 @@ impl Default for Limits {
             head_time: Duration::from_secs(10),
             content_time: Duration::from_secs(30),
             idle_time: Duration::from_secs(60),
+            connect_time: Duration::from_secs(5),
             ping_interval: Duration::from_secs(20),
             closing_time: Duration::from_secs(5),
             drain_time: Duration::from_secs(5),

@@ -74,7 +74,7 @@ fn server() -> TestServer {
             match server.next_event()? {
                 Event::Request(conn, request) => match &*request.path() {
                     "/ws" => {
-                        server.begin(conn, websocket::accept(&request, &[]).expect("a handshake"));
+                        server.upgrade(conn, websocket::accept(&request, &[]).expect("a handshake"));
                         newest = Some(conn);
                     }
                     "/tell" => {
@@ -109,8 +109,8 @@ fn server() -> TestServer {
                     }
                 },
                 Event::Message(conn, message) => server.send_message(conn, message),
-                Event::Timer(_) | Event::Closed(_) => {}
                 Event::Shutdown => return server.drain(),
+                _ => {}
             }
         }
     })

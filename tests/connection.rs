@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use overwire::connection::{Connection, Context, Outcome};
-use overwire::http::{RequestError, Response, chunk};
-use overwire::websocket::{self, CloseCode, Message, Opcode};
-use overwire::{Limits, Shared};
+use overwire::connection::{Closed, Connection, Context, Outcome};
+use overwire::http::{Request, RequestError, Response, chunk, parse_request_head};
+use overwire::websocket::{self, Accepted, CloseCode, Message, Opcode};
+use overwire::{Limits, Parse, Shared};
 
 /// A connection, and everything that it knows of the world.
 struct Bench {
@@ -67,9 +67,18 @@ impl Bench {
 
     fn open_websocket(&mut self) {
         assert!(matches!(self.receive(GET)[..], [Outcome::Request(_)]));
-        self.act(|connection, context| connection.begin(&Response::new(101), context));
+        self.act(|connection, context| connection.upgrade(&accepted(), context));
         self.written();
     }
+}
+
+/// The acceptance of a handshake, as the program gets it of one that is sound.
+fn accepted() -> Accepted {
+    let head = websocket::opening_request("h", "/", "dGhlIHNhbXBsZSBub25jZQ==");
+    let Ok(Parse::Complete { value, used }) = parse_request_head(&head, 1024, 1024) else {
+        panic!("the handshake is sound")
+    };
+    websocket::accept(&Request::new(value, head, used), &[]).expect("the handshake is sound")
 }
 
 const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n";
@@ -141,7 +150,7 @@ fn bytes_behind_an_upgrade_are_frames() {
     let mut bench = Bench::new();
     let bytes = [GET, &masked(Opcode::Text, b"GET / HTTP/1.1\r\n\r\n")].concat();
     assert_eq!(bench.receive(&bytes).len(), 1);
-    assert!(bench.act(|connection, context| connection.begin(&Response::new(101), context)).is_none());
+    bench.act(|connection, context| connection.upgrade(&accepted(), context));
     assert!(matches!(&bench.receive(b"")[..], [Outcome::Message(Message::Text(text))] if text.starts_with("GET")));
 }
 
@@ -153,7 +162,7 @@ fn a_websocket_is_pinged_and_gone_when_nothing_comes() {
     assert_eq!(bench.written().0, "\u{fffd}\0", "a Ping: 89 00");
     assert!(bench.receive(&masked(Opcode::Pong, b"")).is_empty());
     assert!(bench.wait(20).is_none());
-    assert!(matches!(bench.wait(20), Some(Outcome::Closed)));
+    assert!(matches!(bench.wait(20), Some(Outcome::Closed(Closed::TimedOut))));
     assert!(bench.connection.is_closed());
 }
 
@@ -173,8 +182,10 @@ fn a_slow_consumer_is_cut_and_told_why() {
     for websocket in [true, false] {
         let mut bench = Bench::with(|limits| limits.outbox = 1000);
         bench.receive(GET);
-        let status = if websocket { 101 } else { 200 };
-        bench.act(|connection, context| connection.begin(&Response::new(status), context));
+        bench.act(|connection, context| match websocket {
+            true => connection.upgrade(&accepted(), context),
+            false => assert!(connection.begin(&Response::new(200), context).is_none()),
+        });
         bench.written();
         let piece = if websocket { websocket::text(&"x".repeat(300)) } else { chunk(&[b'x'; 300]) };
         let mut sends = 0;
@@ -184,7 +195,7 @@ fn a_slow_consumer_is_cut_and_told_why() {
                 break input;
             }
         };
-        assert!(matches!(cut, Outcome::Closed));
+        assert!(matches!(cut, Outcome::Closed(Closed::SlowConsumer)));
         assert_eq!(sends, 4, "three fit into the outbox");
         let (text, shut) = bench.written();
         assert_eq!(text.matches('x').count(), 900, "what was queued is still delivered");
@@ -212,7 +223,7 @@ fn reading_what_waited_is_a_sign_of_life() {
     let (written, _) = bench.written();
     assert!(written.ends_with("\u{fffd}\0"), "the ping is the last: {written:?}");
     assert!(bench.wait(20).is_none(), "and pinged again");
-    assert!(matches!(bench.wait(20), Some(Outcome::Closed)), "it has been silent since");
+    assert!(matches!(bench.wait(20), Some(Outcome::Closed(Closed::TimedOut))), "it has been silent since");
 }
 
 #[test]
@@ -274,9 +285,9 @@ fn a_stale_operation_does_nothing() {
 fn a_hang_up_is_told_once() {
     let mut bench = Bench::new();
     bench.receive(GET);
-    assert!(matches!(bench.act(Connection::end_of_input), Some(Outcome::Closed)));
+    assert!(matches!(bench.act(Connection::end_of_input), Some(Outcome::Closed(Closed::HungUp))));
     assert!(bench.act(Connection::end_of_input).is_none());
-    assert!(bench.connection.lose().is_none());
+    assert!(bench.connection.lose(Closed::Reset).is_none());
 }
 
 #[test]

@@ -140,7 +140,7 @@ fn flood(mut server: EventLoop) -> std::io::Result<()> {
     loop {
         let (conn, piece) = match server.next_event()? {
             Event::Request(conn, request) if request.path() == "/ws" => {
-                server.begin(conn, websocket::accept(&request, &[]).expect("an upgrade"));
+                server.upgrade(conn, websocket::accept(&request, &[]).expect("an upgrade"));
                 (conn, websocket::binary(&[0; 60_000]))
             }
             Event::Request(conn, request) if request.path() == "/stream" => {
@@ -167,7 +167,7 @@ fn send_until_closed(server: &mut EventLoop, conn: overwire::ExchangeId, piece: 
         let timer = server.set_timer(Duration::ZERO);
         loop {
             match server.next_event()? {
-                Event::Closed(closed) if closed == conn => return Ok(sent),
+                Event::Closed(closed, _) if closed == conn => return Ok(sent),
                 Event::Timer(due) if due == timer => break,
                 _ => {}
             }
@@ -232,12 +232,12 @@ fn echo(mut server: EventLoop) -> std::io::Result<()> {
     loop {
         match server.next_event()? {
             Event::Request(conn, request) => match websocket::accept(&request, &[]) {
-                Ok(head) => server.begin(conn, head),
+                Ok(accepted) => server.upgrade(conn, accepted),
                 Err(_) => server.respond(conn, http::Response::text(200, request.content().to_vec())),
             },
             Event::Message(conn, message) => server.send_message(conn, message),
-            Event::Timer(_) | Event::Closed(_) => {}
             Event::Shutdown => return server.drain(),
+            _ => {}
         }
     }
 }

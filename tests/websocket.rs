@@ -20,12 +20,12 @@ fn echo_server() -> TestServer {
         loop {
             match server.next_event()? {
                 Event::Request(conn, request) => match websocket::accept(&request, &["superchat"]) {
-                    Ok(head) => server.begin(conn, head),
+                    Ok(accepted) => server.upgrade(conn, accepted),
                     Err(error) => server.respond(conn, error.response()),
                 },
                 Event::Message(conn, message) => server.send_message(conn, message),
-                Event::Timer(_) | Event::Closed(_) => {}
                 Event::Shutdown => return server.drain(),
+                _ => {}
             }
         }
     })

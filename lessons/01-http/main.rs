@@ -30,7 +30,7 @@ pub fn serve(mut server: EventLoop) -> io::Result<()> {
             Event::Request(conn, request) => server.respond(conn, answer(&request)),
             Event::Shutdown => return server.drain(),
             // No timer is set, no WebSocket is opened, and no request is held.
-            Event::Timer(_) | Event::Message(..) | Event::Closed(_) => {}
+            _ => {}
         }
     }
 }

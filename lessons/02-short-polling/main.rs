@@ -69,19 +69,19 @@ pub fn serve(mut server: EventLoop) -> io::Result<()> {
                 }
             }
             // ANCHOR_END: timer
-            Event::Closed(conn) => slow.retain(|timer, (waiting, _)| {
+            Event::Closed(conn, _) => slow.retain(|timer, (waiting, _)| {
                 if *waiting == conn {
                     server.cancel_timer(*timer);
                 }
                 *waiting != conn
             }),
-            Event::Message(..) => {} // of a WebSocket, which nobody opens here
             Event::Shutdown => {
                 for (conn, answer) in slow.into_values() {
                     server.respond(conn, answer);
                 }
                 return server.drain();
             }
+            _ => {} // nobody opens a WebSocket here
         }
     }
 }

@@ -58,9 +58,10 @@ pub fn serve(mut server: EventLoop) -> io::Result<()> {
             }
             // ANCHOR: closed
             // BUG: who has hung up is still in `waiting`, and will be answered.
-            Event::Closed(_) | Event::Message(..) => {}
+            Event::Closed(..) => {}
             // ANCHOR_END: closed
             Event::Shutdown => return server.drain(),
+            _ => {}
         }
     }
 }

@@ -82,19 +82,19 @@ pub fn serve(mut server: EventLoop) -> io::Result<()> {
                     server.respond(held.remove(at).conn, answer(&feed, feed.tip(), true));
                 }
             }
-            Event::Closed(conn) => {
+            Event::Closed(conn, _) => {
                 if let Some(at) = held.iter().position(|poll| poll.conn == conn) {
                     server.cancel_timer(held.remove(at).timer);
                 }
             }
             // ANCHOR_END: over
-            Event::Message(..) => {} // of a WebSocket, which nobody opens here
             Event::Shutdown => {
                 for poll in held {
                     server.respond(poll.conn, answer(&feed, feed.tip(), true));
                 }
                 return server.drain();
             }
+            _ => {} // nobody opens a WebSocket here
         }
     }
 }

@@ -58,12 +58,12 @@ pub fn serve(server: EventLoop) -> io::Result<()> {
         match streams.server.next_event()? {
             Event::Request(conn, request) => streams.answer(conn, &request),
             Event::Timer(timer) => streams.beat(timer),
-            Event::Closed(conn) => streams.forget(conn),
-            Event::Message(..) => {}
+            Event::Closed(conn, _) => streams.forget(conn),
             Event::Shutdown => {
                 streams.readers.keys().for_each(|conn| streams.server.end(*conn));
                 return streams.server.drain();
             }
+            _ => {}
         }
     }
 }

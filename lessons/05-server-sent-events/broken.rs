@@ -44,9 +44,9 @@ pub fn serve(mut server: EventLoop) -> io::Result<()> {
                 server.respond(conn, Response::json(200, &json!({ "status": "Message added" })));
             }
             Event::Request(conn, request) => server.respond(conn, lessons::page(&request, include_str!("page.html"))),
-            Event::Closed(conn) => _ = listeners.remove(&conn),
-            Event::Message(..) | Event::Timer(_) => {}
+            Event::Closed(conn, _) => _ = listeners.remove(&conn),
             Event::Shutdown => return server.drain(),
+            _ => {}
         }
     }
 }

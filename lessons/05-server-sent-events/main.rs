@@ -75,12 +75,12 @@ pub fn serve(server: EventLoop) -> io::Result<()> {
             Event::Request(conn, request) => streams.answer(conn, &request),
             Event::Timer(timer) if streams.ticker == Some(timer) => streams.tick(),
             Event::Timer(timer) => streams.beat(timer),
-            Event::Closed(conn) => streams.forget(conn),
-            Event::Message(..) => {}
+            Event::Closed(conn, _) => streams.forget(conn),
             Event::Shutdown => {
                 streams.listeners.keys().for_each(|conn| streams.server.end(*conn));
                 return streams.server.drain();
             }
+            _ => {}
         }
     }
 }

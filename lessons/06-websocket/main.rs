@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use lessons::api::is_foreign;
 use lessons::{Costs, Lesson, Receive, Send};
 use overwire::http::{Request, Response};
-use overwire::websocket::{self, CloseCode, Message};
+use overwire::websocket::{self, Accepted, CloseCode, Message};
 use overwire::{Event, EventLoop, ExchangeId};
 
 const PAGE: &str = include_str!("page.html");
@@ -34,8 +34,8 @@ pub fn serve(mut server: EventLoop) -> io::Result<()> {
         match server.next_event()? {
             Event::Request(conn, request) => match &*request.path() {
                 path @ ("/echo" | "/chat") => match open(&request) {
-                    Ok(head) => {
-                        server.begin(conn, head);
+                    Ok(accepted) => {
+                        server.upgrade(conn, accepted);
                         if path == "/chat" {
                             chat.insert(conn);
                         }
@@ -59,17 +59,17 @@ pub fn serve(mut server: EventLoop) -> io::Result<()> {
             },
             // ANCHOR_END: chat
             Event::Message(conn, message) => server.send_message(conn, message),
-            Event::Closed(conn) => {
+            Event::Closed(conn, _) => {
                 chat.remove(&conn);
             }
-            Event::Timer(_) => {}
             Event::Shutdown => return server.drain(),
+            _ => {}
         }
     }
 }
 
 /// The answer to an opening handshake: 101, or the refusal.
-fn open(request: &Request) -> Result<Response, Response> {
+fn open(request: &Request) -> Result<Accepted, Response> {
     if is_foreign(request) {
         let sentence = "Origin is another site's: expected this server's own page, or a client that is no browser";
         return Err(Response::error(403, sentence));

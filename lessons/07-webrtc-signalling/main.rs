@@ -10,7 +10,7 @@ use lessons::api::is_foreign;
 use overwire::http::{Request, Response};
 use overwire::random::Random;
 use overwire::signalling::{Delivery, Signalling};
-use overwire::websocket::{self, CloseCode};
+use overwire::websocket::{self, Accepted, CloseCode};
 use overwire::{Event, EventLoop, ExchangeId};
 
 const PAGE: &str = include_str!("page.html");
@@ -39,8 +39,8 @@ pub fn serve(mut server: EventLoop) -> io::Result<()> {
     loop {
         match server.next_event()? {
             Event::Request(conn, request) if request.path() == "/signal" => match open(&request) {
-                Ok((head, room)) => {
-                    server.begin(conn, head);
+                Ok((accepted, room)) => {
+                    server.upgrade(conn, accepted);
                     match signalling.join(conn, random.uuid(), &room) {
                         Ok(deliveries) => deliver(&mut server, deliveries),
                         Err(error) => server.close(conn, CloseCode::TRY_AGAIN_LATER, &error.to_string()),
@@ -50,9 +50,9 @@ pub fn serve(mut server: EventLoop) -> io::Result<()> {
             },
             Event::Request(conn, request) => server.respond(conn, lessons::page(&request, PAGE)),
             Event::Message(conn, message) => deliver(&mut server, [signalling.relay(conn, &message)]),
-            Event::Closed(conn) => deliver(&mut server, signalling.leave(conn)),
-            Event::Timer(_) => {}
+            Event::Closed(conn, _) => deliver(&mut server, signalling.leave(conn)),
             Event::Shutdown => return server.drain(),
+            _ => {}
         }
     }
 }
@@ -69,14 +69,14 @@ fn deliver(server: &mut EventLoop, deliveries: impl IntoIterator<Item = Delivery
 // ANCHOR_END: serve
 
 /// The answer to an opening handshake, and the room that it names; or the refusal.
-fn open(request: &Request) -> Result<(Response, String), Response> {
+fn open(request: &Request) -> Result<(Accepted, String), Response> {
     if is_foreign(request) {
         let sentence = "Origin is another site's: expected this server's own page, or a client that is no browser";
         return Err(Response::error(403, sentence));
     }
     let room = room_of(request)?;
-    let head = websocket::accept(request, &[]).map_err(|error| error.response())?;
-    Ok((head, room))
+    let accepted = websocket::accept(request, &[]).map_err(|error| error.response())?;
+    Ok((accepted, room))
 }
 
 fn room_of(request: &Request) -> Result<String, Response> {

@@ -64,6 +64,16 @@ impl Transport {
         Transport::ALL.into_iter().find(|transport| transport.name() == name)
     }
 
+    /// The head of its stream.
+    fn head(self) -> Response {
+        match self {
+            Transport::Events => sse::stream_head(),
+            _ => Response::new(200)
+                .with_field("Content-Type", "application/x-ndjson")
+                .with_field("Cache-Control", "no-store"),
+        }
+    }
+
     // ANCHOR: encode
     /// One JSON value as this transport carries it. The calls nest as the bytes do.
     fn encode(self, id: Cursor, name: &str, json: &str) -> Shared {
@@ -111,7 +121,6 @@ pub fn serve(server: EventLoop) -> io::Result<()> {
     loop {
         match site.server.next_event()? {
             Event::Request(conn, request) => site.on_request(conn, &request),
-            Event::Message(_, _) => {} // readers only listen
             Event::Timer(timer) if timer == beat => {
                 site.heartbeat();
                 beat = site.server.set_timer(HEARTBEAT);
@@ -120,11 +129,12 @@ pub fn serve(server: EventLoop) -> io::Result<()> {
                 let over = site.readers.iter().find(|(_, reader)| reader.timer == Some(timer)).map(|(conn, _)| *conn);
                 over.into_iter().for_each(|conn| site.answer(conn));
             }
-            Event::Closed(conn) => drop(site.release(conn)),
+            Event::Closed(conn, _) => drop(site.release(conn)),
             Event::Shutdown => {
                 Transport::ALL.into_iter().for_each(|transport| site.unplug(transport));
                 return site.server.drain();
             }
+            _ => {} // readers only listen: what they say on a WebSocket is dropped
         }
     }
 }
@@ -155,12 +165,9 @@ impl Site {
             let sentence = format!("{} is unplugged: use another transport", transport.name());
             return Err(Response::error(503, &sentence).with_field("Retry-After", "1"));
         }
-        let head = match transport {
-            Transport::Events => sse::stream_head(),
-            Transport::WebSocket => websocket::accept(request, &[]).map_err(|error| error.response())?,
-            _ => Response::new(200)
-                .with_field("Content-Type", "application/x-ndjson")
-                .with_field("Cache-Control", "no-store"),
+        let accepted = match transport {
+            Transport::WebSocket => Some(websocket::accept(request, &[]).map_err(|error| error.response())?),
+            _ => None,
         };
         let after = cursor(request).map_err(|sentence| Response::error(400, &sentence))?;
         // ANCHOR: replay
@@ -180,7 +187,10 @@ impl Site {
                 self.readers.entry(conn).and_modify(|reader| reader.timer = timer);
             }
             _ => {
-                self.server.begin(conn, head);
+                match accepted {
+                    Some(accepted) => self.server.upgrade(conn, accepted),
+                    None => self.server.begin(conn, transport.head()),
+                }
                 // Where the stream begins: a client that loses it before the first message needs to know.
                 let begins = json!({ "last_message_id": replay.after.to_string(), "recovered": replay.recovered });
                 self.server.send(conn, &transport.encode(replay.after, "position", &begins.to_string()));

@@ -9,9 +9,7 @@
 //! sooner: what would not fit into an outbox, and what would not stay in the processor's cache.
 
 mod peer;
-mod probe;
 mod spares;
-mod tapping;
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
@@ -25,21 +23,23 @@ use mio::net::{TcpListener, TcpStream, UnixStream};
 use mio::{Events, Interest, Poll, Token, Waker};
 
 use self::peer::{End, Peer};
-pub use self::probe::{Faults, Tapped};
 use self::spares::Spares;
 use crate::access_log::{AccessLog, Entry};
 use crate::bytes::Shared;
+pub use crate::connection::Closed;
 use crate::connection::{Connection, Context, Outcome, Traffic};
 use crate::http::{Request, Response, format_date};
 use crate::limits::Limits;
+use crate::linger;
 use crate::signals;
 use crate::slab::{Key, Slab};
 use crate::timers::Timers;
-use crate::websocket::{CloseCode, Message};
+use crate::websocket::{Accepted, CloseCode, Message};
 
-const LISTENER: Token = Token(usize::MAX);
 const WAKER: Token = Token(usize::MAX - 1);
 const SIGNALS: Token = Token(usize::MAX - 2);
+/// The token of the first listener. Those of connections are their slots, which come nowhere near.
+const LISTENERS: usize = usize::MAX / 2;
 
 /// How much one connection may take of one turn: one read of so many bytes. What cannot be decoded
 /// yet is kept, so this bounds what waits behind a held request.
@@ -64,21 +64,48 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How many connections beyond the limit are told so at a time; those beyond are closed unheard.
 const REFUSALS: usize = 16;
 
-/// Names one request, and what becomes of it: its answer, a stream, a WebSocket. When that is over,
-/// so is the name, even if the connection goes on: an operation on it does nothing, and never
-/// reaches the answer to another request, or another connection.
+/// The id of one request and of its answer, stream or WebSocket. When that is over, the id is stale, even if the
+/// connection goes on: an operation on it does nothing, and never reaches another request or another connection. A
+/// raw connection is one exchange, from its beginning to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ExchangeId {
     key: Key,
-    /// Which request of its connection, counted from 1.
+    /// The number of the request on its connection, counted from 1.
     exchange: u32,
 }
 
-/// Names a timer.
+/// The id of a timer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TimerId(Key);
 
-/// What a program is told.
+/// The id of a listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ListenerId(Key);
+
+/// The protocol of the connections that a listener accepts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Speaks {
+    /// HTTP, and WebSocket after an [upgrade](EventLoop::upgrade): the program gets requests and messages.
+    Http,
+    /// Nothing that the loop decodes: the program gets [bytes](Event::Bytes).
+    Raw,
+}
+
+/// How a raw connection was opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Opened {
+    /// A listener has accepted it.
+    Accepted {
+        /// The listener, which [speaks](Speaks) raw.
+        listener: ListenerId,
+        /// The address of the other end.
+        peer: SocketAddr,
+    },
+    /// It is the program's own, by [`connect`](EventLoop::connect).
+    Connected,
+}
+
+/// What a program gets from the loop.
 #[derive(Debug)]
 pub enum Event {
     // ANCHOR: hold
@@ -89,11 +116,20 @@ pub enum Event {
     // ANCHOR_END: hold
     /// A whole message on an open WebSocket.
     Message(ExchangeId, Message),
-    /// A timer is due. It is set no more.
+    /// A raw connection is open.
+    Opened(ExchangeId, Opened),
+    /// Bytes of a raw connection, as they arrived: never none, and at most 64 KiB.
+    Bytes(ExchangeId, Vec<u8>),
+    /// The peer of a raw connection has shut down its side: no bytes follow. The program may go on sending, until it
+    /// [ends](EventLoop::end) its own side; then [`Closed::Finished`] follows.
+    EndOfInput(ExchangeId),
+    /// All that [`send_bytes`](EventLoop::send_bytes) had queued on a raw connection has been written.
+    Drained(ExchangeId),
+    /// A timer is due. It is no longer set.
     Timer(TimerId),
-    /// What the program held on this connection, an unanswered request, a stream or a WebSocket,
-    /// has ended without the program ending it.
-    Closed(ExchangeId),
+    /// What the program held, an unanswered request, a stream, a WebSocket or a raw connection, has ended without the
+    /// program ending it.
+    Closed(ExchangeId, Closed),
     /// SIGINT, SIGTERM or [`Remote::shut_down`]: no connection is accepted any more. Told once;
     /// answer what is held, and call [`drain`](EventLoop::drain).
     Shutdown,
@@ -103,13 +139,11 @@ pub enum Event {
 #[derive(Debug)]
 enum Due {
     Connection(Key),
-    /// Something may be written that was held back.
-    Release(Key),
     Program,
-    AcceptAgain,
+    AcceptAgain(Key),
 }
 
-/// Whether the listener has connections for us.
+/// Whether a listener has connections for us.
 #[derive(Debug, PartialEq, Eq)]
 enum Accepting {
     /// There may be some: accept until `WouldBlock`.
@@ -118,8 +152,12 @@ enum Accepting {
     Waiting,
     /// The system has no room for one: wait for a timer.
     Paused,
-    /// Over.
-    Stopped,
+}
+
+struct Listener {
+    socket: TcpListener,
+    speaks: Speaks,
+    accepting: Accepting,
 }
 
 /// The connection whose turn it is, and its part of the read buffer that is not decoded yet.
@@ -170,9 +208,11 @@ impl Remote {
 pub struct EventLoop {
     poll: Poll,
     events: Events,
-    listener: Option<TcpListener>,
-    address: SocketAddr,
-    accepting: Accepting,
+    listeners: Slab<Listener>,
+    /// The address of the first listener.
+    address: Option<SocketAddr>,
+    /// Listeners that are [`Accepting::Ready`].
+    accepting: Vec<Key>,
     signals: Option<UnixStream>,
     remote: Remote,
     shutdown_told: bool,
@@ -198,38 +238,34 @@ pub struct EventLoop {
     /// Closed connections, kept until their `Closed` has been told.
     closed: Vec<Key>,
     log: Option<AccessLog>,
-    tapped: Vec<(ExchangeId, Tapped)>,
 }
 
 impl EventLoop {
-    /// Listens on `address`; port 0 lets the system choose one.
+    /// A loop that listens on `address` for HTTP. Port 0 lets the system choose one.
     ///
     /// # Errors
     /// `AddrInUse` when the port is taken, and whatever else the system says.
     pub fn bind(address: impl ToSocketAddrs, limits: Limits) -> io::Result<Self> {
-        let mut listener = None;
-        let mut refused = io::Error::new(ErrorKind::InvalidInput, "no address to listen on");
-        for address in address.to_socket_addrs()? {
-            match TcpListener::bind(address) {
-                Ok(bound) => listener = Some(bound),
-                Err(error) => refused = error,
-            }
-            if listener.is_some() {
-                break;
-            }
-        }
-        let mut listener = listener.ok_or(refused)?;
+        let mut event_loop = EventLoop::new(limits)?;
+        event_loop.listen(address, Speaks::Http)?;
+        Ok(event_loop)
+    }
+
+    /// A loop that does not listen yet.
+    ///
+    /// # Errors
+    /// When the system has no file descriptor left.
+    pub fn new(limits: Limits) -> io::Result<Self> {
         let poll = Poll::new()?;
-        poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
         let waker = Waker::new(poll.registry(), WAKER)?;
         let now = Instant::now();
         let state = RemoteState { waker, shut_down: AtomicBool::new(false), ahead: AtomicU64::new(0) };
         Ok(EventLoop {
             poll,
             events: Events::with_capacity(1024),
-            address: listener.local_addr()?,
-            listener: Some(listener),
-            accepting: Accepting::Waiting,
+            listeners: Slab::default(),
+            address: None,
+            accepting: Vec::new(),
             signals: None,
             remote: Remote(Arc::new(state)),
             shutdown_told: false,
@@ -247,13 +283,62 @@ impl EventLoop {
             pending: VecDeque::new(),
             closed: Vec::new(),
             log: None,
-            tapped: Vec::new(),
         })
     }
 
-    /// The address that the loop listens on.
+    /// Listens on one more address. Port 0 lets the system choose one.
+    ///
+    /// # Errors
+    /// `AddrInUse` when the port is taken, and whatever else the system says.
+    pub fn listen(&mut self, address: impl ToSocketAddrs, speaks: Speaks) -> io::Result<ListenerId> {
+        let mut result = Err(io::Error::new(ErrorKind::InvalidInput, "no address to listen on"));
+        for address in address.to_socket_addrs()? {
+            result = TcpListener::bind(address);
+            if result.is_ok() {
+                break;
+            }
+        }
+        let socket = result?;
+        let address = socket.local_addr()?;
+        let key = self.listeners.insert(Listener { socket, speaks, accepting: Accepting::Waiting });
+        let token = Token(LISTENERS + key.slot());
+        if let Some(listener) = self.listeners.get_mut(key)
+            && let Err(error) = self.poll.registry().register(&mut listener.socket, token, Interest::READABLE)
+        {
+            self.listeners.remove(key);
+            return Err(error);
+        }
+        self.address.get_or_insert(address);
+        Ok(ListenerId(key))
+    }
+
+    /// Stops listening. The system refuses later connections; those that are open stay.
+    pub fn close_listener(&mut self, id: ListenerId) {
+        self.listeners.remove(id.0);
+    }
+
+    /// The address that a listener listens on, unless it is closed.
+    pub fn address_of(&self, id: ListenerId) -> Option<SocketAddr> {
+        self.listeners.get(id.0).and_then(|listener| listener.socket.local_addr().ok())
+    }
+
+    /// The address of the first listener, even if it is closed; 0.0.0.0:0 if there never was one.
     pub fn local_address(&self) -> SocketAddr {
-        self.address
+        self.address.unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0)))
+    }
+
+    /// Opens a raw connection to `address`. [`Event::Opened`] follows; or [`Event::Closed`] with
+    /// [`Closed::Refused`], or with [`Closed::TimedOut`] after [`Limits::connect_time`]. Bytes that are queued before
+    /// wait until it is open.
+    ///
+    /// # Errors
+    /// Those that the system has at once: no file descriptor is left, or there is no route to the address.
+    pub fn connect(&mut self, address: SocketAddr) -> io::Result<ExchangeId> {
+        let stream = TcpStream::connect(address)?;
+        let _ = stream.set_nodelay(true);
+        let key = self.register(Peer::raw(Connection::connecting(&self.world), stream))?;
+        self.settle(key);
+        Ok(ExchangeId { key, exchange: 1 })
     }
 
     /// How many connections are open, in whatever state.
@@ -343,8 +428,7 @@ impl EventLoop {
     }
 
     /// Answers a request with a head whose content follows by [`send`](Self::send): chunks, which
-    /// an HTTP/1.0 client is sent without their framing. A head with status 101 makes the
-    /// connection a WebSocket. When nothing may follow, because the request was HEAD,
+    /// an HTTP/1.0 client is sent without their framing. When nothing may follow, because the request was HEAD,
     /// [`Event::Closed`] says so. Does nothing when no request is held there.
     pub fn begin(&mut self, to: ExchangeId, head: Response) {
         self.log_status(to, head.status());
@@ -352,7 +436,17 @@ impl EventLoop {
             spares.lend(connection);
             connection.begin(&head, context)
         });
-        self.tap_early_frames(to);
+    }
+
+    /// Answers an opening handshake with what [`websocket::accept`](crate::websocket::accept) has returned: from
+    /// here on, the connection is a WebSocket. Does nothing when no request is held there.
+    pub fn upgrade(&mut self, to: ExchangeId, accepted: Accepted) {
+        self.log_status(to, accepted.response().status());
+        self.act(to, 0, |connection, context, spares| {
+            spares.lend(connection);
+            connection.upgrade(&accepted, context);
+            None
+        });
     }
 
     /// Queues encoded bytes on a stream or a WebSocket. The bytes are shared; they are copied only
@@ -379,6 +473,9 @@ impl EventLoop {
 
     /// Ends a stream with its last-chunk, or a WebSocket with a closing handshake and status code
     /// 1000. The program has let go of it: only an event that was under way may still be reported.
+    ///
+    /// On a raw connection, ends the program's own side when all that is queued is written. Reading goes on: after
+    /// [`Event::EndOfInput`] too, [`Closed::Finished`] follows.
     pub fn end(&mut self, to: ExchangeId) {
         self.act(to, 0, |connection, context, _| {
             connection.end(context);
@@ -388,11 +485,72 @@ impl EventLoop {
 
     /// Ends a WebSocket with a closing handshake that carries `code` and `reason`. A reason longer than 123
     /// bytes is cut. The program has let go of it, as after [`end`](Self::end).
+    ///
+    /// A raw connection, which has no code, is closed when all that is queued is written. Bytes that still arrive are
+    /// dropped, and no event follows.
     pub fn close(&mut self, to: ExchangeId, code: CloseCode, reason: &str) {
         self.act(to, 0, |connection, context, _| {
             connection.close(code, reason, context);
             None
         });
+    }
+
+    /// Queues bytes on a raw connection. If they do not fit into its outbox, it is reset, and [`Event::Closed`] says
+    /// so: keep an eye on [`waiting`](Self::waiting), and [pause](Self::pause) what they come from.
+    pub fn send_bytes(&mut self, to: ExchangeId, bytes: Vec<u8>) {
+        self.act(to, bytes.len(), |connection, context, _| connection.send_bytes(bytes, context));
+    }
+
+    /// Stops reading a raw connection. What its peer sends stays in the system's buffers, which fill up; the peer then
+    /// has to wait. Neither the end of its input nor a reset is noticed before [`resume`](Self::resume).
+    pub fn pause(&mut self, id: ExchangeId) {
+        self.act(id, 0, |connection, _, _| {
+            connection.pause();
+            None
+        });
+    }
+
+    /// Goes on reading a raw connection.
+    pub fn resume(&mut self, id: ExchangeId) {
+        self.act(id, 0, |connection, _, _| {
+            connection.resume();
+            None
+        });
+    }
+
+    /// Closes a connection at once with a TCP reset. What is queued is dropped. The program has let go of it: no event
+    /// follows.
+    pub fn reset(&mut self, id: ExchangeId) {
+        let Some(peer) = self.peers.get_mut(id.key).filter(|peer| peer.exchange == id.exchange) else { return };
+        peer.connection.reset();
+        self.log_end(id.key);
+        self.settle_after_turn(id.key);
+    }
+
+    /// The number of bytes that are queued for a peer and not written yet.
+    pub fn waiting(&self, of: ExchangeId) -> usize {
+        let peer = self.peers.get(of.key).filter(|peer| peer.exchange == of.exchange);
+        peer.map_or(0, |peer| peer.connection.outbox().len())
+    }
+
+    /// Hands a raw connection over to HTTP. `bytes` are the first of its input: what the program has read of it and not
+    /// used itself. Its requests get ids of their own. Does nothing after [`end`](Self::end).
+    pub fn serve_http(&mut self, id: ExchangeId, bytes: Vec<u8>) {
+        let Some(peer) = self.peers.get_mut(id.key).filter(|peer| peer.exchange == id.exchange) else { return };
+        if peer.connection.serve_http(bytes, &self.world) {
+            peer.exchange += 1;
+            if peer.end == End::Told {
+                peer.end = End::Reached; // told to the program, and not to HTTP
+            }
+            self.settle_after_turn(id.key);
+        }
+    }
+
+    /// Settles a connection, unless it is its turn: then that follows at the end of the turn.
+    fn settle_after_turn(&mut self, key: Key) {
+        if !self.has_turn(key) {
+            self.settle(key);
+        }
     }
 
     /// Does something to what `to` names, unless it is over, that queues about `more` bytes.
@@ -407,9 +565,6 @@ impl EventLoop {
         // would not fit into the outbox is a reason to write before the turn is over.
         if peer.connection.is_full(more, &self.world.limits) && peer.writable {
             let lost = peer.write(&self.world, &mut self.spares);
-            if peer.probe.is_some() {
-                self.after_probed_write(to.key);
-            }
             if lost.is_some() {
                 return self.after(to.key, lost);
             }
@@ -420,13 +575,6 @@ impl EventLoop {
         let (was_in_use, deadline) = (peer.connection.is_in_use(), peer.connection.deadline());
         let outcome = action(&mut peer.connection, context, &mut self.spares);
         let is_in_use = peer.connection.is_in_use();
-        if was_in_use
-            && !is_in_use
-            && let Some(probe) = &mut peer.probe
-            && peer.connection.is_between_requests()
-        {
-            probe.finish(&peer.connection);
-        }
         // What one more message on a stream changes is its outbox, and nothing else.
         if outcome.is_none() && is_in_use && deadline == peer.connection.deadline() && !peer.wants_turn(&context.limits)
         {
@@ -474,7 +622,7 @@ impl EventLoop {
     /// Ends in an orderly way: accepts no more, closes what is idle, lets answers, last chunks and
     /// closing handshakes reach their peers, and returns when no connection is left, or after
     /// [`Limits::drain_time`]. What the program still holds is ended for it: a request by 503, a
-    /// stream by its last-chunk, a WebSocket by 1001.
+    /// stream by its last-chunk, a WebSocket by 1001, a raw connection after its queued bytes.
     ///
     /// # Errors
     /// As [`next_event`](Self::next_event).
@@ -482,8 +630,6 @@ impl EventLoop {
         self.stop_accepting();
         self.world.draining = true;
         for key in self.peers.keys().collect::<Vec<_>>() {
-            // Nobody takes any more what taps see, and what went wrong on purpose is to end well.
-            self.take_probe(key);
             if let Some(peer) = self.peers.get_mut(key) {
                 peer.connection.go_away(&self.world);
                 if let Some(entry) = peer.entry.as_mut().filter(|entry| entry.status == 0) {
@@ -508,15 +654,14 @@ impl EventLoop {
     }
 
     fn stop_accepting(&mut self) {
-        self.accepting = Accepting::Stopped;
-        self.listener = None;
+        self.listeners = Slab::default();
     }
 
     // Sleeping.
 
     /// Waits until a socket is ready or a timer is due, and notes who is.
     fn sleep(&mut self) -> io::Result<()> {
-        let busy = !self.turns.is_empty() || !self.unflushed.is_empty() || self.accepting == Accepting::Ready;
+        let busy = !self.turns.is_empty() || !self.unflushed.is_empty() || !self.accepting.is_empty();
         let timeout = if busy { Some(Duration::ZERO) } else { self.until_next_deadline() };
         if let Err(error) = self.poll.poll(&mut self.events, timeout) {
             // A signal came. It is in the socket by now.
@@ -554,14 +699,24 @@ impl EventLoop {
         let events = mem::replace(&mut self.events, Events::with_capacity(0));
         for event in &events {
             match event.token() {
-                LISTENER if self.accepting == Accepting::Waiting => self.accepting = Accepting::Ready,
-                LISTENER | WAKER => {}
+                WAKER => {}
                 SIGNALS => self.read_signal(),
+                Token(token @ LISTENERS..) => {
+                    if let Some((key, listener)) = self.listeners.at_mut(token - LISTENERS)
+                        && listener.accepting == Accepting::Waiting
+                    {
+                        listener.accepting = Accepting::Ready;
+                        self.accepting.push(key);
+                    }
+                }
                 Token(slot) => {
                     if let Some((key, peer)) = self.peers.at_mut(slot) {
                         peer.note(event);
+                        if peer.connection.is_connecting() {
+                            let outcome = peer.finish_connecting();
+                            self.after(key, outcome);
                         // The usual case needs no more: there is input, and nothing else to do.
-                        if peer.has_only_input() {
+                        } else if peer.has_only_input() {
                             peer.has_turn = true;
                             self.turns.push_back(key);
                         } else {
@@ -592,21 +747,13 @@ impl EventLoop {
     fn expire(&mut self, timer: Key, due: Due) -> Option<Event> {
         match due {
             Due::Program => return Some(Event::Timer(TimerId(timer))),
-            Due::AcceptAgain if self.accepting == Accepting::Paused => self.accepting = Accepting::Ready,
-            Due::AcceptAgain => {}
-            Due::Release(key) => {
-                if let Some(probe) = self.peers.get_mut(key)?.probe.as_mut() {
-                    probe.open();
-                    self.settle(key);
-                }
+            Due::AcceptAgain(key) => {
+                self.listeners.get_mut(key)?.accepting = Accepting::Ready;
+                self.accepting.push(key);
             }
             Due::Connection(key) => {
                 let peer = self.peers.get_mut(key)?;
                 peer.timer = None;
-                // What is held back on purpose is not for the peer to hurry up.
-                if let Some(release) = peer.probe.as_ref().and_then(|probe| probe.next_release(&peer.connection)) {
-                    peer.connection.wait_for(release, &self.world);
-                }
                 let is_due = peer.connection.deadline().is_some_and(|at| at <= self.world.now);
                 let outcome = if is_due { peer.connection.on_deadline(&self.world) } else { None };
                 self.after(key, outcome);
@@ -618,23 +765,46 @@ impl EventLoop {
     // Accepting.
 
     fn accept(&mut self) {
+        let mut ready = mem::take(&mut self.accepting);
+        ready.retain(|key| self.accept_from(*key));
+        self.accepting = ready;
+    }
+
+    /// Accepts connections of one listener, and returns whether there may be more.
+    fn accept_from(&mut self, key: Key) -> bool {
         for _ in 0..ACCEPTS_PER_TURN {
-            let (Accepting::Ready, Some(listener)) = (&self.accepting, &self.listener) else { return };
-            match listener.accept() {
-                Ok((stream, _)) => self.admit(stream),
+            let Some(listener) = self.listeners.get_mut(key) else { return false };
+            let speaks = listener.speaks;
+            match listener.socket.accept() {
+                Ok((stream, address)) => {
+                    // Without this, the second small write in a row waits for the peer's acknowledgement of the
+                    // first.
+                    let _ = stream.set_nodelay(true);
+                    match speaks {
+                        Speaks::Http => self.admit(stream),
+                        Speaks::Raw => {
+                            self.admit_raw(stream, Opened::Accepted { listener: ListenerId(key), peer: address })
+                        }
+                    }
+                }
                 Err(error) => match error.kind() {
-                    ErrorKind::WouldBlock => self.accepting = Accepting::Waiting,
+                    ErrorKind::WouldBlock => {
+                        listener.accepting = Accepting::Waiting;
+                        return false;
+                    }
                     // This connection is gone already; the next one may be fine.
                     ErrorKind::Interrupted | ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset => {}
                     // EMFILE, ENFILE, ENOBUFS, ENOMEM, or something new: an accept loop never dies.
                     // The connections wait in the kernel until there is room.
                     _ => {
-                        self.accepting = Accepting::Paused;
-                        self.timers.set(self.world.now + ACCEPT_PAUSE, Due::AcceptAgain);
+                        listener.accepting = Accepting::Paused;
+                        self.timers.set(self.world.now + ACCEPT_PAUSE, Due::AcceptAgain(key));
+                        return false;
                     }
                 },
             }
         }
+        true
     }
 
     fn admit(&mut self, stream: TcpStream) {
@@ -642,32 +812,55 @@ impl EventLoop {
         if self.peers.len() >= limit.saturating_add(REFUSALS) {
             return; // dropped, and thereby closed
         }
-        // Without this, the second small write in a row waits for the peer's acknowledgement of the
-        // first.
-        let _ = stream.set_nodelay(true);
-        let context = &self.world;
-        let connection = if self.peers.len() < limit {
-            self.is_full_told &= self.peers.len() > limit / 2;
-            Connection::new(context)
+        let connection = if self.has_room() {
+            Connection::new(&self.world)
         } else {
-            if !mem::replace(&mut self.is_full_told, true) {
-                // Standard error may be closed: no reason not to serve.
-                let _ = writeln!(
-                    io::stderr(),
-                    "overwire: {limit} connections are open, as many as may be (the default is `ulimit -n` less a \
-                     reserve): new ones are answered with 503"
-                );
-            }
             let sentence = format!("the server has {limit} connections open and takes no more: try again later");
-            Connection::refused(&Response::error(503, &sentence).with_field("Retry-After", "1"), context)
+            let response = Response::error(503, &sentence).with_field("Retry-After", "1");
+            Connection::refused(&response, &self.world)
         };
-        let key = self.peers.insert(Peer::new(connection, stream));
-        let Some(peer) = self.peers.get_mut(key) else { return };
-        let registry = self.poll.registry();
-        match registry.register(&mut peer.stream, Token(key.slot()), Interest::READABLE | Interest::WRITABLE) {
-            Ok(()) => self.settle(key),
-            Err(_) => drop(self.peers.remove(key)),
+        if let Ok(key) = self.register(Peer::new(connection, stream)) {
+            self.settle(key);
         }
+    }
+
+    fn admit_raw(&mut self, stream: TcpStream, opened: Opened) {
+        if self.has_room()
+            && let Ok(key) = self.register(Peer::raw(Connection::raw(), stream))
+        {
+            self.pending.push_back(Event::Opened(ExchangeId { key, exchange: 1 }, opened));
+        }
+    }
+
+    /// Whether one more connection may come in. Writes a line to standard error when the limit is reached.
+    fn has_room(&mut self) -> bool {
+        let limit = self.world.limits.connections;
+        if self.peers.len() < limit {
+            self.is_full_told &= self.peers.len() > limit / 2;
+            return true;
+        }
+        if !mem::replace(&mut self.is_full_told, true) {
+            // Standard error may be closed: no reason not to serve.
+            let _ = writeln!(
+                io::stderr(),
+                "overwire: {limit} connections are open, as many as may be (the default is `ulimit -n` less a \
+                 reserve): new ones are answered with 503"
+            );
+        }
+        false
+    }
+
+    fn register(&mut self, peer: Peer) -> io::Result<Key> {
+        let key = self.peers.insert(peer);
+        let token = Token(key.slot());
+        if let Some(peer) = self.peers.get_mut(key)
+            && let Err(error) =
+                self.poll.registry().register(&mut peer.stream, token, Interest::READABLE | Interest::WRITABLE)
+        {
+            self.peers.remove(key);
+            return Err(error);
+        }
+        Ok(key)
     }
 
     // Reading.
@@ -687,24 +880,19 @@ impl EventLoop {
             match peer.stream.read(&mut self.buffer[..most]) {
                 Ok(0) => {
                     peer.readable = false;
-                    peer.end = End::Reached;
+                    if peer.end != End::Told {
+                        peer.end = End::Reached;
+                    }
                 }
                 Ok(read) => {
                     count = read;
                     peer.readable = read == most || peer.end == End::Announced;
                     peer.connection.count_received(read);
-                    if let Some(probe) = peer.probe.as_ref().filter(|probe| probe.is_tap())
-                        && peer.connection.is_websocket()
-                    {
-                        let (conn, bytes) =
-                            (ExchangeId { key, exchange: probe.exchange }, self.buffer[..read].to_vec());
-                        self.tell_tapped(conn, Tapped::Received(bytes));
-                    }
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => peer.readable = false,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(_) => {
-                    let outcome = peer.connection.lose();
+                    let outcome = peer.connection.lose(Closed::Reset);
                     return self.after(key, outcome);
                 }
             }
@@ -746,9 +934,6 @@ impl EventLoop {
                     && peer.connection.outbox().len() >= WARM
                 {
                     outcome = peer.write(&self.world, &mut self.spares);
-                    if peer.probe.is_some() {
-                        self.after_probed_write(key);
-                    }
                 }
                 self.settle(key);
                 outcome.and_then(|outcome| self.report(key, outcome))
@@ -783,9 +968,13 @@ impl EventLoop {
                 self.log_end(key);
                 None
             }
-            Outcome::Closed => {
+            Outcome::Opened => Some(Event::Opened(conn, Opened::Connected)),
+            Outcome::Bytes(bytes) => Some(Event::Bytes(conn, bytes)),
+            Outcome::EndOfInput => Some(Event::EndOfInput(conn)),
+            Outcome::Drained => Some(Event::Drained(conn)),
+            Outcome::Closed(why) => {
                 self.log_end(key);
-                Some(Event::Closed(conn))
+                Some(Event::Closed(conn, why))
             }
         }
     }
@@ -800,9 +989,6 @@ impl EventLoop {
                 peer.is_unflushed = false;
                 let outcome = peer.write(&self.world, &mut self.spares);
                 let is_settled = peer.is_settled();
-                if peer.probe.is_some() {
-                    self.after_probed_write(key);
-                }
                 // A write only moves the deadline of a settled connection away.
                 if outcome.is_some() || !is_settled {
                     self.after(key, outcome);
@@ -857,13 +1043,13 @@ impl EventLoop {
     /// Closes the sockets of closed connections.
     fn reap(&mut self) {
         for key in mem::take(&mut self.closed) {
-            let probe = self.take_probe(key);
             let Some(peer) = self.peers.remove(key) else { continue };
             if let Some((timer, _)) = peer.timer {
                 self.timers.cancel(timer);
             }
-            if let Some(probe) = probe.filter(|probe| probe.is_tap()) {
-                self.tell_tapped(ExchangeId { key, exchange: probe.exchange }, Tapped::End { closed: true });
+            if peer.connection.is_reset() {
+                // A socket that the system does not know any more needs no reset.
+                let _ = linger::reset_on_close(&peer.stream);
             }
         }
     }

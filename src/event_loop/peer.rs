@@ -7,10 +7,9 @@ use std::time::Instant;
 use mio::event::Event;
 use mio::net::TcpStream;
 
-use super::probe::Probe;
 use super::spares::Spares;
 use crate::access_log::Entry;
-use crate::connection::{Connection, Context, Outcome};
+use crate::connection::{Closed, Connection, Context, Outcome};
 use crate::limits::Limits;
 use crate::slab::Key;
 
@@ -35,7 +34,7 @@ pub enum End {
 pub struct Peer {
     pub connection: Connection,
     pub stream: TcpStream,
-    /// How many requests it has made.
+    /// The number of requests that it has made. A raw connection is one exchange, with number 1.
     pub exchange: u32,
     pub readable: bool,
     pub writable: bool,
@@ -48,8 +47,6 @@ pub struct Peer {
     /// later: when it comes up early it is set anew. So a deadline that moves costs nothing.
     pub timer: Option<(Key, Instant)>,
     pub entry: Option<Box<Entry>>,
-    /// A tap or faults, if somebody asked for them.
-    pub probe: Option<Box<Probe>>,
 }
 
 impl Peer {
@@ -67,7 +64,29 @@ impl Peer {
             is_unflushed: false,
             timer: None,
             entry: None,
-            probe: None,
+        }
+    }
+
+    /// The socket of a raw connection, which is an exchange from its beginning.
+    pub fn raw(connection: Connection, stream: TcpStream) -> Self {
+        let writable = !connection.is_connecting();
+        Peer { exchange: 1, writable, ..Peer::new(connection, stream) }
+    }
+
+    /// Finds out what has become of an outgoing connection, after mio has reported something about its socket.
+    pub fn finish_connecting(&mut self) -> Option<Outcome> {
+        let error = match self.stream.take_error() {
+            Ok(None) => self.stream.peer_addr().err(),
+            Ok(Some(error)) | Err(error) => Some(error),
+        };
+        match error {
+            None => self.connection.opened(),
+            // A spurious event: the peer has not answered yet.
+            Some(error) if error.kind() == ErrorKind::NotConnected => {
+                (self.readable, self.writable, self.end) = (false, false, End::Open);
+                None
+            }
+            Some(error) => self.connection.lose(Closed::Refused(error.kind())),
         }
     }
 
@@ -93,16 +112,7 @@ impl Peer {
 
     /// Whether there is something to write that nobody knows of yet.
     pub fn wants_flush(&self) -> bool {
-        !self.is_unflushed
-            && self.writable
-            && self.connection.wants_output()
-            && self.probe.as_ref().is_none_or(|probe| !probe.is_shut(&self.connection))
-    }
-
-    /// Whether somebody looks at this exchange, or something goes wrong with it. It may be one of which
-    /// only bytes are left to be written.
-    pub fn has_probe_of(&self, exchange: u32) -> bool {
-        self.probe.as_ref().is_some_and(|probe| probe.exchange == exchange)
+        !self.is_unflushed && self.writable && self.connection.wants_output()
     }
 
     /// Whether there is something to read, to decode, or to tell.
@@ -128,33 +138,22 @@ impl Peer {
     /// connection says so.
     pub fn write(&mut self, context: &Context, spares: &mut Spares) -> Option<Outcome> {
         let mut count = 0;
-        let allowed = match &mut self.probe {
-            None => usize::MAX,
-            Some(probe) => probe.allowance(&self.connection, context.now),
-        };
         for _ in 0..WRITES_PER_TURN {
-            if self.connection.outbox().is_empty() || count >= allowed {
+            if self.connection.outbox().is_empty() {
                 break;
             }
-            let outbox = self.connection.outbox_mut();
-            let written = match &mut self.probe {
-                None => outbox.write_to(&mut self.stream),
-                Some(probe) => outbox.write_to(&mut probe.sink(&mut self.stream, allowed - count)),
-            };
-            match written {
+            match self.connection.outbox_mut().write_to(&mut self.stream) {
                 Ok(written) => count += written,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     self.writable = false;
                     break;
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(_) => return self.connection.lose(),
-            }
-        }
-        if let Some(probe) = &mut self.probe {
-            probe.wrote(count);
-            if probe.cuts(count) {
-                return self.connection.lose();
+                Err(_) => {
+                    // What has arrived before is read all the same.
+                    (self.readable, self.writable) = (true, false);
+                    return self.connection.cannot_write();
+                }
             }
         }
         spares.take_back(self.connection.outbox_mut());
@@ -165,8 +164,15 @@ impl Peer {
     fn shut_down_writing(&mut self) -> Option<Outcome> {
         let shut = self.stream.shutdown(Shutdown::Write);
         // The peer had its end before we had ours: nothing is left to wait for.
-        let both_ended = matches!(self.end, End::Reached | End::Told);
-        if shut.is_err() || both_ended { self.connection.lose() } else { None }
+        let both_ended = matches!(self.end, End::Reached | End::Told) && !self.connection.is_in_use();
+        if shut.is_err() {
+            self.readable = true;
+            self.connection.cannot_write()
+        } else if both_ended {
+            self.connection.lose(Closed::Finished)
+        } else {
+            None
+        }
     }
 }
 
@@ -185,7 +191,6 @@ mod tests {
             ("readable, writable, end, has_turn, is_unflushed: a byte each", size_of::<[bool; 4]>() + size_of::<End>()),
             ("timer: its key, and when it is due", size_of::<Option<(Key, Instant)>>()),
             ("entry: the log's, if there is a log", size_of::<Option<Box<Entry>>>()),
-            ("probe: the tap's, if there is a tap", size_of::<Option<Box<Probe>>>()),
         ];
         for (field, size) in sizes {
             println!("{size:4} B  {field}");

@@ -16,7 +16,7 @@ use crate::connection::Traffic;
 use crate::event_loop::{EventLoop, ExchangeId, TimerId};
 use crate::http::{Request, Response};
 use crate::random::Random;
-use crate::websocket::{self, CloseCode, Message};
+use crate::websocket::{self, Accepted, CloseCode, Message};
 
 /// A request, and what its answer depends on.
 pub struct Call<'a> {
@@ -46,7 +46,7 @@ pub enum Opening {
     /// The head of a stream.
     Stream(Response),
     /// The accepted handshake of a WebSocket.
-    WebSocket(Response),
+    WebSocket(Accepted),
 }
 
 impl Opening {
@@ -137,7 +137,10 @@ impl Exchanges {
     pub fn begin(&mut self, call: &Call<'_>, opening: Opening) {
         match opening {
             Opening::Stream(head) => self.event_loop.begin(call.id, call.cors.apply(head)),
-            Opening::WebSocket(accepted) => self.event_loop.begin(call.id, call.cors.apply(accepted)),
+            Opening::WebSocket(accepted) => {
+                let add = |accepted: Accepted, (name, value)| accepted.with_field(name, value);
+                self.event_loop.upgrade(call.id, call.cors.fields().fold(accepted, add));
+            }
         }
     }
 
@@ -224,7 +227,7 @@ impl Exchanges {
     pub fn reset_all(&mut self) {
         for id in self.held() {
             self.remove(id);
-            self.event_loop.sever(id);
+            self.event_loop.reset(id);
         }
     }
 

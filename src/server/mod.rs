@@ -217,11 +217,12 @@ impl Server {
                 Event::Request(id, request) => self.on_request(id, &request),
                 Event::Message(id, message) => self.on_message(id, &message),
                 Event::Timer(timer) => self.on_timer(timer),
-                Event::Closed(id) => self.on_closed(id),
+                Event::Closed(id, _) => self.on_closed(id),
                 Event::Shutdown => {
                     self.end_all(EndReason::GoingAway);
                     return self.exchanges.event_loop.drain();
                 }
+                _ => {} // no connection is raw
             }
         }
     }

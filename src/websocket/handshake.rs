@@ -115,13 +115,31 @@ impl fmt::Display for HandshakeError {
 
 impl std::error::Error for HandshakeError {}
 
+/// The answer to an opening handshake that was [accepted](accept), for [`EventLoop::upgrade`](crate::EventLoop::upgrade):
+/// 101 Switching Protocols. Frames follow it.
+#[derive(Debug, Clone)]
+pub struct Accepted(Response);
+
+impl Accepted {
+    /// Adds a field line to the answer.
+    #[doc(alias = "with_header")]
+    pub fn with_field(self, name: &str, value: &str) -> Self {
+        Accepted(self.0.with_field(name, value))
+    }
+
+    /// The head of the answer.
+    pub fn response(&self) -> &Response {
+        &self.0
+    }
+}
+
 /// Checks a client's opening handshake and makes the answer to it: 101 with the key's hash, and
 /// the first subprotocol of `supported` that the client offered. Extensions are declined by
 /// leaving them out (section 4.2.2). Whether the `Origin` is welcome is the caller's to decide.
 ///
 /// # Errors
 /// A [`HandshakeError`] that knows its own [response](HandshakeError::response).
-pub fn accept(request: &Request, supported: &[&str]) -> Result<Response, HandshakeError> {
+pub fn accept(request: &Request, supported: &[&str]) -> Result<Accepted, HandshakeError> {
     let has = |field, token: &str| request.elements(field).any(|e| e.eq_ignore_ascii_case(token.as_bytes()));
     if request.method() != Method::Get {
         return Err(HandshakeError::NotGet);
@@ -144,10 +162,10 @@ pub fn accept(request: &Request, supported: &[&str]) -> Result<Response, Handsha
         .with_field("Connection", "Upgrade")
         .with_field("Sec-WebSocket-Accept", &accept_key(key));
     let offered = |name: &&&str| request.elements("sec-websocket-protocol").any(|o| o == name.as_bytes());
-    Ok(match supported.iter().find(offered) {
+    Ok(Accepted(match supported.iter().find(offered) {
         Some(chosen) => response.with_field("Sec-WebSocket-Protocol", chosen),
         None => response,
-    })
+    }))
 }
 
 fn check_key(request: &Request) -> Result<&[u8], HandshakeError> {
@@ -247,7 +265,8 @@ mod tests {
             panic!("{head}")
         };
         let request = Request::new(value, head.as_bytes().to_vec(), used);
-        let response = accept(&request, &["superchat"])?;
+        let accepted = accept(&request, &["superchat"])?;
+        let response = accepted.response();
         let mut out = Vec::new();
         response.encode_head(&mut out, "", response.framing(), None);
         Ok(String::from_utf8(out).unwrap())

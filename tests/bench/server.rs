@@ -51,9 +51,9 @@ fn run(port: u16) -> io::Result<()> {
                 room.publish(&mut server, text)
             }
             Event::Message(conn, message) => server.send_message(conn, message),
-            Event::Closed(conn) => room.leave(conn),
-            Event::Timer(_) => {}
+            Event::Closed(conn, _) => room.leave(conn),
             Event::Shutdown => return server.drain(),
+            _ => {}
         }
     }
 }
@@ -62,8 +62,8 @@ fn answer(server: &mut EventLoop, room: &mut Room, conn: ExchangeId, request: &R
     match (request.method(), &*request.path()) {
         (Method::Get, "/hello") => server.respond(conn, Response::text(200, "hello")),
         (Method::Get, path @ ("/echo" | "/ws")) => match websocket::accept(request, &[]) {
-            Ok(head) => {
-                server.begin(conn, head);
+            Ok(accepted) => {
+                server.upgrade(conn, accepted);
                 if path == "/ws" {
                     room.websockets.insert(conn);
                 }

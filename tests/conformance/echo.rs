@@ -65,8 +65,8 @@ fn run(options: &Options) -> io::Result<()> {
         match server.next_event()? {
             Event::Request(conn, request) => answer(&mut server, conn, &request, options.any_host),
             Event::Message(conn, message) => server.send_message(conn, message),
-            Event::Timer(_) | Event::Closed(_) => {}
             Event::Shutdown => return server.drain(),
+            _ => {}
         }
     }
 }
@@ -83,7 +83,7 @@ fn answer(server: &mut EventLoop, conn: ExchangeId, request: &Request, any_host:
         }
         "/echo" => server.respond(conn, Response::text(200, field_lines(request))),
         "/ws" => match websocket::accept(request, &[]) {
-            Ok(response) => server.begin(conn, response),
+            Ok(accepted) => server.upgrade(conn, accepted),
             Err(error) => server.respond(conn, error.response()),
         },
         _ => server.respond(conn, Response::error(404, "expected /, /echo or /ws")),

@@ -11,7 +11,7 @@ fn a_websocket_is_printed_from_handshake_to_close() {
     let server = TestServer::of_loop(Limits::default(), |mut event_loop| {
         loop {
             match event_loop.next_event()? {
-                Event::Request(conn, request) => event_loop.begin(conn, websocket::accept(&request, &[]).unwrap()),
+                Event::Request(conn, request) => event_loop.upgrade(conn, websocket::accept(&request, &[]).unwrap()),
                 Event::Message(conn, message) => event_loop.send_message(conn, message),
                 Event::Shutdown => return event_loop.drain(),
                 _ => {}

@@ -10,10 +10,10 @@ use std::io::{self, IoSlice, Write};
 use std::time::{Duration, Instant};
 
 use libfuzzer_sys::fuzz_target;
-use overwire::connection::{Connection, Context, Outcome};
-use overwire::http::{LAST_CHUNK, Response, chunk};
+use overwire::connection::{Closed, Connection, Context, Outcome};
+use overwire::http::{LAST_CHUNK, Request, Response, chunk, parse_request_head};
 use overwire::websocket::{self, CloseCode, Message, Opcode};
-use overwire::{Limits, Shared, sse};
+use overwire::{Limits, Parse, Shared, sse};
 
 /// The longest item that the script can queue, with its head or frame header.
 const ITEM: usize = 1200;
@@ -84,7 +84,7 @@ impl World {
                 .receive(b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n"),
             b'c' => self.receive(&chunk(script.bytes())),
             b'L' => self.receive(LAST_CHUNK),
-            b'U' => self.receive(&websocket::opening_request("h", "/", "dGhlIHNhbXBsZSBub25jZQ==")),
+            b'U' => self.receive(&websocket::opening_request("h", "/", KEY)),
             b't' => self.frame(Opcode::Text, script),
             b'i' => self.frame(Opcode::Ping, script),
             b'o' => self.frame(Opcode::Pong, script),
@@ -101,7 +101,7 @@ impl World {
             b'n' => self.respond(&Response::new(204)),
             b's' => self.begin(&sse::stream_head()),
             b'N' => self.begin(&Response::new(304)),
-            b'u' => self.begin(&Response::new(101).with_field("Upgrade", "websocket")),
+            b'u' => self.upgrade(),
             b'd' => self.send(&chunk(&vec![b'd'; script.number() * 4])),
             b'm' => self.send_message(Message::Binary(vec![b'm'; script.number() * 4])),
             b'e' => self.end(),
@@ -149,7 +149,8 @@ impl World {
             }
             Some(Outcome::Message(_)) => assert!(self.holds, "a message on a WebSocket that nobody holds"),
             Some(Outcome::Refused(..)) => assert!(!self.holds, "a held request was refused"),
-            Some(Outcome::Closed) => assert!(std::mem::take(&mut self.holds), "Closed was told of what nobody holds"),
+            Some(Outcome::Closed(_)) => assert!(std::mem::take(&mut self.holds), "Closed was told of what nobody holds"),
+            Some(raw) => panic!("{raw:?} on a connection that is not raw"),
         }
     }
 
@@ -172,6 +173,14 @@ impl World {
     fn begin(&mut self, head: &Response) {
         let input = self.act(|connection, context| connection.begin(head, context));
         self.told(input); // Closed, where nothing may follow the head
+        self.decode(&[]);
+    }
+
+    fn upgrade(&mut self) {
+        let head = websocket::opening_request("h", "/", KEY);
+        let Ok(Parse::Complete { value, used }) = parse_request_head(&head, 1024, 1024) else { panic!("it is sound") };
+        let accepted = websocket::accept(&Request::new(value, head, used), &[]).expect("it is sound");
+        self.act(|connection, context| connection.upgrade(&accepted, context));
         self.decode(&[]);
     }
 
@@ -212,7 +221,7 @@ impl World {
     }
 
     fn lose(&mut self) {
-        let input = self.connection.lose();
+        let input = self.connection.lose(Closed::Reset);
         self.told(input);
     }
 
@@ -243,6 +252,8 @@ impl World {
         }
     }
 }
+
+const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 
 const DATE: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
 

@@ -69,8 +69,9 @@ fn application(connection: &mut Connection, input: Outcome, context: &Context) -
 }
 
 fn answer(connection: &mut Connection, request: &Request, context: &Context) -> Option<Outcome> {
-    if let Ok(head) = websocket::accept(request, &[]) {
-        return connection.begin(&head, context);
+    if let Ok(accepted) = websocket::accept(request, &[]) {
+        connection.upgrade(&accepted, context);
+        return None;
     }
     if request.path() != "/stream" {
         connection.respond(&Response::text(200, "answer"), context);
