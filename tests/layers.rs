@@ -29,10 +29,10 @@ const CONFINED: [(&str, &[&str]); 5] = [
     ("Instant::now", &["event_loop"]),
 ];
 
-/// What a program may begin a path of a `use` with.
-const PROGRAM_ROOTS: [&str; 7] = ["std", "overwire", "lessons", "serde_json", "self", "super", "crate"];
+/// The crates that a program may use. `common` is shared by tests, and so by the lessons' exercises.
+const PROGRAM_ROOTS: [&str; 8] = ["std", "overwire", "lessons", "serde_json", "common", "self", "super", "crate"];
 
-/// The one lesson that does without the library, and what it uses.
+/// The one lesson that does without overwire, and the crates that it may use.
 const BELOW_THE_LIBRARY: &str = "lessons/00-readiness/";
 const BELOW_ROOTS: [&str; 4] = ["std", "mio", "lessons", "common"];
 
@@ -261,15 +261,29 @@ fn the_map_in_the_library_shows_the_same_layers() {
     assert_eq!(layers.collect::<Vec<_>>(), LAYERS.map(<[_]>::to_vec));
 }
 
+/// The dependencies that a manifest names, sorted. Each stands on a line of its own.
+fn dependencies(manifest: &str) -> Vec<String> {
+    let manifest = read(manifest);
+    let section = manifest.lines().skip_while(|line| *line != "[dependencies]").skip(1);
+    let section = section.take_while(|line| !line.starts_with('['));
+    let mut names: Vec<_> = section.filter_map(|line| Some(line.split_once(" = ")?.0.to_owned())).collect();
+    names.sort_unstable();
+    names
+}
+
 #[test]
 fn there_are_five_dependencies() {
     let manifest = read("Cargo.toml");
-    let heading = |line: &str| line.starts_with('[');
-    let headings: Vec<_> = manifest.lines().filter(|line| heading(line) && line.contains("dependencies")).collect();
+    let headings: Vec<_> =
+        manifest.lines().filter(|line| line.starts_with('[') && line.contains("dependencies")).collect();
     assert_eq!(headings, ["[dependencies]", "[dev-dependencies]"]);
-    let section =
-        manifest.lines().skip_while(|line| *line != "[dependencies]").skip(1).take_while(|line| !heading(line));
-    let mut names: Vec<_> = section.filter_map(|line| line.split_once(" = ").map(|(name, _)| name)).collect();
-    names.sort_unstable();
-    assert_eq!(names, ["base64", "httparse", "mio", "serde_json", "sha1"]);
+    assert_eq!(dependencies("Cargo.toml"), ["base64", "httparse", "mio", "serde_json", "sha1"]);
+}
+
+/// The crate boundary then keeps the lessons to the public API.
+#[test]
+fn lessons_depend_on_overwire_mio_and_json_alone() {
+    let manifest = read("lessons/Cargo.toml");
+    assert_eq!(manifest.matches("dependencies").count(), 1, "there is one section of dependencies");
+    assert_eq!(dependencies("lessons/Cargo.toml"), ["mio", "overwire", "serde_json"]);
 }
