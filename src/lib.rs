@@ -72,3 +72,8 @@ pub mod wire;
 pub use bytes::{Parse, Shared};
 pub use event_loop::{Closed, Event, EventLoop, ExchangeId, ListenerId, Opened, Remote, Speaks, TimerId};
 pub use limits::Limits;
+
+/// The server in README.md compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -1,7 +1,4 @@
-//! Lesson 00: what goes in comes out, however slowly it is read and however it is cut.
-
-#[path = "../common/mod.rs"]
-mod common;
+//! Lesson 00: every byte is echoed, however slowly it is read and however it is split.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::Shutdown;
@@ -9,27 +6,28 @@ use std::process::Command;
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
 
-use common::{Client, PATIENCE, Running};
+use crate::common::{Client, PATIENCE, Running};
+use crate::lesson::program;
 
-const MAIN: &str = env!("CARGO_BIN_EXE_00-readiness");
-const BROKEN: &str = env!("CARGO_BIN_EXE_00-broken");
+const MAIN: &str = "00-readiness";
+const BROKEN: &str = "00-broken";
 
-/// The lesson's program, and what it tells.
+/// The lesson's program and its log.
 struct Echo {
     running: Running,
     lines: Receiver<String>,
 }
 
 impl Echo {
-    fn start(program: &str) -> Self {
-        Self::of(Command::new(program).args(["--port", "0"]))
+    fn start(name: &str) -> Self {
+        Self::of(Command::new(program(name)).args(["--port", "0"]))
     }
 
     fn of(command: &mut Command) -> Self {
         let mut running = Running::start(command);
         let (sender, lines) = mpsc::channel();
         let stdout = BufReader::new(running.process.stdout.take().unwrap());
-        // It is read to its end, because a program whose output nobody reads has to wait.
+        // The output is read to its end: a program blocks when nobody reads its output.
         thread::spawn(move || stdout.lines().map_while(Result::ok).for_each(|line| drop(sender.send(line))));
         Echo { running, lines }
     }
@@ -50,7 +48,7 @@ impl Echo {
     }
 }
 
-/// Bytes of which a lost one, or one in another's place, is noticed.
+/// Bytes in which a lost or misplaced byte is noticed.
 fn bytes(count: usize) -> Vec<u8> {
     (0..count).map(|at| (at ^ at >> 8 ^ at >> 16) as u8).collect()
 }
@@ -94,8 +92,8 @@ fn slow_readers_get_everything() {
         }
     });
     echo.wait_for("#1 reading stops: 262144 bytes or more wait to be written");
-    assert!(!writer.is_finished(), "the server read on, although nobody reads what it writes");
-    assert!(client.read_to_end() == sent, "what came back is not what was sent");
+    assert!(!writer.is_finished(), "the server reads on, although nobody reads its output");
+    assert!(client.read_to_end() == sent, "the echo differs");
     writer.join().unwrap();
     echo.wait_for("#1 closed: all is answered; read 64000000, wrote 64000000");
 }
@@ -105,16 +103,16 @@ fn non_reading_clients_neither_delay_others_nor_fill_memory() {
     let echo = Echo::start(MAIN);
     let mut stream = echo.connect().stream;
     let writer = thread::spawn(move || {
-        // Far more than the kernel's buffers hold. Ends with an error when the server's end makes it.
+        // Far more than the kernel's buffers hold. The write fails when the server ends.
         let _ = stream.write_all(&bytes(64_000_000));
     });
     echo.wait_for("#1 reading stops");
-    // Each of these is a chance to read on from the other.
+    // Each of these turns is a chance to read on from the first client.
     let mut other = echo.connect();
     for _ in 0..500 {
         assert_eq!(other.send("hello\n").read_exactly(6), b"hello\n");
     }
-    assert!(!writer.is_finished(), "the server read on, although nobody reads what it writes");
+    assert!(!writer.is_finished(), "the server reads on, although nobody reads its output");
     #[cfg(target_os = "linux")]
     assert!(echo.running.memory() < 16_000_000, "it holds {} bytes", echo.running.memory());
     drop(echo);
@@ -141,7 +139,7 @@ fn resets_end_only_their_own_connection() {
     let mut client = echo.connect();
     client.send(bytes(1000));
     echo.wait_for("#2 wrote 1000 of 1000");
-    // A socket that is closed before everything was read from it resets the connection.
+    // Closing a socket with unread input resets the connection.
     drop(client);
     let line = echo.wait_for("#2 closed");
     assert!(line.contains("reset"), "{line}");
@@ -150,11 +148,11 @@ fn resets_end_only_their_own_connection() {
 
 #[test]
 fn accepting_waits_for_a_free_file_descriptor() {
-    let echo = Echo::of(Command::new("bash").args(["-c", "ulimit -n 16; exec \"$0\" --port 0", MAIN]));
+    let echo = Echo::of(Command::new("bash").args(["-c", "ulimit -n 16; exec \"$0\" --port 0"]).arg(program(MAIN)));
     let mut clients: Vec<_> = (0..20).map(|_| echo.connect()).collect();
     let mut last = clients.pop().unwrap();
     last.send("hello\n");
-    // Those who were let in go one by one.
+    // The accepted clients leave one by one.
     for (number, mut client) in clients.drain(..10).enumerate() {
         client.send("a").read_exactly(1);
         client.finish();
@@ -176,7 +174,7 @@ fn broken_echoes_short_lines() {
 fn broken_loses_what_the_kernel_does_not_take() {
     let echo = Echo::start(BROKEN);
     let mut client = echo.connect();
-    // More than the kernel's buffers hold: most of it has been through the server before any is read.
+    // More than the kernel's buffers hold: the server has handled most of it before any of it is read.
     client.send(bytes(64_000_000)).finish();
     let count = client.read_to_end().len();
     assert!(count < 64_000_000, "nothing was lost");

@@ -1,29 +1,23 @@
-//! Lesson 01: each of its answers, and what the broken server makes of the same bytes.
-
-#[path = "../common/mod.rs"]
-mod common;
+//! Lesson 01: each of its answers, and the broken server's answers to the same bytes.
 
 use std::io::{ErrorKind, Read};
 use std::process::Command;
 use std::time::Duration;
 
-use common::{Answer, Client, Running};
+use crate::common::{Answer, Client, Running};
+use crate::{common, lesson};
 
-const MAIN: &str = env!("CARGO_BIN_EXE_01-http");
-const BROKEN: &str = env!("CARGO_BIN_EXE_01-broken");
+const MAIN: &str = "01-http";
+const BROKEN: &str = "01-broken";
 
-fn start(program: &str) -> Running {
-    Running::start(Command::new(program).args(["--port", "0"]))
-}
-
-/// The answer to one request on a connection of its own.
+/// Sends one request on a new connection.
 fn ask(server: &Running, request: &str) -> Answer {
     Client::connect(server.address).send(request).answer()
 }
 
 #[test]
 fn content_is_echoed_with_its_type() {
-    let server = start(MAIN);
+    let server = lesson::start(MAIN);
     let head = "POST / HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\nContent-Length: 6\r\n\r\n";
     let content = "\0\r\n\u{e9}!";
     let answer = ask(&server, &format!("{head}{content}"));
@@ -35,14 +29,14 @@ fn content_is_echoed_with_its_type() {
 
 #[test]
 fn content_without_a_type_is_octet_stream() {
-    let answer = Client::connect(start(MAIN).address).post("/", "hello");
+    let answer = Client::connect(lesson::start(MAIN).address).post("/", "hello");
     assert_eq!(answer.field("Content-Type"), Some("application/octet-stream"));
     assert_eq!(answer.text(), "hello");
 }
 
 #[test]
 fn echo_lists_the_parts_of_a_request_in_order() {
-    let server = start(MAIN);
+    let server = lesson::start(MAIN);
     let request =
         "PUT /echo?a=%20b HTTP/1.1\r\nhost: x\r\nX-One:   1  \r\nX-Two:\r\nX-One: 3\r\nContent-Length: 2\r\n\r\nhi";
     let answer = ask(&server, request);
@@ -58,7 +52,7 @@ fn echo_lists_the_parts_of_a_request_in_order() {
 
 #[test]
 fn pipelined_requests_are_answered_in_order() {
-    let server = start(MAIN);
+    let server = lesson::start(MAIN);
     let both = "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhelloGET /echo HTTP/1.1\r\nHost: x\r\n\r\n";
     for bytewise in [false, true] {
         let mut client = Client::connect(server.address);
@@ -77,14 +71,14 @@ fn pipelined_requests_are_answered_in_order() {
 
 #[test]
 fn chunks_are_joined() {
-    let server = start(MAIN);
+    let server = lesson::start(MAIN);
     let request = "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n7;a=b\r\n, world\r\n0\r\nT: u\r\n\r\n";
     assert_eq!(ask(&server, request).text(), "hello, world");
 }
 
 #[test]
 fn expecting_clients_get_100_continue() {
-    let server = start(MAIN);
+    let server = lesson::start(MAIN);
     let mut client = Client::connect(server.address);
     client.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n");
     assert_eq!(client.head(), "HTTP/1.1 100 Continue\r\n\r\n");
@@ -93,19 +87,19 @@ fn expecting_clients_get_100_continue() {
 
 #[test]
 fn head_is_get_without_content() {
-    let server = start(MAIN);
+    let server = lesson::start(MAIN);
     let mut client = Client::connect(server.address);
     let length = client.get("/").content.len();
     let head = client.send("HEAD / HTTP/1.1\r\nHost: x\r\n\r\n").head();
     assert!(head.contains(&format!("\r\nContent-Length: {length}\r\n")), "{head}");
-    assert_eq!(client.get("/echo").status, 200, "the next answer follows at once");
+    assert_eq!(client.get("/echo").status, 200, "no content follows that head");
 }
 
-/// Its Content-Length would have to be that of a GET's answer (RFC 9110, section 8.6), whose list names
-/// another method.
+/// Its Content-Length would have to be that of the answer to a GET (RFC 9110, section 8.6), which lists another
+/// method.
 #[test]
 fn head_is_refused_where_it_cannot_match_get() {
-    let server = start(MAIN);
+    let server = lesson::start(MAIN);
     let mut client = Client::connect(server.address);
     let head = client.send("HEAD /echo HTTP/1.1\r\nHost: x\r\n\r\n").head();
     assert!(head.starts_with("HTTP/1.1 405 "), "{head}");
@@ -118,7 +112,7 @@ fn head_is_refused_where_it_cannot_match_get() {
 
 #[test]
 fn each_error_has_its_status() {
-    let server = start(MAIN);
+    let server = lesson::start(MAIN);
     let long = "x".repeat(17_000);
     let cases: [(u16, &str); 11] = [
         (400, "GET / HTTP/1.1\r\n\r\n"),
@@ -148,7 +142,7 @@ fn each_error_has_its_status() {
 
 #[test]
 fn input_after_an_ambiguous_request_is_not_answered() {
-    let server = start(MAIN);
+    let server = lesson::start(MAIN);
     let mut client = Client::connect(server.address);
     let request = "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
     let answer = client.send(format!("{request}GET /echo HTTP/1.1\r\nHost: x\r\n\r\n")).answer();
@@ -159,7 +153,7 @@ fn input_after_an_ambiguous_request_is_not_answered() {
 
 #[test]
 fn truncated_requests_are_refused() {
-    let server = start(MAIN);
+    let server = lesson::start(MAIN);
     let mut client = Client::connect(server.address);
     client.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhel").finish();
     assert_eq!(client.answer().status, 400);
@@ -167,7 +161,7 @@ fn truncated_requests_are_refused() {
 
 #[test]
 fn page_is_served() {
-    let server = start(MAIN);
+    let server = lesson::start(MAIN);
     let mut client = Client::connect(server.address);
     let page = client.get("/");
     assert_eq!(page.field("Content-Type"), Some("text/html; charset=utf-8"));
@@ -178,7 +172,7 @@ fn page_is_served() {
 
 #[test]
 fn ctrl_c_ends_the_server() {
-    let mut server = start(MAIN);
+    let mut server = lesson::start(MAIN);
     let mut client = Client::connect(server.address);
     assert_eq!(client.get("/echo").status, 200);
     let pid = server.process.id().to_string();
@@ -189,20 +183,20 @@ fn ctrl_c_ends_the_server() {
 
 #[test]
 fn broken_answers_curl() {
-    assert_eq!(Client::connect(start(BROKEN).address).post("/", "hello").text(), "hello");
+    assert_eq!(Client::connect(lesson::start(BROKEN).address).post("/", "hello").text(), "hello");
 }
 
 #[test]
 fn broken_loses_content_that_arrives_later() {
-    let server = start(BROKEN);
+    let server = lesson::start(BROKEN);
     let mut client = Client::connect(server.address);
     client.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n");
-    assert_eq!(client.answer().text(), "", "it did not wait for the content");
+    assert_eq!(client.answer().text(), "", "it does not wait for the content");
 }
 
 #[test]
 fn broken_takes_a_pipelined_request_for_content() {
-    let server = start(BROKEN);
+    let server = lesson::start(BROKEN);
     let mut client = Client::connect(server.address);
     client.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhelloGET / HTTP/1.1\r\nHost: x\r\n\r\n");
     assert_eq!(client.answer().text(), "helloGET / HTTP/1.1\r\nHost: x\r\n\r\n");
@@ -211,7 +205,7 @@ fn broken_takes_a_pipelined_request_for_content() {
 
 #[test]
 fn broken_takes_chunk_sizes_for_content() {
-    let server = start(BROKEN);
+    let server = lesson::start(BROKEN);
     let mut client = Client::connect(server.address);
     client.send("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n");
     assert_eq!(client.answer().text(), "5\r\nhello\r\n0\r\n\r\n");
@@ -219,7 +213,7 @@ fn broken_takes_chunk_sizes_for_content() {
 
 #[test]
 fn broken_serves_nobody_while_one_client_is_silent() {
-    let server = start(BROKEN);
+    let server = lesson::start(BROKEN);
     let silent = Client::connect(server.address);
     let mut client = Client::connect(server.address);
     client.send_post("/", "hello");

@@ -1,42 +1,26 @@
-//! Lesson 02, short polling: every answer of its server, and the client that overlaps itself.
+//! Lesson 02, short polling: every answer of its server, and the client whose polls overlap.
 
-#[path = "../common/mod.rs"]
-mod common;
 #[allow(dead_code)]
 #[path = "../../lessons/02-short-polling/main.rs"]
-mod lesson;
-#[path = "../common/lesson.rs"]
-mod lesson_common;
+mod main;
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Output, Stdio};
 
-use common::{Answer, Client, Running, TestServer};
-use overwire::Limits;
 use serde_json::json;
 
-/// A cursor into a log that no server has.
-const FOREIGN: &str = "00000000-0000-8000-8000-000000000007";
+use crate::common::{Answer, Client, Running, TestServer};
+use crate::lesson::{
+    self, FOREIGN, add, cursor_of, expect_aborted_polls_forgotten, expect_content_errors, expect_error,
+    expect_not_allowed, expect_page, program, serve,
+};
 
 fn start() -> TestServer {
-    TestServer::of_loop(Limits::default(), lesson::serve)
-}
-
-/// Adds a message; its id.
-fn add(server: &TestServer, text: &str) -> String {
-    let answer = server.post("/add-message", &json!({ "message": text }).to_string());
-    assert_eq!((answer.status, &answer.json()["status"]), (200, &"Message added".into()), "{answer:?}");
-    answer.json()["id"].as_str().unwrap().to_owned()
+    serve(main::serve)
 }
 
 fn poll(server: &TestServer, cursor: &str) -> Answer {
     server.get(&format!("/api/messages?last_message_id={cursor}"))
-}
-
-#[track_caller]
-fn expect_complaint(answer: &Answer, part: &str) {
-    let sentence = answer.json()["error"].as_str().unwrap_or_default().to_owned();
-    assert!(answer.status == 400 && sentence.contains(part), "{part:?} is not in {answer:?}");
 }
 
 #[test]
@@ -63,9 +47,9 @@ fn polls_get_the_messages_after_their_cursor() {
     let json = poll(&server, &first).json();
     assert_eq!(json["messages"], json!([{ "id": second, "text": "two" }]));
     assert_eq!((&json["last_message_id"], &json["recovered"]), (&second.as_str().into(), &true.into()));
-    assert_eq!(poll(&server, &first).texts(), ["two"], "as often as the cursor says so");
+    assert_eq!(poll(&server, &first).texts(), ["two"], "each time with this cursor");
     assert_eq!(poll(&server, &second).texts(), [""; 0]);
-    assert_eq!(poll(&server, "").texts(), ["one", "two"], "no cursor is the beginning");
+    assert_eq!(poll(&server, "").texts(), ["one", "two"], "without a cursor, from the beginning");
 }
 
 #[test]
@@ -87,19 +71,7 @@ fn unknown_cursors_get_recovered_false() {
 #[test]
 fn errors_name_the_wrong_input() {
     let server = start();
-    let long = format!(r#"{{"message": "{}"}}"#, "é".repeat(1001));
-    for (content, complaint) in [
-        ("", "not JSON"),
-        (r#"{"message": "#, "not JSON"),
-        ("{}", "message: it is missing"),
-        ("[]", "message: it is missing"),
-        (r#"{"message": 7}"#, "message: expected a string"),
-        (r#"{"message": null}"#, "message: expected a string"),
-        (r#"{"message": ""}"#, "message: expected 1 to 1000 characters"),
-        (&long, "message: expected 1 to 1000 characters"),
-    ] {
-        expect_complaint(&server.post("/add-message", content), complaint);
-    }
+    expect_content_errors(&server);
     for (query, complaint) in [
         ("last_message_id=7", "last_message_id: expected the id of a message, not \"7\""),
         ("delay=-1", "delay: expected a whole number from 0 to 5000, not \"-1\""),
@@ -108,31 +80,27 @@ fn errors_name_the_wrong_input() {
         ("delay=5001", "delay: "),
         ("delay=99999999999999999999", "delay: "),
     ] {
-        expect_complaint(&server.get(&format!("/api/messages?{query}")), complaint);
+        expect_error(&server.get(&format!("/api/messages?{query}")), complaint);
     }
-    assert_eq!(server.get("/api/messages").texts(), [""; 0]);
-    add(&server, &"é".repeat(1000));
+    assert_eq!(server.get("/api/messages").texts(), ["é".repeat(1000)], "nothing else was added");
 }
 
 #[test]
 fn wrong_methods_get_an_allow_field() {
     let server = start();
     for (answer, allowed) in [(server.post("/api/messages", ""), "GET, HEAD"), (server.get("/add-message"), "POST")] {
-        assert_eq!((answer.status, answer.field("Allow")), (405, Some(allowed)));
+        expect_not_allowed(&answer, allowed);
     }
     let mut client = server.connect();
     let head = client.send("HEAD /api/messages HTTP/1.1\r\nHost: localhost\r\n\r\n").head();
     assert!(head.starts_with("HTTP/1.1 200 ") && head.contains("Content-Length: "), "{head}");
-    assert_eq!(client.get("/api/messages").status, 200, "and no content behind that head");
+    assert_eq!(client.get("/api/messages").status, 200, "no content follows that head");
 }
 
 #[test]
 fn page_and_style_are_served() {
     let server = start();
-    let page = server.get("/");
-    assert_eq!((page.status, page.field("Content-Type")), (200, Some("text/html; charset=utf-8")));
-    assert!(page.text().contains("02 Short polling"));
-    assert_eq!((server.get("/page.css").status, server.get("/nothing").status), (200, 404));
+    expect_page(&server, "02 Short polling");
 }
 
 #[test]
@@ -145,7 +113,7 @@ fn slow_database_delays_only_its_own_answer() {
     assert_eq!(server.get("/api/messages").texts(), ["one"]);
     add(&server, "two");
     server.advance(4);
-    assert_eq!(slow.answer().texts(), ["one"], "as it was when it was asked");
+    assert_eq!(slow.answer().texts(), ["one"], "the messages at the time of the request");
     assert_eq!(slow.get("/api/messages").texts(), ["one", "two"]);
     server.advance(1);
     assert_eq!(slower.answer().texts(), ["one"]);
@@ -178,15 +146,15 @@ fn shutdown_does_not_wait_for_the_database() {
     server.stop();
 }
 
-/// What the program that overlaps itself prints, with a server of its own.
+/// Runs the program whose polls overlap, against `running`.
 fn run_broken(running: &Running) -> Output {
     let port = running.address.port().to_string();
-    Command::new(env!("CARGO_BIN_EXE_02-broken")).args(["--port", &port]).output().unwrap()
+    Command::new(program("02-broken")).args(["--port", &port]).output().unwrap()
 }
 
 #[test]
 fn overlapping_polls_show_messages_repeatedly() {
-    let running = Running::start(Command::new(env!("CARGO_BIN_EXE_02-short-polling")).args(["--port", "0"]));
+    let running = lesson::start("02-short-polling");
     let printed = String::from_utf8(run_broken(&running).stdout).unwrap();
     let summary = printed.lines().last().unwrap();
     assert_eq!(summary, r#"3 messages sent, 9 shown: "one" 3 times, "two" 3 times, "three" 3 times"#, "{printed}");
@@ -205,21 +173,21 @@ fn sequential_polls_show_each_message_once() {
         client.send_get(&format!("/api/messages?last_message_id={cursor}&delay=5000"));
         server.get("/api/messages");
         if !text.is_empty() {
-            add(&server, text); // while the answer is under way
+            add(&server, text); // while the poll waits
         }
         server.advance(5);
         let answer = client.answer();
         shown.extend(answer.texts());
-        cursor = answer.json()["last_message_id"].as_str().unwrap().to_owned();
+        cursor = cursor_of(&answer);
     }
     assert_eq!(shown, ["one", "two", "three"]);
 }
 
 #[test]
 fn wire_polls_sequentially() {
-    let running = Running::start(Command::new(env!("CARGO_BIN_EXE_02-short-polling")).args(["--port", "0"]));
+    let running = lesson::start("02-short-polling");
     let url = format!("http://{}/api/messages?delay=50", running.address);
-    let mut wire = Command::new(lesson_common::program("wire"));
+    let mut wire = Command::new(program("wire"));
     let mut wire = wire.args(["poll", &url, "--interval", "0.01"]).stdout(Stdio::piped()).spawn().unwrap();
     let mut poster = Client::connect(running.address);
     let mut shown = Vec::new();
@@ -244,25 +212,14 @@ fn wire_polls_sequentially() {
 #[test]
 fn broken_client_asks_for_its_server() {
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
-    let output = Command::new(env!("CARGO_BIN_EXE_02-broken")).args(["--port", &nobody]).output().unwrap();
+    let output = Command::new(program("02-broken")).args(["--port", &nobody]).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("start the lesson's server first"));
 }
 
-/// Polls that were hung up are forgotten at once, and not when their time is over.
+/// An aborted poll is forgotten at once, not at its deadline.
 #[test]
 #[cfg_attr(not(target_os = "linux"), ignore = "reads /proc")]
 fn aborted_polls_are_forgotten() {
-    let running = Running::start(Command::new(env!("CARGO_BIN_EXE_02-short-polling")).args(["--port", "0"]));
-    let mut other = Client::connect(running.address);
-    let growth = running.growth(|| {
-        for _ in 0..500 {
-            let mut client = Client::connect(running.address);
-            client.send_get("/nothing").send_get("/api/messages?delay=5000");
-            // By now the server has seen that one. What it has answered is not read, and that makes the
-            // end a reset: no port is kept waiting.
-            assert_eq!(other.get("/nothing").status, 404);
-        }
-    });
-    assert!(growth < 200_000, "10,000 polls have left {growth} bytes behind");
+    expect_aborted_polls_forgotten("02-short-polling", "/api/messages?delay=5000");
 }

@@ -1,40 +1,29 @@
-//! Lesson 03, long polling: every answer of its server, and three ways to lose a message that it
-//! does not have.
+//! Lesson 03, long polling: every answer of its server, and the three ways in which its broken twin loses messages.
 
 #[allow(dead_code)]
 #[path = "../../lessons/03-long-polling/broken.rs"]
 mod broken;
-#[path = "../common/mod.rs"]
-mod common;
 #[allow(dead_code)]
 #[path = "../../lessons/03-long-polling/main.rs"]
-mod lesson;
+mod main;
 
-use std::process::Command;
-
-use common::{Answer, Client, Running, TestServer};
-use overwire::Limits;
 use serde_json::{Value, json};
 
-/// A cursor into a log that no server has.
-const FOREIGN: &str = "00000000-0000-8000-8000-000000000007";
+use crate::common::{Answer, Client, TestServer};
+use crate::lesson::{
+    FOREIGN, add, cursor_of, expect_aborted_polls_forgotten, expect_content_errors, expect_error, expect_not_allowed,
+    expect_page, post, serve,
+};
 
 fn start() -> TestServer {
-    TestServer::of_loop(Limits::default(), lesson::serve)
+    serve(main::serve)
 }
 
 fn start_broken() -> TestServer {
-    TestServer::of_loop(Limits::default(), broken::serve)
+    serve(broken::serve)
 }
 
-/// Adds a message; its id.
-fn add(server: &TestServer, text: &str) -> String {
-    let answer = server.post("/add-message", &json!({ "message": text }).to_string());
-    assert_eq!((answer.status, &answer.json()["status"]), (200, &"Message added".into()), "{answer:?}");
-    answer.json()["id"].as_str().unwrap_or_default().to_owned()
-}
-
-/// A poll that is held by now.
+/// Sends a poll and waits until it is held.
 fn hold(server: &TestServer, query: &str) -> Client {
     let mut poll = server.connect();
     ask(server, &mut poll, query);
@@ -43,21 +32,11 @@ fn hold(server: &TestServer, query: &str) -> Client {
 
 fn ask(server: &TestServer, poll: &mut Client, query: &str) {
     poll.send_get(&format!("/messages?{query}"));
-    // The loop reads in the order in which connections have something to read.
+    // The loop reads connections in the order in which their input arrives.
     assert_eq!(server.get("/nothing").status, 404);
 }
 
-fn cursor_of(answer: &Answer) -> String {
-    answer.json()["last_message_id"].as_str().unwrap().to_owned()
-}
-
-#[track_caller]
-fn expect_complaint(answer: &Answer, part: &str) {
-    let sentence = answer.json()["error"].as_str().unwrap_or_default().to_owned();
-    assert!(answer.status == 400 && sentence.contains(part), "{part:?} is not in {answer:?}");
-}
-
-/// The answer of a poll whose time is over and that got nothing.
+/// Checks that a poll was answered without messages at its deadline.
 #[track_caller]
 fn expect_timeout(answer: &Answer) {
     let json = answer.json();
@@ -90,9 +69,9 @@ fn messages_between_two_polls_are_in_the_second_answer() {
     ask(&server, &mut alice, &format!("last_message_id={after_one}"));
     add(&server, "two");
     add(&server, "three");
-    assert_eq!(alice.answer().texts(), ["two"], "what one poll takes");
+    assert_eq!(alice.answer().texts(), ["two"], "one poll takes this");
     let between = bob.get(&format!("/messages?last_message_id={after_one}"));
-    assert_eq!(between.texts(), ["two", "three"], "is there for the other, in one answer, in order");
+    assert_eq!(between.texts(), ["two", "three"], "the other gets both in one answer, in order");
 }
 
 #[test]
@@ -116,7 +95,11 @@ fn lost_answers_are_given_again() {
     let mut poll = hold(&server, &format!("last_message_id={first}"));
     add(&server, "two");
     poll.answer();
-    assert_eq!(server.get(&format!("/messages?last_message_id={first}")).texts(), ["two"], "as if nothing had come");
+    assert_eq!(
+        server.get(&format!("/messages?last_message_id={first}")).texts(),
+        ["two"],
+        "as if no answer had been sent"
+    );
 }
 
 #[test]
@@ -145,14 +128,14 @@ fn answered_polls_leave_no_timer() {
     ask(&server, &mut poll, &format!("timeout=60&last_message_id={id}"));
     server.advance(10);
     add(&server, "two");
-    assert_eq!(poll.answer().texts(), ["two"], "and not the timeout of the first poll");
+    assert_eq!(poll.answer().texts(), ["two"], "not the timeout of the first poll");
 }
 
 #[test]
 fn unknown_cursors_get_recovered_false_at_once() {
     let server = start();
     let told = server.get(&format!("/messages?last_message_id={FOREIGN}"));
-    assert_eq!((told.texts().len(), &told.json()["recovered"]), (0, &false.into()), "even if there is nothing");
+    assert_eq!((told.texts().len(), &told.json()["recovered"]), (0, &false.into()), "even without messages");
     let mut poll = hold(&server, &format!("last_message_id={}", cursor_of(&told)));
     let first = add(&server, "first");
     assert_eq!(poll.answer().json()["recovered"], true);
@@ -166,18 +149,7 @@ fn unknown_cursors_get_recovered_false_at_once() {
 #[test]
 fn errors_name_the_wrong_input() {
     let server = start();
-    let long = format!(r#"{{"message": "{}"}}"#, "é".repeat(1001));
-    for (content, complaint) in [
-        ("", "not JSON"),
-        (r#"{"message": "#, "not JSON"),
-        ("{}", "message: it is missing"),
-        ("7", "message: it is missing"),
-        (r#"{"message": ["one"]}"#, "message: expected a string"),
-        (r#"{"message": ""}"#, "message: expected 1 to 1000 characters"),
-        (&long, "message: expected 1 to 1000 characters"),
-    ] {
-        expect_complaint(&server.post("/add-message", content), complaint);
-    }
+    expect_content_errors(&server);
     for (query, complaint) in [
         ("last_message_id=7", "last_message_id: expected the id of a message, not \"7\""),
         ("timeout=0", "timeout: expected a whole number from 1 to 60, not \"0\""),
@@ -186,7 +158,7 @@ fn errors_name_the_wrong_input() {
         ("timeout=%2B5", "timeout: "),
         ("timeout=", "timeout: "),
     ] {
-        expect_complaint(&server.get(&format!("/messages?{query}")), complaint);
+        expect_error(&server.get(&format!("/messages?{query}")), complaint);
     }
 }
 
@@ -194,7 +166,7 @@ fn errors_name_the_wrong_input() {
 fn wrong_methods_get_an_allow_field() {
     let server = start();
     for (answer, allowed) in [(server.post("/messages", ""), "GET, HEAD"), (server.get("/add-message"), "POST")] {
-        assert_eq!((answer.status, answer.field("Allow")), (405, Some(allowed)));
+        expect_not_allowed(&answer, allowed);
     }
 }
 
@@ -202,9 +174,7 @@ fn wrong_methods_get_an_allow_field() {
 fn page_is_served_while_polls_are_held() {
     let server = start();
     let mut poll = hold(&server, "");
-    let page = server.get("/");
-    assert_eq!((page.status, page.field("Content-Type")), (200, Some("text/html; charset=utf-8")));
-    assert!(page.text().contains("03 Long polling"));
+    expect_page(&server, "03 Long polling");
     add(&server, "one");
     assert_eq!(poll.answer().texts(), ["one"]);
 }
@@ -234,7 +204,7 @@ fn shutdown_answers_held_polls() {
     server.stop();
 }
 
-// The bugs of the broken one: each message below was confirmed with a 200.
+// The bugs of the broken server. Each message below was confirmed with a 200.
 
 fn expect_nothing(server: &TestServer, poll: &mut Client) {
     server.advance(5);
@@ -249,7 +219,7 @@ fn got(poll: &mut Client) -> Value {
 fn broken_gives_a_message_to_one_of_two_readers() {
     let server = start_broken();
     let (mut alice, mut bob) = (hold(&server, "timeout=5"), hold(&server, "timeout=5"));
-    add(&server, "one");
+    post(&server, "one");
     assert_eq!(got(&mut alice), json!(["one"]));
     expect_nothing(&server, &mut bob);
 }
@@ -259,7 +229,7 @@ fn broken_gives_a_message_to_a_closed_client() {
     let server = start_broken();
     drop(hold(&server, "timeout=60"));
     server.get("/nothing");
-    add(&server, "one");
+    post(&server, "one");
     let mut alice = hold(&server, "timeout=5");
     expect_nothing(&server, &mut alice);
 }
@@ -268,9 +238,9 @@ fn broken_gives_a_message_to_a_closed_client() {
 fn broken_gives_a_message_between_two_polls_to_the_next_poller() {
     let server = start_broken();
     let mut bob = hold(&server, "timeout=5");
-    add(&server, "one");
+    post(&server, "one");
     assert_eq!(got(&mut bob), json!(["one"]));
-    add(&server, "two");
+    post(&server, "two");
     assert_eq!(server.get("/messages").json()["messages"], json!(["two"]), "of alice");
     ask(&server, &mut bob, "timeout=5");
     expect_nothing(&server, &mut bob);
@@ -284,20 +254,9 @@ fn broken_holds_polls_for_at_most_a_minute() {
     expect_timeout(&poll.answer());
 }
 
-/// Polls that were hung up are forgotten at once, and not when their time is over.
+/// An aborted poll is forgotten at once, not at its deadline.
 #[test]
 #[cfg_attr(not(target_os = "linux"), ignore = "reads /proc")]
 fn aborted_polls_are_forgotten() {
-    let running = Running::start(Command::new(env!("CARGO_BIN_EXE_03-long-polling")).args(["--port", "0"]));
-    let mut other = Client::connect(running.address);
-    let growth = running.growth(|| {
-        for _ in 0..500 {
-            let mut client = Client::connect(running.address);
-            client.send_get("/nothing").send_get("/messages?timeout=60");
-            // By now the server has seen that one. What it has answered is not read, and that makes the
-            // end a reset: no port is kept waiting.
-            assert_eq!(other.get("/nothing").status, 404);
-        }
-    });
-    assert!(growth < 200_000, "10,000 polls have left {growth} bytes behind");
+    expect_aborted_polls_forgotten("03-long-polling", "/messages?timeout=60");
 }

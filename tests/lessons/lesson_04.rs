@@ -1,35 +1,25 @@
-//! Lesson 4, HTTP streaming: what its server does, and what becomes of a client that takes a chunk for
-//! a message.
-
-#[path = "../common/mod.rs"]
-mod common;
+//! Lesson 04, HTTP streaming: its server, and a client that takes a chunk for a message.
 
 #[path = "../../lessons/04-http-streaming/main.rs"]
 #[allow(dead_code)]
-mod lesson;
+mod main;
 
 use std::process::Command;
 
-use common::{Client, Running, TestServer};
 use overwire::Limits;
 use serde_json::{Value, json};
 
-const FOREIGN: &str = "00000000-0000-8000-8000-000000000007";
+use crate::common::{Client, TestServer};
+use crate::lesson::{
+    FOREIGN, add, expect_content_errors, expect_ended_streams_forgotten, expect_not_allowed, expect_page, program,
+    serve,
+};
 
 fn start() -> TestServer {
-    TestServer::of_loop(Limits::default(), lesson::serve)
+    serve(main::serve)
 }
 
-/// Posts a message; its id.
-fn add(server: &TestServer, text: &str) -> String {
-    let answer = server.post("/add-message", &json!({ "message": text }).to_string());
-    assert_eq!((answer.status, answer.field("Cache-Control")), (200, Some("no-store")), "{answer:?}");
-    let value = answer.json();
-    assert_eq!(value["status"], "Message added");
-    value["id"].as_str().unwrap().to_owned()
-}
-
-/// Begins a stream, and reads its head.
+/// Begins a stream and reads its head.
 fn begin(server: &TestServer, target: &str) -> Client {
     let mut client = server.connect();
     let head = client.send_get(target).head();
@@ -143,12 +133,12 @@ fn line_readers_get_every_message_in_any_chunking() {
     }
 }
 
-/// What the broken client prints about messages that it is sent with these parameters.
+/// Returns the lines that the broken client prints for a stream with these parameters.
 fn broken(server: &TestServer, parameters: &str) -> Vec<String> {
     let cursor = add(server, "the beginning");
     ["Gr\u{fc}\u{df}e", "two", "three", "four"].iter().for_each(|text| _ = add(server, text));
     let (port, target) = (server.address.port(), format!("/stream?last_message_id={cursor}{parameters}"));
-    let output = Command::new(env!("CARGO_BIN_EXE_04-broken")).args(["--port", &port.to_string(), &target]).output();
+    let output = Command::new(program("04-broken")).args(["--port", &port.to_string(), &target]).output();
     let output = output.unwrap();
     assert!(output.status.success(), "{output:?}");
     String::from_utf8(output.stdout).unwrap().lines().skip(1).map(str::to_owned).collect()
@@ -195,17 +185,11 @@ fn heartbeat_is_an_empty_line_every_15_seconds() {
     while cut.chunk_text() != "\n" {}
 }
 
-/// A stream that is over is forgotten at once, and not with its next heartbeat.
+/// An ended stream is forgotten at once, not with its next heartbeat.
 #[test]
 #[cfg_attr(not(target_os = "linux"), ignore = "reads /proc")]
 fn ended_streams_are_forgotten() {
-    let running = Running::start(Command::new(env!("CARGO_BIN_EXE_04-http-streaming")).args(["--port", "0"]));
-    let mut client = Client::connect(running.address);
-    let growth = running.growth(|| {
-        client.send("HEAD /stream HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(1000));
-        (0..1000).for_each(|_| _ = client.head());
-    });
-    assert!(growth < 400_000, "20,000 streams have left {growth} bytes behind");
+    expect_ended_streams_forgotten("04-http-streaming", "/stream");
 }
 
 #[test]
@@ -236,13 +220,13 @@ fn head_requests_get_the_head_alone() {
     let head = client.send("HEAD /stream HTTP/1.1\r\nHost: localhost\r\n\r\n").head();
     assert!(head.contains("application/x-ndjson"), "{head}");
     add(&server, "not for it");
-    assert_eq!(client.get("/nothing").status, 404, "the next answer comes next");
+    assert_eq!(client.get("/nothing").status, 404, "no content follows that head");
 }
 
 #[test]
 fn slow_consumers_are_cut_off_detectably() {
     let limits = Limits { outbox: 16 * 1024, ..Limits::default() };
-    let server = TestServer::of_loop(limits, lesson::serve);
+    let server = TestServer::of_loop(limits, main::serve);
     let mut slow = begin(&server, "/stream");
     let mut sender = server.connect();
     let content = json!({ "message": "\u{20ac}".repeat(1000) }).to_string();
@@ -256,29 +240,13 @@ fn slow_consumers_are_cut_off_detectably() {
 #[test]
 fn errors_say_what_is_wrong() {
     let server = start();
-    let long = json!({ "message": "x".repeat(1001) }).to_string();
-    for (content, complaint) in [
-        ("{\"message\"", "not JSON"),
-        ("", "not JSON"),
-        ("[]", "message: it is missing"),
-        ("{}", "message: it is missing"),
-        (r#"{"message": 5}"#, "message: expected a string"),
-        (r#"{"message": ""}"#, "1 to 1000 characters"),
-        (&long, "1 to 1000 characters"),
-    ] {
-        let answer = server.post("/add-message", content);
-        assert_eq!(answer.status, 400, "{content}");
-        assert!(answer.json()["error"].as_str().unwrap().contains(complaint), "{answer:?}");
-    }
+    expect_content_errors(&server);
     for query in ["last_message_id=7", "rechunk=0", "rechunk=1001", "rechunk=%2B7", "rechunk=", "rechunk=x"] {
         let answer = server.get(&format!("/stream?{query}"));
         let name = query.split('=').next().unwrap();
         assert!(answer.status == 400 && answer.text().contains(name), "{answer:?}");
     }
-    let wrong = server.post("/stream", "");
-    assert_eq!((wrong.status, wrong.field("Allow")), (405, Some("GET, HEAD")));
-    let wrong = server.get("/add-message");
-    assert_eq!((wrong.status, wrong.field("Allow")), (405, Some("POST")));
-    assert_eq!(server.get("/else").status, 404);
-    assert!(server.get("/").text().contains("<title>04 HTTP streaming</title>"));
+    expect_not_allowed(&server.post("/stream", ""), "GET, HEAD");
+    expect_not_allowed(&server.get("/add-message"), "POST");
+    expect_page(&server, "04 HTTP streaming");
 }

@@ -1,46 +1,28 @@
-//! Lesson 5, server-sent events: what its server does, and what becomes of a text that is put behind
-//! `data: ` as it is.
-
-#[path = "../common/mod.rs"]
-mod common;
+//! Lesson 05, server-sent events: its server, and one that writes a text after `data: ` as it is.
 
 #[path = "../../lessons/05-server-sent-events/main.rs"]
 #[allow(dead_code)]
-mod lesson;
+mod main;
 
 #[path = "../../lessons/05-server-sent-events/broken.rs"]
 #[allow(dead_code)]
 mod broken;
 
-use std::process::Command;
 use std::time::Duration;
 
-use common::{Answer, Client, Running, TestServer};
 use overwire::feed::Cursor;
-use overwire::{Limits, sse};
-use serde_json::json;
+use overwire::sse;
 
-const FOREIGN: &str = "00000000-0000-8000-8000-000000000007";
+use crate::common::{Client, TestServer};
+use crate::lesson::{
+    FOREIGN, add, expect_content_errors, expect_ended_streams_forgotten, expect_not_allowed, expect_page, post, serve,
+};
 
 fn start() -> TestServer {
-    TestServer::of_loop(Limits::default(), lesson::serve)
+    serve(main::serve)
 }
 
-fn post(server: &TestServer, text: &str) -> Answer {
-    server.post("/add-message", &json!({ "message": text }).to_string())
-}
-
-/// Posts a message; its id.
-fn add(server: &TestServer, text: &str) -> String {
-    let answer = post(server, text);
-    assert_eq!((answer.status, answer.field("Cache-Control")), (200, Some("no-store")), "{answer:?}");
-    let value = answer.json();
-    assert_eq!(value["status"], "Message added");
-    value["id"].as_str().unwrap().to_owned()
-}
-
-/// Begins a stream with this Last-Event-ID field, and reads its head and its position: whether it goes on
-/// from that id.
+/// Begins a stream with a Last-Event-ID field and reads its head and its position. True if it continues after that id.
 fn resume_at(server: &TestServer, target: &str, last_event_id: &str) -> (bool, Client) {
     let mut client = server.connect();
     let request = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\nLast-Event-ID: {last_event_id}\r\n\r\n");
@@ -69,7 +51,7 @@ fn read_position(client: &mut Client) -> bool {
     serde_json::from_str::<serde_json::Value>(&position.data).unwrap()["recovered"].as_bool().unwrap()
 }
 
-/// Reads events until the one with this data, each in the chunk that it comes in.
+/// Reads events up to the one with this data. Each is a chunk.
 fn texts_until(client: &mut Client, last: &str) -> Vec<String> {
     let mut texts = Vec::new();
     while texts.last().is_none_or(|text| text != last) {
@@ -201,17 +183,11 @@ fn quiet_stream_gets_a_comment_every_15_seconds() {
     }
 }
 
-/// A stream that is over is forgotten at once, and not with its next comment.
+/// An ended stream is forgotten at once, not with its next comment.
 #[test]
 #[cfg_attr(not(target_os = "linux"), ignore = "reads /proc")]
 fn ended_streams_are_forgotten() {
-    let running = Running::start(Command::new(env!("CARGO_BIN_EXE_05-server-sent-events")).args(["--port", "0"]));
-    let mut client = Client::connect(running.address);
-    let growth = running.growth(|| {
-        client.send("HEAD /quiet HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(1000));
-        (0..1000).for_each(|_| _ = client.head());
-    });
-    assert!(growth < 400_000, "20,000 streams have left {growth} bytes behind");
+    expect_ended_streams_forgotten("05-server-sent-events", "/quiet");
 }
 
 #[test]
@@ -255,48 +231,35 @@ fn head_requests_get_the_head_alone() {
     let mut client = server.connect();
     let head = client.send("HEAD /events HTTP/1.1\r\nHost: localhost\r\n\r\n").head();
     assert!(head.contains("text/event-stream"), "{head}");
-    assert_eq!(client.get("/nothing").status, 404, "the next answer comes next");
+    assert_eq!(client.get("/nothing").status, 404, "no content follows that head");
 }
 
 #[test]
 fn errors_say_what_is_wrong() {
     let server = start();
-    let long = json!({ "message": "x".repeat(1001) }).to_string();
-    for (content, complaint) in [
-        ("{\"message\"", "not JSON"),
-        ("[]", "message: it is missing"),
-        (r#"{"message": 5}"#, "message: expected a string"),
-        (r#"{"message": ""}"#, "1 to 1000 characters"),
-        (&long, "1 to 1000 characters"),
-    ] {
-        let answer = server.post("/add-message", content);
-        assert_eq!(answer.status, 400, "{content}");
-        assert!(answer.json()["error"].as_str().unwrap().contains(complaint), "{answer:?}");
-    }
+    expect_content_errors(&server);
     for target in ["/events", "/quiet"] {
         let answer = server.get(&format!("{target}?last_event_id=7"));
         assert!(answer.status == 400 && answer.text().contains("Last-Event-ID"), "{answer:?}");
         let request = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\nLast-Event-ID: \u{fc}\r\n\r\n");
         assert_eq!(server.connect().send(request).answer().status, 400);
-        assert_eq!(server.post(target, "").field("Allow"), Some("GET, HEAD"));
+        expect_not_allowed(&server.post(target, ""), "GET, HEAD");
     }
-    let wrong = server.get("/add-message");
-    assert_eq!((wrong.status, wrong.field("Allow")), (405, Some("POST")));
-    assert_eq!(server.get("/else").status, 404);
-    assert!(server.get("/").text().contains("<title>05 Server-sent events</title>"));
+    expect_not_allowed(&server.get("/add-message"), "POST");
+    expect_page(&server, "05 Server-sent events");
 }
 
-// The broken one.
+// The broken server.
 
-/// What a client of the broken server is given when somebody posts these texts.
+/// Returns the events that a client of the broken server gets when these texts are posted.
 fn events_of_broken(texts: &[&str]) -> Vec<sse::Event> {
-    let server = TestServer::of_loop(Limits::default(), broken::serve);
+    let server = serve(broken::serve);
     let mut client = server.connect();
     client.send_get("/events").head();
     let mut reader = sse::Reader::default();
     let mut events = Vec::new();
     for text in texts {
-        assert_eq!(post(&server, text).status, 200);
+        post(&server, text);
         events.extend(reader.read(&client.chunk().unwrap()));
     }
     events
@@ -320,7 +283,7 @@ fn broken_server_lets_texts_forge_events() {
 
 #[test]
 fn broken_server_cannot_resume() {
-    let server = TestServer::of_loop(Limits::default(), broken::serve);
+    let server = serve(broken::serve);
     let mut client = server.connect();
     client.send_get("/events").head();
     post(&server, "one");

@@ -1,29 +1,26 @@
 //! Lesson 06: its echo and its chat as raw frames, what each violation is answered with, and the
 //! bugs of its broken twin.
 
-#[path = "../common/mod.rs"]
-mod common;
-
 #[path = "../../lessons/06-websocket/main.rs"]
 #[allow(dead_code)]
-mod lesson;
+mod main;
 
-use std::process::Command;
-
-use common::{Client, Frame, Running, TestServer, field, masked_frame};
+use overwire::Parse;
 use overwire::websocket::{self, CloseCode, HandshakeError, Opcode, opening_request};
-use overwire::{Limits, Parse};
+
+use crate::common::{Client, Frame, Running, TestServer, field, masked_frame};
+use crate::lesson::{self, serve};
 
 const SAMPLE_KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 const OTHER_KEY: &str = "x3JJHMbDL1EzLkh9GBhXDw==";
 const HELLO: [u8; 11] = [0x81, 0x85, 0x37, 0xfa, 0x21, 0x3d, 0x7f, 0x9f, 0x4d, 0x51, 0x58];
 
-fn lesson() -> TestServer {
-    TestServer::of_loop(Limits::default(), lesson::serve)
+fn start() -> TestServer {
+    serve(main::serve)
 }
 
 fn broken() -> Running {
-    Running::start(Command::new(env!("CARGO_BIN_EXE_06-broken")).args(["--port", "0"]))
+    lesson::start("06-broken")
 }
 
 fn opening(target: &str, key: &str) -> String {
@@ -42,7 +39,7 @@ fn failed_with(server: &TestServer, target: &str, frames: &[u8]) -> u16 {
 
 #[test]
 fn binary_serves_page_and_handshake() {
-    let running = Running::start(Command::new(env!("CARGO_BIN_EXE_06-websocket")).args(["--port", "0"]));
+    let running = lesson::start("06-websocket");
     let mut client = Client::connect(running.address);
     let page = client.get("/");
     assert_eq!((page.status, page.field("Content-Type")), (200, Some("text/html; charset=utf-8")));
@@ -63,7 +60,7 @@ fn page_never_parses_texts_as_html() {
 
 #[test]
 fn accept_is_derived_from_the_key() {
-    let server = lesson();
+    let server = start();
     let accepts = [(SAMPLE_KEY, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), (OTHER_KEY, "HSmrc0sMlYUkAGmm5OPpG2HaGWk=")];
     for target in ["/echo", "/chat"] {
         for (key, accept) in accepts {
@@ -76,7 +73,7 @@ fn accept_is_derived_from_the_key() {
 
 #[test]
 fn wrong_handshakes_are_answered_with_what_was_expected() {
-    let server = lesson();
+    let server = start();
     for target in ["/echo", "/chat"] {
         let plain = server.get(target);
         assert_eq!(plain.status, 400);
@@ -89,7 +86,7 @@ fn wrong_handshakes_are_answered_with_what_was_expected() {
 
 #[test]
 fn foreign_origins_are_refused() {
-    let server = lesson();
+    let server = start();
     let status = |target, origins: &[&str]| {
         let lines: String = origins.iter().map(|origin| format!("Origin: {origin}\r\n")).collect();
         let request = opening(target, SAMPLE_KEY).replace("localhost", "localhost:8006");
@@ -117,7 +114,7 @@ fn foreign_origins_are_refused() {
 
 #[test]
 fn echoes_have_the_shortest_header() {
-    let server = lesson();
+    let server = start();
     let mut client = server.websocket("/echo");
     for length in [0, 1, 125, 126, 127, 65_535, 65_536, 1 << 20] {
         for opcode in [Opcode::Text, Opcode::Binary] {
@@ -136,7 +133,7 @@ fn echoes_have_the_shortest_header() {
 
 #[test]
 fn frames_are_independent_of_segments() {
-    let server = lesson();
+    let server = start();
     for target in ["/echo", "/chat"] {
         let mut client = server.websocket(target);
         client.send_bytewise(HELLO);
@@ -154,7 +151,7 @@ fn frames_are_independent_of_segments() {
 
 #[test]
 fn pings_between_fragments_are_answered() {
-    let server = lesson();
+    let server = start();
     let mut client = server.websocket("/echo");
     let euro = "\u{20ac}".as_bytes();
     client.send(masked_frame(false, Opcode::Text, &euro[..1]));
@@ -178,7 +175,7 @@ fn violations() -> Vec<(Vec<u8>, u16)> {
 
 #[test]
 fn violations_in_the_readme_have_their_status_codes() {
-    let server = lesson();
+    let server = start();
     let violations = violations();
     assert_eq!(violations.len(), 12);
     for (frames, code) in violations {
@@ -190,7 +187,7 @@ fn violations_in_the_readme_have_their_status_codes() {
 
 #[test]
 fn other_violations_have_their_status_codes() {
-    let server = lesson();
+    let server = start();
     let masked = masked_frame;
     let cases: [(&[u8], u16); 5] = [
         (&[0x8b, 0x80, 0, 0, 0, 0], 1002),
@@ -206,7 +203,7 @@ fn other_violations_have_their_status_codes() {
 
 #[test]
 fn close_is_echoed_and_the_server_closes_first() {
-    let server = lesson();
+    let server = start();
     for target in ["/echo", "/chat"] {
         let mut client = server.websocket(target);
         client.send_frame(Opcode::Close, websocket::close(CloseCode::NORMAL, "bye"));
@@ -220,7 +217,7 @@ fn close_is_echoed_and_the_server_closes_first() {
 
 #[test]
 fn chat_texts_reach_everyone_including_the_sender() {
-    let server = lesson();
+    let server = start();
     let mut members = [(); 3].map(|()| server.websocket("/chat"));
     let mut elsewhere = server.websocket("/echo");
     for sender in 0..3 {
@@ -236,7 +233,7 @@ fn chat_texts_reach_everyone_including_the_sender() {
 
 #[test]
 fn chat_closes_binary_senders_with_1003() {
-    let server = lesson();
+    let server = start();
     let (mut binary, mut other) = (server.websocket("/chat"), server.websocket("/chat"));
     let (code, reason) = binary.send_frame(Opcode::Binary, b"\x00").frame().close();
     assert_eq!((code, &reason[..]), (1003, "the chat takes text, not binary"));
@@ -250,7 +247,7 @@ fn chat_closes_binary_senders_with_1003() {
 
 #[test]
 fn departed_members_do_not_disturb_others() {
-    let server = lesson();
+    let server = start();
     let (mut stays, mut leaves) = (server.websocket("/chat"), server.websocket("/chat"));
     let (cut, closes) = (server.websocket("/chat"), server.websocket("/chat"));
     stays.send_text("one");
@@ -267,7 +264,7 @@ fn departed_members_do_not_disturb_others() {
 
 #[test]
 fn slow_members_are_closed_with_1013() {
-    let server = lesson();
+    let server = start();
     let (mut slow, mut quick) = (server.websocket("/chat"), server.websocket("/chat"));
     let long = "x".repeat(1 << 18);
     let frame = masked_frame(true, Opcode::Text, long.as_bytes());
@@ -288,7 +285,7 @@ fn slow_members_are_closed_with_1013() {
 
 #[test]
 fn members_without_pong_are_dropped_after_40_seconds() {
-    let server = lesson();
+    let server = start();
     let (mut silent, mut lively) = (server.websocket("/chat"), server.websocket("/chat"));
     for round in 1..=2 {
         server.advance(20);
@@ -307,7 +304,7 @@ fn members_without_pong_are_dropped_after_40_seconds() {
 
 #[test]
 fn shutdown_closes_with_1001() {
-    let server = lesson();
+    let server = start();
     let sockets = ["/echo", "/chat"].map(|target| server.websocket(target));
     server.shut_down();
     for mut socket in sockets {
@@ -361,7 +358,7 @@ fn broken_echo_takes_a_read_for_a_frame() {
 #[test]
 #[cfg_attr(not(target_os = "linux"), ignore = "reads /proc")]
 fn departed_members_are_forgotten() {
-    let running = Running::start(Command::new(env!("CARGO_BIN_EXE_06-websocket")).args(["--port", "0"]));
+    let running = lesson::start("06-websocket");
     let mut other = Client::connect(running.address);
     let growth = running.growth(|| {
         for _ in 0..500 {

@@ -1,16 +1,15 @@
 //! Lesson 07: what its server tells whom, as raw frames.
 
-#[path = "../common/mod.rs"]
-mod common;
-
 use std::process::Command;
 
-use common::{Client, Running};
 use overwire::websocket::{Opcode, opening_request};
 use serde_json::{Value, json};
 
+use crate::common::{Client, Running};
+use crate::lesson;
+
 fn start() -> Running {
-    Running::start(Command::new(env!("CARGO_BIN_EXE_07-webrtc-signalling")).args(["--port", "0"]))
+    lesson::start("07-webrtc-signalling")
 }
 
 /// A peer, and the welcome that it was given.

@@ -1,10 +1,8 @@
 //! Lesson 08: one feed, five transports, and a follower that falls back without loss or repetition.
 
-#[path = "../common/mod.rs"]
-mod common;
 #[allow(dead_code)]
 #[path = "../../lessons/08-choosing/main.rs"]
-mod lesson;
+mod main;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -13,10 +11,11 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{Answer, Client, Dice, PATIENCE, Running, TestServer};
-use overwire::Limits;
 use overwire::websocket::Opcode;
 use serde_json::{Value, json};
+
+use crate::common::{Answer, Client, Dice, PATIENCE, Running};
+use crate::lesson::{program, serve};
 
 /// A cursor of another run of the server.
 const FOREIGN: &str = "1f0c2a9e-8b4d-8e17-8000-00000000002a";
@@ -26,7 +25,7 @@ fn start() -> Running {
 }
 
 fn start_at(port: u16) -> Running {
-    Running::start(Command::new(env!("CARGO_BIN_EXE_08-choosing")).args(["--port", &port.to_string()]))
+    Running::start(Command::new(program("08-choosing")).args(["--port", &port.to_string()]))
 }
 
 fn post(server: &Running, target: &str, content: &Value) -> Answer {
@@ -169,7 +168,7 @@ fn report_counts_every_byte() {
 
 #[test]
 fn heartbeats_break_silence() {
-    let server = TestServer::of_loop(Limits::default(), lesson::serve);
+    let server = serve(main::serve);
     let mut stream = server.connect();
     stream.send_get("/stream").head();
     stream.chunk();
@@ -234,7 +233,7 @@ impl Follower {
     }
 
     fn of(server: SocketAddr) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_08-follow"));
+        let mut command = Command::new(program("08-follow"));
         let port = server.port().to_string();
         let mut process = command.args(["--port", &port]).stdout(Stdio::piped()).spawn().unwrap();
         let (sender, lines) = mpsc::channel();
@@ -303,7 +302,7 @@ fn comparison_has_a_row_for_each_transport() {
     let server = start();
     plug(&server, "events", false);
     let port = server.address.port().to_string();
-    let output = Command::new(env!("CARGO_BIN_EXE_08-compare")).args(["--port", &port]).output().unwrap();
+    let output = Command::new(program("08-compare")).args(["--port", &port]).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     let rows: Vec<Vec<&str>> = text.lines().skip(1).map(|row| row.split_whitespace().collect()).collect();
     // The requests, and the bytes up and down: behind the name, a delay and its unit.

@@ -1,0 +1,108 @@
+//! The exercises: the test of each fails until its answer is applied. Needs git.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use super::pages::{LESSONS, ROOT, exercises};
+
+/// A copy of the project to apply answers to.
+struct Copy {
+    folder: PathBuf,
+}
+
+impl Copy {
+    fn new() -> Self {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("exercises");
+        for part in [
+            "Cargo.toml",
+            "Cargo.lock",
+            "src",
+            "static",
+            "lessons",
+            "tests/common",
+            "tests/lessons",
+            "tests/bench",
+            "tests/conformance",
+        ] {
+            synchronise(&Path::new(ROOT).join(part), &folder.join(part));
+        }
+        Copy { folder }
+    }
+
+    fn apply(&self, patch: &Path) {
+        let status = Command::new("git")
+            .args(["apply", "--whitespace=nowarn"])
+            .arg(patch)
+            .current_dir(&self.folder)
+            // git must not take the copy for a part of the repository around it.
+            .env("GIT_CEILING_DIRECTORIES", self.folder.parent().unwrap())
+            .status()
+            .expect("git runs");
+        assert!(status.success(), "{} does not apply", patch.display());
+    }
+
+    /// Runs the exercises of all lessons. Returns `ok` or `FAILED` for each.
+    fn run(&self) -> HashMap<String, String> {
+        let mut command = Command::new(env!("CARGO"));
+        command.args(["test", "--offline", "--locked", "--no-fail-fast"]).current_dir(&self.folder);
+        command.env("CARGO_TARGET_DIR", self.folder.with_file_name("exercises-target"));
+        for lesson in LESSONS {
+            command.args(["--test", &format!("{}-exercises", &lesson[..2])]);
+        }
+        let output = command.stdin(Stdio::null()).output().expect("cargo runs");
+        let text = String::from_utf8_lossy(&output.stdout);
+        let outcomes = text.lines().filter_map(|line| line.strip_prefix("test ")?.split_once(" ... "));
+        let outcomes: HashMap<_, _> = outcomes.map(|(name, outcome)| (name.to_owned(), outcome.to_owned())).collect();
+        assert!(!outcomes.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+        outcomes
+    }
+}
+
+/// Makes `copy` like `original`. Equal files keep their times, so that cargo builds little again.
+fn synchronise(original: &Path, copy: &Path) {
+    if original.is_dir() {
+        fs::create_dir_all(copy).unwrap();
+        let names = |folder: &Path| -> Vec<_> {
+            fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name()).collect()
+        };
+        let (here, there) = (names(original), names(copy));
+        for name in there.iter().filter(|name| !here.contains(name)) {
+            let gone = copy.join(name);
+            if gone.is_dir() { fs::remove_dir_all(gone) } else { fs::remove_file(gone) }.unwrap();
+        }
+        here.iter()
+            .filter(|name| *name != "node_modules")
+            .for_each(|name| synchronise(&original.join(name), &copy.join(name)));
+    } else {
+        let content = fs::read(original).unwrap();
+        if fs::read(copy).ok().as_ref() != Some(&content) {
+            fs::create_dir_all(copy.parent().unwrap()).unwrap();
+            fs::write(copy, content).unwrap();
+        }
+    }
+}
+
+#[test]
+fn exercises_fail_until_answered() {
+    let exercises: HashMap<_, _> = LESSONS.iter().map(|lesson| (*lesson, exercises(lesson))).collect();
+    let all: Vec<_> = exercises.values().flatten().map(|(test, _)| test).collect();
+    let outcomes = Copy::new().run();
+    for test in &all {
+        assert_eq!(outcomes.get(*test).map(String::as_str), Some("FAILED"), "{test} before its answer");
+    }
+    // One answer of each lesson at a time: an answer changes only its own lesson.
+    for round in 0..3 {
+        let copy = Copy::new();
+        let answered: Vec<_> =
+            LESSONS.iter().filter_map(|lesson| Some((lesson, exercises[lesson].get(round)?))).collect();
+        for (lesson, (_, answer)) in &answered {
+            copy.apply(&Path::new(ROOT).join("lessons").join(lesson).join("answers").join(answer));
+        }
+        let outcomes = copy.run();
+        for (lesson, (test, _)) in answered {
+            assert_eq!(outcomes.get(test).map(String::as_str), Some("ok"), "{test} of {lesson}, with its answer");
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! Terminals: commands that run beside each other, with their output line by line.
+
+use std::io::Read;
+use std::net::TcpListener;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::pages::ROOT;
+use crate::lesson::program;
+
+/// The longest wait for a line. Only a failure reaches it.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The output of a command so far.
+#[derive(Default)]
+struct Printed {
+    bytes: Vec<u8>,
+    ended: bool,
+    changed: Option<Instant>,
+}
+
+/// A command that runs in a terminal.
+pub struct Terminal {
+    process: Child,
+    watchdog: Child,
+    printed: Arc<(Mutex<Printed>, Condvar)>,
+    pub command: String,
+    /// The number of its lines that earlier blocks show.
+    pub shown: usize,
+    /// Whether the keys of its WebSocket handshakes are random.
+    pub mask_keys: bool,
+}
+
+impl Terminal {
+    pub fn start(command: &str, places: &Places) -> Self {
+        let run = places.command(command);
+        // Both streams go to one pipe, as in a terminal. Ctrl+C works even if the parent of this test ignores it.
+        let mut process = Command::new("env")
+            .args(["--default-signal=INT", "bash", "-c", &format!("exec 2>&1\n{run}")])
+            .current_dir(ROOT)
+            .env("CURL_HOME", env!("CARGO_TARGET_TMPDIR"))
+            .env("NO_COLOR", "1")
+            .env_remove("BLESS")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .process_group(0)
+            .spawn()
+            .expect("bash starts");
+        // If this process is killed, its end of the pipe closes, and the watchdog ends the group.
+        let watchdog = Command::new("bash")
+            .args(["-c", "cat; kill -KILL -- -$0", &process.id().to_string()])
+            .stdin(Stdio::piped())
+            .stderr(Stdio::null())
+            .process_group(0)
+            .spawn()
+            .expect("bash starts");
+        let printed = Arc::new((Mutex::new(Printed::default()), Condvar::new()));
+        let (mut stdout, shared) = (process.stdout.take().unwrap(), printed.clone());
+        thread::spawn(move || {
+            let mut bytes = [0; 4096];
+            loop {
+                let count = stdout.read(&mut bytes).unwrap_or(0);
+                let mut printed = shared.0.lock().unwrap();
+                printed.bytes.extend_from_slice(&bytes[..count]);
+                printed.ended = count == 0;
+                printed.changed = Some(Instant::now());
+                shared.1.notify_all();
+                if count == 0 {
+                    return;
+                }
+            }
+        });
+        let mask_keys = !command.contains("--key") && !command.contains("Sec-WebSocket-Key");
+        Terminal { process, watchdog, printed, command: command.to_owned(), shown: 0, mask_keys }
+    }
+
+    /// Waits until `enough` accepts the lines after the shown ones and the silence since the last of them, or until
+    /// the output ends. Returns the lines, and whether the output has ended.
+    pub fn wait(&mut self, places: &Places, enough: impl Fn(&[String], Duration) -> bool) -> (Vec<String>, bool) {
+        let start = Instant::now();
+        let mut printed = self.printed.0.lock().unwrap();
+        loop {
+            let lines = places.lines(&printed.bytes, printed.ended).split_off(self.shown);
+            let silence = printed.changed.unwrap_or(start).max(start).elapsed();
+            if printed.ended || enough(&lines, silence) || start.elapsed() > PATIENCE {
+                return (lines, printed.ended);
+            }
+            printed = self.printed.1.wait_timeout(printed, Duration::from_millis(100)).unwrap().0;
+        }
+    }
+
+    /// Sends Ctrl+C.
+    pub fn interrupt(&self) {
+        let group = format!("-{}", self.process.id());
+        Command::new("kill").args(["-INT", "--", &group]).status().expect("kill runs");
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        let _ = self.watchdog.kill();
+        let _ = self.watchdog.wait();
+        let group = format!("-{}", self.process.id());
+        let _ = Command::new("kill").args(["-KILL", "--", &group]).stderr(Stdio::null()).status();
+        let _ = self.process.wait();
+    }
+}
+
+/// The programs and the port of a page, and their places in this run.
+pub struct Places {
+    programs: PathBuf,
+    written: String,
+    port: String,
+}
+
+impl Places {
+    pub fn new(written: u16) -> Self {
+        Places {
+            programs: program("wire").parent().unwrap().to_owned(),
+            written: written.to_string(),
+            port: free_port().to_string(),
+        }
+    }
+
+    /// Translates a command: to the program that is built already, and to a free port.
+    fn command(&self, command: &str) -> String {
+        let programs = self.programs.display();
+        let mut words = Vec::new();
+        let mut rest = command.split(' ');
+        while let Some(word) = rest.next() {
+            if word != "cargo" {
+                words.push(word.to_owned());
+                continue;
+            }
+            let run: Vec<_> = rest.by_ref().take_while(|word| *word != "--bin").collect();
+            assert_eq!(run, ["run", "-q"], "a program is run by `cargo run -q --bin NAME`: {command}");
+            let name = rest.next().expect("the program's name");
+            words.push(format!("{programs}/{name}"));
+            if name != "wire" {
+                words.push(format!("--port {}", self.port));
+            }
+            match rest.next() {
+                None | Some("--") => {}
+                Some(word) => words.push(word.to_owned()),
+            }
+        }
+        words
+            .join(" ")
+            .replace(&format!("127.0.0.1:{}", self.written), &format!("127.0.0.1:{}", self.port))
+            .replace(&format!("127.0.0.1 {}", self.written), &format!("127.0.0.1 {}", self.port))
+    }
+
+    /// Splits output into lines and translates it back to the port of the page.
+    fn lines(&self, bytes: &[u8], ended: bool) -> Vec<String> {
+        let text = String::from_utf8_lossy(bytes)
+            .replace(&format!("127.0.0.1:{}", self.port), &format!("127.0.0.1:{}", self.written));
+        let text = text.replace(&format!("127.0.0.1 {}", self.port), &format!("127.0.0.1 {}", self.written));
+        let whole = if ended { &text[..] } else { &text[..text.rfind('\n').map_or(0, |at| at + 1)] };
+        whole.lines().map(|line| line.trim_end().to_owned()).filter(|line| !is_remark(line)).collect()
+    }
+}
+
+/// Finds a free port below those that the system gives to clients. No other transcript of this process gets it, nor
+/// one of another process that runs at the same time.
+fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    for _ in 0..1000 {
+        let port = 20_000 + (std::process::id() % 400) as u16 * 30 + NEXT.fetch_add(1, Ordering::Relaxed);
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+    panic!("no port is free");
+}
+
+/// Whether a line is a remark of curl's, which differs from version to version.
+fn is_remark(line: &str) -> bool {
+    line.starts_with("* ") || line.starts_with("{ [") || line.starts_with("} [")
+}
