@@ -11,7 +11,7 @@ use crate::End;
 use crate::url::Url;
 use crate::view::{Seen, View};
 
-/// How long a server may take to take what is sent.
+/// The longest time that a server may read nothing while bytes are queued for it.
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
 pub const NOT_TAKEN: &str = "the server did not take what was sent";
@@ -22,7 +22,7 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Connects. The inner error says why this was not possible.
+    /// Connects. The inner error says why this failed.
     pub fn open(url: &Url, view: &mut View) -> Result<Result<Connection, String>, End> {
         let stream = match connect(url) {
             Ok(stream) => stream,
@@ -34,27 +34,26 @@ impl Connection {
         Ok(Ok(Connection { stream, conversation: Conversation::default() }))
     }
 
-    /// A second handle on the socket, to be read in another thread, and a third, to be written to: a write waits for
-    /// `patience` at most.
+    /// Returns a handle of the socket for a reading thread, and one for writing. A write waits for at most `patience`.
     pub fn split(&self, patience: Duration) -> io::Result<(TcpStream, TcpStream)> {
         self.stream.set_write_timeout(Some(patience))?;
         Ok((self.stream.try_clone()?, self.stream.try_clone()?))
     }
 
-    /// Prints `bytes` and then sends them: no answer can be printed before its question. The inner
-    /// error says why they could not be sent.
+    /// Prints `bytes` and then sends them, so that no answer is printed before its request. The inner error says why they
+    /// were not sent.
     pub fn send(&mut self, bytes: &[u8], view: &mut View) -> Result<Result<(), String>, End> {
         self.show_sent(bytes, view)?;
         Ok(self.stream.write_all(bytes).map_err(|error| reason(&error)))
     }
 
-    /// Prints `bytes`, which are to be sent.
+    /// Prints `bytes` before they are sent.
     pub fn show_sent(&mut self, bytes: &[u8], view: &mut View) -> Result<Vec<Seen>, End> {
         let pieces = self.conversation.read(Role::Client, bytes);
         Ok(view.show_sent(pieces)?)
     }
 
-    /// Reads what is there; the inner error says why nothing more will come.
+    /// Reads available bytes. The error says why there will be no more.
     pub fn read(&mut self) -> Result<Vec<Piece>, String> {
         let mut bytes = [0; 16 * 1024];
         loop {
@@ -67,8 +66,8 @@ impl Connection {
         }
     }
 
-    /// Why no request can be sent on this connection, as far as it can be known without waiting. What comes before it
-    /// is asked for is no answer: a server that gives up an idle connection may say 408 (RFC 9110, section 15.5.9).
+    /// The reason why no request can be sent on this connection, if one is known without waiting. Bytes before a request
+    /// are not its answer: a server that closes an idle connection may send 408 (RFC 9110, section 15.5.9).
     pub fn is_useless(&self) -> Option<String> {
         let mut bytes = [0; 128];
         let peeked = self.stream.set_nonblocking(true).and_then(|()| self.stream.peek(&mut bytes));
@@ -82,12 +81,12 @@ impl Connection {
         }
     }
 
-    /// Labels what the server sent.
+    /// Labels bytes of the server.
     pub fn label(&mut self, bytes: &[u8]) -> Vec<Piece> {
         self.conversation.read(Role::Server, bytes)
     }
 
-    /// Labels what the end of the connection ends or cuts off.
+    /// Labels the end of the connection.
     pub fn end(&mut self) -> Vec<Piece> {
         self.conversation.end(Role::Server)
     }
@@ -109,7 +108,7 @@ fn place(url: &Url) -> String {
     if url.host.contains(':') { format!("[{}]:{}", url.host, url.port) } else { format!("{}:{}", url.host, url.port) }
 }
 
-/// An error of the system without its number.
+/// The message of a system error without its number.
 pub fn reason(error: &io::Error) -> String {
     match error.kind() {
         ErrorKind::WouldBlock | ErrorKind::TimedOut => NOT_TAKEN.to_owned(),

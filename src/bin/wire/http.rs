@@ -1,4 +1,4 @@
-//! Polling, streaming and server-sent events: what is asked for next, and behind which message.
+//! Polling, streaming and server-sent events: the next request, and the cursor in it.
 
 use std::ops::RangeInclusive;
 use std::thread;
@@ -15,17 +15,17 @@ use crate::view::{Seen, View};
 
 const EVENT_SOURCE: &str = "WHATWG HTML, section 9.2.3";
 
-/// How long an event stream's reader waits before reconnecting unless the stream said otherwise.
+/// The wait before reconnecting to an event stream, unless the stream sets another.
 const RECONNECTION_TIME: Duration = Duration::from_secs(3);
 
-/// The shortest and the longest time that a stream can ask for: a reader must neither keep a server busy nor be asleep
-/// for good because of one number.
+/// The bounds of the wait that a stream can set. Without them, one number makes a reader flood the server or sleep
+/// forever.
 const RECONNECTION_TIMES: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(300);
 
 /// The longest answer to a poll, in bytes.
 const MAX_CONTENT: usize = 16 * 1024 * 1024;
 
-/// Asks again and again, each time for what came behind the answer before.
+/// Polls, each time after the cursor of the last answer.
 pub fn poll(options: &Options, view: &mut View) -> Result<(), End> {
     let mut session = Session::begin(options, view)?;
     let mut target = options.url.target.clone();
@@ -42,7 +42,7 @@ pub fn poll(options: &Options, view: &mut View) -> Result<(), End> {
                 }
                 session.attempt = 0;
                 let (has_messages, next) = read_answer(&answer.content);
-                // The same messages again are no news: to ask at once would never end.
+                // An answer with the same cursor has no news. Without a wait, the polls would never pause.
                 let news = has_messages && next.is_some() && next != cursor;
                 if let Some(id) = next {
                     target = options.url.target_with("last_message_id", &id);
@@ -59,8 +59,7 @@ pub fn poll(options: &Options, view: &mut View) -> Result<(), End> {
     }
 }
 
-/// Whether there are messages in an answer, and what the next question is to ask for: the answer's
-/// `last_message_id`, or else the id of its last message.
+/// Returns whether an answer has messages, and the next cursor: `last_message_id`, or else the id of the last message.
 fn read_answer(content: &[u8]) -> (bool, Option<String>) {
     let Ok(answer) = serde_json::from_slice::<Value>(content) else { return (false, None) };
     let last = answer["messages"].as_array().and_then(|messages| messages.last());
@@ -68,7 +67,7 @@ fn read_answer(content: &[u8]) -> (bool, Option<String>) {
     (last.is_some(), id.map(str::to_owned))
 }
 
-/// Reads an answer that does not end, one line of JSON a message.
+/// Reads an endless answer, one line of JSON a message.
 pub fn stream(options: &Options, view: &mut View) -> Result<(), End> {
     let mut session = Session::begin(options, view)?;
     let (mut target, mut cursor) = (options.url.target.clone(), None);
@@ -107,7 +106,7 @@ pub fn sse(options: &Options, view: &mut View) -> Result<(), End> {
     reader.read(format!("id: {}\n\n", options.last_event_id).as_bytes());
     loop {
         reader.reconnect();
-        let last_event_id = resume_behind(&reader).to_owned();
+        let last_event_id = resumable_id(&reader).to_owned();
         let (mut answer, mut news) = (Answer::default(), false);
         let mut fields = vec![("Accept", "text/event-stream")];
         if !last_event_id.is_empty() {
@@ -142,14 +141,14 @@ pub fn sse(options: &Options, view: &mut View) -> Result<(), End> {
             session.attempt += 1;
         }
         let wait = reconnection_time(reader.retry(), session.attempt);
-        // Without an event it has failed, which counts the next time.
+        // A stream without an event counts as a failure, from the next wait on.
         session.attempt += u32::from(!news && answer.status == 200);
         let why = ending.why(answer.status);
         if let Some(retry) = reader.retry().filter(|retry| retry > RECONNECTION_TIMES.end()) {
             let (asked, most) = (seconds(retry), seconds(*RECONNECTION_TIMES.end()));
             view.remark(&format!("the stream asked to wait {asked}: {most} is the most"))?;
         }
-        let id = resume_behind(&reader);
+        let id = resumable_id(&reader);
         if id != reader.last_event_id() {
             let sentence = "the last event ID is not sent: no field value holds control characters";
             view.remark(&format!("{sentence} (RFC 9110, section 5.5)"))?;
@@ -158,14 +157,14 @@ pub fn sse(options: &Options, view: &mut View) -> Result<(), End> {
     }
 }
 
-/// The last event ID, if it can be the value of a field (RFC 9110, section 5.5); else the empty one.
-fn resume_behind(reader: &sse::Reader) -> &str {
+/// The last event ID, or an empty one if it cannot be a field value (RFC 9110, section 5.5).
+fn resumable_id(reader: &sse::Reader) -> &str {
     let id = reader.last_event_id();
     if id.bytes().any(|byte| byte.is_ascii_control() && byte != b'\t') { "" } else { id }
 }
 
-/// How long to wait behind so many attempts in a row that have failed: at first what the stream asked for; then each
-/// failure doubles the wait, whatever the stream asked for.
+/// The wait after `failures` consecutive failures. The first wait is the one that the stream set. Then each failure
+/// doubles the wait.
 fn reconnection_time(retry: Option<Duration>, failures: u32) -> Duration {
     let (least, most) = RECONNECTION_TIMES.into_inner();
     let time = retry.unwrap_or(RECONNECTION_TIME).clamp(least, most);
@@ -174,7 +173,7 @@ fn reconnection_time(retry: Option<Duration>, failures: u32) -> Duration {
     time.saturating_mul(1 << doublings.min(16)).min(time.max(MAX_WAIT))
 }
 
-/// What is remembered of an answer.
+/// The parts of an answer that decide on the next request.
 #[derive(Debug, Default)]
 struct Answer {
     status: u16,
@@ -214,7 +213,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stream_that_brings_nothing_is_asked_for_less_and_less_often() {
+    fn waits_for_empty_streams_grow() {
         let times = |retry: Option<u64>| {
             let time = |failures| reconnection_time(retry.map(Duration::from_millis), failures).as_secs_f64();
             [0, 1, 2, 4, 5, u32::MAX].map(time)

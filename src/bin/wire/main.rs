@@ -1,8 +1,11 @@
-//! `wire`: what `curl -v` is to HTTP, for polling, streaming, server-sent events and WebSocket.
-//! It prints the bytes of both directions, and what they are.
+//! `wire`: `curl -v` for polling, streaming, server-sent events and WebSocket. It prints the bytes of both directions and
+//! their meaning.
 
 mod connection;
+mod frames;
 mod http;
+mod input;
+mod opening;
 mod options;
 mod outgoing;
 mod printer;
@@ -15,36 +18,36 @@ use std::env;
 use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
 
-use crate::options::{Options, Transport, Wish};
+use crate::options::{Action, Command, Options};
 use crate::view::View;
 
-/// How a run ends.
+/// The end of a run.
 #[derive(Debug)]
 enum End {
-    /// All that was wanted was done.
+    /// The command is complete.
     Done,
     /// The connection or the protocol failed: a sentence without its full stop.
     Failed(String),
-    /// There is nobody to print for any more.
-    Unheard,
+    /// Standard output is closed.
+    OutputClosed,
 }
 
-/// Only standard output is written to with `?`; what a connection says is taken apart where it happens.
+/// `?` is used for standard output only. Errors of a connection are handled where they occur.
 impl From<io::Error> for End {
     fn from(error: io::Error) -> Self {
         match error.kind() {
-            ErrorKind::BrokenPipe => End::Unheard,
+            ErrorKind::BrokenPipe => End::OutputClosed,
             _ => End::Failed(format!("cannot write to standard output: {error}")),
         }
     }
 }
 
 fn main() -> ExitCode {
-    // An argument that is not UTF-8 is shown as well as it can be.
+    // Arguments need not be UTF-8: they are repeated in error messages.
     let arguments = env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned());
     let options = match options::parse(arguments) {
-        Ok(Wish::Run(options)) => *options,
-        Ok(Wish::Print(text)) => {
+        Ok(Action::Run(options)) => *options,
+        Ok(Action::Print(text)) => {
             return if writeln!(io::stdout(), "{text}").is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
         }
         Err(complaint) => {
@@ -53,7 +56,7 @@ fn main() -> ExitCode {
         }
     };
     match run(&options) {
-        End::Done | End::Unheard => ExitCode::SUCCESS,
+        End::Done | End::OutputClosed => ExitCode::SUCCESS,
         End::Failed(sentence) => {
             eprintln!("wire: {}", printer::escape(sentence.as_bytes()));
             ExitCode::FAILURE
@@ -63,11 +66,11 @@ fn main() -> ExitCode {
 
 fn run(options: &Options) -> End {
     let mut view = View::new(options);
-    let result = match options.transport {
-        Transport::Poll => http::poll(options, &mut view),
-        Transport::Stream => http::stream(options, &mut view),
-        Transport::Sse => http::sse(options, &mut view),
-        Transport::Ws => socket::run(options, &mut view),
+    let result = match options.command {
+        Command::Poll => http::poll(options, &mut view),
+        Command::Stream => http::stream(options, &mut view),
+        Command::Sse => http::sse(options, &mut view),
+        Command::Ws => socket::run(options, &mut view),
     };
     match result {
         Ok(()) => End::Done,

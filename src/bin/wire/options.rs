@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use overwire::bytes::digits;
+
 use crate::url::Url;
 
 const USAGE: &str = "\
@@ -39,8 +41,9 @@ URL is http://host:port/path, or the same with ws://. There is no TLS.
 backslash that would look like the beginning of such an escape is doubled.
 Exit code: 0 done, 1 the connection or the protocol failed, 2 the command line is wrong.";
 
+/// The first argument.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Transport {
+pub enum Command {
     Poll,
     Stream,
     Sse,
@@ -49,7 +52,7 @@ pub enum Transport {
 
 #[derive(Debug)]
 pub struct Options {
-    pub transport: Transport,
+    pub command: Command,
     pub url: Url,
     pub count: Option<u64>,
     pub interval: Duration,
@@ -57,33 +60,34 @@ pub struct Options {
     pub key: Option<String>,
     pub mask: Option<[u8; 4]>,
     pub timeout: Option<Duration>,
-    /// Names and values.
+    /// The names and values of `--header`.
     pub fields: Vec<(String, String)>,
     pub reconnect: bool,
     pub all: bool,
 }
 
 impl Options {
-    /// The values of a field of the command line.
+    /// The values of a field of `--header`.
     pub fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         self.fields.iter().filter(move |(other, _)| other.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
 }
 
-pub enum Wish {
+/// The result of the command line.
+pub enum Action {
     Run(Box<Options>),
     Print(String),
 }
 
-pub fn parse(arguments: impl Iterator<Item = String>) -> Result<Wish, String> {
+pub fn parse(arguments: impl Iterator<Item = String>) -> Result<Action, String> {
     let arguments = arguments.flat_map(|argument| match argument.split_once('=') {
         Some((name, value)) if name.starts_with("--") => vec![name.to_owned(), value.to_owned()],
         _ => vec![argument],
     });
     let mut arguments = arguments.peekable();
-    let (mut transport, mut url) = (None, None);
+    let (mut command, mut url) = (None, None);
     let mut options = Options {
-        transport: Transport::Poll,
+        command: Command::Poll,
         url: Url { host: String::new(), port: 0, authority: String::new(), target: String::new() },
         count: None,
         interval: Duration::from_secs(1),
@@ -103,57 +107,58 @@ pub fn parse(arguments: impl Iterator<Item = String>) -> Result<Wish, String> {
             "--interval" => options.interval = seconds("--interval", &value()?)?,
             "--last-event-id" => {
                 options.last_event_id = one_line("--last-event-id", value()?)?;
-                only_for.push((argument, Transport::Sse, "sse"));
+                only_for.push((argument, Command::Sse, "sse"));
             }
             "--key" => {
                 options.key = Some(key(value()?)?);
-                only_for.push((argument, Transport::Ws, "ws"));
+                only_for.push((argument, Command::Ws, "ws"));
             }
             "--mask" => {
                 options.mask = Some(mask(&value()?)?);
-                only_for.push((argument, Transport::Ws, "ws"));
+                only_for.push((argument, Command::Ws, "ws"));
             }
             "--timeout" => {
                 options.timeout = Some(seconds("--timeout", &value()?)?);
-                only_for.push((argument, Transport::Ws, "ws"));
+                only_for.push((argument, Command::Ws, "ws"));
             }
             "--header" => options.fields.push(field(value()?)?),
             "--no-reconnect" => options.reconnect = false,
             "--all" => options.all = true,
-            "--help" | "-h" => return Ok(Wish::Print(USAGE.into())),
-            "--version" | "-V" => return Ok(Wish::Print(format!("wire {}", env!("CARGO_PKG_VERSION")))),
+            "--help" | "-h" => return Ok(Action::Print(USAGE.into())),
+            "--version" | "-V" => return Ok(Action::Print(format!("wire {}", env!("CARGO_PKG_VERSION")))),
             option if option.starts_with('-') => return Err(format!("unknown argument {option:?}")),
-            name if transport.is_none() => transport = Some(transport_of(name)?),
+            name if command.is_none() => command = Some(command_of(name)?),
             text if url.is_none() => url = Some(Url::parse(text)?),
             other => return Err(format!("unknown argument {other:?}")),
         }
     }
-    options.transport = transport.ok_or("expected poll, stream, sse or ws, and a URL")?;
+    options.command = command.ok_or("expected poll, stream, sse or ws, and a URL")?;
     options.url = url.ok_or("expected a URL, such as http://127.0.0.1:8000/")?;
     let is_last_event_id = |(name, _): &(String, String)| name.eq_ignore_ascii_case("last-event-id");
-    if options.transport == Transport::Sse && options.fields.iter().any(is_last_event_id) {
+    if options.command == Command::Sse && options.fields.iter().any(is_last_event_id) {
         return Err("--header: Last-Event-ID changes with the events: it begins with --last-event-id".to_owned());
     }
-    match only_for.iter().find(|(_, only, _)| *only != options.transport) {
+    match only_for.iter().find(|(_, only, _)| *only != options.command) {
         Some((option, _, name)) => Err(format!("{option} is for {name} only")),
-        None => Ok(Wish::Run(Box::new(options))),
+        None => Ok(Action::Run(Box::new(options))),
     }
 }
 
-fn transport_of(name: &str) -> Result<Transport, String> {
+fn command_of(name: &str) -> Result<Command, String> {
     match name {
-        "poll" => Ok(Transport::Poll),
-        "stream" => Ok(Transport::Stream),
-        "sse" => Ok(Transport::Sse),
-        "ws" => Ok(Transport::Ws),
+        "poll" => Ok(Command::Poll),
+        "stream" => Ok(Command::Stream),
+        "sse" => Ok(Command::Sse),
+        "ws" => Ok(Command::Ws),
         _ => Err(format!("expected poll, stream, sse or ws, not {name:?}")),
     }
 }
 
-/// A number above 0. (`parse` alone would take `+5`.)
+/// A number above 0.
 fn count(text: &str) -> Result<u64, String> {
-    let number = text.parse().ok().filter(|number| *number > 0 && text.bytes().all(|byte| byte.is_ascii_digit()));
-    number.ok_or(format!("--count: expected a number above 0, not {text:?}"))
+    digits(text.as_bytes())
+        .filter(|number| *number > 0)
+        .ok_or(format!("--count: expected a number above 0, not {text:?}"))
 }
 
 fn seconds(option: &str, text: &str) -> Result<Duration, String> {
@@ -163,7 +168,7 @@ fn seconds(option: &str, text: &str) -> Result<Duration, String> {
 }
 
 fn key(text: String) -> Result<String, String> {
-    // 16 bytes in base64 are 22 characters and `==`; the last character has four bits that are 0.
+    // 16 bytes in base64 are 22 characters and `==`. The last four bits are 0.
     let characters = text.strip_suffix("==").filter(|front| front.len() == 22 && front.ends_with(['A', 'Q', 'g', 'w']));
     match characters.is_some_and(|front| front.bytes().all(|b| b.is_ascii_alphanumeric() || b"+/".contains(&b))) {
         true => Ok(text),
@@ -176,7 +181,7 @@ fn mask(text: &str) -> Result<[u8; 4], String> {
     bytes.ok_or(format!("--mask: expected 8 hex digits, such as 37fa213d, not {text:?}"))
 }
 
-/// Bytes from hex digits, two a byte; spaces between bytes do not count.
+/// Parses hex digits, two a byte. Spaces between bytes are skipped.
 pub fn hex(text: &str) -> Option<Vec<u8>> {
     let mut bytes = Vec::new();
     for word in text.split_ascii_whitespace() {

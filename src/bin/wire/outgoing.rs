@@ -1,5 +1,5 @@
-//! What is to be sent and is not taken yet. A server that takes nothing may be waiting to be read itself, so nobody
-//! waits here: one attempt after another, and how long ago the last one got on.
+//! The queue of unsent bytes. A server that does not read may wait for the client to read, so writing never blocks for
+//! long: it is tried again and again, and the time of the last progress is kept.
 
 use std::io::{self, ErrorKind, Write};
 use std::time::{Duration, Instant};
@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 #[derive(Debug, Default)]
 pub struct Outgoing {
     bytes: Vec<u8>,
-    /// How many of `bytes` are taken.
-    taken: usize,
-    /// When the server took something last, or when there was something to take for the first time.
+    /// The number of `bytes` that are written.
+    written: usize,
+    /// The time of the last successful write, or when the queue became non-empty.
     progress: Option<Instant>,
 }
 
@@ -19,21 +19,21 @@ impl Outgoing {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// Gives `stream` as much as it takes at once.
+    /// Writes as many bytes as `stream` takes at once.
     ///
     /// # Errors
-    /// What is wrong with the stream. That it takes nothing now is no error.
+    /// The error of the stream. A stream that takes nothing at the moment is not an error.
     pub fn write(&mut self, stream: &mut impl Write, now: Instant) -> io::Result<()> {
         if self.len() == 0 {
             return Ok(());
         }
-        match stream.write(&self.bytes[self.taken..]) {
+        match stream.write(&self.bytes[self.written..]) {
             Ok(0) => return Err(ErrorKind::WriteZero.into()),
             Ok(count) => {
-                self.taken += count;
+                self.written += count;
                 self.progress = Some(now);
             }
-            Err(error) if is_for_now(error.kind()) => {}
+            Err(error) if is_temporary(error.kind()) => {}
             Err(error) => return Err(error),
         }
         if self.len() == 0 {
@@ -42,18 +42,18 @@ impl Outgoing {
         Ok(())
     }
 
-    /// How many bytes wait.
+    /// The number of queued bytes.
     pub fn len(&self) -> usize {
-        self.bytes.len() - self.taken
+        self.bytes.len() - self.written
     }
 
-    /// Whether something has been waiting for so long, and nothing was taken.
+    /// Whether no byte was written for `limit` although some are queued.
     pub fn is_stuck(&self, limit: Duration, now: Instant) -> bool {
         self.progress.is_some_and(|progress| now.saturating_duration_since(progress) >= limit)
     }
 }
 
-fn is_for_now(kind: ErrorKind) -> bool {
+fn is_temporary(kind: ErrorKind) -> bool {
     matches!(kind, ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted)
 }
 
@@ -61,7 +61,7 @@ fn is_for_now(kind: ErrorKind) -> bool {
 mod tests {
     use super::*;
 
-    /// Takes so many bytes at a time; none is an error of this kind.
+    /// Takes `n` bytes at a time. 0 is an error of this kind.
     struct Taker(usize, ErrorKind, Vec<u8>);
 
     impl Write for Taker {
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_taken_is_kept_and_progress_is_timed() {
+    fn unsent_bytes_are_kept_and_progress_is_timed() {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let limit = Duration::from_secs(30);
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_that_is_gone_is_an_error() {
+    fn a_closed_stream_is_an_error() {
         let mut outgoing = Outgoing::default();
         outgoing.push(b"a", Instant::now());
         let mut gone = Taker(0, ErrorKind::BrokenPipe, Vec::new());

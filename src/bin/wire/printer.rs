@@ -1,22 +1,22 @@
-//! The columns: time, direction, name, bytes, meaning. Everything that a peer sent is escaped before
-//! it is printed, because a terminal obeys control characters.
+//! The columns of the output: time, direction, name, bytes, meaning. All text of a peer is escaped, because terminals
+//! execute control characters.
 
 use std::env;
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
 use std::time::Instant;
 
-/// The width of the names.
+/// The width of the column of names.
 const NAME: usize = 13;
 
-/// How many bytes of a payload stand in a row, and how wide that is in hex.
+/// The number of payload bytes in a row, and the width of their hex digits.
 pub const ROW: usize = 16;
 const HEX: usize = 3 * ROW - 1;
 
 const DIM: &str = "\x1b[2m";
 const RESET: &str = "\x1b[0m";
 
-/// Who a line is of.
+/// The direction of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Way {
     Sent,
@@ -35,7 +35,7 @@ impl Way {
 pub struct Printer {
     start: Instant,
     colours: bool,
-    /// What the row above is called: a name is not repeated.
+    /// The direction and the name of the row above: a name is not repeated.
     above: Option<(Way, &'static str)>,
 }
 
@@ -44,7 +44,7 @@ impl Printer {
         Printer { start: Instant::now(), colours: wants_colours(), above: None }
     }
 
-    /// One row. `bytes` and `meaning` are printable.
+    /// Prints a row. `bytes` and `meaning` have no control characters.
     pub fn row(&mut self, way: Way, name: &'static str, bytes: &str, meaning: &str) -> io::Result<()> {
         let shown = if self.above == Some((way, name)) { "" } else { name };
         self.above = Some((way, name));
@@ -55,7 +55,7 @@ impl Printer {
         self.line(&line)
     }
 
-    /// A remark of the program's own.
+    /// Prints a remark of the program.
     pub fn remark(&mut self, text: &str) -> io::Result<()> {
         self.above = None;
         let line = self.paint("\x1b[33m", &format!("* {}", escape(text.as_bytes())));
@@ -74,15 +74,15 @@ impl Printer {
     }
 }
 
-/// Colours are for people: not for files and pipes, and not for those who said so (no-color.org).
+/// Whether to print colours: not to files and pipes, and not with `NO_COLOR` (no-color.org).
 fn wants_colours() -> bool {
     let is_set = |name| env::var_os(name).is_some_and(|value| !value.is_empty());
     io::stdout().is_terminal() && !is_set("NO_COLOR") && env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
 
-/// Text as it may be printed: control characters, what is invisible or turns the direction of text
-/// around, and bytes that are not UTF-8 are escaped. A backslash is doubled only where it would look like the beginning
-/// of an escape: so nothing is ambiguous, and the `\"` of JSON stays as it is.
+/// Escapes control characters, invisible characters, those that change the direction of text, and bytes that are not
+/// UTF-8. A backslash is doubled only where it would look like the start of an escape. So the result is unambiguous, and
+/// the `\"` of JSON stays as it is.
 pub fn escape(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
     let mut at = 0;
@@ -107,7 +107,7 @@ pub fn escape(bytes: &[u8]) -> String {
     text
 }
 
-/// Whether a backslash in front of `rest` could be taken for the beginning of an escape.
+/// Whether a backslash before `rest` looks like the start of an escape.
 fn looks_like_an_escape(rest: &[u8]) -> bool {
     let next = String::from_utf8_lossy(&rest[..rest.len().min(4)]).chars().next();
     match next {
@@ -118,7 +118,7 @@ fn looks_like_an_escape(rest: &[u8]) -> bool {
     }
 }
 
-/// Neither a control character nor one of Unicode's format characters and line ends.
+/// Whether this is neither a control character nor one of Unicode's format characters and line ends.
 fn is_harmless(character: char) -> bool {
     !character.is_control()
         && !matches!(u32::from(character),
@@ -131,8 +131,8 @@ pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(" ")
 }
 
-/// The rows of `text`, one for each [`ROW`] bytes: a character stands in the row in which it begins,
-/// and a dot for each byte that cannot be shown.
+/// Cuts `text` into rows of [`ROW`] bytes. A character stands in the row of its first byte. A dot replaces each byte that
+/// cannot be printed.
 pub fn rows_of_text(text: &[u8]) -> Vec<String> {
     let (mut rows, mut at) = (vec![String::new(); text.len().div_ceil(ROW)], 0);
     for chunk in text.utf8_chunks() {
@@ -153,13 +153,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_that_a_terminal_obeys_is_left() {
+    fn control_characters_are_escaped() {
         assert_eq!(escape(b"a\x1b[31m\r\n\t\x00\x7f\xff"), r"a\x1b[31m\r\n\t\x00\x7f\xff");
         assert_eq!(escape("\u{9b}31m\u{202e}x\u{e9}\u{20ac}".as_bytes()), "\\u{9b}31m\\u{202e}x\u{e9}\u{20ac}");
     }
 
     #[test]
-    fn a_backslash_is_never_taken_for_an_escape() {
+    fn backslashes_are_doubled_where_they_look_like_escapes() {
         assert_eq!(escape(br#"{"a": "\"b\"", "c": "\u00e9 \/"}"#), r#"{"a": "\"b\"", "c": "\u00e9 \/"}"#);
         for (text, shown) in [
             (&b"\\n"[..], r"\\n"),
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_character_stands_in_the_row_in_which_it_begins() {
+    fn a_character_stands_in_the_row_of_its_first_byte() {
         let text = format!("{}\u{20ac}b\u{1b}", "a".repeat(15));
         assert_eq!(rows_of_text(text.as_bytes()), ["aaaaaaaaaaaaaaa\u{20ac}", "b."]);
         assert_eq!(rows_of_text(b"\xe2\x82"), [".."]);

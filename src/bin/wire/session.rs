@@ -1,4 +1,4 @@
-//! Requests one after another to the same server, and what becomes of them when the connection is lost.
+//! Consecutive requests to one server, over as many connections as that takes.
 
 use std::mem;
 use std::thread;
@@ -10,28 +10,28 @@ use overwire::wire::{Fault, LinePart, Piece};
 
 use crate::End;
 use crate::connection::Connection;
-use crate::options::{Options, Transport};
+use crate::options::{Command, Options};
 use crate::printer::Way;
 use crate::view::{Seen, View};
 
-/// How many interim responses may come before an answer.
+/// The maximum number of interim responses before an answer.
 const MAX_INTERIM: usize = 100;
 
 /// The longest wait before reconnecting.
 pub const MAX_WAIT: Duration = Duration::from_secs(30);
 
-/// A failure, and the section that says so.
+/// A failure with the violated section.
 pub fn failed(sentence: &str, section: &str) -> End {
     End::Failed(format!("{sentence} ({section})"))
 }
 
-/// How an exchange of a request and its answer ended.
+/// The end of an exchange of a request and its answer.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Ending {
     Complete,
-    /// All messages that were asked for are here.
+    /// `--count` messages arrived.
     Enough,
-    /// The connection ended first, and why.
+    /// The connection ended first, for this reason.
     Lost(String),
 }
 
@@ -45,18 +45,18 @@ impl Ending {
     }
 }
 
-/// One connection after another to the same server.
+/// The current connection to the server, and the state of reconnecting.
 pub struct Session<'a> {
     options: &'a Options,
     connection: Option<Connection>,
-    /// Whether the connection has answered a request before.
+    /// Whether a request was answered on this connection before.
     is_reused: bool,
-    /// How many attempts in a row have failed.
+    /// The number of consecutive failures.
     pub attempt: u32,
     random: Random,
 }
 
-/// Takes note of what an answer amounts to, as it comes.
+/// A callback for the parts of an answer as they arrive.
 type Note<'a> = &'a mut dyn FnMut(&Seen) -> Result<(), End>;
 
 impl<'a> Session<'a> {
@@ -66,7 +66,7 @@ impl<'a> Session<'a> {
         Ok(Session { options, connection, is_reused: false, attempt: 0, random })
     }
 
-    /// Sends a request and reads its answer. The connection is kept for the next one if it can be.
+    /// Sends a request and reads its answer. The connection is kept for the next request if it persists.
     pub fn exchange(
         &mut self,
         target: &str,
@@ -88,7 +88,7 @@ impl<'a> Session<'a> {
             },
         };
         let request = request(self.options, target, fields);
-        // A failure to send shows when the answer is read: there may be one nevertheless.
+        // After a failure to send there can still be an answer: reading reports the failure.
         let _ = connection.send(&request, view)?;
         let mut reading = Reading::default();
         while reading.ending.is_none() {
@@ -108,7 +108,7 @@ impl<'a> Session<'a> {
         }
         let was_reused = mem::replace(&mut self.is_reused, !reading.closes);
         if was_reused && reading.status == 408 {
-            // The server gave the connection up while the request was on its way (RFC 9110, section 15.5.9).
+            // The server closed the idle connection while the request was in flight (RFC 9110, section 15.5.9).
             self.is_reused = false;
             view.remark("408 is an answer to a connection that was idle: asking again on another")?;
             return self.exchange(target, fields, view, note);
@@ -119,12 +119,12 @@ impl<'a> Session<'a> {
 
     pub fn enough(&self, view: &mut View) -> Result<(), End> {
         let count = self.options.count.unwrap_or_default();
-        let what = if self.options.transport == Transport::Poll { "answer" } else { "message" };
+        let what = if self.options.command == Command::Poll { "answer" } else { "message" };
         Ok(view.remark(&format!("closing after {count} {what}{}", if count == 1 { "" } else { "s" }))?)
     }
 
-    /// Waits before the next attempt, if there is to be one: each time for longer, and for a random
-    /// part of it, so that clients which lost one server do not come back in step.
+    /// Waits before the next attempt, unless the answer is final. The bound of the wait grows with each failure, and the
+    /// wait is a random part of it, so that the clients of a restarted server do not return at the same moment.
     pub fn recover(
         &mut self,
         ending: Ending,
@@ -162,7 +162,7 @@ impl<'a> Session<'a> {
     }
 }
 
-/// The answer while it is read.
+/// An answer that is not complete.
 #[derive(Debug, Default)]
 struct Reading {
     ending: Option<Ending>,
@@ -178,7 +178,7 @@ impl Reading {
         let mut broken = None;
         for piece in pieces {
             if self.ending.is_some() {
-                // It answers nothing that was asked.
+                // There is no request for this answer.
                 self.closes = true;
                 view.remark("the server sent more than it was asked for: the connection is given up")?;
                 break;
@@ -220,7 +220,7 @@ impl Reading {
     }
 }
 
-/// A request as short as it can be: fields of the command line take the place of its own.
+/// A minimal GET request. Fields of `--header` replace its own.
 pub fn request(options: &Options, target: &str, fields: &[(&str, &str)]) -> Vec<u8> {
     let own = [("Host", options.url.authority.as_str())];
     let others = || options.fields.iter().map(|(name, value)| (name.as_str(), value.as_str()));
@@ -233,7 +233,7 @@ pub fn request(options: &Options, target: &str, fields: &[(&str, &str)]) -> Vec<
     request.into_bytes()
 }
 
-/// As it is written in a remark.
+/// A duration in a remark.
 pub fn seconds(duration: Duration) -> String {
     format!("{:.1} s", duration.as_secs_f64())
 }

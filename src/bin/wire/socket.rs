@@ -1,58 +1,40 @@
-//! WebSocket: lines of standard input out, whatever the server sends in.
+//! WebSocket: sends lines of standard input and prints what the server sends.
 //!
-//! The program never waits for the server to take something: a server that sends takes nothing until it is read. So
-//! threads wait for bytes and for lines, and what is written is written in between, a little at a time.
+//! Writing never waits for the server: a server may read nothing until its own bytes are read. So one thread waits for
+//! bytes and one for lines, and this one writes a little at a time in between.
 
 use std::collections::VecDeque;
-use std::io::{self, BufRead, IsTerminal, Read};
+use std::io::{self, IsTerminal};
 use std::mem;
 use std::net::TcpStream;
-use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use overwire::Parse;
-use overwire::http;
 use overwire::random::Random;
-use overwire::websocket::{self, Close, CloseCode, HandshakeError, Opcode, ProtocolError, Received};
-use overwire::wire::Piece;
+use overwire::websocket::{self, Close, CloseCode, Opcode, ProtocolError, Received};
+use overwire::wire::{Fault, Piece};
 
 use crate::End;
 use crate::connection::{Connection, NOT_TAKEN, WRITE_TIMEOUT, reason};
+use crate::input::{Input, read_bytes, read_lines};
 use crate::options::{self, Options};
 use crate::outgoing::Outgoing;
 use crate::printer::Way;
-use crate::session;
 use crate::view::{Seen, View};
 
-/// How long the server may take for the opening handshake.
-const OPENING_TIME: Duration = Duration::from_secs(10);
-
-/// How long the server may take to answer a Close, and then to close the connection.
+/// The default time limit of the closing handshake, to the end of the connection.
 const CLOSING_TIME: Duration = Duration::from_secs(5);
 
-/// How long one attempt to write may take, while nothing is read.
+/// The time limit of one write. Nothing is read in that time.
 const ATTEMPT: Duration = Duration::from_millis(10);
 
-/// How long the content of a refusal may take, and how much of it is shown, in bytes.
-const REFUSAL_TIME: Duration = Duration::from_secs(1);
-const MAX_REFUSAL: usize = 16 * 1024;
-
-/// How much may be waiting to be looked at, and how many lines may be read ahead.
+/// The maximum number of inputs in the channel, and of lines that are read ahead.
 const BACKLOG: usize = 64;
 const LINES_AHEAD: usize = 16;
 
-/// With so many bytes waiting to be sent, only the latest Ping is answered (RFC 6455, section 5.5.3).
+/// The number of queued bytes above which only the latest Ping is answered (RFC 6455, section 5.5.3).
 const MAX_PONGS: usize = 64 * 1024;
-
-/// What the threads report that wait for bytes and for lines.
-enum Input {
-    Bytes(Vec<u8>),
-    /// Nothing more will come, and why.
-    End(String),
-    /// What was typed; `None` is the end.
-    Line(Option<String>),
-}
 
 pub fn run(options: &Options, view: &mut View) -> Result<(), End> {
     let connection = Connection::open(&options.url, view)?.map_err(End::Failed)?;
@@ -90,152 +72,40 @@ pub fn run(options: &Options, view: &mut View) -> Result<(), End> {
     socket.converse(&inputs, view)
 }
 
-fn read_bytes(mut stream: TcpStream, sender: &SyncSender<Input>) {
-    let mut bytes = [0; 16 * 1024];
-    loop {
-        let input = match stream.read(&mut bytes) {
-            Ok(0) => Input::End("the server closed the connection".to_owned()),
-            Ok(count) => Input::Bytes(bytes[..count].to_vec()),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => Input::End(reason(&error)),
-        };
-        let is_last = matches!(input, Input::End(_));
-        if sender.send(input).is_err() || is_last {
-            return;
-        }
-    }
-}
-
-/// Reads a line for each permit: whoever types is held back by a server that takes nothing.
-fn read_lines(permits: &Receiver<()>, sender: &SyncSender<Input>) {
-    let mut lines = io::stdin().lock().split(b'\n');
-    while permits.recv().is_ok() {
-        let line = lines.next().and_then(Result::ok).map(|mut line| {
-            if line.ends_with(b"\r") {
-                line.pop();
-            }
-            String::from_utf8_lossy(&line).into_owned()
-        });
-        let is_last = line.is_none();
-        if sender.send(Input::Line(line)).is_err() || is_last {
-            return;
-        }
-    }
-}
-
-struct Socket<'a> {
-    options: &'a Options,
-    connection: Connection,
+/// The state of an open WebSocket, and of its handshakes.
+pub struct Socket<'a> {
+    pub options: &'a Options,
+    pub connection: Connection,
     writer: TcpStream,
-    outgoing: Outgoing,
-    /// Why nothing more can be sent.
+    pub outgoing: Outgoing,
+    /// The reason why nothing more can be sent.
     lost: Option<String>,
-    random: Random,
-    /// One for each line that may be read.
+    pub random: Random,
+    /// Allows a line to be read, each.
     permits: Sender<()>,
-    /// What was typed and is not sent yet; `None` is the end.
+    /// The unsent lines. `None` is the end of standard input.
     lines: VecDeque<Option<String>>,
-    /// `/wait` holds the lines back.
+    /// Whether `/wait` holds the lines back.
     waits: bool,
-    /// How many messages, Pongs and Closes came since the last line was sent, without a `/wait` for them.
+    /// The number of messages, Pongs and Closes since the last line was sent that no `/wait` has used.
     unclaimed: usize,
-    /// What the latest Ping is answered with, once there is room for it.
+    /// The payload of a Pong that waits for room in the queue.
     pong: Option<Vec<u8>>,
     has_sent_close: bool,
-    /// It has been said that nothing may follow a Close.
+    /// Whether the remark was printed that nothing may follow a Close.
     has_refused: bool,
-    /// The status code of the Close that began the closing handshake, if it was sent and not received.
+    /// The status code of our Close, if it began the closing handshake.
     began_closing: Option<Option<u16>>,
     received_close: Option<Close>,
-    /// The head that came last is of an interim response.
-    is_interim: bool,
-    /// When the closing handshake must be over.
+    /// Whether the last head is of an interim response.
+    pub is_interim: bool,
+    /// The end of the time for the closing handshake.
     deadline: Option<Instant>,
-    /// Pieces that came with the handshake's answer.
-    pending: VecDeque<Piece>,
+    /// Received pieces that are not printed.
+    pub pending: VecDeque<Piece>,
 }
 
 impl Socket<'_> {
-    fn handshake(&mut self, inputs: &Receiver<Input>, view: &mut View) -> Result<(), End> {
-        let key = self.send_request(view)?;
-        let offered: Vec<&[u8]> =
-            self.options.values("sec-websocket-protocol").flat_map(|v| http::list(v.as_bytes())).collect();
-        let offered: Vec<&str> = offered.into_iter().filter_map(|name| str::from_utf8(name).ok()).collect();
-        let limit = self.options.timeout.unwrap_or(OPENING_TIME);
-        let mut deadline = Instant::now() + limit;
-        let (mut answer, mut outcome, mut shown) = (Vec::new(), Ok(Parse::Partial), 0);
-        loop {
-            let (bytes, end) = match inputs.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-                Ok(Input::Bytes(bytes)) => (bytes, None),
-                Ok(Input::End(why)) => (Vec::new(), Some(format!("{why} before it answered the opening handshake"))),
-                _ => {
-                    let limit = session::seconds(limit);
-                    (Vec::new(), Some(format!("the server did not answer the opening handshake within {limit}")))
-                }
-            };
-            if let Ok(Parse::Partial) = outcome {
-                answer.extend_from_slice(&bytes);
-                outcome = websocket::parse_response(&answer, &key, &offered);
-                if outcome.is_err() {
-                    deadline = deadline.min(Instant::now() + REFUSAL_TIME);
-                }
-            }
-            self.pending.extend(self.connection.label(&bytes));
-            if end.is_some() {
-                self.pending.extend(self.connection.end());
-            }
-            shown += bytes.len();
-            let is_over = self.show_answer(view)? || end.is_some() || shown > MAX_REFUSAL;
-            match outcome {
-                Ok(Parse::Complete { .. }) => return Ok(()),
-                Err(error) if is_over || !matches!(error, HandshakeError::Refused(_)) => {
-                    view.flush()?;
-                    return Err(End::Failed(format!("{error} ({})", error.section())));
-                }
-                _ => {}
-            }
-            if let Some(why) = end {
-                view.flush()?;
-                return Err(End::Failed(why));
-            }
-        }
-    }
-
-    /// Sends the opening handshake; its key.
-    fn send_request(&mut self, view: &mut View) -> Result<String, End> {
-        let key = self.options.key.clone().unwrap_or_else(|| websocket::encode_key(self.random.bytes()));
-        let fields = [
-            ("Upgrade", "websocket"),
-            ("Connection", "Upgrade"),
-            ("Sec-WebSocket-Key", &key),
-            ("Sec-WebSocket-Version", "13"),
-        ];
-        let request = session::request(self.options, &self.options.url.target, &fields);
-        self.send_bytes(&request, view)?;
-        // Until it is all sent there is nothing to read.
-        let limit = self.options.timeout.unwrap_or(OPENING_TIME);
-        while self.outgoing.len() > 0 && !self.outgoing.is_stuck(limit, Instant::now()) {
-            self.write();
-        }
-        let key = self.options.values("sec-websocket-key").next().map_or(key, str::to_owned);
-        Ok(key)
-    }
-
-    /// Shows the answer to the handshake, up to its end, which is told.
-    fn show_answer(&mut self, view: &mut View) -> Result<bool, End> {
-        while let Some(piece) = self.pending.pop_front() {
-            for seen in view.show(Way::Received, piece)? {
-                match seen {
-                    Seen::Status(status) => self.is_interim = status < 200 && status != 101,
-                    Seen::MessageEnd if !self.is_interim => return Ok(true),
-                    Seen::Broken(_) => return Ok(true),
-                    _ => {}
-                }
-            }
-        }
-        Ok(false)
-    }
-
     fn converse(&mut self, inputs: &Receiver<Input>, view: &mut View) -> Result<(), End> {
         loop {
             let pieces = self.pending.drain(..).collect();
@@ -247,7 +117,7 @@ impl Socket<'_> {
             if self.outgoing.is_stuck(self.options.timeout.unwrap_or(WRITE_TIMEOUT), Instant::now()) {
                 return self.end(NOT_TAKEN, view);
             }
-            // While something waits to be sent, what is here is read, and nothing is waited for.
+            // With bytes in the queue, this does not wait for input.
             let mut input = match self.outgoing.len() {
                 0 => self.wait(inputs),
                 _ => inputs.try_recv().ok(),
@@ -271,7 +141,7 @@ impl Socket<'_> {
         }
     }
 
-    /// The next input, unless the deadline comes first.
+    /// Waits for the next input, at most until the deadline.
     fn wait(&self, inputs: &Receiver<Input>) -> Option<Input> {
         match self.deadline {
             None => inputs.recv().ok(),
@@ -279,7 +149,7 @@ impl Socket<'_> {
         }
     }
 
-    /// Shows what the server sent, and answers each frame as it comes.
+    /// Prints received pieces and answers each frame in turn.
     fn show(&mut self, pieces: Vec<Piece>, view: &mut View) -> Result<(), End> {
         let mut fault = None;
         for piece in pieces {
@@ -287,7 +157,7 @@ impl Socket<'_> {
                 match seen {
                     Seen::Frame(received) => self.react(received, view)?,
                     Seen::Violation(error) => fault = fault.or(Some(error)),
-                    Seen::Broken(overwire::wire::Fault::Frame(error)) => fault = fault.or(Some(error)),
+                    Seen::Broken(Fault::Frame(error)) => fault = fault.or(Some(error)),
                     _ => {}
                 }
             }
@@ -334,7 +204,7 @@ impl Socket<'_> {
         Ok(())
     }
 
-    /// Sends what waits to be sent, and then the lines that may be sent: none while something waits.
+    /// Writes the queue, and then sends lines while the queue is empty.
     fn send_waiting(&mut self, view: &mut View) -> Result<(), End> {
         self.write();
         while self.outgoing.len() == 0 && self.lost.is_none() {
@@ -348,12 +218,12 @@ impl Socket<'_> {
                 }
                 (self.waits, self.unclaimed) = (false, self.unclaimed - 1);
             }
-            // Behind a Close nothing may be sent (section 5.5.1).
+            // Nothing may follow a Close (section 5.5.1).
             if self.received_close.is_some() || view.is_done() {
                 return Ok(());
             }
             let Some(line) = self.lines.pop_front() else { return Ok(()) };
-            let _ = self.permits.send(()); // unless that was the last
+            let _ = self.permits.send(()); // the thread may have ended
             match line {
                 Some(line) => self.carry_out(&line, view)?,
                 None if self.options.count.is_none() && !self.has_sent_close && !io::stdin().is_terminal() => {
@@ -368,7 +238,7 @@ impl Socket<'_> {
     fn carry_out(&mut self, line: &str, view: &mut View) -> Result<(), End> {
         if self.has_sent_close && !line.starts_with("/wait") && !line.starts_with("/hex") {
             return match mem::replace(&mut self.has_refused, true) {
-                true => Ok(()), // it is said once
+                true => Ok(()), // once is enough
                 false => Ok(view.remark("not sent: nothing may follow a Close (RFC 6455, section 5.5.1)")?),
             };
         }
@@ -414,7 +284,7 @@ impl Socket<'_> {
         websocket::encode(&mut frame, opcode, payload, Some(key));
         self.send_bytes(&frame, view)?;
         if opcode == Opcode::Close {
-            // If it could not be labelled, because of what was sent before it.
+            // After unlabelled bytes, the Close is unlabelled too.
             self.note_close(payload.first_chunk().map(|code| u16::from_be_bytes(*code)));
         }
         Ok(())
@@ -431,7 +301,7 @@ impl Socket<'_> {
         self.options.timeout.unwrap_or(CLOSING_TIME)
     }
 
-    fn send_bytes(&mut self, bytes: &[u8], view: &mut View) -> Result<(), End> {
+    pub fn send_bytes(&mut self, bytes: &[u8], view: &mut View) -> Result<(), End> {
         if self.lost.is_some() {
             return Ok(());
         }
@@ -449,16 +319,16 @@ impl Socket<'_> {
         Ok(())
     }
 
-    fn write(&mut self) {
+    pub fn write(&mut self) {
         if let Err(error) = self.outgoing.write(&mut self.writer, Instant::now()) {
-            // What the server sent before is still to be shown.
+            // Bytes that the server sent before may still arrive.
             self.lost = Some(reason(&error));
             self.outgoing = Outgoing::default();
             self.deadline.get_or_insert(Instant::now() + self.closing_time());
         }
     }
 
-    /// The connection has ended: was it a closing handshake?
+    /// Ends the run with the connection: with success after a closing handshake.
     fn end(&mut self, why: &str, view: &mut View) -> Result<(), End> {
         let pieces = self.connection.end();
         self.show(pieces, view)?;
@@ -466,7 +336,7 @@ impl Socket<'_> {
         view.remark(why)?;
         match &self.received_close {
             Some(Close { code: Some(CloseCode::NORMAL | CloseCode::GOING_AWAY), .. }) => Ok(()),
-            // The answer to a Close typically has its code (section 5.5.1); one without a code refuses nothing either.
+            // The answer to a Close usually echoes its code (section 5.5.1). One without a code is fine too.
             Some(Close { code, .. })
                 if self.began_closing.is_some_and(|sent| code.is_none() || code.map(CloseCode::get) == sent) =>
             {

@@ -1,14 +1,15 @@
-//! The URL that is asked for: `http://host:port/path?query`, or the same with `ws`.
+//! The URL of the command line: `http://host:port/path?query`, or the same with `ws`.
 
+use overwire::bytes::digits;
 use overwire::http::decode_component;
 
-/// Where to connect to, and what to ask for.
+/// The address to connect to, and the target to request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Url {
     /// A name or an address, without the brackets of an IPv6 literal.
     pub host: String,
     pub port: u16,
-    /// The value of the Host field: the authority as it was given.
+    /// The value of the Host field: the authority as it was typed.
     pub authority: String,
     /// Path and query, percent-encoded.
     pub target: String,
@@ -39,7 +40,7 @@ impl Url {
         })
     }
 
-    /// The target with this query parameter, in place of any other value that it had.
+    /// The target with this query parameter, which replaces all other values of it.
     pub fn target_with(&self, name: &str, value: &str) -> String {
         let (path, query) = self.target.split_once('?').unwrap_or((&self.target, ""));
         let is_other = |pair: &&str| {
@@ -52,7 +53,7 @@ impl Url {
     }
 }
 
-/// `host`, `host:port` or `[address]:port`; the port is 80 unless it is there.
+/// Splits `host`, `host:port` or `[address]:port`. The default port is 80.
 fn split_authority(authority: &str) -> Option<(String, u16)> {
     let (host, port) = match authority.strip_prefix('[') {
         Some(rest) => {
@@ -65,12 +66,12 @@ fn split_authority(authority: &str) -> Option<(String, u16)> {
     let is_name = host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~:".contains(&byte));
     let port = match port {
         "" => 80,
-        _ => port.strip_prefix(':').filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))?.parse().ok()?,
+        _ => u16::try_from(digits(port.strip_prefix(':')?.as_bytes())?).ok()?,
     };
     (!host.is_empty() && is_name && port != 0).then(|| (host.to_owned(), port))
 }
 
-/// Percent-encodes what is not ASCII, and `others` (RFC 3986, section 2.1).
+/// Percent-encodes `others`, and all bytes but visible ASCII (RFC 3986, section 2.1).
 fn encode(text: &str, others: &[u8]) -> String {
     let mut encoded = String::new();
     for byte in text.bytes() {
@@ -88,7 +89,7 @@ mod tests {
     use super::Url;
 
     #[test]
-    fn urls_are_taken_apart() {
+    fn urls_are_parsed() {
         for (text, host, port, authority, target) in [
             ("http://localhost:8000/a?b=c#d", "localhost", 8000, "localhost:8000", "/a?b=c"),
             ("ws://127.0.0.1", "127.0.0.1", 80, "127.0.0.1", "/"),
@@ -120,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn a_parameter_takes_the_place_of_its_old_value() {
+    fn a_parameter_replaces_its_old_value() {
         let target = |text: &str| Url::parse(text).map(|url| url.target_with("id", "a b&c"));
         assert_eq!(target("http://a/x").as_deref(), Ok("/x?id=a%20b%26c"));
         assert_eq!(target("http://a/?id=1&room=b&%69d=2&").as_deref(), Ok("/?room=b&id=a%20b%26c"));
