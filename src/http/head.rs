@@ -34,7 +34,7 @@ impl Span {
     }
 }
 
-/// A parsed and checked request head: ranges in the bytes that it was parsed from, and what its fields say about the
+/// A parsed and checked request head: ranges in the bytes that it was parsed from, and the facts in its fields about the
 /// content and the connection. [`Request::new`](super::Request::new) joins both.
 ///
 /// ```
@@ -180,7 +180,7 @@ fn check_head(
     })
 }
 
-/// What the fields of a request say about the connection and the content, gathered in one pass.
+/// The facts in the fields of a request about the connection and the content, gathered in one pass.
 #[derive(Default)]
 struct Said<'a> {
     hosts: usize,

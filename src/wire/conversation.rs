@@ -1,4 +1,4 @@
-//! Both directions of one connection, from the first request line to the last frame.
+//! The labels of one connection, both directions, from the first request line to the last frame.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -11,42 +11,53 @@ use crate::http::{
 };
 use crate::websocket::{FrameHeader, Role, parse_header};
 
-/// The longest head, and the most that may follow a request to switch protocols before it is
-/// answered, in bytes.
+/// The longest head, in bytes, and the maximum number of bytes between a request to switch protocols and its answer.
 const MAX_HEAD: usize = 16 * 1024;
 
 const REQUEST_TOO_LONG: Fault = Fault::Request(RequestError::HeadTooLong(MAX_HEAD));
 const RESPONSE_TOO_LONG: Fault = Fault::Response(ResponseError::HeadTooLong(MAX_HEAD));
 
-/// How many requests may be unanswered.
+/// The maximum number of unanswered requests.
 const MAX_UNANSWERED: usize = 1024;
 
-/// Labels the bytes of one connection. Its memory is bounded: a head by 16 KiB, a line of content
-/// or an event by 1 MiB.
+/// The labels of one connection: it takes bytes as they arrive and returns [`Piece`]s. Its memory is bounded by a head of
+/// 16 KiB and a line or an event of 1 MiB in each direction.
+///
+/// ```
+/// use overwire::websocket::Role;
+/// use overwire::wire::Conversation;
+///
+/// let mut conversation = Conversation::default();
+/// conversation.read(Role::Client, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+/// let pieces = conversation.read(Role::Server, b"HTTP/1.1 204 No Content\r\n\r\n");
+/// assert_eq!((pieces[0].part.name(), pieces[1].meaning()), ("status line", "no content".to_owned()));
+/// ```
 #[derive(Debug, Default)]
 pub struct Conversation {
     client: Direction,
     server: Direction,
     unanswered: VecDeque<Asked>,
+    /// The lines in content get no labels.
+    ignores_lines: bool,
 }
 
-/// What the framing of an answer depends on (RFC 9112, section 6.3).
+/// The facts about a request that its answer depends on (RFC 9112, section 6.3).
 #[derive(Debug, Clone, Copy)]
 struct Asked {
-    /// The answer to HEAD has no content, whatever its fields say.
+    /// The answer to HEAD has no content.
     is_head: bool,
-    /// What the client sends next depends on the answer.
+    /// The client asks to switch protocols: its next bytes depend on the answer.
     wants_upgrade: bool,
 }
 
 #[derive(Debug, Default)]
 struct Direction {
     state: State,
-    /// The beginning of a head, a line or a frame header that is not all here.
+    /// An incomplete head, line or frame header.
     pending: Vec<u8>,
-    /// How many bytes of a head that is not all here have been parsed before.
-    judged: usize,
-    /// What takes the content apart.
+    /// The number of bytes of the incomplete head that were parsed before.
+    parsed: usize,
+    /// The labels of the content, if its format is known.
     lines: Option<Lines>,
 }
 
@@ -54,26 +65,36 @@ struct Direction {
 enum State {
     #[default]
     Head,
-    /// So many more bytes of content.
+    /// In content, with `n` bytes left.
     Content(u64),
     ContentUntilEnd,
     Chunks(ChunkedDecoder),
     /// A client that asked to switch protocols waits for the answer (RFC 6455, section 4.1).
     WaitsForAnswer,
     FrameHeader,
-    /// In a frame, of whose payload so much is here.
+    /// In a frame, after `n` bytes of its payload.
     Payload(FrameHeader, u64),
     Unlabelled,
 }
 
-/// A taken piece's length; `None` when there is not enough input for one.
+/// The length of the taken piece. `None` if the input has no whole piece.
 type Taken = Result<Option<usize>, Fault>;
 
 impl Conversation {
-    /// Labels bytes that `from` sent. What is not all here yet is kept until more of it comes.
+    /// Labels the pieces alone, and not the lines in content: its memory is bounded by a head in each direction.
+    pub fn without_lines() -> Self {
+        Conversation { ignores_lines: true, ..Conversation::default() }
+    }
+
+    /// The number of bytes that are kept because they wait for their label.
+    pub fn kept(&self) -> usize {
+        [&self.client, &self.server].iter().map(|direction| direction.kept()).sum()
+    }
+
+    /// Labels bytes of `from`. An incomplete piece is kept until the rest of it arrives.
     ///
-    /// Bytes that a client sends behind a request to switch protocols are kept until it is
-    /// answered; they are labelled when the client's direction is read again, if with no bytes.
+    /// Bytes of a client after a request to switch protocols are kept until it is answered. The next call for the client
+    /// labels them; it may have no bytes.
     pub fn read(&mut self, from: Role, bytes: &[u8]) -> Vec<Piece> {
         let mut input = mem::take(&mut self.direction(from).pending);
         input.extend_from_slice(bytes);
@@ -90,8 +111,8 @@ impl Conversation {
         pieces
     }
 
-    /// `from` sends nothing more. Ends content that has no other end, and labels as
-    /// [`Broken`](Part::Broken) what was cut off.
+    /// Labels the end of the bytes of `from`. It ends content that is framed by the end of the connection. Any other
+    /// incomplete message is [`Broken`](Part::Broken).
     pub fn end(&mut self, from: Role) -> Vec<Piece> {
         let direction = self.direction(from);
         let mut pieces = Vec::new();
@@ -113,6 +134,11 @@ impl Conversation {
         pieces
     }
 
+    /// Whether the client's next bytes are labelled after the answer to its request to switch protocols.
+    pub fn is_waiting_for_answer(&self) -> bool {
+        matches!(self.client.state, State::WaitsForAnswer)
+    }
+
     fn direction(&mut self, from: Role) -> &mut Direction {
         match from {
             Role::Client => &mut self.client,
@@ -125,7 +151,7 @@ impl Conversation {
         pieces.push(Piece::new(Part::Broken(fault), b""));
     }
 
-    /// Labels what is at the front of `input`.
+    /// Labels the front of `input`.
     fn step(&mut self, from: Role, input: &[u8], pieces: &mut Vec<Piece>) -> Taken {
         match (&self.direction(from).state, from) {
             (State::Head, Role::Client) => self.request_head(input, pieces),
@@ -137,7 +163,7 @@ impl Conversation {
         .inspect(|_| self.wait_for_answer(from))
     }
 
-    /// Behind a request to switch protocols there may be anything.
+    /// Stops before the bytes after a request to switch protocols.
     fn wait_for_answer(&mut self, from: Role) {
         let wants_upgrade = self.unanswered.back().is_some_and(|asked| asked.wants_upgrade);
         if from == Role::Client && wants_upgrade && matches!(self.client.state, State::Head) {
@@ -184,6 +210,7 @@ impl Conversation {
         };
         push_head(Part::StatusLine(head.status), &input[..used], follows, pieces);
         let lines = head.field("content-type").and_then(Lines::of_type);
+        let lines = lines.filter(|_| !self.ignores_lines);
         self.server.begin_content(framing, lines, pieces);
         match follows {
             Follows::Frames => self.switch_protocols(|| State::FrameHeader),
@@ -210,15 +237,19 @@ impl Conversation {
 }
 
 impl Direction {
-    /// The whole lines of a head, if there are more of them than before. A head is judged line by
-    /// line, so that it is not judged anew for each byte.
+    fn kept(&self) -> usize {
+        self.pending.len() + self.lines.as_ref().map_or(0, Lines::kept)
+    }
+
+    /// The complete lines of a head, if there are more of them than before. So an incomplete head is parsed again for each
+    /// line, and not for each byte.
     fn new_lines<'a>(&mut self, input: &'a [u8]) -> Option<&'a [u8]> {
         let front = &input[..input.len().min(MAX_HEAD)];
         let length = front.iter().rposition(|&byte| byte == b'\n')? + 1;
-        (mem::replace(&mut self.judged, length) < length).then(|| &front[..length])
+        (mem::replace(&mut self.parsed, length) < length).then(|| &front[..length])
     }
 
-    /// Everything that needs to know nothing of the other direction.
+    /// Labels the front of `input` in all states that do not depend on the other direction.
     fn step(&mut self, from: Role, input: &[u8], pieces: &mut Vec<Piece>) -> Taken {
         match &mut self.state {
             State::Head | State::WaitsForAnswer => Ok(None),
@@ -294,7 +325,7 @@ impl Direction {
     }
 
     fn begin_content(&mut self, framing: Framing, lines: Option<Lines>, pieces: &mut Vec<Piece>) {
-        (self.lines, self.judged) = (lines, 0);
+        (self.lines, self.parsed) = (lines, 0);
         self.state = match framing {
             Framing::Empty | Framing::Length(0) => return self.end_message(pieces),
             Framing::Length(length) => State::Content(length),
@@ -319,7 +350,7 @@ fn at_most(input: &[u8], limit: u64) -> usize {
     input.len().min(usize::try_from(limit).unwrap_or(usize::MAX))
 }
 
-/// The lines of a head that has been parsed: each ends with LF, and the last is empty.
+/// Labels the lines of a parsed head. Each ends with LF, and the last is empty.
 fn push_head(start_line: Part, head: &[u8], follows: Follows, pieces: &mut Vec<Piece>) {
     let mut start_line = Some(start_line);
     for line in head.split_inclusive(|&byte| byte == b'\n') {
@@ -337,7 +368,7 @@ fn push_head(start_line: Part, head: &[u8], follows: Follows, pieces: &mut Vec<P
     }
 }
 
-/// Section 7.8 of RFC 9110: `Connection: Upgrade` says that the Upgrade field is meant.
+/// Whether a request asks to switch protocols. The Upgrade field needs `Connection: Upgrade` (RFC 9110, section 7.8).
 fn wants_upgrade(head: RequestHead, bytes: &[u8]) -> bool {
     let request = Request::new(head, bytes.to_vec(), bytes.len());
     request.field("upgrade").is_some() && request.elements("connection").any(|e| e.eq_ignore_ascii_case(b"upgrade"))

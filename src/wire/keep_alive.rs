@@ -1,5 +1,4 @@
-//! What an application sends only to keep a connection open. Protocols do not say which messages these are: the caller
-//! of this module does.
+//! Messages that an application sends only to keep a connection open. Protocols do not define them: the caller decides.
 
 use std::mem;
 

@@ -1,40 +1,48 @@
-//! What is inside of content: the lines of an event stream (WHATWG HTML, section 9.2) and of
-//! newline-delimited JSON, whatever chunks they come in.
+//! The lines in content: of an event stream (WHATWG HTML, section 9.2) and of newline-delimited JSON, across the borders
+//! of chunks.
 
 use std::mem;
 
 use super::Kind;
+use crate::bytes::digits;
 use crate::sse;
 
-/// The longest line, and the longest event with all its fields, in bytes. Comments are not kept: only each by itself
-/// is bounded.
+/// The longest line, and the longest event with all its fields, in bytes. Comments are not kept, so only the length of
+/// each is bounded.
 const MAX_LENGTH: usize = 1024 * 1024;
 
-/// What a line of content is.
+/// The part of an event stream, or of lines of JSON, that a line is.
+///
+/// ```
+/// use overwire::wire::{LinePart, Lines};
+///
+/// let mut lines = Lines::of_type(b"application/x-ndjson").expect("a known format");
+/// let parts: Vec<_> = lines.read(b"[1]\n\n").into_iter().map(|line| line.part).collect();
+/// assert_eq!(parts, [LinePart::Json(b"[1]".to_vec()), LinePart::Empty]);
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LinePart {
-    /// A line of an event stream that begins with a colon, and the text behind it.
+    /// A line of an event stream that begins with a colon, and the text after it.
     Comment(String),
     /// A field of an event stream.
     Field {
-        /// All in front of the first colon. A name that the standard does not know is ignored.
+        /// The text before the first colon. Unknown names are ignored.
         name: String,
-        /// What follows, without one space.
+        /// The text after it, without one space.
         value: String,
     },
-    /// The empty line of an event stream, and the event that it dispatches; none if there was no
-    /// `data` field.
+    /// The empty line that ends an event, and the event that it dispatches: `None` without a `data` field.
     EventEnd(Option<sse::Event>),
-    /// A line of JSON, whole but not checked.
+    /// A complete line of JSON. Its syntax is not checked.
     Json(Vec<u8>),
-    /// An empty line between lines of JSON, which a reader ignores.
+    /// An empty line between lines of JSON. Readers ignore it.
     Empty,
-    /// The front or the middle of a line: it goes on in the next content. What the line is stands
-    /// at its last part.
+    /// The front or the middle of a line, which continues in the next content. The last piece of the line says which part
+    /// it is.
     Cut,
-    /// The LF of a line end CRLF whose CR was in the content before.
+    /// The LF of a CRLF whose CR was in the content before.
     LineFeed,
-    /// The line, or the event, is longer than 1 MiB; so are all that follow.
+    /// A line or an event longer than 1 MiB, and all content after it.
     TooLong,
 }
 
@@ -59,7 +67,7 @@ impl LinePart {
         }
     }
 
-    /// The section that defines it. Empty for what nothing defines.
+    /// The section that defines the part. Empty for a part that nothing defines.
     pub fn section(&self) -> &'static str {
         match self {
             LinePart::Comment(_) | LinePart::LineFeed => "WHATWG HTML, section 9.2.5",
@@ -96,7 +104,7 @@ impl Line {
         Line { part, bytes: bytes.to_vec(), is_keep_alive: false }
     }
 
-    /// What the line says, in words, if its bytes do not say it themselves; else an empty text.
+    /// The meaning of the line in words. Empty if the bytes speak for themselves.
     pub fn meaning(&self) -> String {
         match &self.part {
             LinePart::EventEnd(Some(event)) => format!("dispatches an event of type {}", event.name),
@@ -136,12 +144,10 @@ impl Line {
 }
 
 /// `retry` counts milliseconds; a value with anything but digits is ignored (WHATWG HTML, section 9.2.6).
-fn reconnection_time(digits: &str) -> String {
-    match digits.parse::<u64>() {
-        Ok(time) if digits.bytes().all(|byte| byte.is_ascii_digit()) => {
-            format!("reconnect after {}.{:03} s", time / 1000, time % 1000)
-        }
-        _ => "ignored".to_owned(),
+fn reconnection_time(value: &str) -> String {
+    match digits(value.as_bytes()) {
+        Some(time) => format!("reconnect after {}.{:03} s", time / 1000, time % 1000),
+        None => "ignored".to_owned(),
     }
 }
 
@@ -151,22 +157,30 @@ enum Format {
     Json,
 }
 
-/// Takes content apart into lines, as it arrives.
+/// The labels of lines in content: it takes content as it arrives and returns [`Line`]s.
+///
+/// ```
+/// use overwire::wire::Lines;
+///
+/// let mut lines = Lines::of_type(b"text/event-stream; charset=utf-8").expect("a known format");
+/// let names: Vec<_> = lines.read(b"data: a\n\nda").iter().map(|line| line.part.name()).collect();
+/// assert_eq!(names, ["data field", "end of event", "part of line"]);
+/// assert!(Lines::of_type(b"text/html").is_none());
+/// ```
 #[derive(Debug)]
 pub struct Lines {
     format: Format,
-    /// The line that is not all here.
+    /// The incomplete line.
     line: Vec<u8>,
-    /// The line before ended with CR: an LF that follows belongs to it.
+    /// Whether the last byte was the CR of a line end. A following LF belongs to it.
     after_cr: bool,
-    /// The length of the event's fields so far, without `line`.
+    /// The length of the event so far, without `line`.
     event: usize,
     too_long: bool,
 }
 
 impl Lines {
-    /// For content of this `Content-Type`: `text/event-stream` or `application/x-ndjson`. `None`
-    /// for all others.
+    /// The labels for content of this `Content-Type`: `text/event-stream` or `application/x-ndjson`. `None` for all others.
     pub fn of_type(content_type: &[u8]) -> Option<Self> {
         let essence = content_type.split(|&byte| byte == b';').next()?.trim_ascii();
         let format = if essence.eq_ignore_ascii_case(b"text/event-stream") {
@@ -179,7 +193,12 @@ impl Lines {
         Some(Lines { format, line: Vec::new(), after_cr: false, event: 0, too_long: false })
     }
 
-    /// Labels `content`. The lines, put together, are exactly what came.
+    /// The number of kept bytes of the incomplete line and event.
+    pub(super) fn kept(&self) -> usize {
+        self.line.len() + self.event
+    }
+
+    /// Labels `content`. Joined, the lines are exactly the content.
     pub fn read(&mut self, mut content: &[u8]) -> Vec<Line> {
         let mut lines = Vec::new();
         while !content.is_empty() {
@@ -217,8 +236,7 @@ impl Lines {
         (self.end_line(line, length), taken)
     }
 
-    /// Where the text of the line ends, and where its line end does: LF in JSON; LF, CRLF or CR in
-    /// an event stream.
+    /// The end of the line's text, and of its line end: LF in JSON, and LF, CRLF or CR in an event stream.
     fn line_end(&self, content: &[u8]) -> Option<(usize, usize)> {
         let is_end = |byte: &u8| match self.format {
             Format::EventStream { .. } => matches!(byte, b'\n' | b'\r'),
@@ -228,7 +246,7 @@ impl Lines {
         Some((end, end + if content[end..].starts_with(b"\r\n") { 2 } else { 1 }))
     }
 
-    /// Interprets a whole line; without its line end it has `length` bytes.
+    /// Interprets a complete line, of `length` bytes without its line end.
     fn end_line(&mut self, mut line: Vec<u8>, length: usize) -> LinePart {
         match &mut self.format {
             Format::Json => {

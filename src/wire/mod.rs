@@ -77,8 +77,8 @@ impl Piece {
         Piece { part, bytes: bytes.to_vec(), lines: Vec::new(), is_keep_alive: false }
     }
 
-    /// What the piece says, in words, if its bytes do not say it themselves; else an empty text. What the lines in it
-    /// say, they say [themselves](Line::meaning).
+    /// The meaning of the piece in words. Empty if the bytes speak for themselves. The lines in a piece have
+    /// [meanings](Line::meaning) too.
     pub fn meaning(&self) -> String {
         self.part.meaning(&self.unmasked())
     }

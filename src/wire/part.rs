@@ -14,14 +14,14 @@ use crate::websocket::{FrameHeader, Opcode};
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// What one application sends to the other.
+    /// Data of the application.
     Payload,
-    /// What separates payloads from each other: chunk-sizes, line ends, frame headers.
+    /// The bytes between payloads: chunk-sizes, line ends, frame headers.
     Framing,
     /// Heads and trailer fields of HTTP.
     #[doc(alias = "field")]
     Header,
-    /// What is sent only to keep a connection open: Pings, Pongs, comments, heartbeats, empty answers.
+    /// Bytes that only keep a connection open: Pings, Pongs, comments, heartbeats, empty answers.
     KeepAlive,
     /// A violation of a protocol.
     Problem,
@@ -41,9 +41,17 @@ impl Kind {
 }
 
 /// The bytes that follow a head.
+///
+/// ```
+/// use overwire::http::Framing;
+/// use overwire::wire::{Follows, Part};
+///
+/// let end = Part::HeadEnd(Follows::Content(Framing::Chunked));
+/// assert_eq!(end.meaning(b"\r\n"), "chunks follow");
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Follows {
-    /// The next request: this one has no content, as most.
+    /// The next request: this one has no content.
     NextRequest,
     /// Content. In a response, [`Framing::Empty`] says that there is none.
     Content(Framing),
@@ -162,8 +170,8 @@ impl Part {
         }
     }
 
-    /// What the part says, in words, if the bytes do not say it themselves; else an empty text. `bytes` are the bytes
-    /// of the part, without masking.
+    /// The meaning of the part in words. Empty if the bytes speak for themselves. `bytes` are the bytes of the part,
+    /// without masking.
     pub fn meaning(&self, bytes: &[u8]) -> String {
         match self {
             Part::HeadEnd(follows) => follows.meaning(),

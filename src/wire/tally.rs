@@ -1,7 +1,7 @@
 //! The bytes of one direction of one exchange, counted by kind.
 //!
-//! The kind of a chunk-size stands after it, in the chunk: the framing of a heartbeat keeps a connection open too. So
-//! bytes are counted as soon as their kind is decided, and until then only their numbers are kept.
+//! The kind of a chunk-size depends on the chunk after it: the framing of a heartbeat is keep-alive too. So bytes are
+//! counted when their kind is decided. Until then, only their number is kept.
 
 use std::mem;
 use std::ops::AddAssign;
@@ -77,7 +77,7 @@ impl AddAssign for Counts {
 #[derive(Debug)]
 pub struct Tally {
     says: fn(&Candidate<'_>) -> bool,
-    /// What is decided and not yet returned.
+    /// The decided bytes that were not returned.
     decided: Counts,
     /// The bytes of chunk framing whose kind is not decided.
     around: u64,

@@ -9,7 +9,7 @@ use crate::websocket::{Opcode, Role, encode, encode_key, opening_request};
 
 const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
-/// What an application may say: heartbeats have a type, and empty answers no messages.
+/// The decision of an application: heartbeats have a type, and empty answers have no messages.
 fn says(candidate: &Candidate<'_>) -> bool {
     let json = |text: &str| serde_json::from_str::<Value>(text).unwrap_or_default();
     match *candidate {
@@ -33,7 +33,7 @@ fn sums_of(mut conversation: Conversation, from: Role, parts: &[&[u8]]) -> (Coun
     (before_end, sum)
 }
 
-/// Checks the sums for `bytes` of `from`, after what `conversation` makes.
+/// Checks the sums for `bytes` of `from` in this conversation.
 fn check(conversation: impl Fn() -> Conversation, from: Role, bytes: &[u8], before_end: Counts, at_end: Counts) {
     let check = |parts: &[&[u8]]| {
         let (before, end) = sums_of(conversation(), from, parts);

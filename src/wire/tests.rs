@@ -1,5 +1,5 @@
-//! Every vector is read whole and in pieces of every small size; all must come to the same, and the
-//! pieces, put together, must be the bytes.
+//! The labels of whole conversations. Each vector is read whole and in pieces of every small size, with the same result.
+//! Joined, the pieces must be the bytes.
 
 use super::*;
 use crate::http::{ChunkError, Framing, FramingError, RequestError, ResponseError};
@@ -13,7 +13,7 @@ const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 
 type Steps<'a> = &'a [(Role, &'a [u8])];
 
-/// What both sides sent, labelled, in pieces as large as they can be.
+/// The joined pieces of both directions.
 #[derive(Debug, PartialEq)]
 struct Labelled {
     client: Vec<Piece>,
@@ -53,9 +53,9 @@ fn label_in_pieces(steps: Steps<'_>, size: usize) -> Labelled {
     for role in [C, S] {
         labelled.add(role, conversation.read(role, b""));
         labelled.add(role, conversation.end(role));
-        let put_together: Vec<u8> = labelled.of(role).iter().flat_map(|piece| piece.bytes.clone()).collect();
+        let joined: Vec<u8> = labelled.of(role).iter().flat_map(|piece| piece.bytes.clone()).collect();
         let sent = steps.iter().filter(|(from, _)| *from == role).flat_map(|(_, bytes)| bytes.to_vec());
-        assert_eq!(put_together.escape_ascii().to_string(), sent.collect::<Vec<_>>().escape_ascii().to_string());
+        assert_eq!(joined.escape_ascii().to_string(), sent.collect::<Vec<_>>().escape_ascii().to_string());
     }
     labelled
 }
@@ -79,7 +79,7 @@ fn content_of(answer: &str) -> Vec<&'static str> {
     names(&labelled.server[end + 1..])
 }
 
-/// What is wrong with what the server sent.
+/// The violation in an answer.
 fn fault_of(answer: &str) -> Option<Fault> {
     label(&[(C, GET), (S, answer.as_bytes())]).server.iter().find_map(|piece| match piece.part {
         Part::Broken(fault) => Some(fault),
@@ -96,7 +96,7 @@ fn masked(fin: bool, opcode: Opcode, payload: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn a_request_and_its_answer() {
+fn requests_and_answers_are_labelled() {
     let labelled = label(&[(C, GET), (S, b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nA: b\r\n\r\nhello")]);
     assert_eq!(names(&labelled.client), ["request line", "field line", "end of head", "end of message"]);
     assert_eq!(
@@ -113,7 +113,7 @@ fn a_request_and_its_answer() {
 }
 
 #[test]
-fn pipelined_requests_and_their_answers() {
+fn pipelined_requests_and_their_answers_are_labelled() {
     let requests = b"\r\nPOST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabcHEAD / HTTP/1.1\r\nHost: a\r\n\r\n\
         PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n";
     let answers = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok\
@@ -171,7 +171,7 @@ fn pipelined_requests_and_their_answers() {
 }
 
 #[test]
-fn chunks_and_trailers() {
+fn chunks_and_trailers_are_labelled() {
     let answer = "HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\n\r\n5;a=b\r\nhello\r\n0A\r\n0123456789\r\n\
                   00\r\nA: b\r\n\r\n";
     assert_eq!(
@@ -195,14 +195,14 @@ fn chunks_and_trailers() {
 }
 
 #[test]
-fn content_until_the_end_of_the_connection() {
+fn the_end_of_the_connection_ends_content() {
     assert_eq!(content_of("HTTP/1.0 200 OK\r\n\r\nhello"), ["content", "end of message"]);
     assert_eq!(content_of("HTTP/1.0 200 OK\r\n\r\n"), ["end of message"]);
     assert_eq!(content_of("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"), ["end of message"]);
 }
 
 #[test]
-fn lines_over_the_borders_of_chunks() {
+fn lines_continue_over_the_borders_of_chunks() {
     let answer = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\n\
         Transfer-Encoding: chunked\r\n\r\n\
         6\r\n: hey\n\r\n5\r\nid:7\r\r\n1\r\n\n\r\n9\r\ndata: a\r\n\r\n5\r\n\n\ndat\r\n8\r\na: b\r\n\r\n\r\n0\r\n\r\n";
@@ -228,7 +228,7 @@ fn lines_over_the_borders_of_chunks() {
 }
 
 #[test]
-fn lines_of_json() {
+fn lines_of_json_are_labelled() {
     let answer = b"HTTP/1.1 200 OK\r\nContent-Type: Application/X-NDJSON\r\n\r\n{\"a\":1}\n\r\n\n[2]\r\n{\"cut";
     let labelled = label(&[(C, GET), (S, answer)]);
     let lines = labelled.server.into_iter().flat_map(|piece| piece.lines);
@@ -238,7 +238,7 @@ fn lines_of_json() {
 }
 
 #[test]
-fn a_line_or_an_event_beyond_the_limit() {
+fn lines_and_events_have_a_limit() {
     for (content_type, line, ending) in
         [("text/event-stream", "data: x\n", ""), ("application/x-ndjson", "{}\n", &*"x".repeat((1 << 20) + 1))]
     {
@@ -255,7 +255,7 @@ fn a_line_or_an_event_beyond_the_limit() {
 }
 
 #[test]
-fn a_websocket() {
+fn frames_are_labelled() {
     let request = opening_request("a", "/ws", &encode_key([7; 16]));
     let answer = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: WebSocket\r\n\r\n";
     let fragments = [masked(false, Opcode::Text, b"Hel"), masked(true, Opcode::Continuation, b"lo")].concat();
@@ -279,7 +279,7 @@ fn a_websocket() {
 }
 
 #[test]
-fn a_payload_that_comes_in_parts_is_unmasked_in_parts() {
+fn parts_of_a_payload_are_unmasked() {
     let mut conversation = Conversation::default();
     conversation.read(C, &opening_request("a", "/ws", &encode_key([7; 16])));
     conversation.read(S, b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
@@ -292,7 +292,7 @@ fn a_payload_that_comes_in_parts_is_unmasked_in_parts() {
 }
 
 #[test]
-fn a_refused_handshake_goes_on_as_http() {
+fn http_continues_after_a_refused_handshake() {
     let request = opening_request("a", "/ws", &encode_key([7; 16]));
     let labelled = label(&[(C, &request), (S, b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"), (C, GET)]);
     assert_eq!(names(&labelled.client[8..]), ["request line", "field line", "end of head", "end of message"]);
@@ -302,7 +302,7 @@ fn a_refused_handshake_goes_on_as_http() {
 }
 
 #[test]
-fn a_protocol_that_is_not_known_is_not_labelled() {
+fn unknown_protocols_are_unlabelled() {
     let request = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: tea\r\n\r\n";
     let answer = b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: tea\r\n\r\nmilk?";
     let labelled = label(&[(C, request), (S, answer), (C, b"no")]);
@@ -311,7 +311,7 @@ fn a_protocol_that_is_not_known_is_not_labelled() {
 }
 
 #[test]
-fn what_a_server_can_get_wrong() {
+fn violations_of_servers_are_found() {
     let framing = |error| Fault::Response(ResponseError::Framing(error));
     for (answer, fault) in [
         ("HTTP/2 200 OK\r\n\r\n", Fault::Response(ResponseError::StatusLine)),
@@ -341,7 +341,7 @@ fn what_a_server_can_get_wrong() {
 }
 
 #[test]
-fn what_a_client_can_get_wrong() {
+fn violations_of_clients_are_found() {
     let fault = |bytes: &[u8]| label(&[(C, bytes)]).client.first().map(|piece| piece.part.clone());
     let broken = |error| Some(Part::Broken(Fault::Request(error)));
     assert_eq!(fault(b"GET\r\n"), broken(RequestError::RequestLine));
@@ -350,7 +350,7 @@ fn what_a_client_can_get_wrong() {
 }
 
 #[test]
-fn a_masked_frame_of_a_server() {
+fn masked_frames_of_servers_are_violations() {
     let bytes =
         [&b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n"[..], b"\x81\x80aaaa\x81\x00"].concat();
     let labelled = label(&[(C, GET), (S, &bytes)]);
@@ -384,11 +384,11 @@ fn heads_and_requests_have_limits() {
 }
 
 #[test]
-fn comments_are_no_part_of_an_event() {
+fn comments_do_not_count_for_the_limit_of_an_event() {
     let mut lines = Lines::of_type(b"text/event-stream").unwrap();
     let comment = format!(": {}\n", "h".repeat(998)).repeat(2000);
     assert!(lines.read(comment.as_bytes()).iter().all(|line| matches!(line.part, LinePart::Comment(_))));
-    // Neither are they told from fields by how they are cut.
+    // The same if a comment is cut after its colon.
     let field = format!("data: {}\n", "d".repeat(1_000_000));
     for part in [field.as_bytes(), b":", comment.as_bytes()] {
         assert!(lines.read(part).iter().all(|line| line.part != LinePart::TooLong));
