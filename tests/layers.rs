@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 /// The layers from the bottom up, as the table in `src/lib.rs` lists them.
 const LAYERS: [&[&str]; 6] = [
@@ -286,4 +287,25 @@ fn lessons_depend_on_overwire_mio_and_json_alone() {
     let manifest = read("lessons/Cargo.toml");
     assert_eq!(manifest.matches("dependencies").count(), 1, "there is one section of dependencies");
     assert_eq!(dependencies("lessons/Cargo.toml"), ["mio", "overwire", "serde_json"]);
+}
+
+/// A package is what a program that uses overwire needs: no tests, no lessons, no pictures.
+#[test]
+fn package_holds_sources_and_pages_alone() {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["package", "--package", "overwire", "--list", "--allow-dirty", "--offline"]);
+    let output = cargo.current_dir(env!("CARGO_MANIFEST_DIR")).output().expect("cargo runs");
+    let list = String::from_utf8(output.stdout).unwrap();
+    let files = ["Cargo.toml", "Cargo.toml.orig", "Cargo.lock", ".cargo_vcs_info.json", "README.md", "LICENSE"];
+    let known = |path: &str| {
+        path.starts_with("src/")
+            || path.starts_with("static/")
+            || path == ".github/CHANGELOG.md"
+            || files.contains(&path)
+    };
+    let others: Vec<_> = list.lines().filter(|path| !known(path)).collect();
+    assert!(others.is_empty(), "{others:?}");
+    for needed in ["src/lib.rs", "src/main.rs", "src/bin/wire/main.rs", "static/index.html", "README.md", "LICENSE"] {
+        assert!(list.lines().any(|path| path == needed), "{needed} is missing:\n{list}");
+    }
 }

@@ -149,7 +149,9 @@ impl World {
             }
             Some(Outcome::Message(_)) => assert!(self.holds, "a message on a WebSocket that nobody holds"),
             Some(Outcome::Refused(..)) => assert!(!self.holds, "a held request was refused"),
-            Some(Outcome::Closed(_)) => assert!(std::mem::take(&mut self.holds), "Closed was told of what nobody holds"),
+            Some(Outcome::Closed(_)) => {
+                assert!(std::mem::take(&mut self.holds), "Closed was told of what nobody holds")
+            }
             Some(raw) => panic!("{raw:?} on a connection that is not raw"),
         }
     }

@@ -26,7 +26,11 @@ fn parse(bytes: &[u8]) -> Result<Parse<RequestHead>, RequestError> {
 }
 
 /// What the first `end` bytes came to, and what all of them came to.
-fn agree(front: &Result<Parse<RequestHead>, RequestError>, whole: &Result<Parse<RequestHead>, RequestError>, end: usize) {
+fn agree(
+    front: &Result<Parse<RequestHead>, RequestError>,
+    whole: &Result<Parse<RequestHead>, RequestError>,
+    end: usize,
+) {
     match (front, whole) {
         (Ok(Parse::Partial), Ok(Parse::Complete { used, .. })) => assert!(end < *used, "{end} bytes are a whole head"),
         (Ok(Parse::Partial), _) => {}
