@@ -147,6 +147,7 @@ impl FrameHeader {
     }
 
     /// Appends the header to `out`, 2 to [`MAX_HEADER`] bytes.
+    #[inline(always)] // most callers know most fields, and the code for the others is left out
     pub fn encode(&self, out: &mut Vec<u8>) {
         let first = if self.fin { FIN } else { 0 } | self.opcode as u8;
         let mask = if self.masking_key.is_some() { MASK } else { 0 };
@@ -167,25 +168,62 @@ impl FrameHeader {
     }
 }
 
-/// Masks or unmasks `payload`, the same operation both ways: byte `i` of a frame's payload is
-/// combined by XOR with byte `i % 4` of the key. `payload` begins at byte `offset` of the frame's
-/// payload.
+/// Masks or unmasks `payload`, the same operation both ways: byte `i` of a frame's payload is XORed with byte `i % 4`
+/// of the key. `payload` begins at byte `offset` of the frame's payload.
 ///
-/// Eight bytes at a time: a key of 4 repeats in 8, and the compiler turns words into vectors.
+/// ```
+/// let mut payload = *b"Hello";
+/// overwire::websocket::mask(&mut payload, [0x37, 0xfa, 0x21, 0x3d], 0);
+/// assert_eq!(payload, [0x7f, 0x9f, 0x4d, 0x51, 0x58]); // RFC 6455, section 5.7
+/// ```
+#[doc(alias = "unmask")]
 pub fn mask(payload: &mut [u8], key: [u8; 4], offset: usize) {
-    let turned = u32::from_be_bytes(key).rotate_left(8 * (offset % 4) as u32).to_be_bytes();
-    let [a, b, c, d] = turned;
-    let word = u64::from_ne_bytes([a, b, c, d, a, b, c, d]);
-    let mut words = payload.chunks_exact_mut(8);
-    for bytes in &mut words {
-        let masked = u64::from_ne_bytes((&*bytes).try_into().expect("8 bytes")) ^ word;
-        bytes.copy_from_slice(&masked.to_ne_bytes());
+    xor(payload, word(turn(key, offset)));
+}
+
+/// The key as it applies from byte `offset` of the payload on.
+pub(super) fn turn(key: [u8; 4], offset: usize) -> [u8; 4] {
+    u32::from_be_bytes(key).rotate_left(8 * (offset % 4) as u32).to_be_bytes()
+}
+
+/// The key twice. A key of 4 bytes repeats in 8, so it can be applied to 8 bytes at a time, and the compiler turns
+/// words into vectors.
+fn word(key: [u8; 4]) -> u64 {
+    let key = u64::from(u32::from_ne_bytes(key));
+    key << 32 | key
+}
+
+fn xor(payload: &mut [u8], word: u64) {
+    let (words, rest) = payload.as_chunks_mut::<8>();
+    for bytes in words {
+        *bytes = (u64::from_ne_bytes(*bytes) ^ word).to_ne_bytes();
     }
     // ANCHOR: mask
-    for (byte, key) in words.into_remainder().iter_mut().zip(turned.iter().cycle()) {
+    for (byte, key) in rest.iter_mut().zip(word.to_ne_bytes()) {
         *byte ^= key;
     }
     // ANCHOR_END: mask
+}
+
+/// The bytes that [`append_masked`] takes at a time.
+const BLOCK: usize = 128;
+
+/// Appends `payload` to `out`, masked or unmasked with `key`.
+///
+/// One pass takes half the time of a copy and a [`mask`]. Each block has a fixed length, so that the compiler makes
+/// vector instructions of it, and the capacity of `out` is checked once a block and not once a byte.
+pub(super) fn append_masked(out: &mut Vec<u8>, payload: &[u8], key: [u8; 4]) {
+    let word = word(key);
+    out.reserve(payload.len());
+    let (blocks, rest) = payload.as_chunks::<BLOCK>();
+    for block in blocks {
+        let mut block = *block;
+        xor(&mut block, word);
+        out.extend_from_slice(&block);
+    }
+    let start = out.len();
+    out.extend_from_slice(rest);
+    xor(&mut out[start..], word);
 }
 
 #[cfg(test)]
@@ -253,14 +291,19 @@ mod tests {
     }
 
     #[test]
-    fn masking_is_by_word_what_it_is_by_byte() {
+    fn masking_by_words_equals_masking_by_bytes() {
         let key = [0x37, 0xfa, 0x21, 0x3d];
-        for length in 0..40 {
+        for length in (0..40).chain(120..150).chain(250..270) {
+            let payload: Vec<u8> = (0..length).map(|i| i as u8).collect();
             for offset in 0..9 {
-                let mut payload: Vec<u8> = (0..length).collect();
-                mask(&mut payload, key, offset);
-                let by_byte: Vec<u8> = (0..length).map(|i| i ^ key[(i as usize + offset) % 4]).collect();
-                assert_eq!(payload, by_byte, "length {length}, offset {offset}");
+                let by_byte: Vec<u8> =
+                    payload.iter().enumerate().map(|(i, byte)| byte ^ key[(i + offset) % 4]).collect();
+                let mut in_place = payload.clone();
+                mask(&mut in_place, key, offset);
+                assert_eq!(in_place, by_byte, "length {length}, offset {offset}");
+                let mut appended = b"before".to_vec();
+                append_masked(&mut appended, &payload, turn(key, offset));
+                assert_eq!(appended, [b"before", &by_byte[..]].concat(), "length {length}, offset {offset}");
             }
         }
     }
