@@ -56,7 +56,7 @@ const ACCEPTS_PER_TURN: usize = 256;
 
 /// From how many bytes on an outbox is written at the end of its connection's own turn, and not when
 /// all have had theirs: by then the bytes would have left the processor's cache.
-const WARM: usize = 32 * 1024;
+const WARM: usize = 8 * 1024;
 
 /// How long accepting pauses when the system has no file descriptor or memory left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
