@@ -1,4 +1,4 @@
-"""Every curl command that README.md prints, run as it stands, against another port."""
+"""Every curl command of README.md and src/README.md, run as it stands, against another port."""
 
 import json
 import pathlib
@@ -8,22 +8,23 @@ import urllib.request
 
 from server import Server, check, finish
 
-server = Server()
-readme = (pathlib.Path(__file__).parents[2] / "README.md").read_text()
+server = Server("--chaos")
+root = pathlib.Path(__file__).parents[2]
+readme = (root / "README.md").read_text() + (root / "src/README.md").read_text()
 commands = re.findall(r"`(curl [^`]+)`", readme) + re.findall(r"^\$ (curl .+)$", readme, re.MULTILINE)
 
-# What a command must show, where it is not an answer with "200 OK".
+# The status line that a command must show, where it is not "200 OK".
 UPGRADED = "101 Switching Protocols"
 EXPECTED = {
-    "/api/ws": UPGRADED, "/api/signal": UPGRADED, "/api/tap": UPGRADED, "/ws": UPGRADED, "/sse/message": "202 Accepted",
+    "/api/ws": UPGRADED, "/api/signal": UPGRADED, "/ws": UPGRADED, "/sse/message": "202 Accepted",
 }
 HELD = 28  # curl's exit code when --max-time ends a stream or a held poll
 
-# The id that some commands leave to be filled in.
+# Some commands leave an id to be filled in.
 with urllib.request.urlopen(urllib.request.Request(f"{server.url}/poll", method="POST")) as response:
     connection_id = json.load(response)["connection_id"]
 
-assert len(commands) > 15, commands
+assert len(commands) > 20, commands
 for command in commands:
     @check(command)
     def _():

@@ -22,7 +22,19 @@ pub const LESSONS: [&str; 9] = [
 ];
 
 /// The pages that are not lessons.
-const PAGES: [&str; 2] = ["README.md", "lessons/README.md"];
+const PAGES: [&str; 8] = [
+    "README.md",
+    ".github/CHANGELOG.md",
+    ".github/CONTRIBUTING.md",
+    "lessons/README.md",
+    "src/README.md",
+    "tests/README.md",
+    "tests/bench/README.md",
+    "tests/fuzz/README.md",
+];
+
+/// The longest line of README.md, in columns.
+const COLUMNS: usize = 120;
 
 /// Whether what differs is to be rewritten.
 pub fn blessing() -> bool {
@@ -149,7 +161,7 @@ fn links(lines: &[String]) -> Vec<(usize, String)> {
     let fenced = blocks(lines);
     let mut links = Vec::new();
     for (at, line) in lines.iter().enumerate() {
-        if fenced.iter().any(|block| (block.first..block.end).contains(&at)) {
+        if is_fenced(at, &fenced) {
             continue;
         }
         for (start, _) in line.match_indices("](") {
@@ -205,6 +217,20 @@ fn links_resolve() {
         }
     }
     assert!(wrong.is_empty(), "\n{wrong}");
+}
+
+/// Whether a line stands between the fences of a block.
+fn is_fenced(at: usize, fenced: &[Block]) -> bool {
+    fenced.iter().any(|block| (block.first..block.end).contains(&at))
+}
+
+#[test]
+fn readme_is_short() {
+    let lines = lines_of(&Path::new(ROOT).join("README.md"));
+    assert!(lines.len() < 120, "{} lines", lines.len());
+    let fenced = blocks(&lines);
+    let is_wide = |(at, line): &(usize, &String)| line.chars().count() > COLUMNS && !is_fenced(*at, &fenced);
+    assert_eq!(lines.iter().enumerate().find(is_wide), None, "no line has more than {COLUMNS} columns");
 }
 
 /// The headings of a lesson, in order. Those in the second list may be missing.
