@@ -43,20 +43,20 @@ fn parse(bytes: &[u8]) -> Option<Request> {
 /// A server reads what a client asked.
 fn request_of_anyone(request: &Request) {
     match accept(request, &[]) {
-        Ok(response) => believed(&response, request),
+        Ok(accepted) => believed(accepted.response(), request),
         Err(error) => assert!((400..500).contains(&error.response().status()), "{error}"),
     }
-    if let Ok(response) = accept(request, &["chat"])
+    if let Ok(accepted) = accept(request, &["chat"])
         && request.elements("sec-websocket-protocol").any(|name| name == b"chat")
     {
         // The client of this library offers no subprotocol, so it must not accept one.
-        assert_eq!(read_answer(&response, request), Err(HandshakeError::NotOffered));
+        assert_eq!(read_answer(accepted.response(), request), Err(HandshakeError::NotOffered));
     }
 }
 
 fn request_of_ours(key: &str) {
     let request = parse(&opening_request("localhost:8000", "/ws?room=a", key)).expect("it is a request");
-    believed(&accept(&request, &["chat"]).expect("it is a handshake"), &request);
+    believed(accept(&request, &["chat"]).expect("it is a handshake").response(), &request);
 }
 
 fn believed(response: &Response, request: &Request) {
