@@ -63,8 +63,7 @@ fn answer(request: &Request) -> Response {
 fn echo(request: &Request) -> Response {
     let content_type = request.field("content-type").and_then(|value| str::from_utf8(value).ok());
     Response::new(200)
-        .with_content("", request.content().to_vec())
-        .with_field("Content-Type", content_type.unwrap_or("application/octet-stream"))
+        .with_content(content_type.unwrap_or("application/octet-stream").to_owned(), request.content().to_vec())
         .with_field("Cache-Control", "no-store")
         // A browser is not to find a script in what was sent as text.
         .with_field("X-Content-Type-Options", "nosniff")

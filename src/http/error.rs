@@ -34,14 +34,17 @@ pub enum RequestError {
     /// The version is neither HTTP/1.0 nor HTTP/1.1.
     UnsupportedVersion,
     /// A field name is not a token, or a field line is folded.
+    #[doc(alias = "header")]
     FieldName,
     /// A field value has control characters.
+    #[doc(alias = "header")]
     FieldValue,
     /// A line end is not CR LF.
     LineEnd,
     /// The head is longer than this many bytes.
     HeadTooLong(usize),
     /// The head has more than [`MAX_FIELDS`] field lines.
+    #[doc(alias = "header")]
     TooManyFields,
     /// An HTTP/1.1 request has no Host field.
     NoHost,
@@ -164,6 +167,7 @@ pub enum ResponseError {
     /// The first line is not a status line.
     StatusLine,
     /// A field line is malformed, or there are more than [`MAX_FIELDS`].
+    #[doc(alias = "header")]
     FieldLine,
     /// The head is longer than this many bytes.
     HeadTooLong(usize),

@@ -306,12 +306,14 @@ impl<'a> ResponseHead<'a> {
     }
 
     /// The values of all field lines called `name`.
+    #[doc(alias = "header")]
     #[doc(alias = "headers")]
     pub fn values(&self, name: &str) -> impl Iterator<Item = &'a [u8]> {
         self.fields.iter().filter(move |(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| *value)
     }
 
     /// All list elements of all fields called `name`: `Connection: keep-alive, Upgrade` gives two.
+    #[doc(alias = "header")]
     pub fn elements(&self, name: &str) -> impl Iterator<Item = &'a [u8]> {
         self.values(name).flat_map(list)
     }

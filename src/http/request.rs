@@ -160,6 +160,7 @@ impl Request {
     }
 
     /// The values of all field lines called `name`.
+    #[doc(alias = "header")]
     #[doc(alias = "headers")]
     pub fn values(&self, name: &str) -> impl Iterator<Item = &[u8]> {
         let is_called = move |(key, _): &&(Span, Span)| key.get(&self.buffer).eq_ignore_ascii_case(name.as_bytes());
@@ -167,6 +168,7 @@ impl Request {
     }
 
     /// All field lines in order, names as they arrived.
+    #[doc(alias = "header")]
     #[doc(alias = "headers")]
     pub fn fields(&self) -> impl Iterator<Item = (&str, &[u8])> {
         self.head.fields.iter().map(|(name, value)| {
@@ -176,6 +178,7 @@ impl Request {
     }
 
     /// All list elements of all fields called `name`: `Connection: keep-alive, Upgrade` gives two.
+    #[doc(alias = "header")]
     pub fn elements(&self, name: &str) -> impl Iterator<Item = &[u8]> {
         self.values(name).flat_map(list)
     }

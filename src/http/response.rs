@@ -107,6 +107,7 @@ impl Response {
 
     /// Adds a field line. CR, LF and NUL in the value become spaces, so that no text of a peer can add a field
     /// (RFC 9110, section 5.5).
+    #[doc(alias = "header")]
     #[doc(alias = "with_header")]
     pub fn with_field(mut self, name: &str, value: &str) -> Self {
         debug_assert!(name.bytes().all(|b| b.is_ascii_graphic() && b != b':'), "a field name is a token");

@@ -115,13 +115,26 @@ impl fmt::Display for HandshakeError {
 
 impl std::error::Error for HandshakeError {}
 
-/// The answer to an opening handshake that was [accepted](accept), for [`EventLoop::upgrade`](crate::EventLoop::upgrade):
-/// 101 Switching Protocols. Frames follow it.
+/// The answer to an [accepted](accept) opening handshake: 101 Switching Protocols. Frames follow it.
+/// [`EventLoop::upgrade`](crate::EventLoop::upgrade) sends it.
+///
+/// ```
+/// use overwire::Parse;
+/// use overwire::http::{Request, parse_request_head};
+/// use overwire::websocket::{accept, encode_key, opening_request};
+///
+/// let bytes = opening_request("localhost", "/chat", &encode_key([7; 16]));
+/// let Ok(Parse::Complete { value: head, used }) = parse_request_head(&bytes, 8192, 8192) else { panic!() };
+/// let accepted = accept(&Request::new(head, bytes, used), &[])?.with_field("Set-Cookie", "a=b");
+/// assert_eq!(accepted.response().status(), 101);
+/// # Ok::<(), overwire::websocket::HandshakeError>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct Accepted(Response);
 
 impl Accepted {
     /// Adds a field line to the answer.
+    #[doc(alias = "header")]
     #[doc(alias = "with_header")]
     pub fn with_field(self, name: &str, value: &str) -> Self {
         Accepted(self.0.with_field(name, value))
@@ -133,12 +146,12 @@ impl Accepted {
     }
 }
 
-/// Checks a client's opening handshake and makes the answer to it: 101 with the key's hash, and
-/// the first subprotocol of `supported` that the client offered. Extensions are declined by
-/// leaving them out (section 4.2.2). Whether the `Origin` is welcome is the caller's to decide.
+/// Checks a client's opening handshake and returns the answer: 101 with the key's hash, and the first subprotocol of
+/// `supported` that the client offers. Extensions are declined: the answer does not name them (section 4.2.2). The caller
+/// checks the `Origin`.
 ///
 /// # Errors
-/// A [`HandshakeError`] that knows its own [response](HandshakeError::response).
+/// A [`HandshakeError`], which has its [response](HandshakeError::response).
 pub fn accept(request: &Request, supported: &[&str]) -> Result<Accepted, HandshakeError> {
     let has = |field, token: &str| request.elements(field).any(|e| e.eq_ignore_ascii_case(token.as_bytes()));
     if request.method() != Method::Get {
@@ -176,8 +189,8 @@ fn check_key(request: &Request) -> Result<&[u8], HandshakeError> {
     }
 }
 
-/// The value of `Sec-WebSocket-Accept` for the value of `Sec-WebSocket-Key`: proof that the
-/// server read the key and knows WebSocket (section 4.2.2, item 5.4).
+/// The value of `Sec-WebSocket-Accept` for a value of `Sec-WebSocket-Key`: the proof that the server speaks WebSocket
+/// (section 4.2.2, item 5.4).
 ///
 /// ```
 /// let accept = overwire::websocket::accept_key(b"dGhlIHNhbXBsZSBub25jZQ==");
@@ -191,12 +204,21 @@ pub fn accept_key(key: &[u8]) -> String {
 // ANCHOR_END: accept_key
 
 /// The value of `Sec-WebSocket-Key` for 16 random bytes.
+///
+/// ```
+/// assert_eq!(overwire::websocket::encode_key(*b"the sample nonce"), "dGhlIHNhbXBsZSBub25jZQ==");
+/// ```
 pub fn encode_key(nonce: [u8; 16]) -> String {
     STANDARD.encode(nonce)
 }
 
-/// A client's opening handshake for `target` on `host` (section 4.1), with a key from
-/// [`encode_key`]. No extension and no subprotocol is offered.
+/// A client's opening handshake for `target` on `host` (section 4.1), with a key from [`encode_key`]. It offers no extension
+/// and no subprotocol.
+///
+/// ```
+/// let request = overwire::websocket::opening_request("localhost", "/chat", "dGhlIHNhbXBsZSBub25jZQ==");
+/// assert!(request.starts_with(b"GET /chat HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n"));
+/// ```
 pub fn opening_request(host: &str, target: &str, key: &str) -> Vec<u8> {
     format!(
         "GET {target} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -207,6 +229,13 @@ pub fn opening_request(host: &str, target: &str, key: &str) -> Vec<u8> {
 
 /// Parses the answer to [`opening_request`] with this `key`, and with these subprotocols `offered` in an added field.
 /// Interim responses before the answer are skipped (RFC 9110, section 15.2). Frames follow the answer.
+///
+/// ```
+/// use overwire::websocket::{HandshakeError, parse_response};
+///
+/// let refused = parse_response(b"HTTP/1.1 403 Forbidden\r\n\r\n", "dGhlIHNhbXBsZSBub25jZQ==", &[]);
+/// assert_eq!(refused, Err(HandshakeError::Refused(403)));
+/// ```
 ///
 /// # Errors
 /// A [`HandshakeError`] if the server refused, or if its answer violates the protocol.
@@ -273,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn the_example_of_the_rfc() {
+    fn the_example_of_the_rfc_is_accepted() {
         assert_eq!(
             answer(GOOD).unwrap(),
             "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -283,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn handshakes_that_are_refused() {
+    fn invalid_handshakes_are_refused() {
         use HandshakeError::*;
         let cases = [
             ("GET /", "POST /", NotGet),
@@ -305,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_believes_only_its_own_accept() {
+    fn clients_check_the_accept_field() {
         let key = encode_key(*b"the sample nonce");
         let good = format!(
             "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -360,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn a_subprotocol_that_was_offered_may_be_chosen() {
+    fn only_offered_subprotocols_may_be_chosen() {
         let key = encode_key(*b"the sample nonce");
         let judge = |fields: &str, offered: &[&str]| {
             parse_response(good_answer(&key, fields).as_bytes(), &key, offered).map(|_| ())

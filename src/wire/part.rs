@@ -96,6 +96,7 @@ pub enum Part {
     /// The chunk-size line of size 0.
     LastChunk,
     /// A field line after the last-chunk.
+    #[doc(alias = "header")]
     TrailerField,
     /// The empty line that ends the trailer section and the content.
     TrailerEnd,
