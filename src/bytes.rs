@@ -1,22 +1,32 @@
-//! What the codecs speak in: the answer of a parser ([`Parse`]) and bytes that many
-//! connections can share ([`Shared`]). Knows nothing of any protocol.
+//! The vocabulary of the codecs: the result of a parser ([`Parse`]), and bytes that many connections can share
+//! ([`Shared`]). It knows no protocol.
 
 use std::fmt;
 use std::ops::{Deref, Range};
 use std::rc::Rc;
 
-/// What a parser found at the front of its input. An error is a third outcome, the `Err` of
-/// `Result<Parse<T>, _>`: "not all here yet" and "wrong" are never the same value.
+/// The result of a parser that looks at the front of its input. An error is a third result, the `Err` of
+/// `Result<Parse<T>, _>`: "incomplete" and "wrong" are never the same value.
+///
+/// ```
+/// use overwire::Parse;
+/// use overwire::websocket::{Role, parse_header};
+///
+/// let frames = b"\x81\x05Hello\x81";
+/// let Ok(Parse::Complete { value, used }) = parse_header(frames, Role::Server) else { panic!("a whole header") };
+/// assert_eq!((value.length, used), (5, 2));
+/// assert_eq!(parse_header(&frames[7..], Role::Server), Ok(Parse::Partial));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Parse<T> {
-    /// A whole value, and how many bytes of the input it took.
+    /// A whole value.
     Complete {
-        /// What was parsed.
+        /// The value.
         value: T,
-        /// How many bytes of the input belong to it; the rest belongs to whatever comes next.
+        /// The number of its bytes in the input. The bytes after them belong to the next value.
         used: usize,
     },
-    /// Valid so far, but not all here. Never an error, and never the end of the input.
+    /// Valid so far, but incomplete: parse again when more bytes have arrived.
     Partial,
 }
 
@@ -37,25 +47,39 @@ pub fn digits(text: &[u8]) -> Option<u64> {
     })
 }
 
-/// Bytes encoded once and queued on any number of connections: a clone copies a pointer.
+/// Bytes that are encoded once and queued on any number of connections. A clone copies a pointer.
+///
+/// ```
+/// use overwire::Shared;
+///
+/// let shared = Shared::from(b"data: news\n\n".to_vec());
+/// let clone = shared.clone();
+/// assert_eq!(clone[..], *b"data: news\n\n");
+/// assert_eq!(clone.as_ptr(), shared.as_ptr());
+/// ```
 #[derive(Clone)]
 pub struct Shared(Rc<Encoded>);
 
-/// A chunk of a chunked answer remembers which of its bytes are the chunk-data, because an
-/// HTTP/1.0 client has to be sent these bytes without the chunk around them
-/// (RFC 9112, section 6.1: no `Transfer-Encoding` to a 1.0 client).
 struct Encoded {
     bytes: Vec<u8>,
+    /// The chunk-data, if the bytes are a chunk. An HTTP/1.0 client gets it without the chunk around it, because it
+    /// must not be sent a Transfer-Encoding (RFC 9112, section 6.1).
     unframed: Range<usize>,
 }
 
 impl Shared {
-    /// Shares `bytes`, of which the range `unframed` is the content without its transfer coding.
+    /// Shares `bytes`. The range `unframed` is the content in them, without its transfer coding.
     pub(crate) fn framed(bytes: Vec<u8>, unframed: Range<usize>) -> Self {
         Shared(Rc::new(Encoded { bytes, unframed }))
     }
 
-    /// The same content without its transfer coding, for an HTTP/1.0 client: a chunk's chunk-data.
+    /// Returns the content without its transfer coding, for an HTTP/1.0 client: the chunk-data of a chunk, and all bytes
+    /// of anything else.
+    ///
+    /// ```
+    /// let chunk = overwire::http::chunk(b"hello");
+    /// assert_eq!((&chunk[..], chunk.unframed()), (&b"5\r\nhello\r\n"[..], &b"hello"[..]));
+    /// ```
     pub fn unframed(&self) -> &[u8] {
         &self.0.bytes[self.0.unframed.clone()]
     }

@@ -1,9 +1,16 @@
-//! Random bytes from the system: for ids that nobody may guess, and for masking-keys.
+//! Random bytes from the system, for ids that nobody may guess and for masking-keys.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read};
 
 /// A source of random bytes.
+///
+/// ```
+/// let mut random = overwire::random::Random::open()?;
+/// let masking_key: [u8; 4] = random.bytes();
+/// assert_ne!(random.uuid(), random.uuid());
+/// # std::io::Result::Ok(())
+/// ```
 #[derive(Debug)]
 pub struct Random {
     source: BufReader<File>,
@@ -13,28 +20,27 @@ impl Random {
     /// Opens the system's source.
     ///
     /// # Errors
-    /// When there is no `/dev/urandom`.
+    /// The error of the system if it has no `/dev/urandom`.
     pub fn open() -> io::Result<Self> {
         Ok(Random { source: BufReader::with_capacity(512, File::open("/dev/urandom")?) })
     }
 
-    /// So many random bytes.
+    /// Returns `N` random bytes.
     ///
     /// # Panics
-    /// When the source fails, which it does not once it has been opened: a server that went on with
-    /// ids that can be guessed would be worse.
+    /// If the source fails, which it does not once it is open. A server with ids that can be guessed would be worse.
     pub fn bytes<const N: usize>(&mut self) -> [u8; N] {
         let mut bytes = [0; N];
         self.source.read_exact(&mut bytes).expect("/dev/urandom never ends");
         bytes
     }
 
-    /// A random number.
+    /// Returns a random number.
     pub fn number(&mut self) -> u64 {
         u64::from_ne_bytes(self.bytes())
     }
 
-    /// A random UUID, version 4 (RFC 9562, section 5.4): `1b4e28ba-2fa1-4d3b-8a5e-3f6c9d0e7b21`.
+    /// Returns a random UUID of version 4 (RFC 9562, section 5.4): `1b4e28ba-2fa1-4d3b-8a5e-3f6c9d0e7b21`.
     pub fn uuid(&mut self) -> String {
         let bits = u128::from_ne_bytes(self.bytes());
         let bits = bits & !(0xf << 76) | 0x4 << 76; // version
@@ -49,7 +55,7 @@ mod tests {
     use super::Random;
 
     #[test]
-    fn a_uuid_of_version_4() {
+    fn a_uuid_has_version_4_and_its_variant() {
         let mut random = Random::open().unwrap();
         let (one, other) = (random.uuid(), random.uuid());
         assert_ne!(one, other);

@@ -1,13 +1,18 @@
-//! Server-sent events: the `text/event-stream` format, written and read
-//! (WHATWG HTML, section 9.2, "Server-sent events"). No sockets, no clock.
+//! Server-sent events: a writer and a reader of the `text/event-stream` format (WHATWG HTML, section 9.2). No sockets, no
+//! clock.
 
 use std::mem;
 use std::time::Duration;
 
 use crate::http::Response;
 
-/// The head that begins an event stream: never stored, never buffered by a proxy, and without
-/// compression, which would hold events back.
+/// Creates the head of a response that is an event stream. Its fields forbid caches to store the stream and proxies to
+/// buffer it.
+///
+/// ```
+/// assert_eq!(overwire::sse::stream_head().status(), 200);
+/// ```
+#[doc(alias = "header")]
 pub fn stream_head() -> Response {
     Response::new(200)
         .with_field("Content-Type", "text/event-stream")
@@ -15,9 +20,8 @@ pub fn stream_head() -> Response {
         .with_field("X-Accel-Buffering", "no")
 }
 
-/// Encodes one event. `data` is split at its line ends (CRLF, LF and CR alike), one `data` field
-/// for each line, because a line end inside a field would end the field; the reader joins
-/// them with LF. Characters that `id` and `name` must not hold (CR, LF, NUL) are left out.
+/// Encodes one event. A line end in a field would end the field, so each line of `data` gets a field. The lines may end
+/// with CRLF, LF or CR, and the reader joins them with LF. The characters CR, LF and NUL of `id` and `name` are left out.
 ///
 /// ```
 /// let event = overwire::sse::event(Some("7"), "message", "two\r\nlines");
@@ -38,9 +42,14 @@ pub fn event(id: Option<&str>, name: &str, data: &str) -> Vec<u8> {
 }
 // ANCHOR_END: event
 
-/// What a stream may begin with: the position that it begins behind, and how long the client waits
-/// before it reconnects. An event without data is not dispatched, but its id counts, so that a
-/// client can resume even if it loses the connection before the first event.
+/// Encodes the start of a stream: the `id` after which it begins, and the time that a client waits before it reconnects.
+/// A client does not dispatch an event without data, but it remembers the id. So it can resume even if it loses the
+/// connection before the first event.
+///
+/// ```
+/// let opening = overwire::sse::opening("41", std::time::Duration::from_secs(2));
+/// assert_eq!(opening, b"id: 41\nretry: 2000\n\n");
+/// ```
 pub fn opening(id: &str, retry: Duration) -> Vec<u8> {
     let mut out = Vec::new();
     field(&mut out, "id", id);
@@ -49,7 +58,11 @@ pub fn opening(id: &str, retry: Duration) -> Vec<u8> {
     out
 }
 
-/// A comment: ignored by the client, it keeps the connection from looking dead.
+/// Encodes a comment. Clients ignore it, but it shows that the connection is alive.
+///
+/// ```
+/// assert_eq!(overwire::sse::comment("still here"), b": still here\n\n");
+/// ```
 pub fn comment(text: &str) -> Vec<u8> {
     let mut out = Vec::new();
     for line in lines(text) {
@@ -63,7 +76,7 @@ fn field(out: &mut Vec<u8>, name: &str, value: &str) {
     out.extend_from_slice(name.as_bytes());
     out.extend_from_slice(b": ");
     match name {
-        "data" => out.extend_from_slice(value.as_bytes()), // a line already, and it may hold NUL
+        "data" => out.extend_from_slice(value.as_bytes()), // one line, which may contain NUL
         _ => out.extend(value.bytes().filter(|byte| !matches!(byte, b'\r' | b'\n' | 0))),
     }
     out.push(b'\n');
@@ -73,7 +86,7 @@ fn is_line_end(byte: u8) -> bool {
     matches!(byte, b'\r' | b'\n')
 }
 
-/// The lines of `text`, ended by CRLF, LF or CR. (`str::lines` does not know a lone CR.)
+/// The lines of `text`, which end with CRLF, LF or CR. (`str::lines` does not end a line at a lone CR.)
 fn lines(text: &str) -> impl Iterator<Item = &str> {
     let mut rest = Some(text);
     std::iter::from_fn(move || {
@@ -87,8 +100,8 @@ fn lines(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// The name and the value of the field in a line that is not empty: the first colon parts them, and one space behind
-/// it belongs to neither. The name of a comment is empty (section 9.2.6).
+/// Splits a line that is not empty into the name and the value of its field. The first colon separates them, and one
+/// space after it belongs to neither. The name of a comment is empty (section 9.2.6).
 ///
 /// ```
 /// assert_eq!(overwire::sse::split_field("data:  two"), ("data", " two"));
@@ -100,23 +113,38 @@ pub fn split_field(line: &str) -> (&str, &str) {
 }
 
 /// An event as a client dispatches it.
+///
+/// ```
+/// let events = overwire::sse::Reader::default().read(b"event: tick\ndata: 1\n\n");
+/// assert_eq!((&*events[0].id, &*events[0].name, &*events[0].data), ("", "tick", "1"));
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
-    /// The last event ID when this event was dispatched: what a client sends as `Last-Event-ID`.
+    /// The last event ID when this event was dispatched. A client that reconnects sends it as `Last-Event-ID`.
     pub id: String,
-    /// The event type; `message` when the stream named none.
+    /// The event type, or `message` if the event has none.
     pub name: String,
-    /// The data, its lines joined by LF.
+    /// The lines of the data, joined by LF.
     pub data: String,
 }
 
-/// Reads an event stream from bytes as they arrive (section 9.2.6, "Interpreting an event stream").
+/// A reader of an event stream, whose bytes may arrive in pieces (section 9.2.6, "Interpreting an event stream").
+///
+/// ```
+/// use overwire::sse::{Event, Reader};
+///
+/// let mut reader = Reader::default();
+/// assert_eq!(reader.read(b"id: 7\ndata: he"), []);
+/// let event = Event { id: "7".into(), name: "message".into(), data: "hello".into() };
+/// assert_eq!(reader.read(b"llo\n\n"), [event]);
+/// assert_eq!(reader.last_event_id(), "7");
+/// ```
 #[derive(Debug, Default)]
 pub struct Reader {
     line: Vec<u8>,
-    /// The last byte was a CR: an LF that follows belongs to the same line end.
+    /// The last byte was a CR: an LF after it belongs to the same line end.
     after_cr: bool,
-    /// The first line has been read: a byte order mark is no longer one.
+    /// The first line has been read. Only that line may begin with a byte order mark.
     begun: bool,
     data: String,
     name: String,
@@ -127,8 +155,8 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Reads `input` and returns the events that it completes. What is left is kept, and so is the
-    /// memory of the longest line. A line may grow without bound: the caller limits how much it reads.
+    /// Reads `input` and returns the events that it completes. Keeps the rest, and the memory of the longest line. A line
+    /// has no limit here: the caller limits the bytes that it passes.
     pub fn read(&mut self, mut input: &[u8]) -> Vec<Event> {
         let mut events = Vec::new();
         while let Some(&first) = input.first() {
@@ -146,18 +174,18 @@ impl Reader {
         events
     }
 
-    /// The last event ID, to be sent as `Last-Event-ID` on the next connection.
+    /// Returns the last event ID, which a client sends as `Last-Event-ID` when it reconnects.
     pub fn last_event_id(&self) -> &str {
         &self.last_event_id
     }
 
-    /// Drops the event that was left unfinished: what comes next is a new connection.
+    /// Drops the incomplete event, for a new connection.
     pub fn reconnect(&mut self) {
         let last_event_id = mem::take(&mut self.last_event_id);
         *self = Reader { id: last_event_id.clone(), last_event_id, retry: self.retry, ..Reader::default() };
     }
 
-    /// The reconnection time that the stream asked for last.
+    /// Returns the reconnection time that the stream last asked for.
     pub fn retry(&self) -> Option<Duration> {
         self.retry
     }
@@ -166,7 +194,7 @@ impl Reader {
         let mut bytes = mem::take(&mut self.line);
         let event = self.interpret(&String::from_utf8_lossy(&bytes));
         bytes.clear();
-        self.line = bytes; // for the next line
+        self.line = bytes; // keeps the memory for the next line
         event
     }
 
@@ -188,7 +216,7 @@ impl Reader {
             "retry" if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) => {
                 self.retry = value.parse().ok().map(Duration::from_millis).or(self.retry);
             }
-            _ => {} // a comment (an empty name) or a field that is not known
+            _ => {} // a comment, whose name is empty, or an unknown field
         }
         None
     }
@@ -207,7 +235,7 @@ impl Reader {
 mod tests {
     use super::*;
 
-    /// Reads `stream` whole and byte by byte; both must agree.
+    /// Reads `stream` whole and byte by byte. Both must agree.
     fn read(stream: &[u8]) -> Vec<Event> {
         let whole = Reader::default().read(stream);
         let mut reader = Reader::default();
@@ -221,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn every_line_end_in_data_comes_back_as_one_lf() {
+    fn each_line_end_in_data_is_read_as_lf() {
         for data in ["a\nb", "a\r\nb", "a\rb"] {
             assert_eq!(read(&event(None, "message", data)), [expect("", "message", "a\nb")], "{data:?}");
         }
@@ -231,13 +259,13 @@ mod tests {
     }
 
     #[test]
-    fn an_id_and_a_name_cannot_smuggle_a_line() {
+    fn ids_and_names_cannot_add_lines() {
         let bytes = event(Some("1\ndata: x\0"), "a\r\nb", "c");
         assert_eq!(bytes, b"id: 1data: x\nevent: ab\ndata: c\n\n");
     }
 
     #[test]
-    fn the_examples_of_the_standard() {
+    fn examples_of_the_standard_hold() {
         assert_eq!(read(b"data: YHOO\ndata: +2\ndata: 10\n\n"), [expect("", "message", "YHOO\n+2\n10")]);
         let stream = b": test stream\n\ndata: first event\nid: 1\n\ndata:second event\nid\n\ndata:  third event\n";
         assert_eq!(read(stream), [expect("1", "message", "first event"), expect("", "message", "second event")]);
@@ -246,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_that_was_cut_off_is_not_counted() {
+    fn incomplete_events_are_dropped() {
         let mut reader = Reader::default();
         assert_eq!(reader.read(b"id: 1\n\nid: 2\ndata: cut").len(), 0);
         assert_eq!(reader.last_event_id(), "1");
@@ -269,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn a_comment_is_no_event() {
+    fn comments_are_not_events() {
         assert_eq!(comment("still\nhere"), b": still\n: here\n\n");
         assert_eq!(read(&comment("still\nhere")), []);
     }

@@ -1,4 +1,4 @@
-//! Frame headers, and masking (RFC 6455, sections 5.2 and 5.3).
+//! Frame headers and masking (RFC 6455, sections 5.2 and 5.3).
 //!
 //! ```text
 //!  0                   1                   2                   3
@@ -26,24 +26,44 @@ const FIN: u8 = 0x80;
 const RSV: u8 = 0x70;
 const MASK: u8 = 0x80;
 
-/// Which side of the connection an endpoint is: it decides who masks (section 5.1).
+/// One of the two endpoints of a connection. A client masks its frames, a server does not (section 5.1).
+///
+/// ```
+/// use overwire::websocket::{ProtocolError, Role, parse_header};
+///
+/// let header = [0x81, 0x05]; // no mask
+/// assert!(parse_header(&header, Role::Server).is_ok());
+/// assert_eq!(parse_header(&header, Role::Client), Err(ProtocolError::NotMasked));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// Masks what it sends.
+    /// The endpoint that opened the connection.
     Client,
-    /// Sends unmasked.
+    /// The endpoint that accepted the connection.
     Server,
 }
 
-/// What a frame is (section 11.8).
+/// The kind of a frame (section 11.8).
+///
+/// ```
+/// use overwire::websocket::Opcode;
+///
+/// assert_eq!(Opcode::Ping as u8, 0x9);
+/// assert!(Opcode::Ping.is_control() && !Opcode::Text.is_control());
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)]
 pub enum Opcode {
+    /// A fragment of a message, but not the first one.
     Continuation = 0x0,
+    /// The first or only frame of a text message.
     Text = 0x1,
+    /// The first or only frame of a binary message.
     Binary = 0x2,
+    /// The start of the closing handshake, or the answer to it.
     Close = 0x8,
+    /// A question whether the peer is still there.
     Ping = 0x9,
+    /// The answer to a Ping.
     Pong = 0xa,
 }
 
@@ -60,18 +80,30 @@ impl Opcode {
         }
     }
 
-    /// Whether this is a control frame: never fragmented, allowed between fragments (section 5.5).
+    /// Whether this is a control frame. It is never fragmented, and may stand between the fragments of a message
+    /// (section 5.5).
     pub fn is_control(self) -> bool {
         self as u8 & 0x8 != 0
     }
 }
 
-/// A frame header. The reserved bits are 0: no extension is ever agreed on here.
+/// A frame header. Its reserved bits are 0, because no extension is ever agreed on here.
+///
+/// ```
+/// use overwire::websocket::{FrameHeader, Opcode, Role, parse_header};
+/// use overwire::Parse;
+///
+/// let header = FrameHeader { masking_key: Some([1, 2, 3, 4]), ..FrameHeader::new(Opcode::Text, 5) };
+/// let mut bytes = Vec::new();
+/// header.encode(&mut bytes);
+/// assert_eq!(bytes, [0x81, 0x85, 1, 2, 3, 4]);
+/// assert_eq!(parse_header(&bytes, Role::Client), Ok(Parse::Complete { value: header, used: 6 }));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FrameHeader {
     /// Whether this is the last fragment of its message.
     pub fin: bool,
-    /// What the frame is.
+    /// The kind of the frame.
     pub opcode: Opcode,
     /// The masking-key, if the payload is masked.
     pub masking_key: Option<[u8; 4]>,
@@ -79,11 +111,10 @@ pub struct FrameHeader {
     pub length: u64,
 }
 
-/// Parses the header of a frame that `sender` sent, at the front of `bytes`.
+/// Parses the header of a frame from `sender`, at the front of `bytes`.
 ///
 /// # Errors
-/// A [`ProtocolError`] as soon as the bytes that are there show it: reserved bits or an opcode in
-/// the first byte need no second.
+/// A [`ProtocolError`] at the first byte that shows it. A reserved opcode is an error before the second byte is here.
 pub fn parse_header(bytes: &[u8], sender: Role) -> Result<Parse<FrameHeader>, ProtocolError> {
     // ANCHOR: parse_header
     let Some(&first) = bytes.first() else { return Ok(Parse::Partial) };
@@ -119,8 +150,8 @@ pub fn parse_header(bytes: &[u8], sender: Role) -> Result<Parse<FrameHeader>, Pr
     Ok(Parse::Complete { value: FrameHeader { fin, opcode, masking_key, length }, used })
 }
 
-/// The payload length: 7 bits, or 16 or 64 more in network byte order. "The minimal number of
-/// bytes MUST be used"; the top bit of 64 must be 0.
+/// The payload length: 7 bits, or 16 or 64 more in network byte order. "The minimal number of bytes MUST be used", and
+/// the top bit of 64 must be 0.
 fn parse_length(short: u64, rest: &[u8]) -> Result<Parse<u64>, ProtocolError> {
     let (value, used, least) = match short {
         126 => match rest.first_chunk::<2>() {
@@ -141,7 +172,7 @@ fn parse_length(short: u64, rest: &[u8]) -> Result<Parse<u64>, ProtocolError> {
 }
 
 impl FrameHeader {
-    /// The header of an unfragmented, unmasked frame.
+    /// Creates the header of an unfragmented, unmasked frame.
     pub fn new(opcode: Opcode, length: usize) -> Self {
         FrameHeader { fin: true, opcode, masking_key: None, length: length as u64 }
     }
@@ -230,8 +261,8 @@ pub(super) fn append_masked(out: &mut Vec<u8>, payload: &[u8], key: [u8; 4]) {
 mod tests {
     use super::*;
 
-    /// Parses `bytes` whole, with bytes left over, and checks that each shorter prefix is
-    /// `Partial` or gives the error of the whole.
+    /// Parses `bytes` whole and with bytes left over. Checks that each shorter prefix is `Partial`, or has the error of
+    /// the whole.
     fn header(bytes: &[u8], sender: Role) -> Result<FrameHeader, ProtocolError> {
         let whole = parse_header(bytes, sender);
         for end in 0..bytes.len() {
@@ -252,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_come_back_as_they_were_encoded() {
+    fn encoded_headers_are_parsed_back() {
         for length in [0, 1, 125, 126, 127, 0xffff, 0x1_0000, u64::MAX >> 1] {
             for (fin, opcode) in [(true, Opcode::Text), (false, Opcode::Binary), (false, Opcode::Continuation)] {
                 for (masking_key, sender) in [(None, Role::Server), (Some([1, 2, 3, 4]), Role::Client)] {
@@ -266,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn every_fault_of_a_header() {
+    fn violations_in_headers_are_found() {
         use ProtocolError::*;
         let cases: [(&[u8], ProtocolError); 14] = [
             (&[0xc1, 0x80], ReservedBits),

@@ -1,5 +1,4 @@
-//! Messages put together from frames as their bytes arrive, and frames made of messages
-//! (RFC 6455, sections 5.4 to 5.6 and 8.1).
+//! Messages, received as frames arrive and encoded as frames (RFC 6455, sections 5.4 to 5.6 and 8.1).
 
 use std::mem;
 
@@ -7,17 +6,24 @@ use super::frame::{FrameHeader, Opcode, Role, append_masked, parse_header, turn}
 use super::{Close, ProtocolError};
 use crate::bytes::{Parse, Shared};
 
-/// A whole message, whether it came in one frame or in many.
+/// A whole message, of one frame or of many.
+///
+/// ```
+/// use overwire::websocket::{Message, Opcode};
+///
+/// let message = Message::Text("Hello".to_owned());
+/// assert_eq!((message.opcode(), message.as_bytes()), (Opcode::Text, &b"Hello"[..]));
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Message {
     /// Text, checked to be UTF-8.
     Text(String),
-    /// Bytes, unchecked.
+    /// Any bytes.
     Binary(Vec<u8>),
 }
 
 impl Message {
-    /// The payload.
+    /// Returns the payload.
     pub fn as_bytes(&self) -> &[u8] {
         match self {
             Message::Text(text) => text.as_bytes(),
@@ -25,7 +31,7 @@ impl Message {
         }
     }
 
-    /// The payload, by value.
+    /// Returns the payload by value.
     pub fn into_bytes(self) -> Vec<u8> {
         match self {
             Message::Text(text) => text.into_bytes(),
@@ -33,7 +39,7 @@ impl Message {
         }
     }
 
-    /// The opcode of its first frame.
+    /// Returns the opcode of its first frame.
     pub fn opcode(&self) -> Opcode {
         match self {
             Message::Text(_) => Opcode::Text,
@@ -42,16 +48,23 @@ impl Message {
     }
 }
 
-/// What a receiver hands on.
+/// A message or a control frame, complete.
+///
+/// ```
+/// use overwire::websocket::{Received, Receiver, Role};
+///
+/// let received = Receiver::new(Role::Server).receive(b"\x89\x02hi", 1024);
+/// assert_eq!(received, Ok((4, Some(Received::Ping(b"hi".to_vec())))));
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Received {
     /// A whole message.
     Message(Message),
-    /// A Ping, to be answered with a Pong of the same payload.
+    /// A Ping. The answer is a Pong with the same payload.
     Ping(Vec<u8>),
-    /// A Pong, asked for or not.
+    /// A Pong, which may be no answer to a Ping.
     Pong(Vec<u8>),
-    /// A Close: the peer will send nothing more.
+    /// A Close. The peer sends nothing after it.
     Close(Close),
 }
 
@@ -262,8 +275,16 @@ fn whole_message(header: &FrameHeader, bytes: &[u8], mut payload: Vec<u8>) -> Re
     }
 }
 
-/// Appends one unfragmented frame to `out`. A client passes a `masking_key` that no one can
-/// foresee (section 5.3), a server passes `None`.
+/// Appends one unfragmented frame to `out`. A client passes a `masking_key` that nobody can predict (section 5.3), a
+/// server passes `None`.
+///
+/// ```
+/// use overwire::websocket::{Opcode, encode};
+///
+/// let mut out = Vec::new();
+/// encode(&mut out, Opcode::Pong, b"hi", Some([1, 2, 3, 4]));
+/// assert_eq!(out, [0x8a, 0x82, 1, 2, 3, 4, b'h' ^ 1, b'i' ^ 2]);
+/// ```
 pub fn encode(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8], masking_key: Option<[u8; 4]>) {
     out.reserve(super::MAX_HEADER + payload.len());
     FrameHeader { masking_key, ..FrameHeader::new(opcode, payload.len()) }.encode(out);
@@ -273,7 +294,7 @@ pub fn encode(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8], masking_key: Op
     }
 }
 
-/// A text message from a server, in one frame.
+/// Encodes a text message from a server, in one frame.
 ///
 /// ```
 /// assert_eq!(&overwire::websocket::text("Hello")[..], b"\x81\x05Hello");
@@ -282,7 +303,11 @@ pub fn text(text: &str) -> Shared {
     frame(Opcode::Text, text.as_bytes())
 }
 
-/// A binary message from a server, in one frame.
+/// Encodes a binary message from a server, in one frame.
+///
+/// ```
+/// assert_eq!(&overwire::websocket::binary(&[1, 2])[..], [0x82, 2, 1, 2]);
+/// ```
 pub fn binary(bytes: &[u8]) -> Shared {
     frame(Opcode::Binary, bytes)
 }
@@ -300,8 +325,8 @@ mod tests {
 
     type Outcome = Result<Vec<Received>, ProtocolError>;
 
-    /// Receives `bytes` from a client whole, in pieces of every small size, and with the
-    /// beginning of another frame left over; all must agree.
+    /// Receives `bytes` from a client whole, in pieces of each small size, and with the start of another frame left
+    /// over. All must agree.
     fn receive(bytes: &[u8]) -> Outcome {
         let whole = in_pieces(bytes, bytes.len().max(1));
         for size in 1..8 {
@@ -338,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn the_examples_of_the_rfc() {
+    fn examples_of_the_rfc_hold() {
         let masked = [0x81, 0x85, 0x37, 0xfa, 0x21, 0x3d, 0x7f, 0x9f, 0x4d, 0x51, 0x58];
         assert_eq!(receive(&masked), Ok(vec![said("Hello")]));
         assert_eq!(&text("Hello")[..], [0x81, 0x05, 0x48, 0x65, 0x6c, 0x6c, 0x6f]);
@@ -347,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn fragments_with_a_ping_between_them() {
+    fn a_ping_between_fragments_comes_first() {
         let bytes = [
             frame(false, Opcode::Text, "h\u{e9}".as_bytes()),
             frame(true, Opcode::Ping, b"?"),
@@ -361,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn fragments_out_of_order() {
+    fn fragments_must_be_in_order() {
         let stray = frame(true, Opcode::Continuation, b"x");
         assert_eq!(receive(&stray), Err(ProtocolError::NothingToContinue));
         let second = [frame(false, Opcode::Text, b"x"), frame(true, Opcode::Text, b"y")].concat();
@@ -405,7 +430,7 @@ mod tests {
             [b"\xc0", b"\xff", b"a\x80", b"\xed\xa0", b"\xf4\x90", b"\xf5", b"\xe0\x9f", b"\xce\xbaa\xc1"];
         for payload in bad {
             let mut receiver = Receiver::new(Role::Client);
-            // The header promises more, so only a check on arrival can see it.
+            // The header announces one byte more, so only a check on arrival can find it.
             let mut bytes = frame(false, Opcode::Text, payload);
             bytes[1] += 1;
             assert_eq!(receiver.receive(&bytes, 1000), Err(ProtocolError::NotUtf8), "{payload:x?}");
@@ -414,12 +439,12 @@ mod tests {
     }
 
     #[test]
-    fn the_limit_is_over_all_fragments_and_seen_in_the_header() {
+    fn the_limit_holds_for_all_fragments_and_is_checked_in_the_header() {
         let first = frame(false, Opcode::Binary, &[0; 600]);
         let second = &frame(true, Opcode::Continuation, &[0; 401])[..8];
         assert_eq!(receive(&[&first[..], second].concat()), Err(ProtocolError::MessageTooLong(1000)));
-        let claims_much = [0x82, 0xff, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0];
-        assert_eq!(receive(&claims_much), Err(ProtocolError::MessageTooLong(1000)));
+        let huge = [0x82, 0xff, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0];
+        assert_eq!(receive(&huge), Err(ProtocolError::MessageTooLong(1000)));
     }
 
     #[test]
@@ -457,7 +482,7 @@ mod tests {
     }
 
     #[test]
-    fn closes() {
+    fn close_frames_are_parsed_and_their_codes_checked() {
         let close_with = |payload: &[u8]| receive(&frame(true, Opcode::Close, payload));
         let expect = |code, reason: &str| Ok(vec![Received::Close(Close { code, reason: reason.into() })]);
         assert_eq!(close_with(b""), expect(None, ""));
