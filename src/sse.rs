@@ -4,6 +4,7 @@
 use std::mem;
 use std::time::Duration;
 
+use crate::bytes::digits;
 use crate::http::Response;
 
 /// Creates the head of a response that is an event stream. Its fields forbid caches to store the stream and proxies to
@@ -213,9 +214,7 @@ impl Reader {
             }
             "event" => self.name = value.to_owned(),
             "id" if !value.contains('\0') => self.id = value.to_owned(),
-            "retry" if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) => {
-                self.retry = value.parse().ok().map(Duration::from_millis).or(self.retry);
-            }
+            "retry" => self.retry = digits(value.as_bytes()).map(Duration::from_millis).or(self.retry),
             _ => {} // a comment, whose name is empty, or an unknown field
         }
         None

@@ -3,6 +3,7 @@
 
 use std::ops::RangeInclusive;
 
+use overwire::bytes::digits;
 use overwire::feed::Cursor;
 use overwire::http::{Method, Request, Response};
 use serde_json::{Value, json};
@@ -31,11 +32,10 @@ pub fn cursor(request: &Request, name: &str) -> Result<Option<Cursor>, String> {
     }
 }
 
-/// Reads a parameter that is a whole number. Digits only: `parse` alone would take `+5`.
+/// Reads a parameter that is a whole number.
 pub fn number(request: &Request, name: &str, range: RangeInclusive<u64>) -> Result<Option<u64>, String> {
     let Some(text) = request.parameter(name) else { return Ok(None) };
-    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
-    match text.parse().ok().filter(|number| digits && range.contains(number)) {
+    match digits(text.as_bytes()).filter(|number| range.contains(number)) {
         Some(number) => Ok(Some(number)),
         None => Err(format!("{name}: expected a whole number from {} to {}, not {text:?}", range.start(), range.end())),
     }

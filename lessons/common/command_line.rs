@@ -5,6 +5,8 @@ use std::io::{self, ErrorKind, Write};
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
+use overwire::bytes::digits;
+
 /// A lesson's program: its name, its defaults and its greeting. In the texts, `{url}`, `{websocket}` and `{address}`
 /// stand for the address that the program listens on.
 pub struct Lesson {
@@ -163,7 +165,6 @@ impl Lesson {
     }
 }
 
-/// Digits only: `parse` alone would take `+5`.
 fn parse_port(text: &str) -> Option<u16> {
-    text.parse().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()))
+    u16::try_from(digits(text.as_bytes())?).ok()
 }

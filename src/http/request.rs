@@ -202,16 +202,6 @@ impl Request {
         self.buffer.len()
     }
 
-    /// The head as it arrived, and the decoded content after it.
-    pub fn wire_bytes(&self) -> &[u8] {
-        &self.buffer
-    }
-
-    /// The head as it arrived.
-    pub fn head_bytes(&self) -> &[u8] {
-        &self.buffer[..self.head_length]
-    }
-
     /// The content, without its transfer coding.
     pub fn content(&self) -> &[u8] {
         &self.buffer[self.head_length..]

@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 
 use serde_json::{Map, Value};
 
+use crate::bytes::digits;
 use crate::feed::Cursor;
 use crate::http::{Request, Response};
 use crate::websocket::Message;
@@ -162,10 +163,9 @@ pub fn room(request: &Request) -> Result<String, ApiError> {
 /// Returns the query parameter `name`, a whole number in `range`.
 pub fn number(request: &Request, name: &str, default: u64, range: RangeInclusive<u64>) -> Result<u64, ApiError> {
     let Some(text) = request.parameter(name) else { return Ok(default) };
-    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    match text.parse() {
-        Ok(number) if digits && range.contains(&number) => Ok(number),
-        _ => {
+    match digits(text.as_bytes()).filter(|number| range.contains(number)) {
+        Some(number) => Ok(number),
+        None => {
             let expected = format!("a whole number from {} to {}", range.start(), range.end());
             Err(ApiError::field(name, &expected, &format!("{text:?}")))
         }
