@@ -202,6 +202,21 @@ impl<C: Copy + Eq + Hash> Signalling<C> {
         self.rooms.clear();
         self.room_of.clear();
     }
+
+    /// Returns the ids of the peers in a room, in the order of their arrival.
+    ///
+    /// ```
+    /// use overwire::signalling::Signalling;
+    ///
+    /// let mut signalling = Signalling::new(2, 100);
+    /// signalling.join(1, "ada".into(), "tea")?;
+    /// assert!(signalling.peers("tea").eq(["ada"]));
+    /// assert_eq!(signalling.peers("coffee").count(), 0);
+    /// # Ok::<(), overwire::signalling::JoinError>(())
+    /// ```
+    pub fn peers(&self, room: &str) -> impl Iterator<Item = &str> {
+        self.rooms.get(room).into_iter().flatten().map(|peer| peer.id.as_str())
+    }
 }
 
 /// Returns the members of a message, which is a JSON object.

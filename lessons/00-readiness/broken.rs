@@ -1,5 +1,5 @@
-//! Lesson 00, as many examples have it: right about reading, and it works for every line that one
-//! types. A short write is taken for a complete one.
+//! Lesson 00 as many examples have it. Its reading is right, and it works for every line that a person types. It takes
+//! a short write for a complete one.
 
 use std::collections::HashMap;
 use std::io::{self, ErrorKind, Read, Write};
@@ -53,15 +53,15 @@ fn serve(mut listener: TcpListener) -> io::Result<()> {
 }
 
 // ANCHOR: bug
-/// Returns whether the connection goes on.
+/// Echoes what there is to read. Returns whether the connection goes on.
 fn echo(socket: &mut TcpStream) -> bool {
     let mut buffer = [0; 4096];
     loop {
         match socket.read(&mut buffer) {
             Ok(0) => return false,
             Ok(count) => {
-                // BUG: `write` says how much it took, or that it would block. Nobody listens: what did
-                // not fit into the kernel's buffer is lost.
+                // BUG: `write` returns the number of bytes that it took, or `WouldBlock`. Both are ignored: bytes that
+                // do not fit into the kernel's buffer are lost.
                 let _ = socket.write(&buffer[..count]);
             }
             Err(error) => return error.kind() == ErrorKind::WouldBlock,

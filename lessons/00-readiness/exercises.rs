@@ -13,14 +13,14 @@ fn start() -> Running {
     Running::start(Command::new(env!("CARGO_BIN_EXE_00-readiness")).args(["--port", "0"]))
 }
 
-/// A client that waits at most 5 seconds for what it reads.
+/// Connects a client whose reads wait at most 5 seconds.
 fn connect(server: &Running) -> Client {
     let client = Client::connect(server.address);
     client.stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
     client
 }
 
-/// Ten connections may be open. One more is sent a line, and closed.
+/// Ten connections may be open. The eleventh gets a line and is closed.
 #[test]
 fn eleventh_client_is_refused() {
     let server = start();
@@ -32,14 +32,14 @@ fn eleventh_client_is_refused() {
     assert_eq!(eleventh.read_until("\n"), "too many connections\n");
     eleventh.expect_end();
 
-    // One goes, another may come.
+    // One leaves, another may enter.
     clients[3].finish();
     clients[3].expect_end();
     assert_eq!(connect(&server).send("hello\n").read_until("\n"), "hello\n");
 }
 
-/// A connection on which nothing is said for two seconds is closed. The server need not wake up
-/// more often than that: `poll` takes a timeout.
+/// A connection that is silent for two seconds is closed. The server need not wake up more often than that: `poll`
+/// takes a timeout.
 #[test]
 fn idle_connections_are_closed() {
     let server = start();
@@ -50,11 +50,11 @@ fn idle_connections_are_closed() {
         std::thread::sleep(Duration::from_millis(400));
     }
     silent.expect_end();
-    assert!(begin.elapsed() < Duration::from_secs(4), "it was closed late");
-    assert_eq!(busy.send("tock\n").read_until("\n"), "tock\n", "who speaks is not closed");
+    assert!(begin.elapsed() < Duration::from_secs(4), "it is closed late");
+    assert_eq!(busy.send("tock\n").read_until("\n"), "tock\n", "a busy connection stays open");
 }
 
-/// What one says all others hear, and it does not: with this, the echo server is a chat.
+/// A line of one client reaches all others, and not its sender: the echo server becomes a chat.
 #[test]
 fn lines_reach_all_other_clients() {
     let server = start();
@@ -63,10 +63,10 @@ fn lines_reach_all_other_clients() {
     assert_eq!(bob.read_until("\n"), "I am Alice\n");
     assert_eq!(carol.read_until("\n"), "I am Alice\n");
     bob.send("I am Bob\n");
-    assert_eq!(alice.read_until("\n"), "I am Bob\n", "the first that Alice hears is not her own");
+    assert_eq!(alice.read_until("\n"), "I am Bob\n", "Alice does not receive her own line");
     assert_eq!(carol.read_until("\n"), "I am Bob\n");
 
-    // One leaves, the others talk on.
+    // One leaves, the others go on.
     carol.finish();
     carol.expect_end();
     alice.send("Where is Carol?\n");

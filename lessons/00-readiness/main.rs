@@ -1,6 +1,5 @@
-//! Lesson 00: an echo server on raw TCP. One thread serves every connection, because nothing that
-//! it does to a socket ever waits. It uses mio and the standard library alone: the library of the
-//! later lessons does the same things, and hides them.
+//! Lesson 00: an echo server on raw TCP. One thread serves every connection, because no call on a socket ever
+//! waits. It uses mio and the standard library alone. The library of the later lessons does the same, and hides it.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::{self, ErrorKind, Read, Write};
@@ -24,32 +23,32 @@ const LESSON: Lesson = Lesson {
 /// The listening socket's token. Connections count from 1.
 const LISTENER: Token = Token(0);
 
-/// How much one turn reads.
+/// The most bytes that one turn reads.
 const READ: usize = 64 * 1024;
 
-/// From how many bytes on that wait to be written nothing more is read.
+/// The number of queued bytes from which nothing more is read.
 const BOUND: usize = 256 * 1024;
 
-/// How many bytes of a connection are told one by one.
+/// The number of bytes of a connection up to which each step is logged.
 const TOLD: u64 = 4096;
 
-/// One connection, and what is known about it.
+/// One connection and its state.
 struct Client {
     token: Token,
     socket: TcpStream,
     // ANCHOR: client
-    /// mio said that it can be read, and no read has said `WouldBlock` since.
+    /// mio has said that it is readable, and no read has returned `WouldBlock` since.
     readable: bool,
     /// The same for writing.
     writable: bool,
-    /// The peer has shut down its side: nothing more will come.
+    /// The peer has shut down its side: no more bytes arrive.
     ended: bool,
-    /// What was read and is not written yet.
+    /// The bytes that were read and are not written yet.
     waiting: VecDeque<u8>,
     // ANCHOR_END: client
     read: u64,
     written: u64,
-    /// Reading has had to stop before: told once.
+    /// Reading has stopped before. It is logged once.
     has_stopped: bool,
 }
 
@@ -75,10 +74,10 @@ fn serve(mut listener: TcpListener) -> io::Result<()> {
             acceptable = accept(&listener, &poll, &mut clients, &mut next);
         }
         // ANCHOR: poll
-        // Somebody can go on at once: look who else is ready, but do not sleep.
+        // A connection can go on at once: poll for the others, but do not sleep.
         let timeout = if turns.is_empty() { None } else { Some(Duration::ZERO) };
         match poll.poll(&mut events, timeout) {
-            Err(error) if error.kind() == ErrorKind::Interrupted => continue, // a signal woke us: ask again
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue, // a signal woke the thread
             result => result?,
         }
         for event in &events {
@@ -111,7 +110,7 @@ fn serve(mut listener: TcpListener) -> io::Result<()> {
     }
 }
 
-/// Accepts until there is nobody left. Returns whether there may be more.
+/// Accepts until the queue is empty. Returns whether more may wait.
 fn accept(listener: &TcpListener, poll: &Poll, clients: &mut BTreeMap<Token, Client>, next: &mut usize) -> bool {
     loop {
         match listener.accept() {
@@ -125,8 +124,8 @@ fn accept(listener: &TcpListener, poll: &Poll, clients: &mut BTreeMap<Token, Cli
             // ANCHOR: accept
             Err(error) if error.kind() == ErrorKind::WouldBlock => return false,
             Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::ConnectionAborted) => {}
-            // Out of file descriptors, most likely. Those who wait do so in the kernel, and the next
-            // round of the loop tries again: when a connection ends, say.
+            // Most likely there is no free file descriptor. Clients wait in the kernel until the next turn of the loop
+            // tries again, for example when a connection ends.
             Err(_) => return true,
             // ANCHOR_END: accept
         }
@@ -143,7 +142,7 @@ impl Client {
     }
 
     // ANCHOR: turn
-    /// At most one read and one write, so that others have their turns too.
+    /// Does at most one read and one write, so that others have their turns too.
     fn turn(&mut self, buffer: &mut [u8]) -> io::Result<()> {
         if self.can_read() {
             self.read(buffer)?;
@@ -194,7 +193,7 @@ impl Client {
                 self.waiting.drain(..count);
                 self.written += count as u64;
                 if self.waiting.is_empty() {
-                    self.waiting = VecDeque::new(); // gives the memory back: an idle connection has none
+                    self.waiting = VecDeque::new(); // returns the memory: an idle connection holds none
                 }
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => self.writable = false,
@@ -205,7 +204,7 @@ impl Client {
     }
     // ANCHOR_END: write
 
-    /// Tells of a few bytes one by one, and of many only what changes.
+    /// Logs each step of the first bytes, and then only changes.
     fn tell_read(&mut self, count: u64) {
         let were_few = self.read <= TOLD;
         self.read += count;
@@ -215,7 +214,7 @@ impl Client {
         }
     }
 
-    /// Neither reading nor writing goes on. If there is something to read, the bound is the reason.
+    /// Logs that neither reading nor writing goes on. With input to read, the bound is the reason.
     fn tell_stop(&mut self) {
         if self.readable && !self.ended && !mem::replace(&mut self.has_stopped, true) {
             self.say(&format!("reading stops: {BOUND} bytes or more wait to be written"));
@@ -228,7 +227,7 @@ impl Client {
         }
     }
 
-    /// Nobody need be listening to standard output.
+    /// A closed standard output is not an error.
     fn say(&self, what: &str) {
         let _ = writeln!(io::stdout(), "#{} {what}", self.token.0);
     }

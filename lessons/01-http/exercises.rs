@@ -8,18 +8,18 @@ use std::process::Command;
 
 use common::{Answer, Client, Running};
 
-/// The lesson's answer to one request without content.
+/// Sends the lesson's server one request without content.
 fn ask(method: &str, target: &str, fields: &str) -> Answer {
     let server = Running::start(Command::new(env!("CARGO_BIN_EXE_01-http")).args(["--port", "0"]));
     let mut client = Client::connect(server.address);
     client.send(format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n")).answer()
 }
 
-/// OPTIONS asks which methods a resource knows (RFC 9110, section 9.3.7).
+/// OPTIONS asks for the methods of a resource (RFC 9110, section 9.3.7).
 #[test]
 fn options_lists_the_allowed_methods() {
     let answer = ask("OPTIONS", "/", "");
-    assert_eq!(answer.status, 204, "204: there is nothing to say but the fields");
+    assert_eq!(answer.status, 204, "204: the fields are the answer");
     assert_eq!(answer.field("Allow"), Some("GET, HEAD, POST, OPTIONS"));
     let refused = ask("DELETE", "/", "");
     assert_eq!(refused.status, 405);
@@ -43,12 +43,12 @@ fn list_is_json_when_accepted() {
     assert_eq!(answer.json(), expected);
 
     let text = ask("GET", "/echo", "Accept: */*\r\n");
-    assert!(text.text().starts_with("method   GET\n"), "others still get text");
+    assert!(text.text().starts_with("method   GET\n"), "other clients still get text");
     assert_eq!(text.field("Vary"), Some("Accept"));
 }
 
-/// An entity tag names a version of the page. Who has that version already is told so, and is not
-/// sent it again (RFC 9110, sections 8.8.3 and 13.1.2).
+/// An entity tag names a version of the page. A client that has this version gets 304, without the page (RFC 9110,
+/// sections 8.8.3 and 13.1.2).
 #[test]
 fn unchanged_page_gets_304() {
     let page = ask("GET", "/", "");
@@ -58,7 +58,7 @@ fn unchanged_page_gets_304() {
     for known in [tag.clone(), format!("W/{tag}"), format!("\"another\", {tag}"), "*".to_owned()] {
         let answer = ask("GET", "/", &format!("If-None-Match: {known}\r\n"));
         assert_eq!(answer.status, 304, "If-None-Match: {known}");
-        assert_eq!(answer.field("ETag"), Some(&*tag), "the answer says which version that is");
+        assert_eq!(answer.field("ETag"), Some(&*tag), "the answer names the version");
     }
     let other = ask("GET", "/", "If-None-Match: \"another\"\r\n");
     assert_eq!((other.status, other.content), (200, page.content));

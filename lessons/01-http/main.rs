@@ -1,5 +1,4 @@
-//! Lesson 01: requests and their answers. What is posted comes back; `/echo` lists what the request
-//! was made of.
+//! Lesson 01: requests and their answers. The answer to a POST has its content; `/echo` lists the parts of a request.
 
 use std::io;
 use std::process::ExitCode;
@@ -29,7 +28,7 @@ pub fn serve(mut server: EventLoop) -> io::Result<()> {
         match server.next_event()? {
             Event::Request(conn, request) => server.respond(conn, answer(&request)),
             Event::Shutdown => return server.drain(),
-            // No timer is set, no WebSocket is opened, and no request is held.
+            // This program sets no timer, opens no WebSocket and holds no request.
             _ => {}
         }
     }
@@ -46,7 +45,7 @@ fn answer(request: &Request) -> Response {
             Response::error(405, &sentence).with_field("Allow", "GET, HEAD, POST")
         }
         (Method::Head, "/echo") => {
-            // Its Content-Length would have to be that of a GET's list, which names another method.
+            // Its Content-Length would have to be that of the answer to a GET, which lists another method.
             let allowed = "GET, POST, PUT, DELETE, OPTIONS, TRACE, PATCH";
             Response::error(405, "HEAD is not allowed here: expected any other method").with_field("Allow", allowed)
         }
@@ -59,17 +58,17 @@ fn answer(request: &Request) -> Response {
 }
 // ANCHOR_END: answer
 
-/// The content, and what its sender says it is.
+/// The content of a request, with its type.
 fn echo(request: &Request) -> Response {
     let content_type = request.field("content-type").and_then(|value| str::from_utf8(value).ok());
     Response::new(200)
         .with_content(content_type.unwrap_or("application/octet-stream").to_owned(), request.content().to_vec())
         .with_field("Cache-Control", "no-store")
-        // A browser is not to find a script in what was sent as text.
+        // Keeps a browser from taking text for a script.
         .with_field("X-Content-Type-Options", "nosniff")
 }
 
-/// The parts of the request, one a line, in the order in which they came.
+/// Lists the parts of a request in order, one a line.
 fn list(request: &Request) -> String {
     let version = match request.version() {
         Version::Http10 => "HTTP/1.0",

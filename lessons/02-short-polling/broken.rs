@@ -10,8 +10,8 @@
 //! }, 200);
 //! ```
 //!
-//! `setInterval` does not wait for the `await`s inside of it. Here the server takes 300 ms or 700 ms
-//! for an answer, in turns. The client also sends three messages, and counts how often it shows each.
+//! `setInterval` does not wait for the `await`s inside it. Here the server takes 300 ms or 700 ms for an answer, in
+//! turns. The client also sends three messages, and counts how often it shows each.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
@@ -35,23 +35,23 @@ const LESSON: Lesson = Lesson {
 const INTERVAL: u64 = 200; // milliseconds
 const ASKS: u32 = 11;
 
-/// What is sent, and before which ask.
+/// The messages, each with the number of the poll that it is sent before.
 const MESSAGES: [(u32, &str); 3] = [(1, "one"), (5, "two"), (8, "three")];
 
 fn main() -> ExitCode {
     LESSON.run(|port| run(SocketAddr::from(([127, 0, 0, 1], port))))
 }
 
-/// What the page would keep in variables.
+/// The variables of the page.
 #[derive(Default)]
 struct Page {
     last: String,
     shown: Vec<String>,
-    /// The ids and texts that were sent, for the printed lines.
+    /// The ids and texts that were sent, for printing.
     sent: Vec<(String, &'static str)>,
 }
 
-/// What a page does, one thing at a time, when its time has come.
+/// An action of the page, due at some time.
 enum Step {
     Ask(u32),
     Answer(u32, TcpStream),
@@ -72,14 +72,14 @@ fn run(server: SocketAddr) -> io::Result<()> {
                 let delay = if ask % 2 == 1 { 700 } else { 300 };
                 let target = format!("/api/messages?last_message_id={}&delay={delay}", page.last);
                 steps.insert(due + delay, Step::Answer(ask, begin(server, "GET", &target, "")?));
-                // BUG: the next ask is due whether or not this one has been answered.
+                // BUG: the next poll is due even if this one has no answer yet.
                 if ask < ASKS {
                     steps.insert(due + INTERVAL, Step::Ask(ask + 1));
                 }
             }
             Step::Answer(ask, stream) => {
                 let answer = finish(stream)?;
-                // BUG: an answer that was overtaken puts the cursor back.
+                // BUG: an answer that was overtaken sets the cursor back.
                 page.last = string(&answer["last_message_id"]);
                 page.show(ask, &answer["messages"]);
             }
@@ -118,7 +118,7 @@ fn exchange(server: SocketAddr, method: &str, target: &str, content: &str) -> io
     finish(begin(server, method, target, content)?)
 }
 
-/// Sends a request on a connection of its own.
+/// Sends a request on a new connection.
 fn begin(server: SocketAddr, method: &str, target: &str, content: &str) -> io::Result<TcpStream> {
     let mut stream = TcpStream::connect(server)?;
     let length = content.len();

@@ -23,8 +23,8 @@ fn cursor_of(answer: &Answer) -> String {
     answer.json()["last_message_id"].as_str().expect("an answer has a last_message_id").to_owned()
 }
 
-/// Exercise 1: `?last_message_id=now` is for a reader who does not care for what was said before: an answer
-/// without messages, and the cursor that leads to the next one.
+/// Exercise 1: `?last_message_id=now` is for a reader who does not need earlier messages. The answer has no messages,
+/// and the cursor that the next message follows.
 #[test]
 fn cursor_can_be_now() {
     let running = start();
@@ -41,8 +41,8 @@ fn cursor_can_be_now() {
     assert_eq!(client.get("/api/messages?last_message_id=then").status, 400);
 }
 
-/// Exercise 2: `?limit=2` (1 to 100) is for a reader who takes no more than two messages at a time. `more` says
-/// whether there are others behind them, so that the reader asks for those at once.
+/// Exercise 2: `?limit=2` (1 to 100) is for a reader who takes at most two messages at a time. `more` says whether
+/// others follow, so that the reader polls again at once.
 #[test]
 fn long_answers_are_paged() {
     let running = start();
@@ -57,15 +57,15 @@ fn long_answers_are_paged() {
     let expected = [("one two", true), ("three four", true), ("five", false)];
     assert_eq!(pages, expected.map(|(texts, more)| (texts.to_owned(), json!(more))));
 
-    assert_eq!(client.get("/api/messages").json()["more"], false, "no limit, and nothing behind it");
+    assert_eq!(client.get("/api/messages").json()["more"], false, "without a limit, nothing follows");
     for limit in ["0", "101", "two"] {
         assert_eq!(client.get(&format!("/api/messages?limit={limit}")).status, 400, "limit={limit}");
     }
 }
 
-/// Exercise 3: An answer has an `ETag` (RFC 9110, section 8.8.3), which differs when the answer does. A client that
-/// sends it back in `If-None-Match` (section 13.1.2) is told 304 (section 15.4.5) instead of the same
-/// content again, and with `Cache-Control: no-cache` instead of `no-store` a browser does all that by itself.
+/// Exercise 3: an answer has an `ETag` (RFC 9110, section 8.8.3), which differs when the answer does. A client that
+/// sends it back in `If-None-Match` (section 13.1.2) gets 304 (section 15.4.5) instead of the same content. With
+/// `Cache-Control: no-cache` instead of `no-store`, a browser does this by itself.
 #[test]
 fn unchanged_answers_get_304() {
     let running = start();

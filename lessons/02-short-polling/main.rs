@@ -1,5 +1,5 @@
-//! Short polling: a client asks again and again, and the server answers at once with what is new,
-//! which is mostly nothing. The whole server for that.
+//! Lesson 02, short polling: a client polls again and again, and the server answers at once with the new messages,
+//! mostly none. This is the whole server.
 
 use std::collections::HashMap;
 use std::io;
@@ -25,11 +25,11 @@ const LESSON: Lesson = Lesson {
 
 const PAGE: &str = include_str!("page.html");
 
-/// What is retained for those who come later.
+/// The bounds of the feed.
 const RETAINED_MESSAGES: usize = 100;
 const RETAINED_BYTES: usize = 64 * 1024;
 
-/// How slow the database may pretend to be, in milliseconds.
+/// The longest pretended delay of the database, in milliseconds.
 const SLOWEST: u64 = 5000;
 
 fn main() -> ExitCode {
@@ -81,19 +81,20 @@ pub fn serve(mut server: EventLoop) -> io::Result<()> {
                 }
                 return server.drain();
             }
-            _ => {} // nobody opens a WebSocket here
+            _ => {} // there is no WebSocket here
         }
     }
 }
 
-/// What a poll asks: for the messages after which one, and of how slow a database.
+/// The parameters of a poll: its cursor, and the delay of the database.
 fn question(request: &Request) -> Result<(Option<Cursor>, Duration), String> {
     let delay = number(request, "delay", 0..=SLOWEST)?.unwrap_or(0);
     Ok((cursor(request, "last_message_id")?, Duration::from_millis(delay)))
 }
 
 // ANCHOR: answer
-/// What there is after `after`, or all that is retained. `last_message_id` is where to go on from.
+/// The answer to a poll: the messages after `after`, or all that are retained. `last_message_id` is the cursor of the
+/// next poll.
 fn answer(feed: &Feed<String>, after: Option<Cursor>) -> Response {
     let after = after.unwrap_or(feed.last(RETAINED_MESSAGES));
     let messages = feed.after(after).map(|(id, text)| json!({ "id": id.to_string(), "text": text }));

@@ -1,5 +1,5 @@
-//! The long poller that one finds in tutorials: one queue for all, emptied by whoever polls next.
-//! Three ways to lose a message, all of them with a 200.
+//! The long poller of many tutorials: one queue for all, emptied by the next poll. It loses messages in three ways,
+//! each confirmed with a 200.
 
 use std::collections::VecDeque;
 use std::io;
@@ -35,12 +35,12 @@ pub fn serve(mut server: EventLoop) -> io::Result<()> {
                     waiting.push_back((conn, server.set_timer(timeout(&request))));
                 }
                 // ANCHOR: bugs
-                // BUG: the messages go to this poll, and are gone for everybody else.
+                // BUG: the messages go to this poll, and are gone for all others.
                 (Method::Get, "/messages") => server.respond(conn, answer(mem::take(&mut queue), false)),
                 (Method::Post, "/add-message") => {
                     queue.push(text(request.content()));
                     server.respond(conn, Response::json(200, &json!({ "status": "Message added" })));
-                    // BUG: one of those who wait is answered, the others are not.
+                    // BUG: one of the held polls is answered, the others are not.
                     if let Some((reader, timer)) = waiting.pop_front() {
                         server.cancel_timer(timer);
                         server.respond(reader, answer(mem::take(&mut queue), false));
@@ -57,7 +57,7 @@ pub fn serve(mut server: EventLoop) -> io::Result<()> {
                 }
             }
             // ANCHOR: closed
-            // BUG: who has hung up is still in `waiting`, and will be answered.
+            // BUG: a closed poll stays in `waiting`, and will be answered.
             Event::Closed(..) => {}
             // ANCHOR_END: closed
             Event::Shutdown => return server.drain(),

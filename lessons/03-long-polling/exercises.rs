@@ -14,7 +14,7 @@ fn start() -> Running {
     Running::start(Command::new(env!("CARGO_BIN_EXE_03-long-polling")).args(["--port", "0"]))
 }
 
-/// A poll that has been sent. It waits a few seconds for its answer, and no longer.
+/// Sends a poll. Its answer is awaited for at most 5 seconds.
 fn ask(running: &Running, query: &str) -> Client {
     let mut poll = Client::connect(running.address);
     poll.stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
@@ -22,7 +22,7 @@ fn ask(running: &Running, query: &str) -> Client {
     poll
 }
 
-/// Adds a message: `{"message": "..."}`, and more fields if need be.
+/// Adds a message: `{"message": "..."}`, perhaps with more fields.
 fn add(running: &Running, content: &serde_json::Value) {
     let answer = Client::connect(running.address).post("/add-message", &content.to_string());
     assert_eq!(answer.status, 200, "{answer:?}");
@@ -32,25 +32,25 @@ fn cursor_of(answer: &Answer) -> String {
     answer.json()["last_message_id"].as_str().expect("an answer has a last_message_id").to_owned()
 }
 
-/// Exercise 1: `held_ms` in an answer says for how many milliseconds the poll was held: 0 if it was not.
+/// Exercise 1: `held_ms` in an answer is the time that the poll was held, in milliseconds; 0 if it was not held.
 #[test]
 fn answers_report_the_time_held() {
     let running = start();
     let over = ask(&running, "timeout=1").answer().json();
     let held = over["held_ms"].as_u64().expect("held_ms is a whole number");
-    assert!((1000..5000).contains(&held), "a second, and not {held} ms");
+    assert!((1000..5000).contains(&held), "a second, not {held} ms");
 
     let mut poll = ask(&running, "");
     thread::sleep(Duration::from_millis(300));
     add(&running, &json!({ "message": "one" }));
     let held = poll.answer().json()["held_ms"].as_u64().expect("held_ms is a whole number");
-    assert!((200..5000).contains(&held), "about 300 ms, and not {held} ms");
+    assert!((200..5000).contains(&held), "about 300 ms, not {held} ms");
     assert_eq!(ask(&running, "").answer().json()["held_ms"], 0, "there was a message already");
 }
 
-/// Exercise 2: A poll can name its client: `?client_id=alice`. When a client polls twice, it has probably lost the first
-/// connection and the server has not noticed: the newest poll wins, and the older one is answered at once,
-/// without messages and with `"superseded": true`. Polls without a name are held side by side.
+/// Exercise 2: a poll can name its client: `?client_id=alice`. A client that polls twice has probably lost its first
+/// connection, and the server has not noticed. The newest poll wins. The older one is answered at once, without
+/// messages and with `"superseded": true`. Polls without a name are held side by side.
 #[test]
 fn newer_polls_supersede_older_ones() {
     let running = start();
@@ -69,9 +69,9 @@ fn newer_polls_supersede_older_ones() {
     }
 }
 
-/// Exercise 3: Rooms: `?room=` of a poll and `"room"` of a message, both `general` if they are missing, 1 to 64
-/// characters. A message reaches those who poll its room. A cursor belongs to one room: in another
-/// one it is a stranger's. There are at most 100 rooms: one more is answered with 503.
+/// Exercise 3: rooms. A poll has `?room=`, a message has `"room"`: 1 to 64 characters, by default `general`. A message
+/// reaches the polls of its room. A cursor belongs to one room; in another it is unknown. There are at most 100 rooms;
+/// one more is answered with 503.
 #[test]
 fn messages_stay_in_their_room() {
     let running = start();

@@ -1,5 +1,5 @@
-//! Long polling: the server holds a question until there is something to answer, or until its time is
-//! over. The whole server for that.
+//! Lesson 03, long polling: the server holds a poll until there is a message, or until its deadline. This is the whole
+//! server.
 
 use std::io;
 use std::process::ExitCode;
@@ -24,16 +24,16 @@ const LESSON: Lesson = Lesson {
 
 const PAGE: &str = include_str!("page.html");
 
-/// What is retained for those who come later.
+/// The bounds of the feed.
 const RETAINED_MESSAGES: usize = 100;
 const RETAINED_BYTES: usize = 64 * 1024;
 
-/// How long a poll is held unless it says something else, and at most, in seconds.
+/// The default and the longest timeout of a poll, in seconds.
 const TIMEOUT: u64 = 25;
 const LONGEST_TIMEOUT: u64 = 60;
 
 // ANCHOR: held
-/// A poll without an answer. It has seen every message there is: else it would not have to wait.
+/// A held poll. Its client has seen every message: otherwise it would not wait.
 struct Held {
     conn: ExchangeId,
     timer: TimerId,
@@ -94,12 +94,12 @@ pub fn serve(mut server: EventLoop) -> io::Result<()> {
                 }
                 return server.drain();
             }
-            _ => {} // nobody opens a WebSocket here
+            _ => {} // there is no WebSocket here
         }
     }
 }
 
-/// What a poll asks: for the messages after which one, and how long it would wait for one.
+/// The parameters of a poll: its cursor and its timeout.
 fn question(request: &Request, feed: &Feed<String>) -> Result<(Cursor, Duration), String> {
     let timeout = number(request, "timeout", 1..=LONGEST_TIMEOUT)?.unwrap_or(TIMEOUT);
     let after = cursor(request, "last_message_id")?;
@@ -107,13 +107,13 @@ fn question(request: &Request, feed: &Feed<String>) -> Result<(Cursor, Duration)
 }
 
 // ANCHOR: news
-/// Whether there is something to say at once: messages, or that some are lost.
+/// Whether a poll can be answered at once: with messages, or with the news that some are gone.
 fn is_news(feed: &Feed<String>, after: Cursor) -> bool {
     feed.after(after).len() > 0 || !feed.replay(after).recovered
 }
 // ANCHOR_END: news
 
-/// What there is after `after`. `last_message_id` is where the next poll goes on from.
+/// The answer to a poll: the messages after `after`. `last_message_id` is the cursor of the next poll.
 fn answer(feed: &Feed<String>, after: Cursor, timeout: bool) -> Response {
     let messages = feed.after(after).map(|(id, text)| json!({ "id": id.to_string(), "text": text }));
     uncached(&json!({

@@ -18,7 +18,7 @@ const LESSON: Lesson = Lesson {
     costs: &[],
 };
 
-/// After so many chunks it has shown enough.
+/// The number of chunks that it shows.
 const ENOUGH: usize = 2;
 
 fn main() -> ExitCode {
@@ -44,7 +44,7 @@ fn listen(port: u16, target: &str) -> io::Result<()> {
     Ok(())
 }
 
-/// The next chunk, without its size; none at the last-chunk, or at the end of the connection.
+/// Reads the next chunk without its size. None at the last-chunk, or at the end of the connection.
 fn next_chunk(stream: &mut impl BufRead) -> io::Result<Option<Vec<u8>>> {
     let mut line = String::new();
     stream.read_line(&mut line)?;
@@ -57,8 +57,8 @@ fn next_chunk(stream: &mut impl BufRead) -> io::Result<Option<Vec<u8>>> {
 
 // ANCHOR: bug
 fn show(chunk: &[u8]) -> String {
-    // BUG: a chunk need be neither a whole message nor whole characters. Who cuts it, and where,
-    // is up to everything between the server and here.
+    // BUG: a chunk need be neither a whole message nor whole characters. Everything between the server and this client
+    // may split it anywhere.
     let text = String::from_utf8_lossy(chunk);
     match serde_json::from_str::<Value>(&text) {
         Ok(message) => format!("a message, {}", message["text"]),

@@ -1,4 +1,4 @@
-//! The exercises of lesson 4: `cargo test --test 04-exercises NAME`. Each fails until you have done it.
+//! The exercises of lesson 04: `cargo test --test 04-exercises NAME`. Each fails until you have done it.
 
 #[path = "../../tests/common/mod.rs"]
 mod common;
@@ -51,12 +51,12 @@ fn heartbeat_interval_is_configurable() {
     for _ in 0..2 {
         let mut bytes = [0; 6];
         let result = client.stream.read_exact(&mut bytes);
-        assert!(result.is_ok() && &bytes == b"1\r\n\n\r\n", "no empty line came within 5 seconds");
+        assert!(result.is_ok() && &bytes == b"1\r\n\n\r\n", "no empty line arrives within 5 seconds");
     }
 }
 
-/// Exercise 2: Every stream begins with a line `{"last_message_id": "..."}`, so that a client that is cut off
-/// before its first message has a cursor too.
+/// Exercise 2: every stream begins with a line `{"last_message_id": "..."}`. A client that loses its connection before
+/// the first message has a cursor, too.
 #[test]
 fn streams_begin_with_their_position() {
     let server = start();
@@ -71,8 +71,8 @@ fn streams_begin_with_their_position() {
     assert_eq!(next_line(&mut resumed)["text"], "missed");
 }
 
-/// Exercise 3: `GET /stream?count=N`, 1 to 1000: the stream ends by itself, with its last-chunk, after N messages,
-/// those included that were retained. The connection stays open for the next request.
+/// Exercise 3: `GET /stream?count=N`, 1 to 1000: the stream ends by itself with its last-chunk after N messages,
+/// including retained ones. The connection stays open for the next request.
 #[test]
 fn streams_end_after_count_messages() {
     let server = start();
@@ -86,9 +86,9 @@ fn streams_end_after_count_messages() {
     let texts: Vec<_> = (0..2).map(|_| next_line(&mut client)["text"].clone()).collect();
     assert_eq!(texts, ["one", "two"]);
     let third = client.chunk().map(|chunk| String::from_utf8_lossy(&chunk).into_owned());
-    assert_eq!(third, None, "the last-chunk comes after two messages");
-    assert_eq!(client.get("/").status, 200, "the connection can be used again");
+    assert_eq!(third, None, "the last-chunk follows two messages");
+    assert_eq!(client.get("/").status, 200, "the connection is used again");
     let mut retained = begin(&server, &format!("/stream?count=2&last_message_id={cursor}"));
     assert_eq!([next_line(&mut retained)["text"].clone(), next_line(&mut retained)["text"].clone()], ["one", "two"]);
-    assert_eq!(retained.chunk(), None, "three were retained, two were asked for");
+    assert_eq!(retained.chunk(), None, "three are retained, two were requested");
 }

@@ -1,5 +1,5 @@
-//! HTTP streaming: one answer that never ends. A message is one line of JSON. It goes out as one
-//! chunk to all who listen, and it is retained for those who were away.
+//! Lesson 04, HTTP streaming: one answer that never ends. A message is one line of JSON. It goes out as one chunk to
+//! all readers, and it is retained for readers that return.
 
 use std::collections::HashMap;
 use std::io;
@@ -25,10 +25,10 @@ const LESSON: Lesson = Lesson {
     costs: &[Costs { receive: Receive::Stream("/stream"), send: Send::Json("/add-message") }],
 };
 
-/// How often a stream gets an empty line, so that a silent one is known to be alive.
+/// The interval of empty lines, which show that a silent stream is alive.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
-/// What is retained: so many messages, and so many bytes of them.
+/// The bounds of the feed: messages, and their bytes.
 const RETAINED: (usize, usize) = (100, 64 * 1024);
 
 fn main() -> ExitCode {
@@ -37,18 +37,18 @@ fn main() -> ExitCode {
 
 struct Streams {
     server: EventLoop,
-    /// Each message as its chunk, encoded once for all who will ever get it.
+    /// Each message as a chunk, encoded once for all readers.
     feed: Feed<Shared>,
     readers: HashMap<ExchangeId, Reader>,
 }
 
 struct Reader {
     rechunk: Rechunk,
-    /// When it fires, the next heartbeat is due.
+    /// The timer of the next heartbeat.
     timer: TimerId,
 }
 
-/// Into chunks of how many bytes a stream is cut, if not into one for each line.
+/// The size of a stream's chunks in bytes; none for one chunk a line.
 type Rechunk = Option<usize>;
 
 pub fn serve(server: EventLoop) -> io::Result<()> {
@@ -137,7 +137,7 @@ fn line(value: &Value) -> Shared {
 // ANCHOR_END: line
 
 // ANCHOR: send
-/// Sends chunks as they are, or as a proxy may pass them on: joined, and cut somewhere else.
+/// Sends chunks as they are, or as a proxy may pass them on: joined, and split elsewhere.
 fn send(server: &mut EventLoop, to: ExchangeId, rechunk: Rechunk, chunks: &[Shared]) {
     let Some(size) = rechunk else { return chunks.iter().for_each(|chunk| server.send(to, chunk)) };
     let content = chunks.iter().map(|chunk| chunk.unframed()).collect::<Vec<_>>().concat();
@@ -145,7 +145,7 @@ fn send(server: &mut EventLoop, to: ExchangeId, rechunk: Rechunk, chunks: &[Shar
 }
 // ANCHOR_END: send
 
-/// What a reader asks for: what comes after which message, and in chunks of how many bytes.
+/// The parameters of a stream: its cursor, and the size of its chunks.
 fn question(request: &Request) -> Result<(Option<Cursor>, Rechunk), String> {
     let rechunk = number(request, "rechunk", 1..=1000)?.map(|size| size as usize);
     Ok((cursor(request, "last_message_id")?, rechunk))

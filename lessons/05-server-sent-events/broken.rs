@@ -1,5 +1,4 @@
-//! Server-sent events as they are often written: the text is put behind `data: ` as it is, and no
-//! event has an id.
+//! Server-sent events as they are often written: the text follows `data: ` as it is, and no event has an id.
 
 use std::collections::HashSet;
 use std::io;
@@ -34,8 +33,8 @@ pub fn serve(mut server: EventLoop) -> io::Result<()> {
             Event::Request(conn, request) if request.path() == "/add-message" => {
                 let value: Value = serde_json::from_slice(request.content()).unwrap_or_default();
                 // ANCHOR: bug
-                // BUG: a line end in the text ends the field, and whoever writes the text writes
-                // the next line of the stream. And without an id, nobody can say what was missed.
+                // BUG: a line end in the text ends the field, so the author of the text writes the next line of the
+                // stream. And without ids, no client can resume.
                 let event = format!("data: {}\n\n", value["message"].as_str().unwrap_or_default());
                 for listener in &listeners {
                     server.send(*listener, &http::chunk(event.as_bytes()));

@@ -1,4 +1,4 @@
-//! The exercises of lesson 5: `cargo test --test 05-exercises NAME`. Each fails until you have done it.
+//! The exercises of lesson 05: `cargo test --test 05-exercises NAME`. Each fails until you have done it.
 
 #[path = "../../tests/common/mod.rs"]
 mod common;
@@ -20,7 +20,7 @@ fn connect(server: &Running) -> Client {
     client
 }
 
-/// Begins a stream, and reads what it begins with.
+/// Begins a stream and reads its first event.
 fn begin(server: &Running, target: &str) -> (Client, sse::Reader) {
     let mut client = connect(server);
     let head = client.send_get(target).head();
@@ -35,8 +35,8 @@ fn add(server: &Running, text: &str) {
     assert_eq!(answer.status, 200);
 }
 
-/// Exercise 1: Each client is told another reconnection time, at random from 1 to 3 seconds: after a restart of
-/// the server, a thousand clients do not come back at one moment.
+/// Exercise 1: each client gets another reconnection time, at random from 1 to 3 seconds. After a restart of the
+/// server, a thousand clients do not return at one moment.
 #[test]
 fn reconnection_times_are_random() {
     let server = start();
@@ -47,8 +47,8 @@ fn reconnection_times_are_random() {
     assert!(different.len() > 1, "all are the same: {retries:?}");
 }
 
-/// Exercise 2: `POST /stop` is answered with 200. It ends all streams with their last-chunk, and from then on
-/// `/events` and `/quiet` answer 204, which tells an EventSource not to come back.
+/// Exercise 2: `POST /stop` is answered with 200. It ends all streams with their last-chunk. From then on `/events`
+/// and `/quiet` answer 204, which tells an EventSource not to reconnect.
 #[test]
 fn stopped_server_answers_204() {
     let server = start();
@@ -61,9 +61,9 @@ fn stopped_server_answers_204() {
     assert_eq!(connect(&server).get("/stop").field("Allow"), Some("POST"));
 }
 
-/// Exercise 3: Whoever listens, on either stream, is told by an event `joined` when somebody else begins to
-/// listen, and by an event `left` when somebody stops. Its data is the number of listeners. It has no
-/// id, and is not retained: it is old news to whoever comes back.
+/// Exercise 3: the listeners of both streams get an event `joined` when another listener begins, and an event `left`
+/// when one stops. Its data is the number of listeners. It has no id and is not retained: it is stale for a client that
+/// returns.
 #[test]
 fn listeners_are_notified_of_joins_and_leaves() {
     let server = start();

@@ -1,5 +1,5 @@
-//! Server-sent events: a stream in a format that the browser reads by itself, and resumes by itself.
-//! `/events` has a tick every second and what is posted; `/quiet` has what is posted.
+//! Lesson 05, server-sent events: a stream in a format that the browser reads and resumes by itself. `/events` has a
+//! tick every second and the posted messages; `/quiet` has the posted messages.
 
 use std::collections::HashMap;
 use std::io;
@@ -25,16 +25,16 @@ const LESSON: Lesson = Lesson {
     costs: &[Costs { receive: Receive::Sse("/quiet"), send: Send::Json("/add-message") }],
 };
 
-/// How often a message goes out on `/events` while anyone listens there.
+/// The interval of ticks on `/events` while anyone listens there.
 const TICK: Duration = Duration::from_secs(1);
 
-/// How often a comment goes out on `/quiet`, so that a silent stream is known to be alive.
+/// The interval of comments on `/quiet`, which show that a silent stream is alive.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
-/// How long a client that has lost its connection waits before it connects again.
+/// The time that a client waits before it reconnects.
 const RETRY: Duration = Duration::from_secs(2);
 
-/// What is retained: so many events, and so many bytes of them.
+/// The bounds of the feed: events, and their bytes.
 const RETAINED: (usize, usize) = (1000, 256 * 1024);
 
 fn main() -> ExitCode {
@@ -51,11 +51,11 @@ struct Streams {
 
 struct Listener {
     stream: Stream,
-    /// When it fires, the next comment is due; there is one on `/quiet`.
+    /// The timer of the next comment, on `/quiet` alone.
     timer: Option<TimerId>,
 }
 
-/// An event as the chunk that it is sent in, encoded once for all who will ever get it.
+/// An event as a chunk, encoded once for all readers.
 struct Said {
     event: Shared,
     is_tick: bool,
@@ -171,8 +171,8 @@ impl Said {
 }
 
 // ANCHOR: last_event_id
-/// The field is what a browser sends when it reconnects. The query is for clients that cannot set a
-/// field; in a URL that is used again and again it is the older of the two.
+/// Reads the cursor. A browser sends the field when it reconnects. The query is for clients that cannot set a field.
+/// A URL stays the same over reconnections, so the query is the older of the two.
 fn last_event_id(request: &Request) -> Result<Option<Cursor>, String> {
     let field = request.field("last-event-id").map(String::from_utf8_lossy);
     match field.or(request.parameter("last_event_id")) {

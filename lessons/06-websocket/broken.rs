@@ -1,6 +1,5 @@
-//! A WebSocket server as many tutorials have it, with sockets of `std::net` and two famous bugs: `/handshake`
-//! answers every key with the same accept, and `/frames`, whose handshake is right, takes one read
-//! for one frame.
+//! A WebSocket server as many tutorials have it, with sockets of `std::net` and two famous bugs. `/handshake` answers
+//! every key with the same accept. `/frames`, whose handshake is right, takes one read for one frame.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -19,7 +18,7 @@ const LESSON: Lesson = Lesson {
     costs: &[],
 };
 
-/// Copied from a page that explains the handshake: the answer to the key on that page.
+/// The answer to a key on a page that explains the handshake, copied from that page.
 const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
 fn main() -> ExitCode {
@@ -38,7 +37,7 @@ fn listen(port: u16) -> io::Result<()> {
 fn serve(mut stream: TcpStream) -> io::Result<()> {
     let (path, key) = read_request(&stream)?;
     let accept = match path.as_str() {
-        // BUG: a constant. It is right for one key, and every client makes a key of its own.
+        // BUG: a constant. It is right for one key, and every client makes a new key.
         "/handshake" => ACCEPT.to_owned(),
         _ => accept_key(key.as_bytes()),
     };
@@ -50,7 +49,7 @@ fn serve(mut stream: TcpStream) -> io::Result<()> {
     echo(stream)
 }
 
-/// The path of a request, and its key.
+/// Reads the path of a request and its key.
 fn read_request(stream: &TcpStream) -> io::Result<(String, String)> {
     let mut lines = BufReader::new(stream).lines();
     let request_line = lines.next().unwrap_or_else(|| Ok(String::new()))?;

@@ -17,7 +17,7 @@ fn lesson() -> TestServer {
     TestServer::of_loop(Limits::default(), lesson::serve)
 }
 
-/// What the server answers to a handshake on `/chat` that offers these subprotocols.
+/// Offers these subprotocols in a handshake on `/chat`, and returns the head of the answer.
 fn head_for_offer(server: &TestServer, offer: &str) -> String {
     let request = opening_request("localhost", "/chat", "dGhlIHNhbXBsZSBub25jZQ==");
     let request = String::from_utf8(request).unwrap();
@@ -25,7 +25,7 @@ fn head_for_offer(server: &TestServer, offer: &str) -> String {
     server.connect().send(request.replace("\r\n\r\n", &format!("\r\n{line}"))).head()
 }
 
-/// Exercise 1: a client that offers `chat.v2`, alone or among others, gets it in the 101; one that offers only
+/// Exercise 1: a client that offers `chat.v2`, alone or among others, gets it in the 101. A client that offers only
 /// others gets a 101 without the field (RFC 6455, section 4.2.2).
 #[test]
 fn known_subprotocol_is_selected() {
@@ -33,12 +33,12 @@ fn known_subprotocol_is_selected() {
     let head = head_for_offer(&server, "superchat, chat.v2");
     assert_eq!(field(&head, "Sec-WebSocket-Protocol"), Some("chat.v2"), "{head}");
     let head = head_for_offer(&server, "superchat");
-    assert!(head.starts_with("HTTP/1.1 101 "), "what is not known is declined by leaving it out: {head}");
+    assert!(head.starts_with("HTTP/1.1 101 "), "an unknown subprotocol is declined by leaving it out: {head}");
     assert_eq!(field(&head, "Sec-WebSocket-Protocol"), None);
 }
 
-/// Exercise 2: of one member's texts, 20 in a second are heard. The 21st closes its socket with 1008, and
-/// nobody hears it. A second later it would have been welcome.
+/// Exercise 2: a member may send 20 texts in a second. The 21st closes its socket with 1008 and reaches nobody. A
+/// second later it would have passed.
 #[test]
 fn floods_are_closed_with_1008() {
     let server = lesson();
@@ -56,10 +56,10 @@ fn floods_are_closed_with_1008() {
     assert_eq!(frame.opcode, Opcode::Close, "the 21st text of a second: {frame:?}");
     assert_eq!(frame.close().0, 1008, "{frame:?}");
     (0..20).for_each(|_| assert_eq!(other.frame().text(), "again"));
-    assert_eq!(other.send_text("quiet").frame().text(), "quiet", "it is closed alone, and unheard");
+    assert_eq!(other.send_text("quiet").frame().text(), "quiet", "the sender alone is closed");
 }
 
-/// The next frame, which must be JSON.
+/// Reads the next frame, which must be JSON.
 fn next(client: &mut Client) -> Value {
     let text = String::from_utf8(client.frame().payload).unwrap();
     serde_json::from_str(&text).unwrap_or_else(|_| panic!("expected JSON with an id: {text:?}"))
@@ -69,8 +69,8 @@ fn join_after(server: &TestServer, cursor: &Value) -> Client {
     server.websocket(&format!("/chat?after={}", cursor.as_str().expect("an id")))
 }
 
-/// Exercise 3: `/chat?after=ID` goes on behind that id, the first frame says where the log stands, and an id of
-/// another log gets all that is retained, with `"recovered": false`.
+/// Exercise 3: `/chat?after=ID` continues after that id. The first frame is the position in the log. An id of another
+/// log gets all retained texts, with `"recovered": false`.
 #[test]
 fn reconnecting_members_miss_nothing() {
     let server = lesson();
@@ -78,17 +78,17 @@ fn reconnecting_members_miss_nothing() {
     let mut reader = server.websocket("/chat");
     sender.send_text("one");
     let hello = next(&mut reader);
-    assert_eq!(hello["recovered"], true, "the first frame says where the log stands: {hello}");
+    assert_eq!(hello["recovered"], true, "the first frame is the position in the log: {hello}");
     let one = next(&mut reader);
     assert_eq!(one["text"], "one");
     drop(reader);
     sender.send_text("two").send_text("three");
-    next(&mut sender); // where the log stood
+    next(&mut sender); // the position in the log
     for text in ["one", "two", "three"] {
         assert_eq!(next(&mut sender)["text"], text);
     }
 
-    // Back after `one`, and one who had lost the connection before there was any message.
+    // A client that returns after `one`, and one that lost its connection before the first message.
     for (cursor, missed) in [(&one["id"], &["two", "three"][..]), (&hello["id"], &["one", "two", "three"])] {
         let mut reader = join_after(&server, cursor);
         assert_eq!(next(&mut reader), json!({ "id": cursor, "recovered": true }));
@@ -96,7 +96,7 @@ fn reconnecting_members_miss_nothing() {
         assert_eq!(texts, missed);
     }
 
-    // A cursor of another server's log: all that there is, and no pretending that it is all there was.
+    // A cursor of another server's log: all retained texts, and the news that some may be missing.
     let mut stranger = join_after(&server, &json!("00000000-0000-8000-8000-000000000000"));
     assert_eq!(next(&mut stranger)["recovered"], false);
     assert_eq!(next(&mut stranger)["text"], "one");

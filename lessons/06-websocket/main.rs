@@ -1,6 +1,6 @@
-//! Lesson 06: WebSocket. `/echo` sends back whatever comes; `/chat` sends each text to everyone who
-//! is there, its sender included. The handshake, the frames, pings and closes are in
-//! `src/websocket`; what is here is what a program decides: who may come in, and who gets what.
+//! Lesson 06: WebSocket. `/echo` sends each message back; `/chat` sends each text to all members, including its sender.
+//! The handshake, the frames, pings and closes are in `src/websocket`. A program decides what is here: who may enter,
+//! and who gets what.
 
 use std::collections::HashSet;
 use std::io;

@@ -1,5 +1,4 @@
-//! The exercises of lesson 07: `cargo test --test 07-exercises NAME` fails until the lesson does what
-//! the test wants.
+//! The exercises of lesson 07: `cargo test --test 07-exercises NAME`. Each fails until you have done it.
 
 #[path = "../../tests/common/mod.rs"]
 mod common;
@@ -11,7 +10,7 @@ use common::{Client, Running};
 use overwire::websocket::Opcode;
 use serde_json::{Value, json};
 
-/// How long something may take that ought to happen at once.
+/// The longest wait for something that should happen at once.
 const SOON: Duration = Duration::from_secs(3);
 
 fn start() -> Running {
@@ -24,8 +23,7 @@ fn connect(server: &Running) -> Client {
     client
 }
 
-/// Opens a socket in the room `tea`, and returns it with the first message on it. A Close is shown
-/// as one.
+/// Opens a socket in the room `tea`, and returns it with its first message. A Close counts as a message.
 fn enter(server: &Running) -> (Client, Value) {
     let mut client = connect(server);
     client.upgrade("/signal?room=tea");
@@ -37,22 +35,22 @@ fn enter(server: &Running) -> (Client, Value) {
     (client, first)
 }
 
-/// The same, for one who is welcomed.
+/// Opens a socket in the room `tea` that gets a welcome, and returns it with its peer id.
 fn join(server: &Running) -> (Client, String) {
     let (client, welcome) = enter(server);
     assert_eq!(welcome["type"], "welcome");
     (client, welcome["peer_id"].as_str().unwrap().to_owned())
 }
 
-/// All that has come when the server answers a Ping: by then it has read everything before it.
+/// Reads all frames up to the answer to a Ping. Before it answers, the server has read everything sent before.
 fn frames_until_pong(client: &mut Client) -> Vec<Value> {
     client.send_frame(Opcode::Ping, "");
     let frames = std::iter::from_fn(|| Some(client.frame()).filter(|frame| frame.opcode != Opcode::Pong));
     frames.map(|frame| frame.json()).collect()
 }
 
-/// 1. `GET /peers?room=tea` tells who is in a room, in the order in which they came:
-///    `{"peers": ["<uuid>", "<uuid>"]}`, which no cache keeps. `Signalling::peers` knows.
+/// Exercise 1: `GET /peers?room=tea` lists the peers of a room in the order of their arrival:
+/// `{"peers": ["<uuid>", "<uuid>"]}`. No cache may store it. `Signalling::peers` has them.
 #[test]
 fn peers_of_a_room_are_listed() {
     let server = start();
@@ -67,8 +65,8 @@ fn peers_of_a_room_are_listed() {
     assert_eq!(asking.get("/peers?room=").status, 400);
 }
 
-/// 2. Of what one peer sends within ten seconds, the first 100 messages are relayed. Each one more
-///    is answered with an error, and its socket stays open.
+/// Exercise 2: of the messages that one peer sends within ten seconds, the first 100 are relayed. Each further one is
+/// answered with an error, and the socket stays open.
 #[test]
 fn floods_are_answered_with_errors() {
     let server = start();
@@ -79,15 +77,15 @@ fn floods_are_answered_with_errors() {
     }
     let errors = frames_until_pong(&mut bob);
     assert!(errors.iter().all(|message| message["type"] == "error"), "{errors:?}");
-    assert_eq!(errors.len(), 50, "so many messages were too much");
+    assert_eq!(errors.len(), 50, "50 messages are too many");
     let numbers: Vec<Value> = frames_until_pong(&mut ada).iter().map(|message| message["number"].clone()).collect();
     assert_eq!(numbers, (1..=100).map(Value::from).collect::<Vec<_>>());
     ada.send_text(&json!({ "type": "answer", "to": bob_id }).to_string());
-    assert_eq!(bob.frame().json()["type"], "answer", "ada has sent little, and bob still listens");
+    assert_eq!(bob.frame().json()["type"], "answer", "ada has sent few messages, and bob still listens");
 }
 
-/// 3. A third peer is not refused but waits: it is told `{"type": "waiting", "ahead": 0}`, with the
-///    number of those who waited for the same room before it, and is welcomed when it is its turn.
+/// Exercise 3: a third peer is not refused but waits. It gets `{"type": "waiting", "ahead": 0}` with the number of
+/// peers that wait for the same room before it, and a welcome when it is its turn.
 #[test]
 fn third_peer_waits_for_room() {
     let server = start();
@@ -98,9 +96,9 @@ fn third_peer_waits_for_room() {
     let (mut cy, told) = enter(&server);
     assert_eq!(told, json!({ "type": "waiting", "ahead": 1 }));
     cy.send_text(&json!({ "type": "offer", "to": ada_id }).to_string());
-    assert_eq!(cy.frame().json()["type"], "error", "who waits is no peer yet");
+    assert_eq!(cy.frame().json()["type"], "error", "a waiting client is not a peer");
     impatient.send_frame(Opcode::Close, "");
-    assert_eq!(impatient.frame().opcode, Opcode::Close, "who gives up waiting is gone");
+    assert_eq!(impatient.frame().opcode, Opcode::Close, "a client that gives up waiting is gone");
     drop(bob);
     let welcome = cy.frame().json();
     assert_eq!((&welcome["type"], &welcome["peers"]), (&json!("welcome"), &json!([ada_id])));

@@ -1,6 +1,5 @@
-//! Lesson 07: WebRTC signalling. Two browser tabs find each other through `/signal`, a WebSocket, and
-//! then talk without this server. Who is in which room, and who is told what, is in
-//! `src/signalling.rs`; what is here is the WebSocket around it.
+//! Lesson 07: WebRTC signalling. Two browser tabs find each other through `/signal`, a WebSocket, and then talk without
+//! this server. `src/signalling.rs` knows the rooms and decides who receives what. Here is the WebSocket around it.
 
 use std::io;
 use std::process::ExitCode;
@@ -57,7 +56,7 @@ pub fn serve(mut server: EventLoop) -> io::Result<()> {
     }
 }
 
-/// One frame for all who get the same.
+/// Sends each delivery to its receivers, encoded once.
 fn deliver(server: &mut EventLoop, deliveries: impl IntoIterator<Item = Delivery<ExchangeId>>) {
     for Delivery { to, text } in deliveries {
         let frame = websocket::text(&text);

@@ -1,5 +1,5 @@
-//! Five clients, one on each transport of lesson 08's server, and one message to all of them at once:
-//! when it arrived, and what it cost on each connection, counted at the socket.
+//! Five clients, one on each transport of lesson 08's server, and one message to all of them at once. Prints its delay
+//! and its cost on each connection, counted at the socket.
 
 use std::convert::Infallible;
 use std::io;
@@ -21,7 +21,7 @@ const LESSON: Lesson = Lesson {
     costs: &[],
 };
 
-/// How often the short poll asks.
+/// The interval of the short poll.
 const INTERVAL: Duration = Duration::from_secs(2);
 
 const TRANSPORTS: [(&str, Receive); 5] = [
@@ -43,7 +43,7 @@ fn compare(address: SocketAddr) -> io::Result<()> {
         thread::spawn(move || receive_one(address, receive, ready))
     });
     drop(ready);
-    // Nothing is ever sent: the wait is over when each of them has dropped its end, ready or failed.
+    // Nothing is ever sent: the wait ends when each client has dropped its end, ready or failed.
     let _ = everyone.recv();
     let mut sender = Receiver::connect(address, Receive::Echo)?;
     let published = Instant::now();
@@ -64,7 +64,7 @@ fn compare(address: SocketAddr) -> io::Result<()> {
     Ok(())
 }
 
-/// Receives one message; when it came, and what it cost since everyone was ready.
+/// Receives one message. Returns the time of its arrival, and its cost since all clients were ready.
 fn receive_one(
     address: SocketAddr,
     receive: Receive,
@@ -73,7 +73,7 @@ fn receive_one(
     let mut client = Receiver::connect(address, receive)?;
     client.begin()?;
     if !matches!(receive, Receive::ShortPoll(..) | Receive::LongPoll(_)) {
-        client.read_until(b"recovered")?; // where the stream begins
+        client.read_until(b"recovered")?; // the position of the stream
         client.read_until(b"}")?;
     }
     let before = client.counts;

@@ -20,7 +20,7 @@ fn post(server: &Running, target: &str, content: &Value) -> Value {
     Client::connect(server.address).post(target, &content.to_string()).json()
 }
 
-/// Exercise 1: each row of the report says how many readers are `open` now.
+/// Exercise 1: each row of the report has the number of readers that are `open` now.
 #[test]
 fn report_counts_open_readers() {
     let server = start();
@@ -33,8 +33,8 @@ fn report_counts_open_readers() {
     assert_eq!((&report["stream"]["open"], &report["ws"]["open"]), (&json!(2), &json!(0)), "{report}");
 }
 
-/// Exercise 2: a publisher that got no answer publishes again, with the same `key`, and the message is
-/// there once: the second answer has the id of the first.
+/// Exercise 2: a publisher that got no answer publishes again with the same `key`. The message is published once: the
+/// second answer has the id of the first.
 #[test]
 fn retried_publishes_are_published_once() {
     let server = start();
@@ -48,8 +48,8 @@ fn retried_publishes_are_published_once() {
     assert_eq!(news["messages"].as_array().map(Vec::len), Some(2), "{news}");
 }
 
-/// Exercise 3: a follower that has fallen back tries the best transport again after five messages, and
-/// loses and repeats nothing on the way.
+/// Exercise 3: a follower that has fallen back tries the best transport again after five messages. It loses and repeats
+/// nothing.
 #[test]
 fn follower_returns_to_the_best_transport() {
     let server = start();
@@ -85,5 +85,5 @@ fn follower_returns_to_the_best_transport() {
     let outcome = run();
     follower.kill().unwrap();
     follower.wait().unwrap();
-    assert_eq!(outcome.map(|printed| printed.len()), Ok(1), "nothing comes between");
+    assert_eq!(outcome.map(|printed| printed.len()), Ok(1), "nothing stands between");
 }

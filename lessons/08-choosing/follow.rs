@@ -1,5 +1,5 @@
-//! A client of lesson 08's server that never loses its place: it reads on the best transport that works,
-//! and when that ends it goes on with the next one, behind the last message it has seen.
+//! A client of lesson 08's server that never loses its position. It reads on the best transport that works. When that
+//! one ends, it continues on the next, after the last message that it has seen.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -24,16 +24,16 @@ const LESSON: Lesson = Lesson {
     costs: &[],
 };
 
-/// The longest line or message that is read, in bytes.
+/// The longest line or message, in bytes.
 const LONGEST: usize = 64 * 1024;
 
-/// The longest answer to a poll, which has many messages, in bytes.
+/// The longest answer to a poll, in bytes. It has many messages.
 const LONGEST_ANSWER: usize = 4 * 1024 * 1024;
 
-/// A server that says nothing at all for so long is not there: it has heartbeats and pings.
+/// The longest silence of a server, which has heartbeats and pings. After it, the connection is lost.
 const SILENCE: Duration = Duration::from_secs(45);
 
-/// So many attempts that brought nothing: every transport has failed.
+/// The number of failed attempts after which every transport has failed.
 const ALL_FAILED: u32 = 5;
 
 fn main() -> ExitCode {
@@ -46,17 +46,17 @@ fn main() -> ExitCode {
 
 struct Follower {
     address: SocketAddr,
-    /// The last message that was seen, on whichever transport.
+    /// The last message seen, on any transport.
     cursor: Option<Cursor>,
-    /// How many messages have been seen.
+    /// The number of messages seen.
     seen: u64,
     random: Random,
 }
 
 impl Follower {
     // ANCHOR: follow
-    /// Best first. What works is used until it ends; then the next one is tried, and after the last
-    /// the first again. Ends only when it cannot say what it sees.
+    /// Follows on the transports, best first. A transport is used until it ends. Then the next one is tried, and after
+    /// the last the first again. Returns only when the output fails.
     fn follow(&mut self) -> io::Error {
         let mut failures = 0;
         loop {
@@ -73,22 +73,21 @@ impl Follower {
                 }
                 failures = if self.seen == before { failures + 1 } else { 0 };
                 if failures >= ALL_FAILED {
-                    thread::sleep(self.backoff(failures)); // nothing works: wait longer each time
+                    thread::sleep(self.backoff(failures)); // wait longer each time
                 }
             }
         }
     }
     // ANCHOR_END: follow
 
-    /// Exponential backoff with full jitter: clients of a server that was restarted must not all return
-    /// at one moment.
+    /// Exponential backoff with full jitter: the clients of a restarted server must not all return at one moment.
     fn backoff(&mut self, failures: u32) -> Duration {
         let most = 250 * 2_u64.pow((failures - ALL_FAILED).min(7)); // milliseconds
         Duration::from_millis(self.random.number() % most)
     }
 
     // ANCHOR: take
-    /// One JSON value, as every transport brings it: a message, or where a stream begins.
+    /// Takes one JSON value, the same on every transport: a message, or the position of a stream.
     fn take(&mut self, transport: &str, json: &Value) -> io::Result<()> {
         if json["recovered"] == false {
             say(&format!("{transport:<7} messages are missing: the server no longer has them"))?;
@@ -100,7 +99,7 @@ impl Follower {
             say(&format!("{transport:<7} > {}", text.escape_debug()))?;
             self.seen += 1;
         }
-        // It will stand in a request line: what is no cursor does not.
+        // The id becomes part of a request line, so nothing but a cursor may pass.
         let id = json["id"].as_str().or(json["last_message_id"].as_str());
         self.cursor = id.and_then(|id| id.parse().ok()).or(self.cursor);
         Ok(())
@@ -197,7 +196,7 @@ impl Follower {
     }
 }
 
-/// A connection, and what has come on it and is not used up.
+/// A connection, with the received bytes that are not used yet.
 struct Wire {
     stream: TcpStream,
     buffer: Vec<u8>,
@@ -210,7 +209,7 @@ impl Wire {
         Ok(Wire { stream, buffer: Vec::new() })
     }
 
-    /// Reads more. The end of the connection is an error: only a transport knows a good end.
+    /// Reads more bytes. The end of the connection is an error: only a transport knows a proper end.
     fn fill(&mut self) -> io::Result<()> {
         let mut bytes = [0; 4096];
         match self.stream.read(&mut bytes)? {

@@ -1,6 +1,5 @@
-//! Lesson 08: one feed, and five ways to read it. What is published is given to all readers at once,
-//! whatever their transport; any transport can be unplugged, and a client that falls back to another
-//! one goes on from its cursor.
+//! Lesson 08: one feed, and five ways to read it. A message reaches all readers at once, on every transport. Any
+//! transport can be unplugged, and a client that falls back to another one continues from its cursor.
 
 use std::collections::HashMap;
 use std::io;
@@ -34,7 +33,7 @@ const LESSON: Lesson = Lesson {
 
 const PAGE: &str = include_str!("page.html");
 
-/// How long a poll is held, and how often a stream that has nothing to say says so.
+/// The time that a poll is held, and the interval of heartbeats.
 const HOLD: Duration = Duration::from_secs(25);
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
@@ -55,7 +54,7 @@ impl Transport {
     const ALL: [Transport; 5] =
         [Transport::Short, Transport::Long, Transport::Stream, Transport::Events, Transport::WebSocket];
 
-    /// Its name, and with a slash in front its path.
+    /// Its name; its path is the name after a slash.
     fn name(self) -> &'static str {
         ["short", "long", "stream", "events", "ws"][self as usize]
     }
@@ -75,7 +74,7 @@ impl Transport {
     }
 
     // ANCHOR: encode
-    /// One JSON value as this transport carries it. The calls nest as the bytes do.
+    /// Encodes one JSON value for this transport. The calls nest as the bytes do.
     fn encode(self, id: Cursor, name: &str, json: &str) -> Shared {
         match self {
             Transport::Events => http::chunk(&sse::event(Some(&id.to_string()), name, json)),
@@ -86,17 +85,17 @@ impl Transport {
     // ANCHOR_END: encode
 }
 
-/// A request that is held, or a stream that is open.
+/// A held request, or an open stream.
 struct Reader {
     transport: Transport,
-    /// Behind which message it began, and whether nothing is missing there.
+    /// The cursor that it began after, and whether no message is missing there.
     from: Replay,
-    /// What its connection had carried before.
+    /// The traffic of its connection before.
     since: Traffic,
     timer: Option<TimerId>,
 }
 
-/// What a transport has cost so far.
+/// The cost of a transport so far.
 #[derive(Default)]
 struct Totals {
     requests: u64,
@@ -134,7 +133,7 @@ pub fn serve(server: EventLoop) -> io::Result<()> {
                 Transport::ALL.into_iter().for_each(|transport| site.unplug(transport));
                 return site.server.drain();
             }
-            _ => {} // readers only listen: what they say on a WebSocket is dropped
+            _ => {} // messages of readers are dropped: they only listen
         }
     }
 }
@@ -159,7 +158,7 @@ impl Site {
         self.server.respond(conn, answer);
     }
 
-    /// Every transport is a way to be given everything after a cursor.
+    /// Answers a reader: every transport is a way to get everything after a cursor.
     fn read(&mut self, conn: ExchangeId, request: &Request, transport: Transport) -> Result<(), Response> {
         if self.unplugged.contains(&transport) {
             let sentence = format!("{} is unplugged: use another transport", transport.name());
@@ -191,7 +190,7 @@ impl Site {
                     Some(accepted) => self.server.upgrade(conn, accepted),
                     None => self.server.begin(conn, transport.head()),
                 }
-                // Where the stream begins: a client that loses it before the first message needs to know.
+                // The position of the stream: a client may lose its connection before the first message.
                 let begins = json!({ "last_message_id": replay.after.to_string(), "recovered": replay.recovered });
                 self.server.send(conn, &transport.encode(replay.after, "position", &begins.to_string()));
                 for (id, json) in self.feed.after(replay.after) {
@@ -204,7 +203,7 @@ impl Site {
         Ok(())
     }
 
-    /// One message, to everyone at once: encoded once for each transport, however many read it.
+    /// Sends one message to all readers, encoded once for each transport.
     fn publish(&mut self, content: &[u8]) -> Response {
         let text = match api::text(content) {
             Ok(text) => text,
@@ -229,7 +228,7 @@ impl Site {
         Response::json(200, &json!({ "status": "published", "id": id.to_string() }))
     }
 
-    /// Answers a poll with everything after its cursor, which may be nothing.
+    /// Answers a poll with everything after its cursor, perhaps nothing.
     fn answer(&mut self, conn: ExchangeId) {
         let Some(Reader { transport, from, since, timer }) = self.readers.remove(&conn) else { return };
         timer.into_iter().for_each(|timer| self.server.cancel_timer(timer));
@@ -243,7 +242,7 @@ impl Site {
         self.count(transport, since, self.server.traffic(conn));
     }
 
-    /// Forgets a reader that has gone; its bytes count.
+    /// Forgets a closed reader, and counts its bytes.
     fn release(&mut self, conn: ExchangeId) -> Option<Reader> {
         let reader = self.readers.remove(&conn)?;
         reader.timer.into_iter().for_each(|timer| self.server.cancel_timer(timer));
@@ -253,7 +252,7 @@ impl Site {
 
     fn count(&mut self, transport: Transport, since: Traffic, now: Traffic) {
         let totals = &mut self.totals[transport as usize];
-        totals.up += now.received.saturating_sub(since.received); // a connection that is gone has none
+        totals.up += now.received.saturating_sub(since.received); // a closed connection has none
         totals.down += now.sent.saturating_sub(since.sent);
     }
 
@@ -273,8 +272,7 @@ impl Site {
     }
 
     // ANCHOR: unplug
-    /// Ends everything that is open on a transport. What its readers have not been given, they get
-    /// elsewhere.
+    /// Ends everything that is open on a transport. Its readers get the remaining messages on another.
     fn unplug(&mut self, transport: Transport) {
         let readers = self.readers.iter().filter(|(_, reader)| reader.transport == transport);
         let readers: Vec<_> = readers.map(|(conn, _)| *conn).collect();
@@ -300,7 +298,7 @@ impl Site {
     }
 
     fn report(&mut self) -> Value {
-        // What is open counts up to now.
+        // Open readers count up to now.
         let open: Vec<_> = self.readers.keys().copied().collect();
         for conn in open {
             let now = self.server.traffic(conn);
@@ -318,7 +316,7 @@ impl Site {
     }
 }
 
-/// Where a reader goes on: `last_message_id`, or what an EventSource sends by itself.
+/// Reads a reader's cursor: `last_message_id`, or the field that an EventSource sends by itself.
 fn cursor(request: &Request) -> Result<Option<Cursor>, String> {
     match request.field("last-event-id").and_then(|value| str::from_utf8(value).ok()) {
         None | Some("") => api::cursor(request, "last_message_id"),
