@@ -1,5 +1,5 @@
-//! Server-sent events: a writer and a reader of the `text/event-stream` format (WHATWG HTML, section 9.2). No sockets, no
-//! clock.
+//! Server-sent events: a writer and a reader of the `text/event-stream` format (WHATWG HTML, section 9.2). No sockets,
+//! no clock.
 
 use std::mem;
 use std::time::Duration;
@@ -22,7 +22,8 @@ pub fn stream_head() -> Response {
 }
 
 /// Encodes one event. A line end in a field would end the field, so each line of `data` gets a field. The lines may end
-/// with CRLF, LF or CR, and the reader joins them with LF. The characters CR, LF and NUL of `id` and `name` are left out.
+/// with CRLF, LF or CR, and the reader joins them with LF. The characters CR, LF and NUL of `id` and `name` are left
+/// out.
 ///
 /// ```
 /// let event = overwire::sse::event(Some("7"), "message", "two\r\nlines");
@@ -43,9 +44,9 @@ pub fn event(id: Option<&str>, name: &str, data: &str) -> Vec<u8> {
 }
 // ANCHOR_END: event
 
-/// Encodes the start of a stream: the `id` after which it begins, and the time that a client waits before it reconnects.
-/// A client does not dispatch an event without data, but it remembers the id. So it can resume even if it loses the
-/// connection before the first event.
+/// Encodes the start of a stream: the `id` after which it begins, and the time that a client waits before it
+/// reconnects. A client does not dispatch an event without data, but it remembers the id. So it can resume even if it
+/// loses the connection before the first event.
 ///
 /// ```
 /// let opening = overwire::sse::opening("41", std::time::Duration::from_secs(2));
@@ -156,8 +157,8 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Reads `input` and returns the events that it completes. Keeps the rest, and the memory of the longest line. A line
-    /// has no limit here: the caller limits the bytes that it passes.
+    /// Reads `input` and returns the events that it completes. Keeps the rest, and the memory of the longest line. A
+    /// line has no limit here: the caller limits the bytes that it passes.
     pub fn read(&mut self, mut input: &[u8]) -> Vec<Event> {
         let mut events = Vec::new();
         while let Some(&first) = input.first() {

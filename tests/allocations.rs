@@ -1,5 +1,5 @@
-//! What a connection costs in heap blocks, counted by an allocator of our own. It counts in the loop's
-//! thread alone, so the clients may do as they like.
+//! The heap blocks of a connection, counted by an allocator. It counts only in the thread of the loop, so the clients
+//! may allocate.
 
 mod common;
 
@@ -14,11 +14,11 @@ use overwire::{Event, Limits, http, sse, websocket};
 
 struct Counting;
 
-/// What a thread has done since it asked to be counted.
+/// The counts of a thread since its counting began.
 #[derive(Clone, Copy, Default)]
 struct Counts {
     allocations: i64,
-    /// How many more blocks there are than then, and bytes in them.
+    /// The blocks allocated less the blocks freed, and the bytes in them.
     blocks: i64,
     bytes: i64,
 }
@@ -35,7 +35,7 @@ fn note(allocations: i64, blocks: i64, bytes: i64) {
     }));
 }
 
-// SAFETY: everything is passed on to the system's allocator as it came.
+// SAFETY: all arguments are passed on to the allocator of the system unchanged.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         note(1, 1, layout.size() as i64);
@@ -56,16 +56,19 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// How many bytes `/shout` sends to everyone.
+/// The bytes that `/shout` sends to each stream.
 const SHOUT: usize = 100_000;
 
-/// Ends what `/pause` began. One test uses it.
+/// Ends the pause of `/pause`. Only one test uses it.
 static RESUMED: AtomicBool = AtomicBool::new(false);
 
-/// Echoes on `/ws`, and `/tell` sends something to the newest of these; streams on `/sse`, `/shout`
-/// sends something to all of these, `/respond` wrongly responds to the newest; holds on `/poll`;
-/// `/pause` keeps the loop busy;
-/// answers at `/count` with the counts so far.
+/// The server under test:
+///
+/// - `/ws` echoes, and `/tell` sends a message to the newest WebSocket.
+/// - `/sse` streams. `/shout` sends a chunk to all streams, and `/respond` responds to the newest one, which is a
+///   mistake.
+/// - `/poll` is held. `/pause` keeps the loop busy.
+/// - `/count` answers with the counts so far.
 fn server() -> TestServer {
     TestServer::of_loop(Limits::default(), |mut server| {
         COUNTS.set(Some(Counts::default()));
@@ -88,7 +91,7 @@ fn server() -> TestServer {
                         streams.push(conn);
                     }
                     "/respond" => {
-                        server.respond(*streams.last().expect("a stream"), Response::text(200, "nobody asked"));
+                        server.respond(*streams.last().expect("a stream"), Response::text(200, "unsolicited"));
                         server.respond(conn, Response::new(204));
                     }
                     "/pause" => {
@@ -116,20 +119,20 @@ fn server() -> TestServer {
     })
 }
 
-/// The counts, asked for on a connection that is there already. Whatever came before has been read.
+/// The counts, requested on an open connection. All input before the request has been read.
 fn counts(client: &mut Client) -> Counts {
     let answer = client.get("/count");
     let numbers: Vec<i64> = answer.text().split(' ').map(|number| number.parse().unwrap()).collect();
     Counts { allocations: numbers[0], blocks: numbers[1], bytes: numbers[2] }
 }
 
-/// How many blocks one more idle connection owns, besides its place in the loop's lists: those grow by
-/// doubling, and each growth is one block in the place of another.
+/// The blocks that one more idle connection owns. The lists of the loop do not count: when they grow, one block
+/// replaces another.
 fn blocks_of_an_idle_connection(open: impl Fn(&TestServer) -> Client) -> f64 {
     const MANY: usize = 200;
     let server = server();
     let mut observer = server.connect();
-    // What a first one needs is there before the count: spare buffers, the lists themselves.
+    // Not counted: what the first connection creates for all, such as spare buffers and the lists.
     let first = open(&server);
     counts(&mut observer);
     let before = counts(&mut observer).blocks;
@@ -150,9 +153,9 @@ fn an_idle_websocket_owns_one_block() {
     assert!((0.95..=1.05).contains(&blocks), "{blocks}");
 }
 
-/// Sent when it is not the turn of its connection: nothing of it may stay there.
+/// The message is sent outside the turn of its connection, and no memory of it may stay there.
 #[test]
-fn a_websocket_that_was_told_something_owns_one_block() {
+fn an_idle_websocket_owns_one_block_after_a_message() {
     for length in [10, 3000, 100_000] {
         let blocks = blocks_of_an_idle_connection(|server| {
             let mut client = server.websocket("/ws");
@@ -164,7 +167,7 @@ fn a_websocket_that_was_told_something_owns_one_block() {
     }
 }
 
-/// `respond` does nothing on a stream, and nothing may be left of it.
+/// `respond` does nothing on a stream, and keeps no memory.
 #[test]
 fn an_operation_that_does_nothing_leaves_no_block() {
     let blocks = blocks_of_an_idle_connection(|server| {
@@ -192,7 +195,7 @@ fn an_idle_stream_owns_no_block() {
 fn a_held_poll_owns_no_block() {
     let blocks = blocks_of_an_idle_connection(|server| {
         let mut client = server.connect();
-        // An answer says that its connection has been accepted.
+        // The answer shows that the connection has been accepted.
         client.get("/count");
         client.send_get("/poll");
         client
@@ -224,7 +227,7 @@ fn an_echo_allocates_once() {
 }
 
 #[test]
-fn sixteen_echoes_that_come_together_share_one_allocation() {
+fn sixteen_echoes_in_one_read_share_one_allocation() {
     let server = server();
     let (mut observer, mut client) = (server.connect(), server.websocket("/ws"));
     let together = common::masked_frame(true, Opcode::Text, b"together").repeat(16);
@@ -238,18 +241,18 @@ fn sixteen_echoes_that_come_together_share_one_allocation() {
     let before = counts(&mut observer).allocations;
     (0..100).for_each(|_| echo());
     let allocations = counts(&mut observer).allocations - before - asking;
-    // A burst may arrive in two pieces.
+    // A burst may arrive in two reads.
     assert!(allocations <= 200, "{allocations} allocations for 100 bursts");
 }
 
 #[test]
-fn what_waits_for_many_is_there_once() {
+fn a_chunk_queued_for_many_is_in_memory_once() {
     const MESSAGES: usize = 60;
     let server = server();
     let mut observer = server.connect();
-    // They never read: what their sockets do not take waits in the server, up to a limit.
-    let mut deaf: Vec<Client> = (0..20).map(|_| server.connect()).collect();
-    deaf.iter_mut().for_each(|client| drop(client.send_get("/sse").head()));
+    // These clients do not read, so chunks stay in their outboxes, up to the limit.
+    let mut silent: Vec<Client> = (0..20).map(|_| server.connect()).collect();
+    silent.iter_mut().for_each(|client| drop(client.send_get("/sse").head()));
     let before = counts(&mut observer).bytes;
     for _ in 0..MESSAGES {
         assert_eq!(observer.get("/shout").status, 204);
@@ -259,13 +262,13 @@ fn what_waits_for_many_is_there_once() {
 }
 
 #[test]
-fn what_waits_behind_a_held_request_is_bounded_by_one_read() {
+fn input_after_a_held_request_is_bounded_by_one_read() {
     let server = server();
     let (mut observer, mut pauser) = (server.connect(), server.connect());
     let mut clients: Vec<Client> = (0..20).map(|_| server.connect()).collect();
     clients.iter_mut().for_each(|client| drop(client.get("/count")));
     let before = counts(&mut observer).bytes;
-    // While the loop is kept busy, all of it arrives.
+    // All input arrives while the loop is busy.
     pauser.send_get("/pause");
     let held = [b"GET /poll HTTP/1.1\r\nHost: h\r\n\r\n".to_vec(), vec![b'x'; 300_000]].concat();
     for client in &mut clients {

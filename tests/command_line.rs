@@ -1,4 +1,4 @@
-//! The program itself: its arguments, what it prints, and how signals end it.
+//! The program `overwire`: its arguments, its output, and its end by a signal.
 
 mod common;
 
@@ -15,8 +15,7 @@ use std::time::Instant;
 use common::{Answer, Client, PATIENCE};
 use overwire::websocket::Opcode;
 
-/// Runs the program to its end, which must come by itself: exit code, standard output and standard
-/// error.
+/// Runs the program, which must end by itself. Returns the exit code, the standard output and the standard error.
 fn run(arguments: &[&str]) -> (Option<i32>, String, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_overwire"));
     let mut process = command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -31,10 +30,10 @@ fn run(arguments: &[&str]) -> (Option<i32>, String, String) {
     (status.code(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
 }
 
-/// The program, serving on a port that the system chose.
+/// The running program, on a port that the system chose.
 struct Program {
     process: Child,
-    /// The lines of its standard output; its end is the end of the process.
+    /// The lines of its standard output, which ends with the process.
     lines: Receiver<String>,
     address: SocketAddr,
 }
@@ -68,7 +67,7 @@ impl Program {
         self.connect().get(target)
     }
 
-    /// Waits until so many connections of a transport are open.
+    /// Waits until `count` connections of a transport are open.
     fn wait_for_open(&self, transport: &str, count: u64) {
         let start = Instant::now();
         while self.get("/api/stats").json()["transports"][transport]["open"] != count {
@@ -82,10 +81,10 @@ impl Program {
         assert!(kill.status().unwrap().success());
     }
 
-    /// Waits for the end; the exit code.
+    /// Waits for the end of the program. Returns the exit code.
     fn exit_code(mut self) -> Option<i32> {
         let end = self.lines.recv_timeout(PATIENCE);
-        assert_eq!(end, Err(RecvTimeoutError::Disconnected), "it ends, and has nothing more to say");
+        assert_eq!(end, Err(RecvTimeoutError::Disconnected), "the program ends and prints no more lines");
         self.process.wait().unwrap().code()
     }
 }
@@ -98,7 +97,7 @@ impl Drop for Program {
 }
 
 #[test]
-fn help_names_every_option_and_version_the_version() {
+fn help_lists_all_options_and_version_prints_the_version() {
     let (code, help, complaint) = run(&["--help"]);
     assert_eq!((code, complaint.as_str()), (Some(0), ""));
     for option in
@@ -111,7 +110,7 @@ fn help_names_every_option_and_version_the_version() {
 }
 
 #[test]
-fn a_wrong_argument_is_named_and_ends_with_2() {
+fn wrong_arguments_are_named_and_exit_with_2() {
     let cases: [(&[&str], &str); 8] = [
         (&["--wrong"], r#"unknown argument "--wrong""#),
         (&["8000"], r#"unknown argument "8000""#),
@@ -129,7 +128,7 @@ fn a_wrong_argument_is_named_and_ends_with_2() {
 }
 
 #[test]
-fn a_busy_port_is_one_line_that_names_it_and_the_way_out() {
+fn a_busy_port_is_an_error_of_one_line_that_names_it() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port().to_string();
     let (code, output, complaint) = run(&["--port", &port]);
@@ -161,10 +160,10 @@ fn the_three_things_to_try_work() {
         content.len()
     );
     assert_eq!(program.connect().send(as_curl).answer().json()["status"], "sent");
-    assert!(events.chunk_text().contains("hello"), "the one is seen by the other");
+    assert!(events.chunk_text().contains("hello"), "the message arrives on the stream");
 }
 
-/// A folder of this test run's own, with a folder `static` in it; removed at the end.
+/// A temporary folder with a folder `static` in it. It is removed at the end of the test.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -186,7 +185,7 @@ impl Drop for Folder {
 }
 
 #[test]
-fn a_static_folder_serves_what_is_edited_in_it_and_nothing_outside() {
+fn a_static_folder_serves_edited_files_and_nothing_outside() {
     let folder = Folder::new();
     folder.write("secret.txt", "secret");
     folder.write("static/inner/page.html", "first");
@@ -213,14 +212,14 @@ fn a_static_folder_serves_what_is_edited_in_it_and_nothing_outside() {
         "/inner",
         "/inner/",
         "/inner/page.html/",
-        "/index.html", // in the binary, but not in the folder
+        "/index.html", // in the program, but not in the folder
     ] {
         assert_eq!(program.get(target).status, 404, "{target}");
     }
 }
 
 #[test]
-fn the_log_has_a_line_for_each_request_when_its_answer_is_complete() {
+fn the_log_has_a_line_for_each_complete_answer() {
     let program = Program::start(&["--log"]);
     let _greeting: Vec<_> = (0..4).map(|_| program.line()).collect();
     let check = |client: &Client, what: &str, status: &str, bytes: usize| {
@@ -243,7 +242,7 @@ fn the_log_has_a_line_for_each_request_when_its_answer_is_complete() {
     let mut read = stream.send_get("/api/stream").head().len();
     poll.send_get("/api/poll?client_id=alice");
     let answer = loop {
-        // The poll is held when the statistics say so; each look at them has its line.
+        // The statistics show when the poll is held. Each request for them has its own line.
         let stats = client.get("/api/stats");
         check(&client, "GET /api/stats", "200", size(&stats));
         if stats.json()["transports"]["long_poll"]["open"] == 1 {
@@ -275,7 +274,7 @@ fn the_log_has_a_line_for_each_request_when_its_answer_is_complete() {
 }
 
 #[test]
-fn an_origin_and_a_host_are_allowed_by_name() {
+fn origins_and_hosts_can_be_allowed() {
     let arguments =
         ["--allow-origin", "https://a.example", "--allow-host", "chat.example", "--allow-host", "b.example"];
     let program = Program::start(&arguments);
@@ -301,7 +300,7 @@ fn an_origin_and_a_host_are_allowed_by_name() {
 }
 
 #[test]
-fn either_signal_ends_it_in_an_orderly_way() {
+fn both_signals_shut_it_down_in_order() {
     for name in ["INT", "TERM"] {
         let program = Program::start(&[]);
         let _greeting: Vec<_> = (0..4).map(|_| program.line()).collect();
@@ -327,7 +326,7 @@ fn either_signal_ends_it_in_an_orderly_way() {
 }
 
 #[test]
-fn the_limit_on_open_files_is_kept_and_said_in_one_line() {
+fn the_limit_on_open_files_is_kept_and_reported_in_one_line() {
     let mut command = Command::new("sh");
     command.args(["-c", "ulimit -n 64 && exec \"$0\" --port 0", env!("CARGO_BIN_EXE_overwire")]);
     let mut program = Program::spawn(command.stderr(Stdio::piped()));
@@ -338,12 +337,12 @@ fn the_limit_on_open_files_is_kept_and_said_in_one_line() {
         let answer = program.connect().answer();
         assert_eq!((answer.status, answer.field("Retry-After")), (503, Some("1")), "{answer:?}");
     }
-    assert!(clients.iter_mut().all(|client| client.get("/health").status == 200), "those who are there stay");
+    assert!(clients.iter_mut().all(|client| client.get("/health").status == 200), "the open connections stay open");
     drop(clients);
     program.signal("TERM");
     assert!(program.process.wait().unwrap().success());
-    let mut told = String::new();
-    stderr.read_to_string(&mut told).unwrap();
-    assert_eq!(told.lines().count(), 1, "{told}");
-    assert!(told.starts_with("overwire: 32 connections are open, as many as may be"), "{told}");
+    let mut report = String::new();
+    stderr.read_to_string(&mut report).unwrap();
+    assert_eq!(report.lines().count(), 1, "{report}");
+    assert!(report.starts_with("overwire: 32 connections are open, as many as may be"), "{report}");
 }

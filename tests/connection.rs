@@ -1,4 +1,4 @@
-//! The connection by itself: no socket, and a clock that is only an argument.
+//! The connection alone, without a socket. Its clock is an argument.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use overwire::http::{Request, RequestError, Response, chunk, parse_request_head}
 use overwire::websocket::{self, Accepted, CloseCode, Message, Opcode};
 use overwire::{Limits, Parse, Shared};
 
-/// A connection, and everything that it knows of the world.
+/// A connection, and its environment.
 struct Bench {
     connection: Connection,
     limits: Limits,
@@ -31,18 +31,18 @@ impl Bench {
         action(&mut self.connection, &context)
     }
 
-    /// Everything that `bytes` make it tell. It answers no request by itself.
+    /// The outcomes of `bytes`. No request is answered here.
     fn receive(&mut self, mut bytes: &[u8]) -> Vec<Outcome> {
         self.connection.count_received(bytes.len());
-        let mut told = Vec::new();
+        let mut outcomes = Vec::new();
         while let Some(input) = self.act(|connection, context| connection.receive(&mut bytes, context)) {
-            told.push(input);
+            outcomes.push(input);
         }
         assert!(bytes.is_empty(), "all of it was taken");
-        told
+        outcomes
     }
 
-    /// Writes the outbox out; what was in it, and whether writing is to be shut down.
+    /// Writes the whole outbox. Returns its bytes, and whether writing must be shut down.
     fn written(&mut self) -> (String, bool) {
         let mut bytes = Vec::new();
         while !self.connection.outbox().is_empty() {
@@ -52,7 +52,7 @@ impl Bench {
         (String::from_utf8_lossy(&bytes).into_owned(), shut)
     }
 
-    /// Lets the time go by until the deadline, which must be so many seconds away.
+    /// Advances the time to the deadline, which must be `seconds` away.
     fn wait(&mut self, seconds: u64) -> Option<Outcome> {
         let deadline = self.connection.deadline().expect("there is a deadline");
         assert_eq!(deadline - self.now, Duration::from_secs(seconds));
@@ -72,13 +72,13 @@ impl Bench {
     }
 }
 
-/// The acceptance of a handshake, as the program gets it of one that is sound.
+/// The acceptance of a valid handshake.
 fn accepted() -> Accepted {
     let head = websocket::opening_request("h", "/", "dGhlIHNhbXBsZSBub25jZQ==");
     let Ok(Parse::Complete { value, used }) = parse_request_head(&head, 1024, 1024) else {
-        panic!("the handshake is sound")
+        panic!("the handshake is valid")
     };
-    websocket::accept(&Request::new(value, head, used), &[]).expect("the handshake is sound")
+    websocket::accept(&Request::new(value, head, used), &[]).expect("the handshake is valid")
 }
 
 const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n";
@@ -109,10 +109,10 @@ fn content_has_thirty_seconds() {
 }
 
 #[test]
-fn silence_between_requests_ends_after_a_minute() {
+fn idle_connections_are_closed_after_a_minute() {
     let mut bench = Bench::new();
     bench.receive(GET);
-    assert_eq!(bench.connection.deadline(), None, "a held request has no deadline of the connection's");
+    assert_eq!(bench.connection.deadline(), None, "the connection sets no deadline while a request is held");
     bench.respond("ok");
     assert!(bench.wait(60).is_none());
     assert_eq!(bench.written(), (String::new(), true));
@@ -121,7 +121,7 @@ fn silence_between_requests_ends_after_a_minute() {
 }
 
 #[test]
-fn an_answer_that_nobody_reads_ends_the_connection() {
+fn unread_answers_close_the_connection_after_a_minute() {
     let mut bench = Bench::new();
     bench.receive(GET);
     bench.act(|connection, context| connection.respond(&Response::text(200, "ok"), context));
@@ -146,7 +146,7 @@ fn pipelined_requests_wait_for_each_other() {
 }
 
 #[test]
-fn bytes_behind_an_upgrade_are_frames() {
+fn bytes_after_an_upgrade_are_frames() {
     let mut bench = Bench::new();
     let bytes = [GET, &masked(Opcode::Text, b"GET / HTTP/1.1\r\n\r\n")].concat();
     assert_eq!(bench.receive(&bytes).len(), 1);
@@ -155,7 +155,7 @@ fn bytes_behind_an_upgrade_are_frames() {
 }
 
 #[test]
-fn a_websocket_is_pinged_and_gone_when_nothing_comes() {
+fn silent_websockets_are_pinged_and_then_closed() {
     let mut bench = Bench::new();
     bench.open_websocket();
     assert!(bench.wait(20).is_none());
@@ -173,12 +173,12 @@ fn a_closing_handshake_has_five_seconds() {
     bench.act(|connection, context| connection.close(CloseCode::GOING_AWAY, "", context));
     assert!(bench.receive(&masked(Opcode::Text, b"too late")).is_empty());
     assert!(!bench.written().1, "writing is shut down after the peer's Close, not before");
-    assert!(bench.wait(5).is_none(), "the program has let go of it");
+    assert!(bench.wait(5).is_none(), "the program has closed it, so it gets no event");
     assert!(bench.connection.is_closed());
 }
 
 #[test]
-fn a_slow_consumer_is_cut_and_told_why() {
+fn slow_consumers_are_cut_and_get_the_reason() {
     for websocket in [true, false] {
         let mut bench = Bench::with(|limits| limits.outbox = 1000);
         bench.receive(GET);
@@ -198,9 +198,9 @@ fn a_slow_consumer_is_cut_and_told_why() {
         assert!(matches!(cut, Outcome::Closed(Closed::SlowConsumer)));
         assert_eq!(sends, 4, "three fit into the outbox");
         let (text, shut) = bench.written();
-        assert_eq!(text.matches('x').count(), 900, "what was queued is still delivered");
+        assert_eq!(text.matches('x').count(), 900, "queued messages are still delivered");
         assert_eq!((shut, text.contains("too slow")), (true, websocket), "{text}");
-        assert!(!text.ends_with("0\r\n\r\n"), "a stream that was cut is not complete");
+        assert!(!text.ends_with("0\r\n\r\n"), "the client of a stream sees that it is incomplete");
     }
 }
 
@@ -214,20 +214,20 @@ fn an_empty_outbox_takes_one_item_of_any_size() {
 }
 
 #[test]
-fn reading_what_waited_is_a_sign_of_life() {
+fn reading_from_the_outbox_counts_as_activity() {
     let mut bench = Bench::with(|limits| limits.outbox = 1000);
     bench.open_websocket();
     assert!(bench.act(|connection, context| connection.send(&Shared::from(vec![b'x'; 900]), context)).is_none());
     assert!(bench.wait(20).is_none(), "it is pinged");
-    // All of it at once: nothing waits behind it any more.
+    // All of it at once: the outbox is empty.
     let (written, _) = bench.written();
     assert!(written.ends_with("\u{fffd}\0"), "the ping is the last: {written:?}");
-    assert!(bench.wait(20).is_none(), "and pinged again");
+    assert!(bench.wait(20).is_none(), "it is pinged again");
     assert!(matches!(bench.wait(20), Some(Outcome::Closed(Closed::TimedOut))), "it has been silent since");
 }
 
 #[test]
-fn pings_are_not_answered_without_bound() {
+fn unread_pongs_pause_decoding() {
     let mut bench = Bench::with(|limits| limits.outbox = 1000);
     bench.open_websocket();
     let pings = masked(Opcode::Ping, &[b'?'; 100]).repeat(100);
@@ -238,11 +238,11 @@ fn pings_are_not_answered_without_bound() {
         pongs += bench.written().0.matches(&"?".repeat(100)).count();
         bench.receive(b"");
     }
-    assert_eq!(pongs, 100, "and goes on when it has been read");
+    assert_eq!(pongs, 100, "decoding goes on when the pongs have been read");
 }
 
 #[test]
-fn empty_lines_behind_pipelined_requests_leave_nothing_behind() {
+fn empty_lines_after_pipelined_requests_are_dropped() {
     let mut bench = Bench::new();
     assert_eq!(bench.receive(&[GET, GET, b"\r\n"].concat()).len(), 1);
     for _ in 0..2 {
@@ -253,12 +253,12 @@ fn empty_lines_behind_pipelined_requests_leave_nothing_behind() {
 }
 
 #[test]
-fn a_part_of_something_is_no_work_until_more_comes() {
+fn incomplete_input_is_not_decoded_again() {
     for part in ["GET / HT", "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n5"] {
         let mut bench = Bench::new();
         for byte in part.bytes() {
             assert!(bench.receive(&[byte]).is_empty());
-            assert!(!bench.connection.can_decode(&bench.limits), "a loop that believed it would spin");
+            assert!(!bench.connection.can_decode(&bench.limits), "the loop would spin");
         }
     }
     let mut bench = Bench::new();
@@ -268,10 +268,10 @@ fn a_part_of_something_is_no_work_until_more_comes() {
 }
 
 #[test]
-fn a_stale_operation_does_nothing() {
+fn stale_operations_do_nothing() {
     let mut bench = Bench::new();
     bench.act(|connection, context| {
-        connection.respond(&Response::text(200, "nobody asked"), context);
+        connection.respond(&Response::text(200, "unsolicited"), context);
         connection.begin(&Response::new(200), context);
         connection.end(context);
         connection.close(CloseCode::NORMAL, "", context);
@@ -282,7 +282,7 @@ fn a_stale_operation_does_nothing() {
 }
 
 #[test]
-fn a_hang_up_is_told_once() {
+fn a_hang_up_is_reported_once() {
     let mut bench = Bench::new();
     bench.receive(GET);
     assert!(matches!(bench.act(Connection::end_of_input), Some(Outcome::Closed(Closed::HungUp))));
@@ -291,7 +291,7 @@ fn a_hang_up_is_told_once() {
 }
 
 #[test]
-fn a_request_that_ends_early_is_answered() {
+fn incomplete_requests_are_answered_at_their_end() {
     let mut bench = Bench::new();
     bench.receive(b"GET / HTTP/1.1\r\nHo");
     assert!(matches!(bench.act(Connection::end_of_input), Some(Outcome::Refused(RequestError::EndedEarly, _))));

@@ -1,5 +1,4 @@
-//! One peer must not starve another, whatever it sends; and accepting survives what the system
-//! says.
+//! No peer can starve another, and errors of the system do not stop accepting.
 
 mod common;
 
@@ -13,7 +12,7 @@ use std::time::{Duration, Instant};
 use common::{Client, PATIENCE, Running, TestServer, masked_frame};
 use overwire::websocket::Opcode;
 
-/// Sends without end and reads what comes back, in two threads, until `stop`.
+/// Sends `burst` again and again until `stop`, and reads the answers, in two threads.
 fn flood(client: Client, burst: Vec<u8>, stop: &Arc<AtomicBool>) -> Vec<thread::JoinHandle<()>> {
     let mut writing = client.stream.try_clone().unwrap();
     let mut reading = client.stream.try_clone().unwrap();
@@ -29,7 +28,7 @@ fn flood(client: Client, burst: Vec<u8>, stop: &Arc<AtomicBool>) -> Vec<thread::
 }
 
 #[test]
-fn a_flooding_peer_does_not_starve_another() {
+fn flooding_peers_do_not_starve_others() {
     let server = TestServer::start();
     let stop = Arc::new(AtomicBool::new(false));
     let requests = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(1000);
@@ -45,25 +44,25 @@ fn a_flooding_peer_does_not_starve_another() {
 }
 
 #[test]
-fn a_peer_that_sends_and_never_reads_does_not_starve_another() {
+fn peers_that_do_not_read_do_not_starve_others() {
     let server = TestServer::start();
     let mut greedy = server.connect();
     greedy.stream.set_write_timeout(Some(Duration::from_millis(200))).unwrap();
     let requests = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(1000);
-    // The server stops reading when its answers are not read, and then these writes go nowhere.
+    // The server stops reading while its answers are not read. Then these writes time out.
     let start = Instant::now();
     while greedy.stream.write(&requests).is_ok() {
-        assert!(start.elapsed() < PATIENCE, "the server takes requests whose answers are not read");
+        assert!(start.elapsed() < PATIENCE, "the server still reads requests of a peer that does not read its answers");
     }
     assert_eq!(server.get("/health").status, 200);
-    // When they are read, all goes on where it stood.
+    // When the answers are read, the server goes on.
     for _ in 0..1000 {
         assert_eq!(greedy.answer().status, 200);
     }
 }
 
 #[test]
-fn a_burst_is_answered_in_order_though_it_takes_many_turns() {
+fn bursts_of_many_turns_are_answered_in_order() {
     let server = TestServer::start();
     let mut client = server.connect();
     let requests: String =
@@ -83,15 +82,15 @@ fn a_burst_is_answered_in_order_though_it_takes_many_turns() {
 }
 
 #[test]
-fn out_of_file_descriptors_accepting_pauses_and_resumes() {
-    // So few that the reserve is larger than the limit: accept fails with EMFILE.
+fn accepting_pauses_without_file_descriptors_and_resumes() {
+    // Fewer descriptors than the server reserves, so that `accept` fails with EMFILE.
     let limited = "ulimit -n 20 && exec \"$0\" --port 0";
     let mut server = Running::start(Command::new("sh").args(["-c", limited, env!("CARGO_BIN_EXE_overwire")]));
     let address = server.address;
     let mut clients: Vec<Client> = (0..30).map(|_| Client::connect(address)).collect();
     assert_eq!(clients[0].get("/health").status, 200);
     clients.drain(..20);
-    // The last ones waited in the kernel's queue, and are served now.
+    // The last clients waited in the queue of the kernel, and are accepted now.
     let last = clients.last_mut().unwrap();
     let answer = last.get("/health");
     assert!(matches!(answer.status, 200 | 503), "{answer:?}");

@@ -1,6 +1,5 @@
-//! HTTP/1.0 and HTTP/1.1 as raw bytes against the full server (RFC 9110, RFC 9112): what is
-//! malformed gets its status and the end; what is not gets its answer, in order, however the bytes
-//! are cut.
+//! HTTP/1.0 and HTTP/1.1 as raw bytes against the full server (RFC 9110, RFC 9112). A malformed request gets an error
+//! and closes the connection. Valid requests are answered in order, wherever their bytes are split.
 
 mod common;
 
@@ -9,16 +8,15 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use common::{Client, TestServer, field};
 use overwire::http::{format_date, parse_request_head};
 
-/// A status, why, and the vectors that get it.
+/// A status code, the rule, and the vectors that violate it.
 type Faults<'a> = &'a [(u16, &'a str, &'a [&'a str])];
 
 fn without_dates(text: &str) -> String {
     text.lines().map(|line| if line.starts_with("Date: ") { "Date\n".into() } else { format!("{line}\n") }).collect()
 }
 
-/// Checks that each of `faults`, as `request` makes a request of it, is refused: JSON with a
-/// sentence, `Connection: close`, the end. The same when it is sent whole, with bytes left over,
-/// and byte by byte.
+/// Checks that a request with each of `faults` is refused: JSON with a sentence, `Connection: close`, and the end of
+/// the connection. `request` makes a request of a vector. It is sent whole, with bytes left over, and byte by byte.
 #[track_caller]
 fn expect_refusals(faults: Faults, request: impl Fn(&str) -> String) {
     let server = TestServer::start();
@@ -33,10 +31,10 @@ fn expect_refusals(faults: Faults, request: impl Fn(&str) -> String) {
             let sentence = json["error"].as_str().unwrap();
             assert!(json["type"] == "error" && sentence.contains(' '), "{why}: {shown:?}: {json}");
             whole.expect_end();
-            // Wherever a read ends, what is there gets the same answer, or none yet.
+            // Each prefix has the same error or is incomplete.
             for end in 0..bytes.len().min(1000) {
                 if let Err(error) = parse_request_head(&bytes.as_bytes()[..end], 16 * 1024, 8 * 1024) {
-                    assert_eq!(error.to_string(), sentence, "{why}: {shown:?}, of which {end} bytes");
+                    assert_eq!(error.to_string(), sentence, "{why}: {shown:?}, {end} bytes of it");
                 }
             }
             let mut with_more = server.connect();
@@ -89,8 +87,12 @@ fn malformed_fields_are_refused() {
         (413, "RFC 9110, section 15.5.14", &["Content-Length: 18446744073709551615", "Content-Length: 1048577"]),
         (400, "RFC 9112, section 6.3: framed twice", &["Content-Length: 5\r\nTransfer-Encoding: chunked"]),
         (400, "RFC 9112, section 6.1: chunked once", &["Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked"]),
-        (400, "and nothing else", &["Transfer-Encoding: gzip, chunked", "Transfer-Encoding: identity"]),
-        (400, "and exactly", &["Transfer-Encoding: xchunked", "Transfer-Encoding: \x0bchunked", "Transfer-Encoding:"]),
+        (400, "no other coding", &["Transfer-Encoding: gzip, chunked", "Transfer-Encoding: identity"]),
+        (
+            400,
+            "exactly `chunked`",
+            &["Transfer-Encoding: xchunked", "Transfer-Encoding: \x0bchunked", "Transfer-Encoding:"],
+        ),
         (417, "RFC 9110, section 10.1.1", &["Expect: a-miracle", "Expect: 100-continue, a-miracle"]),
         (431, "RFC 6585, section 5", &[&many, &long]),
     ];
@@ -106,23 +108,23 @@ fn malformed_chunks_are_refused() {
     let (line, trailers) = (format!("1;{}\r\n", "e".repeat(2000)), format!("0\r\n{}\r\n", "A: b\r\n".repeat(2000)));
     let faults: Faults = &[
         (400, "RFC 9112, section 7.1: hex digits", &["+5\r\nhello\r\n", "-5\r\nhello\r\n", " 5\r\nhello\r\n"]),
-        (400, "and nothing else", &["0x5\r\nhello\r\n", "0_5\r\nhello\r\n", "5 5\r\nhello\r\n", "5h\r\nhello\r\n"]),
+        (400, "no other characters", &["0x5\r\nhello\r\n", "0_5\r\nhello\r\n", "5 5\r\nhello\r\n", "5h\r\nhello\r\n"]),
         (400, "at least one, at most 15", &["\r\nhello\r\n", ";a=b\r\nhello\r\n", "11111111111111111\r\n"]),
         (400, "a bare CR or LF", &["5\nhello\r\n", "5\rhello\r\n", "5;a\rb\r\nhello\r\n", "5\r\nhello\n0\r\n"]),
-        (400, "which another parser would take for the end of the line", &["5;a\nb\r\nhello\r\n"]),
+        (400, "an LF that another parser takes for the end of the line", &["5;a\nb\r\nhello\r\n"]),
         (400, "data longer or shorter than its size", &["3\r\nhello\r\n", "5\r\nhello0\r\n", "6\r\nhello\r\n0\r\n"]),
         (400, "trailer fields", &["0\r\nA : b\r\n\r\n", "0\r\n folded\r\n\r\n", "0\r\nA: b\nC: d\r\n\r\n"]),
-        (400, "without bound", &[&line, &trailers]),
-        (413, "judged from the size", &["100001\r\n", "fffffffffffffff\r\n"]),
+        (400, "a line or a trailer section that is too long", &[&line, &trailers]),
+        (413, "an error at the chunk-size", &["100001\r\n", "fffffffffffffff\r\n"]),
     ];
     let head = "POST /api/send HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n";
     expect_refusals(faults, |chunks| format!("{head}{chunks}0\r\n\r\n"));
 }
 
 #[test]
-fn pipelined_requests_are_answered_in_order_however_their_bytes_are_cut() {
-    // Requests with LF for CR LF, and what their answers begin with and contain. The sentence that
-    // refuses a number for a sender shows that the content came.
+fn pipelined_requests_are_answered_in_order_wherever_their_bytes_are_split() {
+    // Requests with LF for CR LF, the start of each answer, and a part of it. The error about a number in `message`
+    // shows that the content arrived.
     let requests = [
         ("GET /api/history?room=a HTTP/1.1\nHost: localhost\n\n", "200 OK", r#""room":"a""#),
         // RFC 9112, section 2.2: empty lines before a request are ignored.
@@ -133,20 +135,19 @@ fn pipelined_requests_are_answered_in_order_however_their_bytes_are_cut() {
         ("POST /send HTTP/1.1\nHost: localhost\nContent-Length: 13\n\n{\"message\":1}", "400 Bad Request", "not 1"),
         // RFC 9110, section 8.6: equal values in a list are one value.
         ("POST /send HTTP/1.1\nHost: localhost\nContent-Length: 13, 13\n\n{\"message\":2}", "400 Bad Request", "not 2"),
-        // RFC 9112, section 7.1: chunks, extensions, trailers; section 7: names of codings in any
-        // case.
+        // RFC 9112, section 7.1: chunks, extensions, trailers. Section 7: names of codings in any case.
         (
             "POST /send HTTP/1.1\nHost: localhost\nTransfer-Encoding: CHUNKED\n\n\
              4;a=b;c=\"d e\"\n{\"me\n0009\nssage\":3}\n000;last\nChecksum: 1\nB:\n\n",
             "400 Bad Request",
             "not 3",
         ),
-        // RFC 9110, section 9.3.1: content of a GET means nothing, but it is there.
+        // RFC 9110, section 9.3.1: the content of a GET means nothing, but it must be skipped.
         ("GET /nothing HTTP/1.1\nHost: localhost\nContent-Length: 5\n\nGET /", "404 Not Found", "/nothing"),
         ("OPTIONS * HTTP/1.1\nHost: localhost\n\n", "204 No Content", "Allow: GET, HEAD, OPTIONS"),
         ("DELETE /health HTTP/1.1\nHost: localhost\n\n", "405 Method Not Allowed", "Allow: GET, HEAD, OPTIONS"),
         ("GET /api/history HTTP/1.0\nConnection: Keep-Alive\n\n", "200 OK", "Connection: keep-alive"),
-        // RFC 9112, section 9.6: nothing is read behind a request that asked for the end.
+        // RFC 9112, section 9.6: nothing is read after a request with `Connection: close`.
         ("GET /api/history HTTP/1.1\nHost: localhost\nConnection: a, CLOSE\n\n", "200 OK", "Connection: close"),
         ("GET /api/history HTTP/1.1\nHost: localhost\n\n", "", ""),
     ];
@@ -157,7 +158,7 @@ fn pipelined_requests_are_answered_in_order_however_their_bytes_are_cut() {
         for piece in bytes.as_bytes().chunks(size) {
             client.send(piece);
         }
-        client.finish(); // half-closed, it still gets what it asked for
+        client.finish(); // a half-closed client still gets its answers
         without_dates(&String::from_utf8(client.read_to_end()).unwrap())
     };
     let whole = in_pieces_of(bytes.len());
@@ -172,7 +173,7 @@ fn pipelined_requests_are_answered_in_order_however_their_bytes_are_cut() {
 }
 
 #[test]
-fn a_held_poll_between_two_requests_is_answered_in_its_turn() {
+fn a_held_poll_delays_the_answers_after_it() {
     let server = TestServer::start();
     let mut client = server.connect();
     let request = |target| format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n");
@@ -181,11 +182,11 @@ fn a_held_poll_between_two_requests_is_answered_in_its_turn() {
     server.wait_for_open("long_poll", 1);
     server.publish("general", "hello");
     assert_eq!(client.answer().json()["status"], "success");
-    assert_eq!(client.answer().texts(), ["hello"]); // it was made after the message came
+    assert_eq!(client.answer().texts(), ["hello"]); // the answer was made after the message was published
 }
 
 #[test]
-fn an_http_1_0_connection_closes_unless_it_asked_to_be_kept() {
+fn http_1_0_connections_persist_only_on_request() {
     let server = TestServer::start();
     let mut client = server.connect();
     let kept = client.send("GET /health HTTP/1.0\r\nConnection: keep-alive\r\n\r\n").answer();
@@ -196,7 +197,7 @@ fn an_http_1_0_connection_closes_unless_it_asked_to_be_kept() {
 }
 
 #[test]
-fn an_http_1_0_client_gets_a_stream_that_is_ended_by_close() {
+fn http_1_0_streams_are_not_chunked_and_end_with_the_connection() {
     let server = TestServer::start();
     let mut client = server.connect();
     let head = client.send("GET /api/stream HTTP/1.0\r\nConnection: keep-alive\r\n\r\n").head();
@@ -211,13 +212,13 @@ fn an_http_1_0_client_gets_a_stream_that_is_ended_by_close() {
 }
 
 #[test]
-fn head_has_the_fields_and_no_content() {
+fn head_is_answered_with_fields_and_no_content() {
     let server = TestServer::start();
     let mut client = server.connect();
     let request = |target| format!("HEAD {target} HTTP/1.1\r\nHost: localhost\r\n\r\n");
     for target in ["/", "/api/history", "/nothing"] {
         let head = client.send(request(target)).head();
-        let answer = client.get(target); // which comes right behind
+        let answer = client.get(target); // follows directly
         assert_eq!(without_dates(&head), without_dates(&answer.head), "{target}");
         assert!(!answer.content.is_empty());
     }
@@ -245,7 +246,7 @@ fn a_204_has_no_framing() {
 }
 
 #[test]
-fn one_hundred_continue_is_sent_only_to_a_client_that_waits() {
+fn continue_is_sent_only_to_clients_that_wait() {
     let server = TestServer::start();
     let connect_and_send = |version, framing, content| {
         let mut client = server.connect();
@@ -258,16 +259,16 @@ fn one_hundred_continue_is_sent_only_to_a_client_that_waits() {
         let mut client = connect_and_send("1.1", framing, "");
         assert_eq!(client.head(), "HTTP/1.1 100 Continue\r\n\r\n");
         assert_eq!(client.send(content).answer().status, 200);
-        // RFC 9110, section 10.1.1: the content, or a part of it, is here already.
+        // RFC 9110, section 10.1.1: no 100 if some of the content has already arrived.
         assert_eq!(connect_and_send("1.1", framing, content).answer().status, 200);
     }
-    // It is known already that the content is too long; a 1.0 client does not know the status.
+    // Nor if the content is known to be too long, nor to a 1.0 client, which does not know the status code.
     assert_eq!(connect_and_send("1.1", "Content-Length: 9999999", "").answer().status, 413);
     assert_eq!(connect_and_send("1.0", "Content-Length: 15", "").send(&chunk[3..18]).answer().status, 200);
 }
 
 #[test]
-fn every_answer_has_the_date() {
+fn answers_have_the_date() {
     let server = TestServer::start();
     let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
     let before = now();
@@ -280,7 +281,7 @@ fn every_answer_has_the_date() {
 }
 
 #[test]
-fn paths_are_decoded_once_and_stay_inside() {
+fn paths_are_decoded_once_and_stay_inside_the_folder() {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/static");
     for server in [TestServer::start(), TestServer::with(|config| config.static_folder = Some(folder.into()))] {
         for target in ["/index.html", "/%69ndex%2Ehtml"] {
@@ -294,13 +295,12 @@ fn paths_are_decoded_once_and_stay_inside() {
 }
 
 #[test]
-fn a_client_that_sends_far_too_much_can_still_read_the_answer() {
+fn clients_that_send_too_much_can_read_the_answer() {
     let server = TestServer::start();
     for framing in ["Content-Length: 2097152", "Transfer-Encoding: chunked"] {
         let mut client = server.connect();
         client.send(format!("POST /api/send HTTP/1.1\r\nHost: localhost\r\n{framing}\r\n\r\n200000\r\n"));
-        // RFC 9112, section 9.6: the unread rest would reset the connection, and the answer with
-        // it.
+        // RFC 9112, section 9.6: with unread input, closing would reset the connection and destroy the answer.
         client.send(vec![b'x'; 2 << 20]);
         assert_eq!(client.answer().status, 413);
         client.expect_end();
@@ -308,7 +308,7 @@ fn a_client_that_sends_far_too_much_can_still_read_the_answer() {
 }
 
 #[test]
-fn a_half_closed_client_that_waits_for_news_has_hung_up() {
+fn half_closing_a_poll_is_a_hang_up() {
     let server = TestServer::start();
     let half_close = |mut client: Client| {
         client.finish();

@@ -1,5 +1,5 @@
-//! The import rule: a module knows the layers below its own, and nothing of those above. The source
-//! is read as text, so a violation is told with its file and line.
+//! The import rule: a module imports only from the layers below its own. The sources are read as text, and a violation
+//! is reported with its file and line.
 
 use std::fs;
 use std::path::Path;
@@ -15,13 +15,13 @@ const LAYERS: [&[&str]; 6] = [
     &["server"],
 ];
 
-/// Who may use a neighbour of its own layer.
+/// Imports that are allowed within a layer.
 const NEIGHBOURS: [(&str, &str); 2] = [("sse", "http"), ("websocket", "http")];
 
-/// The event loop's own: no part of the public API, and the server uses nothing else.
+/// Private modules of the event loop. The server uses only the public API.
 const PRIVATE: [&str; 3] = ["signals", "linger", "access_log"];
 
-/// What only some modules may mention.
+/// Words that only some modules may use.
 const CONFINED: [(&str, &[&str]); 5] = [
     ("mio", &["event_loop"]),
     ("unsafe", &["signals", "linger"]),
@@ -53,7 +53,7 @@ fn module_of(path: &str) -> Option<&str> {
     Some(module.split('/').next()?.trim_end_matches(".rs"))
 }
 
-/// How many `super` lead from the file's module to the root.
+/// The number of `super` that lead from the module of the file to the root.
 fn depth_of(path: &str) -> usize {
     path.matches('/').count() - usize::from(path.ends_with("/mod.rs"))
 }
@@ -75,7 +75,7 @@ fn identifier(text: &str) -> &str {
     text.split(|character| !is_of_identifier(character)).next().unwrap_or_default()
 }
 
-/// Where `word` stands in `code` by itself, not as a part of a longer identifier.
+/// The positions of `word` in `code`, except those inside a longer identifier.
 fn find_word<'a>(code: &'a str, word: &'a str) -> impl Iterator<Item = usize> + 'a {
     code.match_indices(word).map(|(at, _)| at).filter(move |&at| {
         !code[..at].ends_with(is_of_identifier) && !code[at + word.len()..].starts_with(is_of_identifier)
@@ -103,7 +103,7 @@ fn first_segments(text: &str) -> Vec<&str> {
     segments
 }
 
-/// The modules that a file names, each with its position in the code.
+/// The modules that a file imports, each with its position in the code.
 fn imports<'a>(path: &str, code: &'a str) -> Vec<(usize, &'a str)> {
     let mut found = Vec::new();
     for at in find_word(code, "crate").filter(|at| code[at + 5..].starts_with("::")) {
@@ -120,7 +120,7 @@ fn imports<'a>(path: &str, code: &'a str) -> Vec<(usize, &'a str)> {
     found
 }
 
-/// What a file does that its layer may not.
+/// The violations in a file.
 fn violations(path: &str, source: &str) -> Vec<String> {
     let code = code_of(source);
     let mut found = Vec::new();
@@ -128,14 +128,14 @@ fn violations(path: &str, source: &str) -> Vec<String> {
         found.push(format!("{path}:{}: {complaint}", code[..at].matches('\n').count() + 1));
     };
     let module = module_of(path).filter(|module| !matches!(*module, "main" | "bin"));
-    // A program may have sockets and clocks of its own.
+    // A program may use sockets and clocks.
     let is_below = path.starts_with(BELOW_THE_LIBRARY);
     let confined = match module {
         Some(_) => &CONFINED[..],
         None => &CONFINED[usize::from(is_below)..2],
     };
     for (word, modules) in confined.iter().filter(|(_, modules)| !module.is_some_and(|own| modules.contains(&own))) {
-        // A test of what takes the time as an argument needs a time to begin with.
+        // Tests may read the clock, because they need a time to pass as an argument.
         let tests = if *word == "Instant::now" { code.find("#[cfg(test)]\nmod tests") } else { None };
         let places = find_word(&code[..tests.unwrap_or(code.len())], word);
         places.for_each(|at| complain(at, format!("{word} belongs in {}", modules.join(", "))));
@@ -158,7 +158,7 @@ fn violations(path: &str, source: &str) -> Vec<String> {
         Some(module) => {
             for (at, import) in imports(path, &code) {
                 match layer_of(import) {
-                    None => complain(at, format!("crate::{import} is no module of a layer")),
+                    None => complain(at, format!("crate::{import} is not a module of a layer")),
                     Some(_) if may_import(module, import) => {}
                     Some(_) => complain(at, format!("{module} uses {import}, which is not below it")),
                 }
@@ -172,7 +172,7 @@ fn read(path: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
 }
 
-/// Every Rust file below a folder, which need not be there.
+/// The Rust files below a folder, if it exists.
 fn files_below(folder: &str, files: &mut Vec<String>) {
     let entries = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(folder));
     for entry in entries.into_iter().flatten().map(Result::unwrap) {
@@ -196,7 +196,7 @@ fn imports_go_down_only() {
 }
 
 #[test]
-fn a_planted_violation_is_found() {
+fn violations_are_found() {
     for (path, source, complaint) in [
         ("src/http/request.rs", "\nuse crate::feed::Feed;", "2: http uses feed, which is not below it"),
         ("src/http/request.rs", "use super::super::sse;", "1: http uses sse, which is not below it"),
@@ -213,7 +213,7 @@ fn a_planted_violation_is_found() {
         ),
         ("src/feed.rs", "fn f() { crate::outbox::x() }", "1: feed uses outbox, which is not below it"),
         ("src/server/rooms.rs", "use crate::signals;", "1: server uses signals, which is not below it"),
-        ("src/server/rooms.rs", "use crate::Limits;", "1: crate::Limits is no module of a layer"),
+        ("src/server/rooms.rs", "use crate::Limits;", "1: crate::Limits is not a module of a layer"),
         ("src/cables.rs", "", "1: cables is in no layer"),
         ("src/connection.rs", "//\nlet now = Instant::now();", "2: Instant::now belongs in event_loop"),
         (
@@ -238,7 +238,7 @@ fn a_planted_violation_is_found() {
 }
 
 #[test]
-fn what_is_allowed_is_not_found() {
+fn allowed_imports_are_not_reported() {
     for (path, source) in [
         ("src/http/request.rs", "use super::chunked::ChunkError;\nuse crate::bytes::Parse; // not crate::feed"),
         (
@@ -254,7 +254,7 @@ fn what_is_allowed_is_not_found() {
 }
 
 #[test]
-fn the_map_in_the_library_shows_the_same_layers() {
+fn the_table_in_lib_rs_lists_the_same_layers() {
     let map = read("src/lib.rs");
     let rows = map.lines().filter_map(|line| line.strip_prefix("//! | ")).filter(|row| row.contains('`'));
     let first_cells = rows.map(|row| row.split(" | ").next().unwrap_or_default());
@@ -262,7 +262,7 @@ fn the_map_in_the_library_shows_the_same_layers() {
     assert_eq!(layers.collect::<Vec<_>>(), LAYERS.map(<[_]>::to_vec));
 }
 
-/// The dependencies that a manifest names, sorted. Each stands on a line of its own.
+/// The dependencies in a manifest, sorted. Each is on a separate line.
 fn dependencies(manifest: &str) -> Vec<String> {
     let manifest = read(manifest);
     let section = manifest.lines().skip_while(|line| *line != "[dependencies]").skip(1);
@@ -273,7 +273,7 @@ fn dependencies(manifest: &str) -> Vec<String> {
 }
 
 #[test]
-fn there_are_five_dependencies() {
+fn overwire_has_five_dependencies() {
     let manifest = read("Cargo.toml");
     let headings: Vec<_> =
         manifest.lines().filter(|line| line.starts_with('[') && line.contains("dependencies")).collect();
@@ -281,17 +281,17 @@ fn there_are_five_dependencies() {
     assert_eq!(dependencies("Cargo.toml"), ["base64", "httparse", "mio", "serde_json", "sha1"]);
 }
 
-/// The crate boundary then keeps the lessons to the public API.
+/// The lessons are a separate crate, so they can use only the public API.
 #[test]
-fn lessons_depend_on_overwire_mio_and_json_alone() {
+fn lessons_depend_only_on_overwire_mio_and_serde_json() {
     let manifest = read("lessons/Cargo.toml");
     assert_eq!(manifest.matches("dependencies").count(), 1, "there is one section of dependencies");
     assert_eq!(dependencies("lessons/Cargo.toml"), ["mio", "overwire", "serde_json"]);
 }
 
-/// A package is what a program that uses overwire needs: no tests, no lessons, no pictures.
+/// The package has what a program needs that uses overwire: no tests, no lessons, no pictures.
 #[test]
-fn package_holds_sources_and_pages_alone() {
+fn the_package_has_only_sources_and_pages() {
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args(["package", "--package", "overwire", "--list", "--allow-dirty", "--offline"]);
     let output = cargo.current_dir(env!("CARGO_MANIFEST_DIR")).output().expect("cargo runs");

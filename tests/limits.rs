@@ -1,4 +1,4 @@
-//! Each limit, crossed through a real socket, and its stated answer.
+//! Each limit, exceeded through a real socket, and its documented answer.
 
 mod common;
 
@@ -13,7 +13,7 @@ fn head_of(length: usize) -> String {
     format!("{start}{}{end}", "a".repeat(length - start.len() - end.len()))
 }
 
-/// The answer to these bytes; a refusal must close, with a reason.
+/// The answer to `bytes`. A refusal must have a reason and close the connection.
 fn answer_to(server: &TestServer, bytes: impl AsRef<[u8]>) -> Answer {
     let mut client = server.connect();
     let answer = client.send(bytes).answer();
@@ -26,7 +26,7 @@ fn answer_to(server: &TestServer, bytes: impl AsRef<[u8]>) -> Answer {
 }
 
 #[test]
-fn heads_targets_and_fields_at_their_limits_and_one_beyond() {
+fn heads_targets_and_fields_are_limited() {
     let server = TestServer::start();
     assert_eq!(answer_to(&server, head_of(16 * 1024)).status, 200);
     assert_eq!(answer_to(&server, head_of(16 * 1024 + 1)).status, 431);
@@ -43,7 +43,7 @@ fn heads_targets_and_fields_at_their_limits_and_one_beyond() {
 }
 
 #[test]
-fn content_at_its_limit_and_one_beyond() {
+fn content_is_limited() {
     let server = TestServer::of_loop(Limits { content: 1000, ..Limits::default() }, echo);
     let fixed = |length: usize| {
         let content = "a".repeat(length);
@@ -62,12 +62,12 @@ fn content_at_its_limit_and_one_beyond() {
     for beyond in [fixed(1001), chunked(1002)] {
         assert_eq!(answer_to(&server, beyond).status, 413);
     }
-    // Judged from the head: no byte of the content need come.
+    // Checked in the head, before any content arrives.
     assert_eq!(answer_to(&server, "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1001\r\n\r\n").status, 413);
 }
 
 #[test]
-fn heads_and_contents_that_take_too_long() {
+fn slow_heads_and_contents_get_408() {
     let server = TestServer::start();
     for (bytes, seconds) in [
         ("GET /health HTTP/1.1\r\nHos", 10),
@@ -84,12 +84,12 @@ fn heads_and_contents_that_take_too_long() {
         assert_eq!((answer.status, answer.field("Connection")), (408, Some("close")), "{answer:?}");
         slow.expect_end();
         drop(slow);
-        server.wait_for("the slow one to be gone", |stats| stats["connections"] == 1);
+        server.wait_for("the end of the slow connection", |stats| stats["connections"] == 1);
     }
 }
 
 #[test]
-fn an_idle_connection_is_closed_after_a_minute() {
+fn idle_connections_are_closed_after_a_minute() {
     let server = TestServer::start();
     let (mut silent, mut idle) = (server.connect(), server.connect());
     assert_eq!(idle.get("/health").status, 200);
@@ -97,13 +97,13 @@ fn an_idle_connection_is_closed_after_a_minute() {
     assert_eq!(idle.get("/health").status, 200);
     server.advance(1);
     silent.expect_end();
-    assert_eq!(idle.get("/health").status, 200, "its minute began anew");
+    assert_eq!(idle.get("/health").status, 200, "its minute began again");
     server.advance(60);
     idle.expect_end();
 }
 
 #[test]
-fn a_message_at_its_limit_and_one_beyond() {
+fn messages_are_limited() {
     let server = TestServer::of_loop(Limits { message: 1000, ..Limits::default() }, echo);
     let mut client = server.connect();
     client.upgrade("/");
@@ -113,7 +113,7 @@ fn a_message_at_its_limit_and_one_beyond() {
     client.send(pieces(false, Opcode::Text, 999)).send(pieces(true, Opcode::Continuation, 1));
     assert_eq!(client.message().payload.len(), 1000);
     client.send(pieces(false, Opcode::Text, 999));
-    // The header alone is too much: its payload is never sent.
+    // Checked in the header, before any payload arrives.
     client.send(&pieces(true, Opcode::Continuation, 2)[..6]);
     let (code, reason) = client.message().close();
     assert_eq!((code, reason.as_str()), (1009, "a message must be at most 1000 bytes"));
@@ -121,7 +121,7 @@ fn a_message_at_its_limit_and_one_beyond() {
 }
 
 #[test]
-fn fragments_are_not_limited_in_number() {
+fn the_number_of_fragments_is_not_limited() {
     let server = TestServer::of_loop(Limits::default(), echo);
     let mut client = server.connect();
     client.upgrade("/");
@@ -131,10 +131,10 @@ fn fragments_are_not_limited_in_number() {
     assert_eq!(client.message().payload, b"end");
 }
 
-/// How much this program sends to a peer that does not read.
+/// The bytes that this program sends at most to a peer that does not read.
 const FLOOD: usize = 64 * 1024 * 1024;
 
-/// Sends without end to whoever connects, until it is told that the peer is gone.
+/// Sends to each client until the connection is closed.
 fn flood(mut server: EventLoop) -> std::io::Result<()> {
     let mut sent = 0;
     loop {
@@ -158,7 +158,7 @@ fn flood(mut server: EventLoop) -> std::io::Result<()> {
     }
 }
 
-/// How many bytes were taken before the peer was found to be too slow.
+/// The number of bytes that were accepted before the slow peer was cut.
 fn send_until_closed(server: &mut EventLoop, conn: overwire::ExchangeId, piece: &Shared) -> std::io::Result<usize> {
     let mut sent = 0;
     while sent < FLOOD {
@@ -173,17 +173,17 @@ fn send_until_closed(server: &mut EventLoop, conn: overwire::ExchangeId, piece: 
             }
         }
     }
-    panic!("{FLOOD} bytes were taken for a peer that does not read");
+    panic!("{FLOOD} bytes were accepted for a peer that does not read");
 }
 
 #[test]
-fn a_peer_that_never_reads_costs_its_outbox_and_is_told_so() {
+fn peers_that_do_not_read_are_cut_at_their_outbox_limit() {
     let server = TestServer::of_loop(Limits { outbox: 300_000, ..Limits::default() }, flood);
     let mut socket = server.connect();
     socket.upgrade("/ws");
     let mut stream = server.connect();
     stream.send_get("/stream");
-    // An answer means that the floods before it are over.
+    // The answer comes after both floods are over.
     let taken: usize = server.get("/").text().parse().unwrap();
     assert!((300_000..FLOOD).contains(&taken));
     let last = loop {
@@ -194,12 +194,12 @@ fn a_peer_that_never_reads_costs_its_outbox_and_is_told_so() {
     };
     assert_eq!(last.close().0, 1013);
     stream.head();
-    // The stream ends without a last-chunk: it is not complete, and its client can tell.
+    // The stream ends without a last-chunk, so its client sees that it is incomplete.
     assert!(!stream.read_to_end().ends_with(b"\r\n0\r\n\r\n"));
 }
 
 #[test]
-fn one_connection_too_many_is_told_to_try_again() {
+fn connections_over_the_limit_get_503_with_retry_after() {
     let server = TestServer::with(|config| config.limits.connections = 2);
     let (mut one, mut two) = (server.connect(), server.connect());
     assert_eq!((one.get("/health").status, two.get("/health").status), (200, 200));
@@ -212,11 +212,11 @@ fn one_connection_too_many_is_told_to_try_again() {
     while server.get("/health").status != 200 {
         std::thread::yield_now();
     }
-    assert_eq!(two.get("/health").status, 200, "those who were there noticed nothing");
+    assert_eq!(two.get("/health").status, 200, "the open connection still works");
 }
 
 #[test]
-fn connections_far_beyond_the_limit_are_closed_unheard() {
+fn connections_far_over_the_limit_are_closed_without_an_answer() {
     let server = TestServer::with(|config| config.limits.connections = 1);
     let mut first = server.connect();
     assert_eq!(first.get("/health").status, 200);
@@ -227,7 +227,7 @@ fn connections_far_beyond_the_limit_are_closed_unheard() {
     assert_eq!(first.get("/health").status, 200);
 }
 
-/// Answers with the request's content, and messages with themselves.
+/// Echoes the contents of requests, and messages.
 fn echo(mut server: EventLoop) -> std::io::Result<()> {
     loop {
         match server.next_event()? {

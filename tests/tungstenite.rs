@@ -1,5 +1,4 @@
-//! A WebSocket client that nobody here wrote, Rust's tungstenite, against the full server and an
-//! echo loop.
+//! An independent WebSocket client, Rust's tungstenite, against the full server and an echo server.
 
 mod common;
 
@@ -22,7 +21,7 @@ type Client = WebSocket<TcpStream>;
 
 const MEBIBYTE: usize = 1024 * 1024;
 
-/// An open WebSocket, or the status of the refusal.
+/// Opens a WebSocket. Returns the status code if it is refused.
 fn open(server: &TestServer, request: impl IntoClientRequest) -> Result<Client, u16> {
     let stream = TcpStream::connect(server.address).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -36,7 +35,7 @@ fn open(server: &TestServer, request: impl IntoClientRequest) -> Result<Client, 
 }
 
 fn connect(server: &TestServer, target: &str) -> Client {
-    open(server, format!("ws://{}{target}", server.address)).expect("the server agrees")
+    open(server, format!("ws://{}{target}", server.address)).expect("the server accepts")
 }
 
 /// Echoes messages of up to a mebibyte.
@@ -64,8 +63,7 @@ fn close_frame(code: u16, reason: &'static str) -> CloseFrame {
     CloseFrame { code: code.into(), reason: reason.into() }
 }
 
-/// Checks that the closing handshake was whole: both sides have closed, and then the server has
-/// ended.
+/// Checks that the closing handshake was complete: both sides sent a Close, and then the server closed the connection.
 fn expect_clean_end(client: &mut Client) {
     match client.read() {
         Err(Error::ConnectionClosed) => {}
@@ -86,13 +84,13 @@ fn two_clients_chat_in_a_room() {
         assert_eq!(to_alice, to_bob);
         assert_eq!((&to_bob["sender"], &to_bob["text"], &to_bob["room"]), (&json!(name), &json!(text), &json!("x")));
     }
-    // It gets its own room's next message, and nothing before that.
+    // The stranger gets the next message of its own room, and nothing before that.
     server.publish("y", "psst");
     assert_eq!(read_json(&mut stranger)["text"], "psst");
 }
 
 #[test]
-fn a_client_that_comes_back_with_a_cursor_gets_what_it_missed() {
+fn clients_with_a_cursor_get_what_they_missed() {
     let server = TestServer::start();
     let mut client = connect(&server, "/api/ws");
     server.wait_for_open("websocket", 1);
@@ -107,7 +105,7 @@ fn a_client_that_comes_back_with_a_cursor_gets_what_it_missed() {
 }
 
 #[test]
-fn pings_go_both_ways() {
+fn both_sides_answer_pings() {
     let server = TestServer::start();
     let mut client = connect(&server, "/api/ws");
     server.wait_for_open("websocket", 1);
@@ -118,7 +116,7 @@ fn pings_go_both_ways() {
     for _ in 0..3 {
         server.advance(20);
         assert_eq!(client.read().unwrap(), Message::Ping(Default::default()));
-        // tungstenite sends its Pong when it is used the next time.
+        // tungstenite sends its Pong with the next operation.
         client.flush().unwrap();
         client.send(Message::Ping("still here".into())).unwrap();
         assert_eq!(client.read().unwrap(), Message::Pong("still here".into()));
@@ -126,7 +124,7 @@ fn pings_go_both_ways() {
 }
 
 #[test]
-fn messages_of_every_length_come_back() {
+fn messages_of_any_length_are_echoed() {
     let server = echo_server();
     let mut client = connect(&server, "/");
     for length in [0, 1, 125, 126, 127, 65_535, 65_536, 65_537, MEBIBYTE] {
@@ -139,7 +137,7 @@ fn messages_of_every_length_come_back() {
 }
 
 #[test]
-fn fragments_come_back_as_one_message() {
+fn fragments_are_echoed_as_one_message() {
     let server = echo_server();
     let mut client = connect(&server, "/");
     let text = "h\u{e9}\u{20ac}\u{1f600}";
@@ -162,7 +160,7 @@ fn fragments_come_back_as_one_message() {
 }
 
 #[test]
-fn a_client_closes() {
+fn a_close_from_a_client_is_answered() {
     let server = echo_server();
     for (sent, echoed) in [
         (Some(close_frame(1000, "bye")), Some(close_frame(1000, ""))),
@@ -179,26 +177,26 @@ fn a_client_closes() {
 }
 
 #[test]
-fn the_server_closes() {
+fn the_server_closes_with_a_code_and_a_reason() {
     let server = TestServer::start();
-    let (mut dismissed, mut last) = (connect(&server, "/api/ws?client_id=a"), connect(&server, "/ws"));
+    let (mut disconnected, mut last) = (connect(&server, "/api/ws?client_id=a"), connect(&server, "/ws"));
     server.wait_for_open("websocket", 2);
     server.connect().send("DELETE /api/client/a HTTP/1.1\r\nHost: localhost\r\n\r\n").answer();
-    assert_eq!(dismissed.read().unwrap(), Message::Close(Some(close_frame(1000, "disconnected"))));
-    expect_clean_end(&mut dismissed);
+    assert_eq!(disconnected.read().unwrap(), Message::Close(Some(close_frame(1000, "disconnected"))));
+    expect_clean_end(&mut disconnected);
     assert_eq!(read_json(&mut last)["message"], "Message 1");
     server.shut_down();
     let Message::Close(Some(CloseFrame { code, .. })) = last.read().unwrap() else { panic!("no Close") };
     assert_eq!(code, CloseCode::Away);
     expect_clean_end(&mut last);
-    drop((dismissed, last));
+    drop((disconnected, last));
     let dropped = Instant::now();
     server.stop();
-    assert!(dropped.elapsed() < Duration::from_secs(3), "it waited for nobody until its deadline");
+    assert!(dropped.elapsed() < Duration::from_secs(3), "the server does not wait for closed connections");
 }
 
 #[test]
-fn a_message_over_the_limit_gets_1009() {
+fn long_messages_get_1009() {
     let server = echo_server();
     for in_fragments in [false, true] {
         let mut client = connect(&server, "/");
@@ -217,7 +215,7 @@ fn a_message_over_the_limit_gets_1009() {
 }
 
 #[test]
-fn a_fault_gets_its_code_and_a_refused_handshake_its_status() {
+fn violations_get_a_close_code_and_refused_handshakes_a_status_code() {
     let server = echo_server();
     let mut client = connect(&server, "/");
     client.get_mut().write_all(b"\x81\x05hello").unwrap(); // not masked

@@ -1,5 +1,4 @@
-//! WebSocket as raw frames (RFC 6455): at `/ws` and `/api/ws` of the full server, and at an echo
-//! loop.
+//! WebSocket as raw frames (RFC 6455): at `/ws` and `/api/ws` of the full server, and at an echo server.
 
 mod common;
 
@@ -14,7 +13,7 @@ fn opening(target: &str) -> String {
     String::from_utf8(opening_request("localhost", target, KEY)).unwrap()
 }
 
-/// Echoes messages of up to 1,000 bytes, and speaks the subprotocol `superchat`.
+/// Echoes messages of up to 1,000 bytes, and supports the subprotocol `superchat`.
 fn echo_server() -> TestServer {
     TestServer::of_loop(Limits { message: 1000, ..Limits::default() }, |mut server| {
         loop {
@@ -31,8 +30,8 @@ fn echo_server() -> TestServer {
     })
 }
 
-/// All that comes back for `frames`, up to the end, which is the server's doing: the client does
-/// not close. The same whole, byte by byte, and with a message left over behind.
+/// The frames that the server answers to `frames`, up to the end of the connection, which the server closes. `frames`
+/// are sent whole, byte by byte, and followed by another message. All three must have the same answer.
 #[track_caller]
 fn frames_until_end(server: &TestServer, frames: &[u8]) -> Vec<Frame> {
     let mut received = ["whole", "byte by byte", "with bytes left over"].map(|way| {
@@ -53,8 +52,7 @@ fn frames_until_end(server: &TestServer, frames: &[u8]) -> Vec<Frame> {
     std::mem::take(&mut received[0])
 }
 
-/// Checks that `frames` fail the connection with this error, and not before what came ahead of them
-/// was served.
+/// Checks that `frames` fail the connection with `error`, and that a message before them is still answered.
 #[track_caller]
 fn expect_failure(server: &TestServer, frames: &[u8], error: ProtocolError) {
     let before = masked_frame(true, Opcode::Text, b"before");
@@ -65,7 +63,7 @@ fn expect_failure(server: &TestServer, frames: &[u8], error: ProtocolError) {
 }
 
 #[test]
-fn handshakes_that_are_wrong_are_told_so_and_keep_the_connection() {
+fn malformed_handshakes_are_refused_and_keep_the_connection() {
     let server = TestServer::start();
     let mut client = server.connect();
     let cases = [
@@ -97,8 +95,7 @@ fn handshakes_that_are_wrong_are_told_so_and_keep_the_connection() {
             }
             match status {
                 405 => assert!(field(&head, "Allow").unwrap().contains("GET"), "{head}"),
-                // RFC 6455, section 4.4; RFC 9110, sections 15.5.22 and 7.8: Upgrade comes with
-                // Connection.
+                // RFC 6455, section 4.4; RFC 9110, sections 15.5.22 and 7.8: Upgrade needs Connection.
                 426 => {
                     assert_eq!(field(&head, "Sec-WebSocket-Version"), Some("13"));
                     assert_eq!(field(&head, "Upgrade"), Some("websocket"));
@@ -113,7 +110,7 @@ fn handshakes_that_are_wrong_are_told_so_and_keep_the_connection() {
 }
 
 #[test]
-fn tokens_are_lists_in_any_case_and_offers_are_chosen_from_or_declined() {
+fn handshake_fields_are_lists_in_any_case() {
     let server = echo_server();
     let offers = "Sec-WebSocket-Protocol: chat, superchat\r\n\
                   Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n\r\n";
@@ -136,7 +133,7 @@ fn tokens_are_lists_in_any_case_and_offers_are_chosen_from_or_declined() {
 }
 
 #[test]
-fn frames_right_behind_the_opening_handshake_are_processed() {
+fn frames_sent_with_the_opening_handshake_are_processed() {
     let server = echo_server();
     let frames = [masked_frame(true, Opcode::Text, b"hello"), masked_frame(true, Opcode::Ping, b"?")].concat();
     let bytes = [opening("/").as_bytes(), &frames].concat();
@@ -148,7 +145,7 @@ fn frames_right_behind_the_opening_handshake_are_processed() {
 }
 
 #[test]
-fn violations_of_the_protocol_fail_the_connection_with_1002() {
+fn violations_fail_the_connection_with_1002() {
     use ProtocolError::*;
     let (server, masked) = (echo_server(), masked_frame);
     let start = masked(false, Opcode::Text, b"a");
@@ -185,12 +182,12 @@ fn violations_of_the_protocol_fail_the_connection_with_1002() {
 }
 
 #[test]
-fn text_that_is_not_utf8_fails_with_1007_at_its_first_bad_byte() {
+fn text_fails_with_1007_at_its_first_bad_byte() {
     let server = echo_server();
     let bad: [&[u8]; 8] =
         [b"\xff", b"a\x80", b"\xc0\xaf", b"\xed\xa0", b"\xf4\x90", b"\xe0\x9f", b"\xce\xba\xe1\xbd\xc1", b"\xf8"];
     for payload in bad {
-        // The header promises 50 bytes more, and none of them has to come.
+        // The header announces 50 more bytes, which are never sent.
         let mut frame = masked_frame(true, Opcode::Text, payload);
         frame[1] += 50;
         expect_failure(&server, &frame[..6 + payload.len()], ProtocolError::NotUtf8);
@@ -200,7 +197,7 @@ fn text_that_is_not_utf8_fails_with_1007_at_its_first_bad_byte() {
             expect_failure(&server, &fragments.concat(), ProtocolError::NotUtf8);
         }
     }
-    // A character that is not finished is wrong only at the end of the message.
+    // An incomplete character is an error at the end of the message, and not before.
     expect_failure(&server, &masked_frame(true, Opcode::Text, b"\xe2\x82"), ProtocolError::NotUtf8);
     expect_failure(&server, &masked_frame(true, Opcode::Close, b"\x03\xe8bye\xff"), ProtocolError::NotUtf8);
     let text = "\u{fc}\u{20ac}\u{1f600}";
@@ -213,7 +210,7 @@ fn text_that_is_not_utf8_fails_with_1007_at_its_first_bad_byte() {
 }
 
 #[test]
-fn a_message_over_the_limit_fails_with_1009_before_it_is_sent() {
+fn long_messages_fail_with_1009_at_their_header() {
     let server = echo_server();
     let header = |opcode, length: usize, fin| masked_frame(fin, opcode, &vec![0; length])[..8].to_vec();
     let error = ProtocolError::MessageTooLong(1000);
@@ -234,23 +231,23 @@ fn pings_are_answered_and_pongs_are_not() {
         let pong = client.send_frame(Opcode::Ping, payload).frame();
         assert_eq!((pong.opcode, &pong.payload[..]), (Opcode::Pong, payload));
     }
-    // RFC 6455, section 5.4: between fragments too, and in the middle of a character.
+    // RFC 6455, section 5.4: also between fragments, even inside a character.
     client.send(masked_frame(false, Opcode::Text, b"\xe2\x82"));
     assert_eq!(client.send_frame(Opcode::Ping, "now").frame().payload, b"now");
-    client.send_frame(Opcode::Pong, "nobody asked").send_frame(Opcode::Pong, "");
+    client.send_frame(Opcode::Pong, "unsolicited").send_frame(Opcode::Pong, "");
     assert_eq!(client.send_frame(Opcode::Continuation, b"\xac").frame().text(), "\u{20ac}");
 }
 
 #[test]
-fn a_close_is_echoed_once_and_the_server_ends_first() {
+fn a_close_is_echoed_once_and_the_server_closes_the_connection() {
     let server = echo_server();
     for code in [1000, 1001, 1002, 1003, 1007, 1011, 1014, 3000, 4999] {
         let frame = masked_frame(true, Opcode::Close, &websocket::close(CloseCode::new(code).unwrap(), "b\u{e9}"));
         let received = frames_until_end(&server, &frame);
         assert_eq!((received.len(), received[0].close().0), (1, code));
     }
-    // RFC 6455, section 5.5.1: without a code there is none to echo; what follows is ignored, a
-    // second Close, a fault, anything; and a message that was not finished never will be.
+    // RFC 6455, section 5.5.1: a Close without a code is echoed without a code. All bytes after it are ignored, and so
+    // is the incomplete message before it.
     let (close, fault) = (masked_frame(true, Opcode::Close, b""), b"GET / HTTP/1.1\r\n\r\n");
     for frames in [&close[..], &[&close[..], &close[..], fault].concat()] {
         let unfinished = [&masked_frame(false, Opcode::Text, b"a"), frames].concat();
@@ -259,13 +256,13 @@ fn a_close_is_echoed_once_and_the_server_ends_first() {
     }
 }
 
-/// Waits until so many bytes have come over WebSockets, heads included.
+/// Waits until the server has received `count` bytes on WebSockets, request heads included.
 fn wait_for_bytes_in(server: &TestServer, count: u64) {
     server.wait_for("bytes in", |stats| stats["transports"]["websocket"]["bytes_in"] == count);
 }
 
 #[test]
-fn a_client_that_answers_no_ping_is_gone_after_40_seconds() {
+fn clients_that_answer_no_ping_are_closed_after_40_seconds() {
     let server = TestServer::start();
     let (mut silent, mut lively) = (server.websocket("/api/ws"), server.websocket("/api/ws"));
     server.wait_for_open("websocket", 2);
@@ -288,7 +285,7 @@ fn a_client_that_answers_no_ping_is_gone_after_40_seconds() {
 }
 
 #[test]
-fn a_client_that_never_answers_our_close_is_cut_after_5_seconds() {
+fn clients_that_do_not_answer_a_close_are_cut_after_5_seconds() {
     let server = TestServer::start();
     let mut client = server.websocket("/api/ws?client_id=a");
     server.wait_for_open("websocket", 1);
@@ -296,7 +293,7 @@ fn a_client_that_never_answers_our_close_is_cut_after_5_seconds() {
     other.send("DELETE /api/client/a HTTP/1.1\r\nHost: localhost\r\n\r\n");
     assert_eq!(other.answer().status, 200);
     assert_eq!(client.frame().close(), (1000, "disconnected".into()));
-    // Not even a message is an answer.
+    // A message is not an answer.
     client.send_text(r#"{"sender":"a","text":"too late"}"#);
     server.advance(4);
     assert_eq!(other.get("/api/stats").json()["connections"], 2);
@@ -306,7 +303,7 @@ fn a_client_that_never_answers_our_close_is_cut_after_5_seconds() {
 }
 
 #[test]
-fn an_isolated_socket_gets_a_numbered_message_at_once_and_every_15_seconds() {
+fn isolated_sockets_get_a_numbered_message_at_once_and_every_15_seconds() {
     let server = TestServer::start();
     let mut client = server.websocket("/ws");
     let first = client.frame().json();
@@ -321,7 +318,7 @@ fn an_isolated_socket_gets_a_numbered_message_at_once_and_every_15_seconds() {
 }
 
 #[test]
-fn a_wrong_message_is_told_so_and_the_socket_stays_open() {
+fn malformed_messages_get_an_error_and_keep_the_socket_open() {
     let server = TestServer::start();
     let (mut isolated, mut room) = (server.websocket("/ws"), server.websocket("/api/ws"));
     let heartbeat = isolated.frame().json();
@@ -343,28 +340,28 @@ fn a_wrong_message_is_told_so_and_the_socket_stays_open() {
 }
 
 #[test]
-fn a_client_in_a_room_is_sent_a_heartbeat_when_it_asks_for_one() {
+fn a_heartbeat_is_sent_on_request() {
     let server = TestServer::start();
     let (mut asking, mut other) = (server.websocket("/api/ws"), server.websocket("/api/ws"));
     asking.send_text(r#"{"type":"heartbeat"}"#);
     let heartbeat = asking.message().json();
     assert_eq!(heartbeat["type"], "heartbeat");
     assert!(heartbeat["timestamp"].as_f64() > Some(1e9), "{heartbeat}");
-    // Nobody else hears of it, and it is no message of the room.
+    // It is not a message of the room: no other client receives it.
     server.publish("general", "hello");
     assert_eq!(other.message().json()["text"], "hello");
     assert_eq!(asking.message().json()["text"], "hello");
 }
 
 #[test]
-fn how_many_are_in_a_room_is_counted() {
+fn clients_in_a_room_are_counted() {
     let server = TestServer::start();
     assert_eq!(server.get("/api/stats").json()["present"], serde_json::json!({}));
     let socket = server.websocket("/api/ws?room=tea");
     let mut poll = server.connect();
     poll.send_get("/api/poll?client_id=me&room=tea");
     server.wait_for_open("long_poll", 1);
-    // The same, on other connections: what stands behind the last full stop says who it is.
+    // The same client on other connections: the part of the id after the last full stop identifies it.
     let mut streams = [server.connect(), server.connect()];
     streams[0].send_get("/api/stream?client_id=stream.me&room=tea").head();
     streams[1].send_get("/api/events?client_id=a.b.me&room=tea").head();

@@ -253,8 +253,8 @@ impl Receiver {
     }
 }
 
-/// The room to reserve in a buffer before `taken` bytes are appended to it, when `left` bytes of the frame were still to
-/// come, these among them. 0 leaves it to the buffer to grow.
+/// The room to reserve in a buffer before `taken` bytes are appended to it, when `left` bytes of the frame were still
+/// to come, these among them. 0 leaves it to the buffer to grow.
 ///
 /// It is room for the rest of a message's last frame, but never for more than twice what has arrived. And only when the
 /// buffer is full, or a frame that arrives byte by byte would be moved for each of them.

@@ -1,5 +1,5 @@
-//! WebSocket as bytes and values (RFC 6455), for clients and servers: the opening handshake, frames, and messages, which
-//! consist of frames. No sockets, no clock.
+//! WebSocket as bytes and values (RFC 6455), for clients and servers: the opening handshake, frames, and messages,
+//! which consist of frames. No sockets, no clock.
 
 mod close;
 mod error;

@@ -1,7 +1,6 @@
-//! What the tests share: a server in a thread, with a clock that can be set forward, and a client
-//! that sees raw bytes. Every wait is for something to happen, with a limit that only a failure
-//! reaches.
-#![allow(dead_code)] // each test file uses its own part of this
+//! Shared by the tests: a server in a thread, whose clock can be advanced, and a client of raw bytes. Each wait is for
+//! an event, with a time limit that only a failure reaches.
+#![allow(dead_code)] // each test file uses a part of it
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -16,10 +15,10 @@ use overwire::websocket::{self, FrameHeader, Opcode, Role};
 use overwire::{EventLoop, Limits, Parse, sse};
 use serde_json::Value;
 
-/// How long a test waits for something that ought to happen at once.
+/// The time that a test waits for an event that should happen at once.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A loop that runs in a thread of its own, on a port that the system chose.
+/// A server that runs in a separate thread, on a port that the system chose.
 pub struct TestServer {
     pub address: SocketAddr,
     remote: Remote,
@@ -27,12 +26,12 @@ pub struct TestServer {
 }
 
 impl TestServer {
-    /// The full server with its defaults.
+    /// Starts the full server with its defaults.
     pub fn start() -> Self {
         Self::with(|_| {})
     }
 
-    /// The full server, configured.
+    /// Starts the full server with a changed configuration.
     pub fn with(configure: impl FnOnce(&mut Config) + Send + 'static) -> Self {
         Self::spawn(move |ready| {
             let mut config = Config { port: 0, ..Config::default() };
@@ -43,7 +42,7 @@ impl TestServer {
         })
     }
 
-    /// A program of the test's own over the event loop.
+    /// Starts a program of the test over the event loop.
     pub fn of_loop(limits: Limits, run: impl FnOnce(EventLoop) -> io::Result<()> + Send + 'static) -> Self {
         Self::spawn(move |ready| {
             let event_loop = EventLoop::bind("127.0.0.1:0", limits)?;
@@ -59,14 +58,13 @@ impl TestServer {
         TestServer { address, remote, thread: Some(thread) }
     }
 
-    /// Sets the server's clock forward.
+    /// Advances the clock of the server.
     pub fn advance(&self, seconds: u64) {
         self.remote.advance_clock(Duration::from_secs(seconds));
     }
 
-    /// Sets the clock forward, past a deadline of `client`'s. Whatever is due is done before the
-    /// server answers another request, so `client` need not be patient from here on: what does not
-    /// come now was not due.
+    /// Advances the clock past a deadline of `client`. The server does what is due before it answers another request,
+    /// so from here on `client` waits only two seconds: what has not come by then was not due.
     pub fn pass(&self, seconds: u64, client: &Client) {
         self.advance(seconds);
         self.get("/health");
@@ -81,7 +79,7 @@ impl TestServer {
         Client::connect(self.address)
     }
 
-    /// One request on a connection of its own.
+    /// Sends one request on a new connection.
     pub fn get(&self, target: &str) -> Answer {
         self.connect().get(target)
     }
@@ -90,14 +88,14 @@ impl TestServer {
         self.connect().post(target, content)
     }
 
-    /// An open WebSocket.
+    /// Opens a WebSocket.
     pub fn websocket(&self, target: &str) -> Client {
         let mut client = self.connect();
         client.upgrade(target);
         client
     }
 
-    /// A message to a room; its id.
+    /// Publishes a message in a room, and returns its id.
     pub fn publish(&self, room: &str, text: &str) -> String {
         let content = serde_json::json!({ "sender": "test", "text": text, "room": room }).to_string();
         let answer = self.post("/api/send", &content);
@@ -105,7 +103,7 @@ impl TestServer {
         answer.json()["message_id"].as_str().unwrap().to_owned()
     }
 
-    /// Waits until the server's statistics are as `is_so` wants them: that a poll is held, say.
+    /// Waits until the statistics of the server satisfy `is_so`: until a poll is held, for example.
     pub fn wait_for(&self, what: &str, is_so: impl Fn(&Value) -> bool) {
         let mut client = self.connect();
         let start = Instant::now();
@@ -119,22 +117,21 @@ impl TestServer {
         }
     }
 
-    /// Waits until so many connections of a transport are open: `long_poll`, `stream`, `sse`,
-    /// `websocket`.
+    /// Waits until `count` connections of a transport are open: `long_poll`, `stream`, `sse` or `websocket`.
     pub fn wait_for_open(&self, transport: &str, count: u64) {
         self.wait_for(&format!("{count} open {transport}"), |stats| {
             stats["transports"][transport]["open"].as_u64() == Some(count)
         });
     }
 
-    /// Ends the server in an orderly way, and waits for the end.
+    /// Shuts the server down, and waits for its end.
     pub fn stop(mut self) {
         self.remote.shut_down();
         let thread = self.thread.take().unwrap();
         thread.join().expect("the server does not panic").expect("the server ends well");
     }
 
-    /// Asks for an orderly end without waiting for it.
+    /// Shuts the server down, without waiting for its end.
     pub fn shut_down(&self) {
         self.remote.shut_down();
     }
@@ -146,14 +143,14 @@ impl Drop for TestServer {
     }
 }
 
-/// The server's binary as a process, which ends with its test, whichever way that ends.
+/// The binary of the server as a process. It ends with its test, even with one that fails.
 pub struct Running {
     pub process: Child,
     pub address: SocketAddr,
 }
 
 impl Running {
-    /// Starts what `command` runs, which must print the server's first line.
+    /// Runs `command`, which must print the first line of the server.
     pub fn start(command: &mut Command) -> Self {
         let process = command.stdout(Stdio::piped()).spawn().expect("the process starts");
         let mut running = Running { process, address: SocketAddr::from(([0, 0, 0, 0], 0)) };
@@ -163,14 +160,14 @@ impl Running {
         running
     }
 
-    /// How many bytes of memory the process has (proc_pid_status(5), `VmRSS`): on Linux alone.
+    /// The resident memory of the process in bytes (proc_pid_status(5), `VmRSS`), on Linux.
     pub fn memory(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("it says how much it has");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("the status has VmRSS");
         line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number of KiB") * 1024
     }
 
-    /// How much memory the process has gained when `work` was done 20 times more: what is kept of each.
+    /// The growth of the memory when `work` is done 20 more times: what is kept of each.
     pub fn growth(&self, mut work: impl FnMut()) -> u64 {
         work();
         let before = self.memory();
@@ -186,11 +183,11 @@ impl Drop for Running {
     }
 }
 
-/// An answer to a request.
+/// A response.
 #[derive(Debug, Clone)]
 pub struct Answer {
     pub status: u16,
-    /// Status line and field lines, as they came, with the empty line.
+    /// The status line, the field lines and the empty line, as received.
     pub head: String,
     pub content: Vec<u8>,
 }
@@ -209,7 +206,7 @@ impl Answer {
         serde_json::from_slice(&self.content).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
-    /// The texts of the messages of a poll.
+    /// The texts of the messages in the answer to a poll.
     pub fn texts(&self) -> Vec<String> {
         let json = self.json();
         let messages = json["messages"].as_array().unwrap_or_else(|| panic!("no messages: {json}"));
@@ -225,7 +222,7 @@ pub fn field<'a>(head: &'a str, name: &str) -> Option<&'a str> {
     })
 }
 
-/// A frame as it came.
+/// A frame as received.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Frame {
     pub fin: bool,
@@ -243,7 +240,7 @@ impl Frame {
         serde_json::from_str(self.text()).unwrap()
     }
 
-    /// Status code and reason of a Close frame; 1005 when it has none.
+    /// The status code and the reason of a Close frame. The code is 1005 if there is none.
     pub fn close(&self) -> (u16, String) {
         assert_eq!(self.opcode, Opcode::Close, "{self:?}");
         match &self.payload[..] {
@@ -256,7 +253,7 @@ impl Frame {
     }
 }
 
-/// A client that sees raw bytes.
+/// A client of raw bytes.
 pub struct Client {
     pub stream: TcpStream,
     buffer: Vec<u8>,
@@ -267,7 +264,7 @@ impl Client {
         Self::of(TcpStream::connect(address).expect("the server accepts"))
     }
 
-    /// The other end of a connection, whichever side began it.
+    /// A client on a connection that either side has opened.
     pub fn of(stream: TcpStream) -> Self {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
@@ -280,7 +277,7 @@ impl Client {
         self
     }
 
-    /// Sends each byte in a segment of its own.
+    /// Sends each byte in a separate segment.
     pub fn send_bytewise(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
         for byte in bytes.as_ref() {
             self.send([*byte]);
@@ -305,7 +302,7 @@ impl Client {
         self.send_post(target, content).answer()
     }
 
-    /// Reads more; false at the end.
+    /// Reads more. Returns false at the end of the input.
     fn fill(&mut self) -> bool {
         let mut bytes = [0; 64 * 1024];
         match self.stream.read(&mut bytes) {
@@ -315,7 +312,7 @@ impl Client {
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => true,
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => false,
-            Err(error) => panic!("{error}; what came so far: {:?}", String::from_utf8_lossy(&self.buffer)),
+            Err(error) => panic!("{error}, after {:?}", String::from_utf8_lossy(&self.buffer)),
         }
     }
 
@@ -330,48 +327,48 @@ impl Client {
                 return String::from_utf8(self.buffer.drain(..length).collect()).expect("text");
             }
             searched = self.buffer.len();
-            assert!(self.fill(), "the end came before {end:?}: {:?}", String::from_utf8_lossy(&self.buffer));
+            assert!(self.fill(), "the connection ended before {end:?}: {:?}", String::from_utf8_lossy(&self.buffer));
         }
     }
 
     #[track_caller]
     pub fn read_exactly(&mut self, count: usize) -> Vec<u8> {
         while self.buffer.len() < count {
-            assert!(self.fill(), "the end came: {:?}", String::from_utf8_lossy(&self.buffer));
+            assert!(self.fill(), "the connection ended: {:?}", String::from_utf8_lossy(&self.buffer));
         }
         self.buffer.drain(..count).collect()
     }
 
-    /// Whether something was read that nobody has asked for yet.
+    /// Whether bytes were read that no method has returned yet.
     pub fn has_more(&self) -> bool {
         !self.buffer.is_empty()
     }
 
-    /// Everything up to the end of the connection.
+    /// Reads up to the end of the connection.
     pub fn read_to_end(&mut self) -> Vec<u8> {
         while self.fill() {}
         std::mem::take(&mut self.buffer)
     }
 
-    /// Checks that the server closes, having sent nothing more.
+    /// Checks that the server closes the connection and sends nothing before that.
     #[track_caller]
     pub fn expect_end(&mut self) {
         let rest = self.read_to_end();
-        assert!(rest.is_empty(), "more came: {:?}", String::from_utf8_lossy(&rest));
+        assert!(rest.is_empty(), "received before the end: {:?}", String::from_utf8_lossy(&rest));
     }
 
-    /// Shuts down writing, as a client that has nothing more to say.
+    /// Shuts down writing.
     pub fn finish(&mut self) {
         self.stream.shutdown(Shutdown::Write).unwrap();
     }
 
-    /// The head of an answer.
+    /// Reads the head of a response.
     #[track_caller]
     pub fn head(&mut self) -> String {
         self.read_until("\r\n\r\n")
     }
 
-    /// A whole answer, framed by Content-Length, by chunks, or by the end.
+    /// Reads a whole response, framed by Content-Length, by chunks, or by the end of the connection.
     #[track_caller]
     pub fn answer(&mut self) -> Answer {
         let head = self.head();
@@ -392,7 +389,7 @@ impl Client {
         Answer { status, head, content }
     }
 
-    /// The next chunk; `None` for the last-chunk.
+    /// Reads the next chunk. Returns `None` for the last-chunk.
     #[track_caller]
     pub fn chunk(&mut self) -> Option<Vec<u8>> {
         let line = self.read_until("\r\n");
@@ -402,13 +399,13 @@ impl Client {
         (size > 0).then_some(data)
     }
 
-    /// The next chunk, as text.
+    /// Reads the next chunk as text.
     #[track_caller]
     pub fn chunk_text(&mut self) -> String {
         String::from_utf8(self.chunk().expect("not the last-chunk")).unwrap()
     }
 
-    /// The next event of an event stream: one chunk, unless what came before it had no data.
+    /// Reads the next event of an event stream. Chunks without an event are skipped, and no chunk has more than one.
     #[track_caller]
     pub fn event(&mut self) -> sse::Event {
         let mut reader = sse::Reader::default();
@@ -421,7 +418,7 @@ impl Client {
         }
     }
 
-    /// Opens a WebSocket; the answer's head.
+    /// Opens a WebSocket, and returns the head of the response.
     #[track_caller]
     pub fn upgrade(&mut self, target: &str) -> String {
         let key = websocket::encode_key(*b"0123456789abcdef");
@@ -444,7 +441,7 @@ impl Client {
         self.send_frame(Opcode::Text, text)
     }
 
-    /// The next frame.
+    /// Reads the next frame.
     #[track_caller]
     pub fn frame(&mut self) -> Frame {
         loop {
@@ -453,12 +450,12 @@ impl Client {
                     self.read_exactly(used);
                     return Frame { fin, opcode, payload: self.read_exactly(length as usize) };
                 }
-                Parse::Partial => assert!(self.fill(), "the end came before a frame"),
+                Parse::Partial => assert!(self.fill(), "the connection ended before a frame"),
             }
         }
     }
 
-    /// The next frame that is no Ping; Pings are answered.
+    /// Reads the next frame that is not a Ping. Answers Pings.
     #[track_caller]
     pub fn message(&mut self) -> Frame {
         loop {
@@ -471,7 +468,7 @@ impl Client {
     }
 }
 
-/// One frame of a client.
+/// A frame from a client.
 pub fn masked_frame(fin: bool, opcode: Opcode, payload: &[u8]) -> Vec<u8> {
     let key = [0x37, 0xfa, 0x21, 0x3d];
     let mut bytes = Vec::new();
@@ -482,7 +479,7 @@ pub fn masked_frame(fin: bool, opcode: Opcode, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// Numbers that look random and are the same in each run with the same seed (splitmix64).
+/// Pseudorandom numbers, the same in each run with the same seed (splitmix64).
 pub struct Dice(pub u64);
 
 impl Dice {
