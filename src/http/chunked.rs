@@ -94,9 +94,9 @@ impl ChunkedDecoder {
         matches!(self.expect, Element::Nothing)
     }
 
-    /// Decodes the front of `input`, appends the chunk-data to `content` and returns the number of bytes taken. The rest
-    /// is an incomplete line, to be passed again with the bytes after it. Once the decoder [is done](Self::is_done), the
-    /// rest follows the message. Trailer fields are checked and dropped.
+    /// Decodes the front of `input`, appends the chunk-data to `content` and returns the number of bytes taken. The
+    /// rest is an incomplete line, to be passed again with the bytes after it. Once the decoder [is
+    /// done](Self::is_done), the rest follows the message. Trailer fields are checked and dropped.
     ///
     /// # Errors
     /// [`ChunkError::TooLong`] if `content` would become longer than `limit` bytes by a chunk-size, before the data is
@@ -142,8 +142,8 @@ impl ChunkedDecoder {
         }
     }
 
-    /// `chunk-size [ chunk-ext ] CRLF`. Digits are hex digits only: httparse refuses `+5`, `0x5` and `5_0`, the standard
-    /// library does not.
+    /// `chunk-size [ chunk-ext ] CRLF`. Digits are hex digits only: httparse refuses `+5`, `0x5` and `5_0`, the
+    /// standard library does not.
     fn size_line(&mut self, input: &[u8], room: usize) -> Result<Option<usize>, ChunkError> {
         let line = &input[..input.len().min(MAX_LINE)];
         let (used, size) = match httparse::parse_chunk_size(line) {

@@ -34,8 +34,8 @@ impl Span {
     }
 }
 
-/// A parsed and checked request head: ranges in the bytes that it was parsed from, and the facts in its fields about the
-/// content and the connection. [`Request::new`](super::Request::new) joins both.
+/// A parsed and checked request head: ranges in the bytes that it was parsed from, and the facts in its fields about
+/// the content and the connection. [`Request::new`](super::Request::new) joins both.
 ///
 /// ```
 /// use overwire::Parse;

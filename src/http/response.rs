@@ -66,8 +66,8 @@ impl From<&Shared> for Content {
     }
 }
 
-/// A response to one request. The event loop adds the fields that depend on the connection: `Date`, `Connection` and the
-/// framing fields.
+/// A response to one request. The event loop adds the fields that depend on the connection: `Date`, `Connection` and
+/// the framing fields.
 ///
 /// ```
 /// use overwire::http::Response;

@@ -147,8 +147,8 @@ impl Accepted {
 }
 
 /// Checks a client's opening handshake and returns the answer: 101 with the key's hash, and the first subprotocol of
-/// `supported` that the client offers. Extensions are declined: the answer does not name them (section 4.2.2). The caller
-/// checks the `Origin`.
+/// `supported` that the client offers. Extensions are declined: the answer does not name them (section 4.2.2). The
+/// caller checks the `Origin`.
 ///
 /// # Errors
 /// A [`HandshakeError`], which has its [response](HandshakeError::response).
@@ -212,8 +212,8 @@ pub fn encode_key(nonce: [u8; 16]) -> String {
     STANDARD.encode(nonce)
 }
 
-/// A client's opening handshake for `target` on `host` (section 4.1), with a key from [`encode_key`]. It offers no extension
-/// and no subprotocol.
+/// A client's opening handshake for `target` on `host` (section 4.1), with a key from [`encode_key`]. It offers no
+/// extension and no subprotocol.
 ///
 /// ```
 /// let request = overwire::websocket::opening_request("localhost", "/chat", "dGhlIHNhbXBsZSBub25jZQ==");

@@ -20,8 +20,8 @@ const RESPONSE_TOO_LONG: Fault = Fault::Response(ResponseError::HeadTooLong(MAX_
 /// The maximum number of unanswered requests.
 const MAX_UNANSWERED: usize = 1024;
 
-/// The labels of one connection: it takes bytes as they arrive and returns [`Piece`]s. Its memory is bounded by a head of
-/// 16 KiB and a line or an event of 1 MiB in each direction.
+/// The labels of one connection: it takes bytes as they arrive and returns [`Piece`]s. Its memory is bounded by a head
+/// of 16 KiB and a line or an event of 1 MiB in each direction.
 ///
 /// ```
 /// use overwire::websocket::Role;
@@ -93,8 +93,8 @@ impl Conversation {
 
     /// Labels bytes of `from`. An incomplete piece is kept until the rest of it arrives.
     ///
-    /// Bytes of a client after a request to switch protocols are kept until it is answered. The next call for the client
-    /// labels them; it may have no bytes.
+    /// Bytes of a client after a request to switch protocols are kept until it is answered. The next call for the
+    /// client labels them; it may have no bytes.
     pub fn read(&mut self, from: Role, bytes: &[u8]) -> Vec<Piece> {
         let mut input = mem::take(&mut self.direction(from).pending);
         input.extend_from_slice(bytes);
@@ -241,8 +241,8 @@ impl Direction {
         self.pending.len() + self.lines.as_ref().map_or(0, Lines::kept)
     }
 
-    /// The complete lines of a head, if there are more of them than before. So an incomplete head is parsed again for each
-    /// line, and not for each byte.
+    /// The complete lines of a head, if there are more of them than before. So an incomplete head is parsed again for
+    /// each line, and not for each byte.
     fn new_lines<'a>(&mut self, input: &'a [u8]) -> Option<&'a [u8]> {
         let front = &input[..input.len().min(MAX_HEAD)];
         let length = front.iter().rposition(|&byte| byte == b'\n')? + 1;

@@ -1,5 +1,5 @@
-//! The lines in content: of an event stream (WHATWG HTML, section 9.2) and of newline-delimited JSON, across the borders
-//! of chunks.
+//! The lines in content: of an event stream (WHATWG HTML, section 9.2) and of newline-delimited JSON, across the
+//! borders of chunks.
 
 use std::mem;
 
@@ -37,8 +37,8 @@ pub enum LinePart {
     Json(Vec<u8>),
     /// An empty line between lines of JSON. Readers ignore it.
     Empty,
-    /// The front or the middle of a line, which continues in the next content. The last piece of the line says which part
-    /// it is.
+    /// The front or the middle of a line, which continues in the next content. The last piece of the line says which
+    /// part it is.
     Cut,
     /// The LF of a CRLF whose CR was in the content before.
     LineFeed,
@@ -180,7 +180,8 @@ pub struct Lines {
 }
 
 impl Lines {
-    /// The labels for content of this `Content-Type`: `text/event-stream` or `application/x-ndjson`. `None` for all others.
+    /// The labels for content of this `Content-Type`: `text/event-stream` or `application/x-ndjson`. `None` for all
+    /// others.
     pub fn of_type(content_type: &[u8]) -> Option<Self> {
         let essence = content_type.split(|&byte| byte == b';').next()?.trim_ascii();
         let format = if essence.eq_ignore_ascii_case(b"text/event-stream") {

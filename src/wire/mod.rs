@@ -1,15 +1,15 @@
 //! Labels for the bytes of a connection: what `wire` prints and the tap shows. No sockets, no clock.
 //!
-//! A [`Conversation`] takes the bytes of both directions of one connection as they arrive, cut anywhere, and labels them
-//! with the codecs of the server itself. There are two layers, because chunks do not respect the content in them:
+//! A [`Conversation`] takes the bytes of both directions of one connection as they arrive, cut anywhere, and labels
+//! them with the codecs of the server itself. There are two layers, because chunks do not respect the content in them:
 //!
 //! - The bytes on the wire: [`Piece`]s, from the request line to the payload of a frame. Joined, they are exactly the
 //!   bytes that arrived.
 //! - The lines in the content: [`Line`]s of an event stream or of JSON, across the borders of chunks. Joined, they are
 //!   exactly the content.
 //!
-//! The labels do not depend on how the bytes were cut, except that content, chunk-data and payloads are labelled as they
-//! arrive. [`Piece::join`] undoes this.
+//! The labels do not depend on how the bytes were cut, except that content, chunk-data and payloads are labelled as
+//! they arrive. [`Piece::join`] undoes this.
 //!
 //! Each piece and each line knows its [name](Part::name), its [section](Part::section), its [meaning](Piece::meaning)
 //! and its [kind](Piece::kind). A [`Tally`] counts the bytes of each kind.

@@ -1,5 +1,5 @@
-//! The labels of whole conversations. Each vector is read whole and in pieces of every small size, with the same result.
-//! Joined, the pieces must be the bytes.
+//! The labels of whole conversations. Each vector is read whole and in pieces of every small size, with the same
+//! result. Joined, the pieces must be the bytes.
 
 use super::*;
 use crate::http::{ChunkError, Framing, FramingError, RequestError, ResponseError};

@@ -40,8 +40,8 @@ impl Connection {
         Ok((self.stream.try_clone()?, self.stream.try_clone()?))
     }
 
-    /// Prints `bytes` and then sends them, so that no answer is printed before its request. The inner error says why they
-    /// were not sent.
+    /// Prints `bytes` and then sends them, so that no answer is printed before its request. The inner error says why
+    /// they were not sent.
     pub fn send(&mut self, bytes: &[u8], view: &mut View) -> Result<Result<(), String>, End> {
         self.show_sent(bytes, view)?;
         Ok(self.stream.write_all(bytes).map_err(|error| reason(&error)))
@@ -66,8 +66,8 @@ impl Connection {
         }
     }
 
-    /// The reason why no request can be sent on this connection, if one is known without waiting. Bytes before a request
-    /// are not its answer: a server that closes an idle connection may send 408 (RFC 9110, section 15.5.9).
+    /// The reason why no request can be sent on this connection, if one is known without waiting. Bytes before a
+    /// request are not its answer: a server that closes an idle connection may send 408 (RFC 9110, section 15.5.9).
     pub fn is_useless(&self) -> Option<String> {
         let mut bytes = [0; 128];
         let peeked = self.stream.set_nonblocking(true).and_then(|()| self.stream.peek(&mut bytes));

@@ -1,5 +1,5 @@
-//! `wire`: `curl -v` for polling, streaming, server-sent events and WebSocket. It prints the bytes of both directions and
-//! their meaning.
+//! `wire`: `curl -v` for polling, streaming, server-sent events and WebSocket. It prints the bytes of both directions
+//! and their meaning.
 
 mod connection;
 mod frames;

@@ -81,8 +81,8 @@ fn wants_colours() -> bool {
 }
 
 /// Escapes control characters, invisible characters, those that change the direction of text, and bytes that are not
-/// UTF-8. A backslash is doubled only where it would look like the start of an escape. So the result is unambiguous, and
-/// the `\"` of JSON stays as it is.
+/// UTF-8. A backslash is doubled only where it would look like the start of an escape. So the result is unambiguous,
+/// and the `\"` of JSON stays as it is.
 pub fn escape(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
     let mut at = 0;
@@ -131,8 +131,8 @@ pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(" ")
 }
 
-/// Cuts `text` into rows of [`ROW`] bytes. A character stands in the row of its first byte. A dot replaces each byte that
-/// cannot be printed.
+/// Cuts `text` into rows of [`ROW`] bytes. A character stands in the row of its first byte. A dot replaces each byte
+/// that cannot be printed.
 pub fn rows_of_text(text: &[u8]) -> Vec<String> {
     let (mut rows, mut at) = (vec![String::new(); text.len().div_ceil(ROW)], 0);
     for chunk in text.utf8_chunks() {

@@ -123,8 +123,8 @@ impl<'a> Session<'a> {
         Ok(view.remark(&format!("closing after {count} {what}{}", if count == 1 { "" } else { "s" }))?)
     }
 
-    /// Waits before the next attempt, unless the answer is final. The bound of the wait grows with each failure, and the
-    /// wait is a random part of it, so that the clients of a restarted server do not return at the same moment.
+    /// Waits before the next attempt, unless the answer is final. The bound of the wait grows with each failure, and
+    /// the wait is a random part of it, so that the clients of a restarted server do not return at the same moment.
     pub fn recover(
         &mut self,
         ending: Ending,

@@ -1,5 +1,5 @@
-//! Prints labelled pieces as rows, and reports the parts of messages in them. Lines, payloads and messages are kept until
-//! they are whole, so the rows do not depend on how the bytes were cut.
+//! Prints labelled pieces as rows, and reports the parts of messages in them. Lines, payloads and messages are kept
+//! until they are whole, so the rows do not depend on how the bytes were cut.
 
 use std::io;
 use std::mem;
