@@ -73,8 +73,8 @@ impl Shared {
         Shared(Rc::new(Encoded { bytes, unframed }))
     }
 
-    /// Returns the content without its transfer coding, for an HTTP/1.0 client: the chunk-data of a chunk, and all bytes
-    /// of anything else.
+    /// Returns the content without its transfer coding, for an HTTP/1.0 client: the chunk-data of a chunk, and all
+    /// bytes of anything else.
     ///
     /// ```
     /// let chunk = overwire::http::chunk(b"hello");

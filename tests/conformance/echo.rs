@@ -1,8 +1,8 @@
-//! An echo server for conformance suites: whatever HTTP content or WebSocket message comes in goes
-//! out again. `cargo run --release --example echo -- --port 9001 --max-message 67108864`
+//! An echo server for conformance suites, for the contents of HTTP requests and for WebSocket messages.
+//! `cargo run --release --example echo -- --port 9001 --max-message 67108864`
 //!
-//! - any method at `/`: 200 with the request's content
-//! - any method at `/echo`: 200 with the request's field lines as text/plain
+//! - any method at `/`: 200 with the content of the request
+//! - any method at `/echo`: 200 with the field lines of the request, as text/plain
 //! - WebSocket at `/ws`: text as text, binary as binary
 
 use std::process::ExitCode;
@@ -12,9 +12,9 @@ use overwire::http::{Request, Response};
 use overwire::{Event, EventLoop, ExchangeId, Limits, websocket};
 
 const USAGE: &str = "usage: echo [--port 9001] [--max-message BYTES] [--any-host]
-  --port         where to listen on 127.0.0.1; 0 lets the system choose
-  --max-message  the longest WebSocket message in bytes, and what may wait to be sent (default 1048576)
-  --any-host     answer whatever the Host field says, not loopback names only";
+  --port         the port on 127.0.0.1; 0 lets the system choose
+  --max-message  the longest WebSocket message in bytes, also the limit of an outbox (default 1048576)
+  --any-host     accept any Host field, not only names of the loopback address";
 
 struct Options {
     port: u16,

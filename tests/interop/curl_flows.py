@@ -1,4 +1,4 @@
-"""Every flow of a long-polling chat, the mailboxes, the streams and an upgrade, asked for by curl."""
+"""The flows of a long-polling chat, of mailboxes, of streams and of an upgrade, with curl."""
 
 import json
 import select
@@ -14,11 +14,11 @@ CURL = ["curl", "--silent", "--show-error", "--max-time", "40"]
 
 
 class Answer:
-    """What `curl --include` printed."""
+    """The output of `curl --include`."""
 
     def __init__(self, printed):
         head, self.body = printed.split(b"\r\n\r\n", 1)
-        while head.split(b" ", 2)[1] == b"100":  # an interim answer comes before the answer
+        while head.split(b" ", 2)[1] == b"100":  # an interim response comes before the response
             head, self.body = self.body.split(b"\r\n\r\n", 1)
         lines = head.decode().split("\r\n")
         self.status = int(lines[0].split(" ")[1])
@@ -36,7 +36,7 @@ class Answer:
         return self
 
     def refuses(self, status, *words):
-        """An error: this status, JSON, and a sentence that has these words."""
+        """Checks for an error: this status, and JSON with a sentence that has these words."""
         sentence = self.expect(status).json["error"]
         for word in words:
             assert word in sentence, f"expected {word!r} in {sentence!r}"
@@ -57,7 +57,7 @@ def send(text, room="general", sender="alice"):
 
 
 class Held:
-    """A curl that waits for its answer."""
+    """A curl that waits for a held answer."""
 
     def __init__(self, path, *arguments):
         self.process = subprocess.Popen([*CURL, "--include", *arguments, server.url + path], stdout=subprocess.PIPE)
@@ -76,7 +76,7 @@ class Held:
 
 
 class Following:
-    """A `curl --no-buffer` that reads an answer that does not end."""
+    """A `curl --no-buffer` that reads a stream."""
 
     def __init__(self, path, *arguments):
         command = [*CURL, "--no-buffer", *arguments, server.url + path]
@@ -84,7 +84,7 @@ class Following:
         self.read = b""
 
     def until(self, end, seconds=10):
-        """Reads up to and including `end`, and returns what came before it."""
+        """Reads up to and including `end`, and returns the bytes before it."""
         deadline = time.monotonic() + seconds
         output = self.process.stdout
         while end not in self.read:
@@ -97,11 +97,11 @@ class Following:
         return before
 
     def line(self):
-        """The next line that is not a heartbeat."""
+        """Returns the next line that is not a heartbeat."""
         return json.loads(self.until(b"\n") or "null") or self.line()
 
     def event(self, name=None, seconds=10):
-        """The next event (of this name) as a dictionary of its fields."""
+        """Returns the next event, of this name if there is one, as a dictionary of its fields."""
         deadline = time.monotonic() + seconds
         while True:
             block = self.until(b"\n\n", max(0.1, deadline - time.monotonic())).decode()
@@ -127,7 +127,7 @@ def texts(answer):
 
 
 def name():
-    """A room or a client that no other check has used."""
+    """A new name for a room or a client."""
     return str(uuid.uuid4())
 
 
@@ -151,7 +151,7 @@ def _():
     assert "POST" in wrong.fields["allow"], wrong.fields
 
 
-@check("a message that was sent is in history and in short polling")
+@check("a sent message is in history and in short polling")
 def _():
     room = name()
     sent = send("Hello", room)
@@ -162,11 +162,11 @@ def _():
     assert history.json == {"room": room, "messages": [message]}, history.json
     polled = curl(f"/api/messages?room={room}").expect(200).json
     assert polled["messages"] == [message] and polled["stopPolling"] is False, polled
-    behind = curl(f"/api/messages?room={room}&last_message_id={sent['message_id']}").expect(200).json
-    assert behind["messages"] == [] and behind["stopPolling"] is False, behind
+    after = curl(f"/api/messages?room={room}&last_message_id={sent['message_id']}").expect(200).json
+    assert after["messages"] == [] and after["stopPolling"] is False, after
 
 
-@check("history gives the last messages, oldest first, as many as asked for")
+@check("history has the last messages, oldest first, up to the limit")
 def _():
     room = name()
     for number in range(25):
@@ -177,7 +177,7 @@ def _():
         curl(f"/api/history?room={room}&limit={limit}").refuses(400, "limit", "1", "100", limit.strip("+"))
 
 
-@check("what is wrong in a request is a 400 that names the field")
+@check("an error in a request is a 400 that names the field")
 def _():
     post("/api/send", "{").refuses(400, "JSON")
     post("/api/send", [1]).refuses(400, "object")
@@ -249,7 +249,7 @@ def _():
     assert texts(curl(f"/api/poll?client_id={client}&room={room}").json) == ["four"]
 
 
-@check("a poll whose client hung up consumes nothing")
+@check("a poll whose client hangs up consumes nothing")
 def _():
     room, client = name(), name()
     poll = Held(f"/api/poll?client_id={client}&room={room}")
@@ -260,7 +260,7 @@ def _():
     assert texts(curl(f"/api/poll?client_id={client}&room={room}").json) == ["still here"]
 
 
-@check("a cursor of another log gets everything, and is told so")
+@check("a cursor of another log gets everything, with recovered: false")
 def _():
     room = name()
     send("retained", room)
@@ -304,7 +304,7 @@ def _():
         message = stream.line()
         assert (message["text"], message["id"], message["room"]) == ("after", sent["message_id"], room), message
         stream.hang_up()
-    until(10, lambda: open_on("stream") == 0, "the streams to be gone")
+    until(10, lambda: open_on("stream") == 0, "the end of the streams")
     foreign = Following(f"/api/stream?room={room}&last_message_id=00000000-0000-8000-8000-000000000001")
     notice = foreign.line()
     assert (notice["type"], notice["recovered"]) == ("notice", False)
@@ -318,13 +318,13 @@ def _():
     stream = Following(f"/api/stream?room={room}", "--http1.0", "--include")
     until(10, lambda: open_on("stream") == 1, "the stream")
     send("to an old client", room)
-    head = stream.until(b"\r\n\r\n").lower()  # curl prints the head when the first content is there
+    head = stream.until(b"\r\n\r\n").lower()  # curl prints the head with the first content
     assert b"transfer-encoding" not in head and b"connection: close" in head, head
     assert stream.line()["text"] == "to an old client"
     stream.hang_up()
 
 
-@check("curl -N /api/events: id, event, data; resumes behind Last-Event-ID, which is newer than the query")
+@check("curl -N /api/events: id, event, data; resumes after Last-Event-ID, which wins over the query")
 def _():
     room = name()
     stream = Following(f"/api/events?room={room}", "--include")
@@ -372,7 +372,7 @@ def _():
     assert (new["message"], new["type"], new["connection_id"]) == ("three", "new_message", mailbox), new
 
 
-@check("POST /poll with an id that nobody has is 404; wrong fields are 400")
+@check("POST /poll with an unknown id is 404, with wrong fields 400")
 def _():
     unknown = post("/poll", {"connection_id": name()})
     unknown.refuses(404)
@@ -381,7 +381,7 @@ def _():
     post("/poll", "not JSON").refuses(400, "JSON")
 
 
-@check("GET /sse is a mailbox; POST /sse/message delivers to it and to no other")
+@check("GET /sse is a mailbox, POST /sse/message delivers only to it")
 def _():
     mine, other = Following("/sse"), Following("/sse")
     connected = json.loads(mine.event()["data"])
@@ -431,7 +431,7 @@ def _():
     curl("/api/ws", *upgrade, *key, "-H", "Origin: http://elsewhere.example").expect(403)
 
 
-@check("a foreign page may not send, a foreign name is not served")
+@check("a foreign Origin is 403, a foreign Host 421")
 def _():
     foreign = ["-H", "Origin: http://elsewhere.example"]
     post("/api/send", {"sender": "mallory", "text": "Hello"}, *foreign).refuses(403, "elsewhere.example")
@@ -440,11 +440,11 @@ def _():
     post("/api/send", {"sender": "alice", "text": "Hello"}, *own).expect(200)
 
 
-@check("an allowed page's preflight is answered, and it may read the answers")
+@check("an allowed Origin gets an answer to its preflight, and may read the answers")
 def _():
     page = ["-H", "Origin: https://example.com"]
-    asks = ["-H", "Access-Control-Request-Method: POST", "-H", "Access-Control-Request-Headers: content-type"]
-    preflight = curl("/api/send", "-X", "OPTIONS", *page, *asks)
+    question = ["-H", "Access-Control-Request-Method: POST", "-H", "Access-Control-Request-Headers: content-type"]
+    preflight = curl("/api/send", "-X", "OPTIONS", *page, *question)
     assert preflight.status in (200, 204) and "POST" in preflight.fields["access-control-allow-methods"], preflight.fields
     assert "content-type" in preflight.fields["access-control-allow-headers"].lower(), preflight.fields
     sent = post("/api/send", {"sender": "alice", "text": "Hello"}, *page).expect(200)
@@ -453,7 +453,7 @@ def _():
         assert "origin" in answer.fields["vary"].lower(), answer.fields
 
 
-@check("content: chunked, announced by Expect, and too large")
+@check("content may be chunked or announced by Expect, and not too large")
 def _():
     content = {"sender": "alice", "text": "x" * 60_000, "room": name()}
     with tempfile.NamedTemporaryFile("w") as file:
@@ -476,7 +476,7 @@ def _():
     assert run.stdout.split() == ["1", "0", "0"], run.stdout
 
 
-@check("the page and its parts, and nothing outside of them")
+@check("the page and its files are served, and nothing outside them")
 def _():
     page = curl("/").expect(200)
     assert b"<title>" in page.body and page.fields["content-type"].startswith("text/html"), page.fields
@@ -487,7 +487,7 @@ def _():
         assert curl(path, "--path-as-is").status in (400, 404), path
 
 
-@check("a poll that nothing answers is held for the 5 seconds that it asked for")
+@check("a poll without news is held for the requested 5 seconds")
 def _():
     poll = Held(f"/api/poll?client_id={name()}&room={name()}&timeout=5", "--write-out", "\n%{time_total}")
     answer = poll.answer(seconds=15).expect(200)
@@ -508,7 +508,7 @@ def _():
     assert poll.answer().expect(200).json["messages"] == []
     for following in (stream, events):
         following.process.communicate(timeout=10)
-        assert following.process.returncode == 0, "curl saw the stream cut off"
+        assert following.process.returncode == 0, "the stream was cut off"
     server.ended()
 
 

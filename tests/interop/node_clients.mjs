@@ -1,4 +1,4 @@
-// Node's `ws` and `eventsource`: sockets and event streams by clients that nobody here wrote.
+// Node's `ws` and `eventsource`, independent clients of WebSockets and event streams.
 
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
@@ -9,7 +9,7 @@ import { Server, check, finish, until, within } from './server.mjs';
 
 let server = await Server.start();
 
-/** An open socket that collects what it was sent. */
+/** Opens a socket, which collects its messages. */
 async function connect(path, options) {
   const socket = new WebSocket(`ws://127.0.0.1:${server.port}${path}`, options);
   socket.received = [];
@@ -18,7 +18,7 @@ async function connect(path, options) {
   return socket;
 }
 
-/** The `count` messages that a socket has received, when they are there. */
+/** Waits for `count` messages on a socket, and returns them. */
 async function received(socket, count) {
   await until(10_000, () => socket.received.length >= count, () => `${count} messages, got ${JSON.stringify(socket.received)}`);
   assert.equal(socket.received.length, count);
@@ -30,7 +30,7 @@ async function closed(socket) {
   return [code, reason.toString()];
 }
 
-/** The status of a refused opening handshake. */
+/** The response to a refused opening handshake. */
 async function refused(path, options) {
   const socket = new WebSocket(`ws://127.0.0.1:${server.port}${path}`, options);
   const [, response] = await within(10_000, once(socket, 'unexpected-response'), 'the refusal');
@@ -39,7 +39,7 @@ async function refused(path, options) {
   return response;
 }
 
-/** An event stream that collects what was dispatched. */
+/** Opens an event stream, which collects its events. */
 function listen(room, query = '') {
   const source = new EventSource(`${server.url}/api/events?room=${room}${query}`);
   source.messages = [];
@@ -54,7 +54,7 @@ const texts = (messages) => messages.map((message) => message.text ?? JSON.parse
 const send = (room, text) => server.post('/api/send', { sender: 'node', text, room });
 const range = (from, to) => Array.from({ length: to - from }, (_, at) => `number ${from + at}`);
 
-await check('ws: what one socket sends, every socket of the room receives once', async () => {
+await check('ws: each socket of the room receives a message once', async () => {
   const room = randomUUID();
   const sockets = await Promise.all(Array.from({ length: 5 }, () => connect(`/api/ws?room=${room}`)));
   const elsewhere = await connect(`/api/ws?room=${randomUUID()}`);
@@ -78,7 +78,7 @@ await check('ws: a ping is answered with its payload', async () => {
   socket.terminate();
 });
 
-await check('ws: a message in fragments, with a ping between them', async () => {
+await check('ws: a message may be in fragments, with a ping between them', async () => {
   const room = randomUUID();
   const socket = await connect(`/api/ws?room=${room}`);
   socket.send('{"sender": "alice", ', { fin: false });
@@ -91,7 +91,7 @@ await check('ws: a message in fragments, with a ping between them', async () => 
   socket.terminate();
 });
 
-await check('ws: a large message comes back whole, one past the limit is closed with 1009', async () => {
+await check('ws: a large message is echoed whole, one over the limit is closed with 1009', async () => {
   const room = randomUUID();
   const [socket, other] = [await connect(`/api/ws?room=${room}`), await connect(`/api/ws?room=${room}`)];
   const text = '馬'.repeat(65_536); // 192 KiB
@@ -102,7 +102,7 @@ await check('ws: a large message comes back whole, one past the limit is closed 
   other.terminate();
 });
 
-await check('ws: a wrong message is answered with an error, and the socket stays open', async () => {
+await check('ws: malformed messages get an error, and the socket stays open', async () => {
   const room = randomUUID();
   const socket = await connect(`/api/ws?room=${room}`);
   for (const wrong of ['not JSON', '[]', '{"sender": "alice"}', '{"sender": 7, "text": "x"}', Buffer.from('{}')]) {
@@ -117,7 +117,7 @@ await check('ws: a wrong message is answered with an error, and the socket stays
   socket.terminate();
 });
 
-await check('ws: a socket resumes behind its cursor, and is told when it cannot', async () => {
+await check('ws: a socket resumes after its cursor, or gets recovered: false', async () => {
   const room = randomUUID();
   const { message_id: cursor } = await send(room, 'one');
   await send(room, 'two');
@@ -131,7 +131,7 @@ await check('ws: a socket resumes behind its cursor, and is told when it cannot'
   foreign.terminate();
 });
 
-await check('ws: close codes of the client are echoed, with and without one', async () => {
+await check('ws: a close is echoed with its code, or without one', async () => {
   for (const [code, reason] of [[1000, 'done'], [3000, ''], [4999, 'x'.repeat(123)]]) {
     const socket = await connect('/api/ws');
     socket.close(code, reason);
@@ -155,7 +155,7 @@ await check('ws: DELETE of its client_id closes a socket with 1000', async () =>
   assert.equal(code, 1000);
 });
 
-await check('ws: /ws is a mailbox: a heartbeat at once, and what is sent comes back', async () => {
+await check('ws: /ws is a mailbox that sends a heartbeat at once and echoes messages', async () => {
   const [socket, other] = [await connect('/ws'), await connect('/ws')];
   const [beat] = await received(socket, 1);
   assert.match(beat.message, /^Message \d+$/);
@@ -180,7 +180,7 @@ await check('ws: a foreign Origin is 403, an unknown path 404, a plain GET 400 o
   own.terminate();
 });
 
-await check('ws: 200 sockets receive 50 messages each, in order, and the server sees them go', async () => {
+await check('ws: 200 sockets receive 50 messages each, in order, and the server notices their end', async () => {
   const room = randomUUID();
   const sockets = await Promise.all(Array.from({ length: 200 }, () => connect(`/api/ws?room=${room}`)));
   for (const text of range(0, 50)) {
@@ -190,10 +190,10 @@ await check('ws: 200 sockets receive 50 messages each, in order, and the server 
     assert.deepEqual(texts(await received(socket, 50)), range(0, 50));
     socket.terminate();
   }
-  await until(10_000, async () => (await server.get('/api/stats')).transports.websocket.open === 0, 'the sockets to be gone');
+  await until(10_000, async () => (await server.get('/api/stats')).transports.websocket.open === 0, 'the end of the sockets');
 });
 
-await check('eventsource: messages arrive with their ids, heartbeats and other rooms do not disturb', async () => {
+await check('eventsource: messages arrive with their ids, without heartbeats and other rooms', async () => {
   const room = randomUUID();
   const source = listen(room);
   await within(10_000, opened(source), 'the stream');
@@ -212,7 +212,7 @@ await check('eventsource: a dropped stream resumes by Last-Event-ID, without los
   const [room, client] = [randomUUID(), randomUUID()];
   const source = listen(room, `&client_id=${client}`);
   await within(10_000, opened(source), 'the stream');
-  // A message first: this client, unlike a browser, does not keep an id that came without data.
+  // A message first: unlike a browser, this client does not keep an id of an event without data.
   await send(room, 'number 0');
   await until(10_000, () => source.messages.length === 1, 'the first message');
   await server.delete(`/api/client/${client}`);
@@ -230,7 +230,7 @@ await check('eventsource: a dropped stream resumes by Last-Event-ID, without los
   source.close();
 });
 
-await check('SIGTERM: a socket sees 1001, an event stream goes on with the next server and is told of the hole', async () => {
+await check('SIGTERM: a socket gets 1001, an event stream goes on at the next server', async () => {
   const room = randomUUID();
   const [socket, source] = [await connect(`/api/ws?room=${room}`), listen(room)];
   await within(10_000, opened(source), 'the stream');

@@ -1,4 +1,4 @@
-"""Python's `websockets`: sockets by a client that nobody here wrote."""
+"""Python's `websockets`, an independent WebSocket client."""
 
 import asyncio
 import json
@@ -35,7 +35,7 @@ def hear(socket):
 
 
 def closed(socket):
-    """The code that the other side closed with."""
+    """The close code of the server."""
     try:
         while True:
             socket.recv(timeout=10)
@@ -53,7 +53,7 @@ def _():
             assert hear(socket)["text"] == "Hello, žluťoučký 馬 🐎"
 
 
-@check("websockets: pings are answered, one by one and many at once")
+@check("websockets: pings are answered, one at a time and many at once")
 def _():
     with connect(room()) as socket:
         assert socket.ping(b"").wait(10)
@@ -62,7 +62,7 @@ def _():
         assert socket.latency < 1
 
 
-@check("websockets: a large message, whole and in fragments")
+@check("websockets: a large message is echoed, whole and in fragments")
 def _():
     text = "馬" * 65_536
     with connect(room(), max_size=None) as socket:
@@ -73,17 +73,17 @@ def _():
         assert hear(socket)["text"] == text
 
 
-@check("websockets: a message past the limit is closed with 1009")
+@check("websockets: a message over the limit is closed with 1009")
 def _():
     with connect(room()) as socket:
         try:
             socket.send("x" * 1_048_577)
         except ConnectionClosed:
-            pass  # the answer came while it was being sent
+            pass  # the Close arrived before all of it was sent
         assert closed(socket) == CloseCode.MESSAGE_TOO_BIG
 
 
-@check("websockets: the client's close code comes back, whatever is allowed")
+@check("websockets: any allowed close code is echoed")
 def _():
     for code in (1000, 1001, 1003, 1011, 3000, 4999):
         with connect(room()) as socket:
@@ -92,7 +92,7 @@ def _():
         assert (sent.code, received.code) == (code, code) and socket.protocol.close_rcvd_then_sent is False, received
 
 
-@check("websockets: a wrong message gets an error and nothing else")
+@check("websockets: malformed messages get an error, and the socket stays open")
 def _():
     with connect(room()) as socket:
         socket.send("not JSON")
@@ -102,7 +102,7 @@ def _():
         assert hear(socket)["text"] == "still here"
 
 
-@check("websockets: a refused handshake has its status and its reason")
+@check("websockets: a refused handshake has a status code and a reason")
 def _():
     for path, origin, status in (("/api/ws", "http://elsewhere.example", 403), ("/api/nothing", None, 404)):
         try:
@@ -120,7 +120,7 @@ def _():
         sockets = await asyncio.gather(*(connect_async(url(path), open_timeout=10) for _ in range(100)))
         for number in range(20):
             await sockets[number].send(json.dumps({"sender": "python", "text": f"from {number}"}))
-            # Not before the first has come back: so the order is known.
+            # Waits for the echo of this message before the next is sent, so that the order is known.
             assert json.loads(await sockets[0].recv())["text"] == f"from {number}"
         for socket in sockets[1:]:
             async with asyncio.timeout(10):
@@ -129,10 +129,10 @@ def _():
         await asyncio.gather(*(socket.close() for socket in sockets))
 
     asyncio.run(crowd())
-    until(10, lambda: server.stats()["transports"]["websocket"]["open"] == 0, "the sockets to be gone")
+    until(10, lambda: server.stats()["transports"]["websocket"]["open"] == 0, "the end of the sockets")
 
 
-@check("websockets: what was missed while away is there after the return")
+@check("websockets: a client with a cursor gets what it missed")
 def _():
     path = room()
     with connect(path) as away, connect(path) as here:

@@ -1,4 +1,4 @@
-"""Every curl command of README.md and src/README.md, run as it stands, against another port."""
+"""Runs the curl commands of README.md and src/README.md, with another port."""
 
 import json
 import pathlib
@@ -13,14 +13,14 @@ root = pathlib.Path(__file__).parents[2]
 readme = (root / "README.md").read_text() + (root / "src/README.md").read_text()
 commands = re.findall(r"`(curl [^`]+)`", readme) + re.findall(r"^\$ (curl .+)$", readme, re.MULTILINE)
 
-# The status line that a command must show, where it is not "200 OK".
+# The status line that a command must show, if it is not "200 OK".
 UPGRADED = "101 Switching Protocols"
 EXPECTED = {
     "/api/ws": UPGRADED, "/api/signal": UPGRADED, "/ws": UPGRADED, "/sse/message": "202 Accepted",
 }
 HELD = 28  # curl's exit code when --max-time ends a stream or a held poll
 
-# Some commands leave an id to be filled in.
+# Some commands have a placeholder for an id.
 with urllib.request.urlopen(urllib.request.Request(f"{server.url}/poll", method="POST")) as response:
     connection_id = json.load(response)["connection_id"]
 
@@ -29,7 +29,7 @@ for command in commands:
     @check(command)
     def _():
         target = re.search(r"127\.0\.0\.1:8000([^\s'?]*)", command)[1]
-        # --verbose shows a head as soon as it is there; curl prints it otherwise with the first content.
+        # With --verbose, curl prints a head at once, and not with the first content.
         filled_in = re.sub("FROM-[A-Z-]+", connection_id, command)
         bounded = filled_in.replace("127.0.0.1:8000", server.authority).replace("curl ", "curl --verbose --max-time 1 ", 1)
         ran = subprocess.run(["bash", "-c", bounded], capture_output=True, text=True, errors="replace")

@@ -1,10 +1,10 @@
-// The server under test, as a child process: its own port, ended by SIGTERM, exit code 0 required.
+// The server under test, as a child process on a free port. SIGTERM must end it with exit code 0.
 
 import { spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
 
 export class Server {
-  /** Starts a binary, by default the one named by OVERWIRE; `port` 0 lets the system choose. */
+  /** Starts `binary`, by default the one that OVERWIRE names. With `port` 0 the system chooses a port. */
   static async start(port = 0, binary = process.env.OVERWIRE, options = []) {
     if (!binary) {
       throw new Error('OVERWIRE must name the server binary; use the script `run`');
@@ -20,13 +20,13 @@ export class Server {
     });
     server.port = Number(/http:\/\/[^\s/]+:(\d+)/.exec(first)?.[1]);
     if (!server.port) {
-      throw new Error(`the server's first line holds no address: ${first}`);
+      throw new Error(`the first line of the server has no address: ${first}`);
     }
     server.url = `http://127.0.0.1:${server.port}`;
     return server;
   }
 
-  /** Ends it as a service manager would. */
+  /** Shuts the server down like a service manager. */
   async stop() {
     this.child.kill('SIGTERM');
     const code = await within(10_000, this.ended, 'the server to end after SIGTERM');
@@ -35,7 +35,7 @@ export class Server {
     }
   }
 
-  /** Ends it as a crash would: it says nothing to anyone. */
+  /** Ends the server like a crash: clients get no notice. */
   async kill() {
     this.child.kill('SIGKILL');
     await within(10_000, this.ended, 'the server to end after SIGKILL');
@@ -57,7 +57,7 @@ export class Server {
   }
 }
 
-/** `promise`, or an error that says what was waited for. */
+/** The result of `promise`, or an error with `what` when the time is over. */
 export async function within(milliseconds, promise, what) {
   let timer;
   const late = new Promise((_, reject) => {
@@ -70,7 +70,7 @@ export async function within(milliseconds, promise, what) {
   }
 }
 
-/** Asks again until `condition` answers something true, and returns that. */
+/** Repeats `condition` until its result is true, and returns the result. */
 export async function until(milliseconds, condition, what) {
   const deadline = Date.now() + milliseconds;
   for (;;) {
@@ -87,7 +87,7 @@ export async function until(milliseconds, condition, what) {
 
 let passed = 0;
 
-/** One check, named by a sentence. */
+/** Runs one check, whose name is a sentence. */
 export async function check(sentence, body) {
   try {
     await body();

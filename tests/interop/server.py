@@ -1,4 +1,4 @@
-"""The server under test, as a child process: its own port, ended by SIGTERM, exit code 0 required."""
+"""The server under test, as a child process on a free port. SIGTERM must end it with exit code 0."""
 
 import atexit
 import json
@@ -22,13 +22,13 @@ class Server:
         first = self.process.stdout.readline()
         address = re.search(r"http://([^\s/]+:(\d+))", first)
         if not address:
-            sys.exit(f"the server's first line holds no address: {first!r}")
+            sys.exit(f"the first line of the server has no address: {first!r}")
         self.port = int(address[2])
         self.authority = f"127.0.0.1:{self.port}"
         self.url = f"http://{self.authority}"
 
     def terminate(self):
-        """Asks it to end, as a service manager would. (A second signal would end it at once.)"""
+        """Shuts the server down like a service manager. (A second signal would end it at once.)"""
         self.process.send_signal(signal.SIGTERM)
 
     def ended(self):
@@ -45,7 +45,7 @@ class Server:
 
 
 def until(seconds, condition, what):
-    """Asks again until `condition` answers something true, and returns that."""
+    """Repeats `condition` until its result is true, and returns the result."""
     deadline = time.monotonic() + seconds
     while True:
         value = condition()
@@ -59,7 +59,7 @@ _passed = 0
 
 
 def check(sentence):
-    """Runs the function below it at once, as one check named by a sentence."""
+    """Runs the decorated function at once, as one check, whose name is a sentence."""
     def run(body):
         global _passed
         try:

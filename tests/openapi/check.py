@@ -1,8 +1,8 @@
-"""Runs schemathesis twice: on what answers at once, and on what holds its answer or never ends it.
+"""Runs schemathesis twice: on operations that answer at once, and on operations that hold or stream their answers.
 
-A request of the second kind that is right would be held, or open a stream or a WebSocket, and a client that
-waits for the end of each answer learns nothing from that. So those get wrong requests only, all of which have
-to be refused at once; right ones are made in tests/openapi.rs.
+A valid request to an operation of the second kind would be held, or would open a stream or a WebSocket, and
+schemathesis waits for the end of each answer. So these operations get only invalid requests, and must refuse
+all of them at once. tests/openapi.rs makes the valid requests.
 """
 
 import json
@@ -17,7 +17,7 @@ from server import Server, check, finish
 
 SCHEMATHESIS = sys.argv[1]
 SEED = "1"
-LONGEST = "5"  # seconds for one answer: what is held would take longer
+LONGEST = "5"  # seconds for one answer: a held answer takes longer
 
 
 def is_live(operation):
@@ -28,15 +28,15 @@ def is_live(operation):
 
 
 def run(operations, *options, hooks=None):
-    """Runs it on these operations; how many cases it made."""
+    """Runs it on these operations. Returns the number of cases."""
     environment = {**os.environ, "SCHEMATHESIS_HOOKS": os.path.abspath(hooks)} if hooks else None
     server = Server()
     chosen = [option for one in operations for option in ("--include-operation-id", one)]
     command = [SCHEMATHESIS, "--config-file", os.path.abspath("schemathesis.toml"), "run", f"{server.url}/openapi.json",
                "--seed", SEED, "--request-timeout", LONGEST, "--continue-on-failure", "--warnings", "off",
-               "--suppress-health-check", "too_slow",  # how fast requests are made is no matter of the server's
+               "--suppress-health-check", "too_slow",  # the speed of schemathesis does not matter here
                *chosen, *options]
-    with tempfile.TemporaryDirectory() as folder:  # it writes files to where it runs
+    with tempfile.TemporaryDirectory() as folder:  # it writes files to the current folder
         done = subprocess.run(command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                               text=True, timeout=120)
     assert done.returncode == 0, done.stdout
@@ -56,14 +56,14 @@ live = [operation["operationId"] for operation in operations if is_live(operatio
 plain = [operation["operationId"] for operation in operations if not is_live(operation)]
 
 
-@check("what answers at once answers as described")
+@check("operations that answer at once answer as described")
 def _():
     cases = run(plain, "--max-examples", "100")
     assert cases > 500, cases
     print(f"        {len(plain)} operations, {cases} cases")
 
 
-@check("what is held or never ends refuses wrong requests as described")
+@check("operations that hold or stream refuse invalid requests as described")
 def _():
     cases = run(live, "--mode", "negative", "--phases", "coverage", hooks="hooks.py")
     assert cases > 150, cases

@@ -1,12 +1,12 @@
-"""For operations that hold their answers: which of the wrong requests are wrong to the server."""
+"""For operations that hold their answers: selects the requests that the server must refuse."""
 
 import schemathesis
 
 
 @schemathesis.hook
 def filter_case(context, case):
-    """An unknown parameter is ignored, and so a request that is wrong by nothing else would be held. A target with NUL
-    is malformed whatever the method is: 400 comes before 405."""
+    """The server ignores unknown parameters, so it would hold a request with no other error. A target with NUL is
+    malformed for each method: 400 comes before 405."""
     query = case.query or {}
     known = {parameter.name for parameter in case.operation.query}
     is_other_method = case.method.upper() != case.operation.method.upper()

@@ -1,5 +1,5 @@
-//! The chunked transfer coding. Content decoded whole and in pieces must come to the same, and what is encoded comes
-//! back.
+//! The chunked transfer coding. Decoding whole and decoding in pieces must agree. Encoded content must decode to
+//! itself.
 
 #![no_main]
 
@@ -8,7 +8,7 @@ use overwire::http::{ChunkError, ChunkedDecoder, LAST_CHUNK, chunk};
 
 const LIMIT: usize = 2048;
 
-/// The content, how many bytes were left over, and whether the message ended.
+/// The content, the number of bytes left over, and whether the message ended.
 type Outcome = Result<(Vec<u8>, usize, bool), ChunkError>;
 
 fuzz_target!(|bytes: &[u8]| {

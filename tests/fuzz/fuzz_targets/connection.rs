@@ -1,8 +1,8 @@
-//! One connection under an application, a peer and a clock that do anything in any order. Nothing panics, the outbox
-//! stays within its limit plus one item, `Closed` is told exactly when something was held and is over, and while
-//! nothing is held there is a deadline, so that no connection stays for ever.
+//! One connection, with an application, a peer and a clock that act in any order. The promises: no panic; an outbox
+//! within its limit plus one item; `Closed` exactly when something that the application holds ends without it; and a
+//! deadline while nothing is held, so that no connection stays open forever.
 //!
-//! The input is a script: a letter a step, some with an argument behind them (see [`World::step`]).
+//! The input is a script: one letter for each step, for some steps with an argument after it (see [`World::step`]).
 
 #![no_main]
 
@@ -17,7 +17,8 @@ use overwire::{Limits, Parse, Shared, sse};
 
 /// The longest item that the script can queue, with its head or frame header.
 const ITEM: usize = 1200;
-/// What a connection may queue on its own on top: an error response, a Close frame, the bookkeeping of pieces.
+/// The bytes that a connection may queue by itself in addition: an error response, a Close frame, the bookkeeping of
+/// pieces.
 const OWN: usize = 512;
 
 fuzz_target!(|script: &[u8]| {
@@ -27,7 +28,7 @@ fuzz_target!(|script: &[u8]| {
         let before = world.connection.is_closed();
         world.step(step, &mut script);
         world.check();
-        assert!(!before || world.connection.is_closed(), "a closed connection came back");
+        assert!(!before || world.connection.is_closed(), "a closed connection is open again");
     }
     world.hang_up();
 });
@@ -45,7 +46,7 @@ impl<'a> Script<'a> {
         self.next().unwrap_or_default().into()
     }
 
-    /// So many bytes as the first one says, as far as they are there. Letters count from `A`, to keep seeds legible.
+    /// The next bytes. The first one is their number, counted from `A`, so that seeds are legible.
     fn bytes(&mut self) -> &'a [u8] {
         let count = self.number().wrapping_sub(b'A'.into()) & 0xff;
         let (front, rest) = self.0.split_at(count.min(self.0.len()));
@@ -59,7 +60,7 @@ struct World {
     limits: Limits,
     now: Instant,
     draining: bool,
-    /// What the application believes: it holds a request, a stream or a WebSocket.
+    /// Whether the application knows of a request, a stream or a WebSocket that it holds.
     holds: bool,
     shut: bool,
 }
@@ -119,7 +120,7 @@ impl World {
         action(&mut self.connection, &context)
     }
 
-    /// As the event loop does it: nothing is read that is not wanted.
+    /// Reads like the event loop: nothing while the connection wants no input.
     fn receive(&mut self, bytes: &[u8]) {
         if self.connection.wants_input(&self.limits) && !self.shut {
             self.connection.count_received(bytes.len());
@@ -129,7 +130,7 @@ impl World {
 
     fn decode(&mut self, mut fresh: &[u8]) {
         while let Some(input) = self.act(|connection, context| connection.receive(&mut fresh, context)) {
-            self.told(Some(input));
+            self.note(Some(input));
             self.check();
         }
         assert!(fresh.is_empty());
@@ -141,16 +142,16 @@ impl World {
         self.receive(&frame);
     }
 
-    fn told(&mut self, input: Option<Outcome>) {
+    fn note(&mut self, input: Option<Outcome>) {
         match input {
             None => return,
             Some(Outcome::Request(_)) => {
                 assert!(!std::mem::replace(&mut self.holds, true), "a request while one is held")
             }
-            Some(Outcome::Message(_)) => assert!(self.holds, "a message on a WebSocket that nobody holds"),
+            Some(Outcome::Message(_)) => assert!(self.holds, "a message on a WebSocket that is not held"),
             Some(Outcome::Refused(..)) => assert!(!self.holds, "a held request was refused"),
             Some(Outcome::Closed(_)) => {
-                assert!(std::mem::take(&mut self.holds), "Closed was told of what nobody holds")
+                assert!(std::mem::take(&mut self.holds), "Closed for something that is not held")
             }
             Some(raw) => panic!("{raw:?} on a connection that is not raw"),
         }
@@ -160,40 +161,42 @@ impl World {
         let count = if self.connection.outbox().is_empty() {
             0
         } else {
-            self.connection.outbox_mut().write_to(&mut Narrow(room)).expect("it never fails")
+            self.connection.outbox_mut().write_to(&mut Narrow(room)).expect("it does not fail")
         };
         let _shuts_down = self.act(|connection, context| connection.wrote(count, context));
-        self.decode(&[]); // there may be room again for what was kept
+        self.decode(&[]); // decodes what was kept until there was room
     }
 
     fn respond(&mut self, response: &Response) {
-        // On a stream it does nothing.
+        // This does nothing on a stream.
         self.act(|connection, context| connection.respond(response, context));
         self.let_go();
     }
 
     fn begin(&mut self, head: &Response) {
         let input = self.act(|connection, context| connection.begin(head, context));
-        self.told(input); // Closed, where nothing may follow the head
+        self.note(input); // Closed, if nothing may follow the head
         self.decode(&[]);
     }
 
     fn upgrade(&mut self) {
         let head = websocket::opening_request("h", "/", KEY);
-        let Ok(Parse::Complete { value, used }) = parse_request_head(&head, 1024, 1024) else { panic!("it is sound") };
-        let accepted = websocket::accept(&Request::new(value, head, used), &[]).expect("it is sound");
+        let Ok(Parse::Complete { value, used }) = parse_request_head(&head, 1024, 1024) else {
+            panic!("a valid request")
+        };
+        let accepted = websocket::accept(&Request::new(value, head, used), &[]).expect("a valid handshake");
         self.act(|connection, context| connection.upgrade(&accepted, context));
         self.decode(&[]);
     }
 
     fn send(&mut self, bytes: &Shared) {
         let input = self.act(|connection, context| connection.send(bytes, context));
-        self.told(input);
+        self.note(input);
     }
 
     fn send_message(&mut self, message: Message) {
         let input = self.act(|connection, context| connection.send_message(message, context));
-        self.told(input);
+        self.note(input);
     }
 
     fn end(&mut self) {
@@ -206,7 +209,7 @@ impl World {
         self.let_go();
     }
 
-    /// After what the application did itself it knows without being told that it holds nothing.
+    /// The application knows what it has ended itself: it gets no outcome for that.
     fn let_go(&mut self) {
         if !self.connection.is_in_use() {
             self.holds = false;
@@ -218,21 +221,21 @@ impl World {
         if !self.shut {
             self.shut = true;
             let input = self.act(|connection, context| connection.end_of_input(context));
-            self.told(input);
+            self.note(input);
         }
     }
 
     fn lose(&mut self) {
         let input = self.connection.lose(Closed::Reset);
-        self.told(input);
+        self.note(input);
     }
 
-    /// The clock goes on to the deadline.
+    /// Advances the clock to the deadline.
     fn wait(&mut self) {
         if let Some(deadline) = self.connection.deadline() {
             self.now = self.now.max(deadline);
             let input = self.act(|connection, context| connection.on_deadline(context));
-            self.told(input);
+            self.note(input);
         } else {
             self.now += Duration::from_secs(1);
         }
@@ -246,7 +249,7 @@ impl World {
 
     fn check(&self) {
         let connection = &self.connection;
-        assert_eq!(connection.is_in_use(), self.holds, "what the application was told is not so: {connection:?}");
+        assert_eq!(connection.is_in_use(), self.holds, "the application knows something else: {connection:?}");
         assert!(connection.outbox().cost() <= self.limits.outbox + ITEM + OWN, "{}", connection.outbox().cost());
         assert!(connection.deadline().is_some() || connection.is_answering() || connection.is_closed());
         if connection.is_closed() {
@@ -259,7 +262,7 @@ const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 
 const DATE: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
 
-/// A socket that takes so many bytes a call.
+/// A socket that takes a fixed number of bytes in each call.
 struct Narrow(usize);
 
 impl Write for Narrow {

@@ -1,6 +1,6 @@
-//! The feed and its cursors. The first line of the input is read as a cursor: what parses must be written back as it
-//! was. The rest is a script, a letter a step, that publishes and replays; a model that never drops anything
-//! says what the answers must be.
+//! The feed and its cursors. The first line of the input is parsed as a cursor, which must be written as the same text.
+//! The rest is a script of one letter and one number for each step, which publishes and replays. A model that drops
+//! nothing has the expected results.
 
 #![no_main]
 
@@ -21,7 +21,7 @@ fuzz_target!(|bytes: &[u8]| {
     run(script);
 });
 
-/// Cursors are made by a feed or from text: this is the text of RFC 9562, section 5.8, version 8.
+/// A cursor made from text: a UUID of version 8 (RFC 9562, section 5.8).
 fn cursor_at(epoch: u64, sequence: u64) -> Cursor {
     let digits = format!("{:012x}8{:03x}{:016x}", epoch >> 12, epoch & 0xfff, 1 << 63 | sequence);
     let text = [&digits[..8], &digits[8..12], &digits[12..16], &digits[16..20], &digits[20..]].join("-");
@@ -29,7 +29,7 @@ fn cursor_at(epoch: u64, sequence: u64) -> Cursor {
 }
 
 fn run(script: &[u8]) {
-    // A message is its own sequence number; the model has the length of each that was ever published.
+    // A message is its own sequence number. The model has the lengths of all messages that were published.
     let (mut feed, mut lengths) = (Feed::new(EPOCH, MAX_MESSAGES, MAX_BYTES), Vec::new());
     for step in script.chunks_exact(2) {
         let number = step[1].into();
@@ -41,7 +41,7 @@ fn run(script: &[u8]) {
             }
             b'l' => assert_eq!(feed.after(feed.last(number as usize)).len(), retained(&feed).min(number as usize)),
             b'r' => replay(&feed, cursor_at(EPOCH, number)),
-            b'o' => replay(&feed, cursor_at(EPOCH ^ 1, number)), // of another log
+            b'o' => replay(&feed, cursor_at(EPOCH ^ 1, number)), // a cursor of another log
             _ => {}
         }
         check(&feed, &lengths);
@@ -54,7 +54,7 @@ fn retained(feed: &Feed<u64>) -> usize {
     feed.after(feed.last(usize::MAX)).len()
 }
 
-/// The bounds are kept, and no message is dropped that they leave room for.
+/// Checks that the feed is within its bounds, and that it drops no message for which there is room.
 fn check(feed: &Feed<u64>, lengths: &[usize]) {
     let (count, published) = (retained(feed), lengths.len());
     assert_eq!((feed.published(), feed.tip().sequence()), (published as u64, published as u64));
@@ -62,21 +62,24 @@ fn check(feed: &Feed<u64>, lengths: &[usize]) {
     assert!(count <= MAX_MESSAGES && (count <= 1 || feed.bytes() <= MAX_BYTES));
     if count < published {
         let dropped = lengths[published - count - 1];
-        assert!(count == MAX_MESSAGES || feed.bytes() + dropped > MAX_BYTES, "dropped without need");
+        assert!(
+            count == MAX_MESSAGES || feed.bytes() + dropped > MAX_BYTES,
+            "a message was dropped although there was room"
+        );
     }
 }
 
-/// A reader is given messages without a hole between them up to the newest, and is told if there
-/// is a hole in front of them.
+/// Checks that a reader gets all messages from the first one up to the newest, and `recovered: false` if messages
+/// before the first one are missing.
 fn replay(feed: &Feed<u64>, cursor: Cursor) {
     let replay = feed.replay(cursor);
-    let given: Vec<_> = feed.after(cursor).collect();
+    let replayed: Vec<_> = feed.after(cursor).collect();
     let first = replay.after.sequence() + 1;
-    assert!(given.iter().map(|(at, _)| at.sequence()).eq(first..=feed.published()));
-    assert!(given.iter().all(|(at, message)| at.epoch() == EPOCH && at.sequence() == **message));
+    assert!(replayed.iter().map(|(at, _)| at.sequence()).eq(first..=feed.published()));
+    assert!(replayed.iter().all(|(at, message)| at.epoch() == EPOCH && at.sequence() == **message));
     if replay.recovered {
         assert_eq!(replay.after, cursor);
     } else {
-        assert!(given.len() == retained(feed) && replay.after != cursor);
+        assert!(replayed.len() == retained(feed) && replay.after != cursor);
     }
 }

@@ -1,5 +1,5 @@
-//! Opening handshakes. An answer parsed whole and while it arrives must come to the same, and every handshake that the
-//! server accepts is answered so that a client believes the answer.
+//! Opening handshakes. Parsing an answer whole and parsing each prefix must agree. A client must accept the answer to
+//! each handshake that the server accepts.
 
 #![no_main]
 
@@ -8,7 +8,7 @@ use overwire::Parse;
 use overwire::http::{Request, Response, parse_request_head};
 use overwire::websocket::{HandshakeError, accept, encode_key, opening_request, parse_response};
 
-/// The key of RFC 6455, section 1.3: the seeds hold its hash.
+/// The key of RFC 6455, section 1.3. The seeds have its hash.
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 
 fuzz_target!(|bytes: &[u8]| {
@@ -21,7 +21,7 @@ fuzz_target!(|bytes: &[u8]| {
     }
 });
 
-/// A client reads what a server answered.
+/// A client parses the answer of a server.
 fn answer(bytes: &[u8]) {
     let whole = parse_response(bytes, KEY, &[]);
     for end in 0..bytes.len() {
@@ -40,7 +40,7 @@ fn parse(bytes: &[u8]) -> Option<Request> {
     }
 }
 
-/// A server reads what a client asked.
+/// A server checks the request of a client.
 fn request_of_anyone(request: &Request) {
     match accept(request, &[]) {
         Ok(accepted) => believed(accepted.response(), request),

@@ -1,5 +1,4 @@
-//! Request heads. A head parsed whole and parsed while it arrives must come to the same, and no accessor of a
-//! request panics, whatever was in the head.
+//! Request heads. Parsing a head whole and parsing each prefix must agree. No accessor of a request may panic.
 
 #![no_main]
 
@@ -25,7 +24,7 @@ fn parse(bytes: &[u8]) -> Result<Parse<RequestHead>, RequestError> {
     parse_request_head(bytes, MAX_HEAD, MAX_TARGET)
 }
 
-/// What the first `end` bytes came to, and what all of them came to.
+/// Checks the result for the first `end` bytes against the result for all bytes.
 fn agree(
     front: &Result<Parse<RequestHead>, RequestError>,
     whole: &Result<Parse<RequestHead>, RequestError>,
@@ -42,7 +41,7 @@ fn agree(
     }
 }
 
-/// A head that is too long and wrong as well may be refused for either.
+/// A head that is both too long and malformed may be refused for either reason.
 fn depends_on_length(error: RequestError) -> bool {
     matches!(error, RequestError::HeadTooLong(_) | RequestError::TargetTooLong(_))
 }

@@ -1,5 +1,5 @@
-//! The bytes of a peer, delivered to a connection whole and in pieces: what the application is told, and what the peer
-//! is answered, must be the same.
+//! The bytes of a peer, received by a connection whole and in pieces. The events for the application and the answers to
+//! the peer must be the same.
 
 #![no_main]
 
@@ -12,7 +12,7 @@ use overwire::http::{Request, Response, chunk};
 use overwire::websocket;
 
 fuzz_target!(|bytes: &[u8]| {
-    // A head that comes in pieces is judged line by line, so the last line has to end.
+    // A head that arrives in pieces is parsed line by line, so the last line must end.
     let bytes = [bytes, b"\r\n\r\n"].concat();
     let whole = deliver(&bytes, bytes.len());
     for size in [1, 2, 3, 7] {
@@ -20,15 +20,15 @@ fuzz_target!(|bytes: &[u8]| {
     }
 });
 
-/// What was told, and what was answered.
+/// The events for the application, and the answers to the peer.
 #[derive(Debug, Default, PartialEq)]
 struct Record {
-    told: Vec<String>,
-    answered: String,
+    events: Vec<String>,
+    answers: String,
 }
 
 fn deliver(bytes: &[u8], size: usize) -> Record {
-    // No head reaches its limit: a head that is too long and wrong as well may be refused for either.
+    // No head reaches its limit: a head that is both too long and malformed may be refused for either reason.
     let limits = Limits { head: 1 << 20, target: 1 << 20, content: 512, message: 512, ..Limits::default() };
     let context = Context {
         limits: limits.clone(),
@@ -39,30 +39,30 @@ fn deliver(bytes: &[u8], size: usize) -> Record {
     let (mut connection, mut outcome) = (Connection::new(&context), Record::default());
     for mut piece in bytes.chunks(size.max(1)) {
         while let Some(input) = connection.receive(&mut piece, &context) {
-            outcome.told.push(application(&mut connection, input, &context));
+            outcome.events.push(application(&mut connection, input, &context));
         }
     }
-    let told = connection.end_of_input(&context);
-    outcome.told.extend(told.map(|input| format!("{input:?}")));
-    let mut answered = Vec::new();
+    let event = connection.end_of_input(&context);
+    outcome.events.extend(event.map(|input| format!("{input:?}")));
+    let mut answers = Vec::new();
     while !connection.outbox().is_empty() {
-        connection.outbox_mut().write_to(&mut answered).expect("a Vec takes everything");
+        connection.outbox_mut().write_to(&mut answers).expect("a Vec takes everything");
     }
-    outcome.answered = without_continue(&answered).escape_ascii().to_string();
+    outcome.answers = without_continue(&answers).escape_ascii().to_string();
     outcome
 }
 
-/// Answers at once, and says what it was told.
+/// Answers at once, and describes the event.
 fn application(connection: &mut Connection, input: Outcome, context: &Context) -> String {
     match input {
         Outcome::Request(request) => {
-            let told = answer(connection, &request, context);
-            format!("{} {} {:?} {told:?}", request.method(), request.target(), request.content())
+            let ended = answer(connection, &request, context);
+            format!("{} {} {:?} {ended:?}", request.method(), request.target(), request.content())
         }
         Outcome::Message(message) => {
-            let told = format!("{message:?}");
+            let event = format!("{message:?}");
             assert!(connection.send_message(message, context).is_none());
-            told
+            event
         }
         other => format!("{other:?}"),
     }
@@ -77,23 +77,23 @@ fn answer(connection: &mut Connection, request: &Request, context: &Context) -> 
         connection.respond(&Response::text(200, "answer"), context);
         return None;
     }
-    let told = connection.begin(&Response::new(200), context);
+    let ended = connection.begin(&Response::new(200), context);
     connection.send(&chunk(b"stream"), context);
     connection.end(context);
-    told
+    ended
 }
 
-/// `100 Continue` is sent only to a client whose content was not there yet, so it may differ.
+/// Removes `100 Continue`, which is sent only if no content has arrived, and so depends on the pieces.
 fn without_continue(bytes: &[u8]) -> Vec<u8> {
     const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
     let mut rest = bytes;
     let mut out = Vec::new();
-    while let Some((first, behind)) = rest.split_first() {
-        if let Some(behind) = rest.strip_prefix(CONTINUE) {
-            rest = behind;
+    while let Some((first, after)) = rest.split_first() {
+        if let Some(after) = rest.strip_prefix(CONTINUE) {
+            rest = after;
         } else {
             out.push(*first);
-            rest = behind;
+            rest = after;
         }
     }
     out

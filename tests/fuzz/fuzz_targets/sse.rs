@@ -1,5 +1,5 @@
-//! Event streams. A stream read whole and in pieces must come to the same, and an event that is written comes back:
-//! its data with every line end as LF.
+//! Event streams. Reading a stream whole and reading it in pieces must agree. An encoded event must be read back, with
+//! LF for each line end in its data.
 
 #![no_main]
 
@@ -17,7 +17,7 @@ fuzz_target!(|bytes: &[u8]| {
     round_trip(id, name, data);
 });
 
-/// The events of `stream`, which arrives in pieces of `size`, and what the reader remembers.
+/// The events of `stream`, which arrives in pieces of `size`, and the state of the reader.
 fn read(stream: &[u8], size: usize) -> (Vec<Event>, String, Option<std::time::Duration>) {
     let mut reader = Reader::default();
     let events = stream.chunks(size.max(1)).flat_map(|piece| reader.read(piece)).collect();

@@ -1,5 +1,6 @@
-//! WebSocket frames and messages, from either side. Bytes received whole and in pieces must come to the same messages
-//! and the same error; headers and messages that are encoded come back; masking twice changes nothing.
+//! WebSocket frames and messages, from a client and from a server. Receiving bytes whole and in pieces must give the
+//! same messages and the same error. Encoded headers and messages must be parsed back, and masking twice must change
+//! nothing.
 
 #![no_main]
 
@@ -23,7 +24,7 @@ fuzz_target!(|bytes: &[u8]| {
     masking(bytes);
 });
 
-/// A prefix of a header is `Partial`, or shows the same error; a whole one encodes to the same bytes.
+/// A prefix of a header must be `Partial` or have the same error. A whole header must be encoded as the same bytes.
 fn header(bytes: &[u8], sender: Role) {
     let whole = parse_header(bytes, sender);
     for end in 0..bytes.len().min(overwire::websocket::MAX_HEADER) {
@@ -40,7 +41,7 @@ fn header(bytes: &[u8], sender: Role) {
     }
 }
 
-/// What `bytes` complete, arriving in pieces of `size`; how many bytes are left over; the error that ended it.
+/// The messages in `bytes`, which arrive in pieces of `size`, and the number of bytes left over or the error.
 fn receive(bytes: &[u8], size: usize, sender: Role) -> (Vec<Received>, Result<usize, ProtocolError>) {
     let (mut receiver, mut pending, mut all) = (Receiver::new(sender), Vec::new(), Vec::new());
     for piece in bytes.chunks(size.max(1)) {
@@ -59,7 +60,7 @@ fn receive(bytes: &[u8], size: usize, sender: Role) -> (Vec<Received>, Result<us
     (all, Ok(pending.len()))
 }
 
-/// A message, a Ping and a Close, masked by a client or bare from a server.
+/// A message, a Ping and a Close, masked from a client and unmasked from a server.
 fn round_trip(bytes: &[u8]) {
     let payload = &bytes[..bytes.len().min(MAX_MESSAGE)];
     let small = &payload[..payload.len().min(125)];

@@ -1,6 +1,6 @@
 //! The labels of a conversation, and the bytes by kind. The input is what a client and a server send in turn, separated
-//! by `|`. However it is cut, the joined pieces are the bytes, the lines are the content, and labels and sums are the
-//! same.
+//! by `|`. Wherever they are split, the joined pieces are the bytes, the lines are the content, and labels and sums are
+//! the same.
 
 #![no_main]
 
