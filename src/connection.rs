@@ -708,7 +708,7 @@ impl Connection {
     /// Answers the request that the application holds. Does nothing when there is none.
     pub fn respond(&mut self, response: &Response, context: &Context) {
         let State::Held(exchange) = self.state else { return };
-        let persists = exchange.persistent && !context.draining;
+        let persists = exchange.persistent && !response.closes() && !context.draining;
         let connection = exchange.connection(persists);
         self.push_response(response, response.framing(), connection, exchange.head_only, context);
         self.finish(persists, context);

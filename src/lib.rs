@@ -36,9 +36,10 @@
 //! |-|-|-|
 //! | [`bytes`], [`slab`], [`limits`], [`random`] | what everything else is made of | nothing |
 //! | [`http`], [`sse`], [`websocket`] | the codecs: bytes to values and back | no sockets, no clock |
-//! | [`feed`], [`signalling`], [`timers`], [`outbox`], `access`, `signals`, `linger`, `access_log`, [`wire`] | one log and its cursors; who is told what so that two browsers connect; deadlines; the outgoing queue; the checks of Host and Origin; names for raw bytes | the codecs |
+//! | [`feed`], [`signalling`], [`timers`], [`outbox`], `access`, `files`, `signals`, `linger`, `access_log`, [`wire`] | one log and its cursors; who is told what so that two browsers connect; deadlines; the outgoing queue; the checks of Host and Origin; the browser client; names for raw bytes | the codecs |
 //! | [`connection`] | one peer: all that is decided about it | `now` is an argument; no sockets |
 //! | [`event_loop`] | sockets: the only user of mio | the connection, never what it says |
+//! | [`tap`] | a relay that shows and disturbs the bytes between a client and a server | the public API above |
 //! | [`server`] | the application: rooms, mailboxes, routes | the public API above |
 //!
 //! # What is left out, on purpose
@@ -55,6 +56,7 @@ pub mod bytes;
 pub mod connection;
 pub mod event_loop;
 pub mod feed;
+mod files;
 pub mod http;
 pub mod limits;
 mod linger;
@@ -65,6 +67,7 @@ pub mod signalling;
 mod signals;
 pub mod slab;
 pub mod sse;
+pub mod tap;
 pub mod timers;
 pub mod websocket;
 pub mod wire;

@@ -146,6 +146,16 @@ fn pipelined_requests_wait_for_each_other() {
 }
 
 #[test]
+fn a_response_may_close_the_connection() {
+    let mut peer = Bench::new();
+    peer.receive(GET);
+    let response = Response::text(200, "hello").with_close();
+    peer.act(|connection, context| connection.respond(&response, context));
+    let (answer, shuts_down) = peer.written();
+    assert!(answer.contains("\r\nConnection: close\r\n") && shuts_down, "{answer}");
+}
+
+#[test]
 fn bytes_after_an_upgrade_are_frames() {
     let mut bench = Bench::new();
     let bytes = [GET, &masked(Opcode::Text, b"GET / HTTP/1.1\r\n\r\n")].concat();

@@ -1,86 +1,19 @@
-//! `/api/tap`: a page is shown the raw bytes of the exchanges that it marked, and of no others.
+//! The tap before the server: a page sees the raw bytes of the exchanges that it has marked, and of no others.
 
 mod common;
+#[path = "common/tap.rs"]
+mod tapped;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use common::{Client, TestServer, masked_frame};
+use std::time::Instant;
+
+use common::{PATIENCE, masked_frame};
 use overwire::websocket::{Opcode, encode_key, opening_request};
 use serde_json::{Value, json};
-
-const ID: &str = "0123456789abcdef";
-
-/// A viewer that has been told that its tap is open.
-struct Viewer {
-    client: Client,
-}
-
-impl Viewer {
-    fn open(server: &TestServer, id: &str) -> Self {
-        let mut client = server.websocket(&format!("/api/tap?tap={id}"));
-        assert_eq!(client.message().json(), json!({ "type": "open", "chaos": false }));
-        Viewer { client }
-    }
-
-    fn next(&mut self) -> Value {
-        self.client.message().json()
-    }
-
-    /// Events up to the end of an exchange of this label.
-    fn until_end(&mut self, label: &str) -> Vec<Value> {
-        let mut events = Vec::new();
-        loop {
-            let event = self.next();
-            let is_end = event["type"] == "end" && event["label"] == label;
-            events.push(event);
-            if is_end {
-                return events;
-            }
-        }
-    }
-
-    /// Events until those of one side come to so many bytes.
-    fn until_bytes(&mut self, from: &str, count: usize) -> Vec<Value> {
-        let mut events = Vec::new();
-        while bytes_of(&events, from).len() < count {
-            events.push(self.next());
-        }
-        events
-    }
-}
-
-fn decode(value: &Value) -> Vec<u8> {
-    STANDARD.decode(value["bytes"].as_str().unwrap()).unwrap()
-}
-
-fn pieces_of<'a>(events: &'a [Value], from: &'a str) -> impl Iterator<Item = &'a Value> {
-    events.iter().filter(move |event| event["from"] == from).flat_map(|event| event["pieces"].as_array().unwrap())
-}
-
-/// What one side sent, put together; lines inside of content must come to the same.
-fn bytes_of(events: &[Value], from: &str) -> Vec<u8> {
-    let mut all = Vec::new();
-    for piece in pieces_of(events, from) {
-        let bytes = decode(piece);
-        if let Some(lines) = piece["lines"].as_array() {
-            assert_eq!(lines.iter().flat_map(decode).collect::<Vec<_>>(), bytes, "{piece}");
-        }
-        all.extend(bytes);
-    }
-    all
-}
-
-fn text_of(events: &[Value], from: &str) -> String {
-    String::from_utf8(bytes_of(events, from)).unwrap()
-}
-
-fn names_of(events: &[Value], from: &str) -> Vec<String> {
-    pieces_of(events, from).map(|piece| piece["name"].as_str().unwrap().to_owned()).collect()
-}
+use tapped::{ID, TestTap, Viewer, bytes_of, counted, names_of, pieces_of, text_of};
 
 #[test]
 fn a_request_and_its_answer_are_shown_byte_for_byte() {
-    let server = TestServer::start();
+    let server = TestTap::start();
     let mut viewer = Viewer::open(&server, ID);
     let request = format!("GET /health?tap={ID}.h HTTP/1.1\r\nhost:  localhost \r\nConnection: close\r\n\r\n");
     let mut client = server.connect();
@@ -99,7 +32,7 @@ fn a_request_and_its_answer_are_shown_byte_for_byte() {
 
 #[test]
 fn a_stream_is_shown_as_it_is_written() {
-    let server = TestServer::start();
+    let server = TestTap::start();
     let mut viewer = Viewer::open(&server, ID);
     let mut client = server.connect();
     client.send_get(&format!("/api/events?tap={ID}.sse&client_id=me"));
@@ -120,7 +53,7 @@ fn a_stream_is_shown_as_it_is_written() {
 
 #[test]
 fn a_websocket_is_shown_in_both_directions_with_its_masks() {
-    let server = TestServer::start();
+    let server = TestTap::start();
     let mut viewer = Viewer::open(&server, ID);
     let frame = masked_frame(true, Opcode::Text, br#"{"sender":"me","text":"early"}"#);
     let ping = masked_frame(true, Opcode::Ping, b"?");
@@ -145,7 +78,7 @@ fn a_websocket_is_shown_in_both_directions_with_its_masks() {
 
 #[test]
 fn only_what_is_marked_with_this_id_is_shown() {
-    let server = TestServer::start();
+    let server = TestTap::start();
     let mut viewer = Viewer::open(&server, ID);
     let mut other = Viewer::open(&server, "another-id-of-someone");
     let mut client = server.connect();
@@ -173,37 +106,44 @@ fn only_what_is_marked_with_this_id_is_shown() {
 
 #[test]
 fn of_pipelined_requests_each_is_shown_with_its_answer() {
-    let server = TestServer::start();
+    let server = TestTap::start();
     let mut viewer = Viewer::open(&server, ID);
     let labels = ["a", "b", "c"];
     let requests = labels.map(|label| format!("GET /health?tap={ID}.{label} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
     let mut client = server.connect();
     client.send(requests.concat());
+    let all = viewer.until_end("c");
     for (label, request) in labels.iter().zip(requests) {
-        let (events, answer) = (viewer.until_end(label), client.answer());
+        let answer = client.answer();
+        let events: Vec<_> = all.iter().filter(|event| event["label"] == *label).cloned().collect();
+        assert_eq!(events.last().unwrap()["type"], "end");
         assert_eq!(text_of(&events, "client"), request);
         assert_eq!(text_of(&events, "server"), answer.head.clone() + answer.text());
     }
 }
 
 #[test]
-fn content_in_chunks_is_counted_and_not_shown() {
-    let server = TestServer::start();
+fn content_in_chunks_is_shown() {
+    let server = TestTap::start();
     let mut viewer = Viewer::open(&server, ID);
     let head = format!("POST /api/send?tap={ID}.s HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n");
     let content = r#"{"sender":"a","text":"b"}"#;
+    let request = format!("{head}{:x};x=y\r\n{content}\r\n0\r\nTrailer: t\r\n\r\n", content.len());
     let mut client = server.connect();
-    client.send(format!("{head}{:x}\r\n{content}\r\n0\r\n\r\n", content.len()));
+    client.send_bytewise(&request);
     assert_eq!(client.answer().status, 200);
     let events = viewer.until_end("s");
-    assert_eq!(text_of(&events, "client"), head);
-    let left_out = events.iter().find(|event| event["type"] == "left_out").expect("it says so");
-    assert_eq!(*left_out, json!({ "type": "left_out", "bytes": content.len(), "events": 1 }));
+    assert_eq!(text_of(&events, "client"), request);
+    let names = names_of(&events, "client");
+    assert_eq!(
+        names[names.len() - 5..],
+        ["end of chunk", "last-chunk", "trailer field", "end of chunks", "end of message"]
+    );
 }
 
 #[test]
 fn what_was_cut_off_is_shown_as_broken() {
-    let server = TestServer::start();
+    let server = TestTap::start();
     let mut viewer = Viewer::open(&server, ID);
     let mut client = server.websocket(&format!("/api/ws?tap={ID}.ws"));
     client.send(&masked_frame(true, Opcode::Text, &[b'x'; 200])[..100]);
@@ -217,7 +157,7 @@ fn what_was_cut_off_is_shown_as_broken() {
 
 #[test]
 fn a_viewer_that_does_not_read_is_told_how_much_it_missed() {
-    let server = TestServer::start();
+    let server = TestTap::start();
     let mut viewer = Viewer::open(&server, ID);
     let mut client = server.websocket(&format!("/api/ws?tap={ID}.ws"));
     let text = "x".repeat(30_000);
@@ -252,7 +192,7 @@ fn a_viewer_that_does_not_read_is_told_how_much_it_missed() {
 
 #[test]
 fn the_newest_viewer_of_an_id_wins() {
-    let server = TestServer::start();
+    let server = TestTap::start();
     let mut first = Viewer::open(&server, ID);
     let mut stream = server.connect();
     stream.send_get(&format!("/api/stream?tap={ID}.s")).head();
@@ -273,52 +213,59 @@ fn the_newest_viewer_of_an_id_wins() {
 }
 
 #[test]
-fn nothing_is_copied_for_a_viewer_that_is_gone() {
-    let server = TestServer::start();
-    let viewer = Viewer::open(&server, ID);
+fn nothing_is_shown_to_a_viewer_that_is_gone() {
+    let server = TestTap::start();
+    let mut viewer = Viewer::open(&server, ID);
     let mut stream = server.connect();
     stream.send_get(&format!("/api/stream?tap={ID}.s")).head();
+    viewer.until_bytes("server", 1);
+    // Its faults are lifted when the tap has noticed.
+    viewer.command(json!({ "label": "s", "fault": "delay", "value": 60_000 }));
     drop(viewer);
-    server.wait_for("the viewer to be gone", |stats| stats["connections"] == 2);
     server.publish("general", "hello");
     assert!(stream.chunk_text().contains("hello"));
     let mut viewer = Viewer::open(&server, ID);
+    server.publish("general", "again");
+    assert!(stream.chunk_text().contains("again"));
     server.get(&format!("/health?tap={ID}.h"));
     assert_eq!(viewer.next()["label"], "h");
 }
 
 #[test]
 fn a_tap_is_refused_where_it_should_be() {
-    let server = TestServer::start();
+    let server = TestTap::start();
     for (target, complaint) in [
-        ("/api/tap", "tap: expected a string of 1 to 128 characters, but it is missing"),
-        ("/api/tap?tap=tooshort", "tap: expected 16 to 64 letters"),
-        ("/api/tap?tap=0123456789abcde.f", "tap: expected 16 to 64 letters"),
+        ("/-/tap/view", "tap: expected 16 to 64 letters"),
+        ("/-/tap/view?tap=tooshort", "tap: expected 16 to 64 letters"),
+        ("/-/tap/view?tap=0123456789abcde.f", "tap: expected 16 to 64 letters"),
     ] {
         let answer = server.get(target);
         assert_eq!(answer.status, 400, "{target}");
         assert!(answer.json()["error"].as_str().unwrap().starts_with(complaint), "{}", answer.text());
     }
-    assert_eq!(server.get(&format!("/api/tap?tap={ID}")).status, 400);
-    let request = String::from_utf8(opening_request("localhost", &format!("/api/tap?tap={ID}"), &encode_key([7; 16])));
+    assert_eq!(server.get(&format!("/-/tap/view?tap={ID}")).status, 400);
+    let request =
+        String::from_utf8(opening_request("localhost", &format!("/-/tap/view?tap={ID}"), &encode_key([7; 16])));
     let foreign = request.unwrap().replace("Connection:", "Origin: http://evil.example\r\nConnection:");
     assert_eq!(server.connect().send(foreign).answer().status, 403);
 }
 
 #[test]
 fn there_are_not_too_many_viewers() {
-    let server = TestServer::start();
+    let server = TestTap::start();
     let viewers: Vec<_> = (0..64).map(|number| Viewer::open(&server, &format!("viewer-number-{number:04}"))).collect();
-    let mut one_more = server.websocket(&format!("/api/tap?tap={ID}"));
+    let mut one_more = server.websocket(&format!("/-/tap/view?tap={ID}"));
     assert_eq!(one_more.frame().close(), (1013, "there are too many taps: try again later".into()));
     drop(viewers);
-    server.wait_for("the viewers to be gone", |stats| stats["connections"].as_u64() <= Some(2));
-    Viewer::open(&server, ID);
+    let start = Instant::now();
+    while server.websocket(&format!("/-/tap/view?tap={ID}")).frame().opcode == Opcode::Close {
+        assert!(start.elapsed() < PATIENCE, "the viewers are gone, and there is still no room");
+    }
 }
 
 #[test]
 fn a_viewer_sees_at_most_64_exchanges_at_a_time() {
-    let server = TestServer::start();
+    let server = TestTap::start();
     let mut viewer = Viewer::open(&server, ID);
     let mut streams: Vec<_> = (0..65).map(|_| server.connect()).collect();
     for stream in &mut streams {
@@ -337,16 +284,8 @@ fn a_viewer_sees_at_most_64_exchanges_at_a_time() {
 }
 
 #[test]
-fn what_a_viewer_says_without_chaos_is_refused() {
-    let server = TestServer::start();
-    let mut viewer = Viewer::open(&server, ID);
-    viewer.client.send_text(r#"{"fault": "restart"}"#);
-    assert_eq!(viewer.next(), json!({ "type": "error", "error": "faults are off: start the server with --chaos" }));
-}
-
-#[test]
 fn an_interim_response_is_shown_between_head_and_content() {
-    let server = TestServer::start();
+    let server = TestTap::start();
     let mut viewer = Viewer::open(&server, ID);
     let fields = "Host: localhost\r\nExpect: 100-continue\r\n";
     let content = r#"{"sender":"a","text":"b"}"#;
@@ -356,13 +295,12 @@ fn an_interim_response_is_shown_between_head_and_content() {
         let interim = client.send(&head).head();
         let is_chunked = framing.starts_with("Transfer");
         let sent = if is_chunked { format!("19\r\n{content}\r\n0\r\n\r\n") } else { content.into() };
-        let answer = client.send(sent).answer();
+        let answer = client.send(&sent).answer();
         let events = viewer.until_end("s");
         let order: Vec<_> = events.iter().map(|event| event["from"].as_str().or(event["type"].as_str())).collect();
-        let second = if is_chunked { "left_out" } else { "client" };
-        assert!(order.starts_with(&[Some("client"), Some("server")]) && order.contains(&Some(second)), "{order:?}");
+        assert!(order.starts_with(&[Some("client"), Some("server"), Some("client")]), "{order:?}");
         assert_eq!(text_of(&events, "server"), interim + &answer.head + answer.text());
-        assert_eq!(text_of(&events, "client"), if is_chunked { head } else { head + content });
+        assert_eq!(text_of(&events, "client"), head + &sent);
     }
     // A client that did not wait is not told, and none is shown.
     let request = format!("POST /api/send?tap={ID}.s HTTP/1.1\r\n{fields}Content-Length: 25\r\n\r\n{content}");
@@ -373,8 +311,8 @@ fn an_interim_response_is_shown_between_head_and_content() {
 }
 
 #[test]
-fn of_a_large_answer_as_much_is_shown_as_may_wait() {
-    let server = TestServer::start();
+fn all_bytes_are_shown_or_counted() {
+    let server = TestTap::start();
     let mut viewer = Viewer::open(&server, ID);
     let text = "x".repeat(60_000);
     (0..4).for_each(|_| drop(server.publish("general", &text)));
@@ -382,23 +320,27 @@ fn of_a_large_answer_as_much_is_shown_as_may_wait() {
     let answer = server.connect().send(&request).answer();
     let events = viewer.until_end("m");
     assert_eq!(text_of(&events, "server"), answer.head.clone() + answer.text());
-    // Of more than that much of the beginning is shown, and the rest is counted.
+    // More than the sockets and the viewer's share of the memory hold.
     (0..12).for_each(|_| drop(server.publish("general", &text)));
-    let answer = server.connect().send(&request).answer();
-    let mut events = viewer.until_end("m");
-    let is_told = |event: &Value| event["type"] == "left_out";
-    while !events.iter().any(is_told) {
-        events.push(viewer.next());
+    let mut all = 0;
+    for _ in 0..20 {
+        let answer = server.connect().send(&request).answer();
+        all += request.len() + answer.head.len() + answer.content.len();
     }
-    let left_out: u64 = events.iter().filter_map(|event| event["bytes"].as_u64()).sum();
-    let (shown, all) = (text_of(&events, "server"), answer.head.clone() + answer.text());
-    assert!(shown.starts_with(&answer.head) && shown.len() > 300_000, "{} bytes", shown.len());
-    assert_eq!(shown.len() as u64 + left_out, all.len() as u64);
+    let (mut shown, mut left_out) = (0, 0);
+    while shown + left_out < all {
+        let event = viewer.next();
+        left_out += event["bytes"].as_u64().unwrap_or_default() as usize;
+        let event = [event];
+        shown += bytes_of(&event, "client").len() + bytes_of(&event, "server").len();
+    }
+    assert_eq!(shown + left_out, all);
+    assert!(shown > 500_000 && left_out > 500_000, "{shown} shown, {left_out} left out");
 }
 
 #[test]
 fn each_time_something_is_left_out_it_is_told_by_itself() {
-    let server = TestServer::start();
+    let server = TestTap::start();
     let mut viewer = Viewer::open(&server, ID);
     let mut streams: Vec<_> = (0..64).map(|_| server.connect()).collect();
     for stream in &mut streams {
@@ -418,7 +360,7 @@ fn each_time_something_is_left_out_it_is_told_by_itself() {
 
 #[test]
 fn a_frame_behind_a_request_that_came_in_pieces_is_shown() {
-    let server = TestServer::start();
+    let server = TestTap::start();
     let mut viewer = Viewer::open(&server, ID);
     let request = opening_request("localhost", &format!("/api/ws?tap={ID}.ws"), &encode_key([7; 16]));
     let frame = masked_frame(true, Opcode::Text, br#"{"type":"heartbeat"}"#);
@@ -434,7 +376,7 @@ fn a_frame_behind_a_request_that_came_in_pieces_is_shown() {
 
 #[test]
 fn the_answer_to_a_close_of_the_servers_is_shown() {
-    let server = TestServer::start();
+    let server = TestTap::start();
     let mut viewer = Viewer::open(&server, ID);
     let mut client = server.websocket(&format!("/api/ws?client_id=me&tap={ID}.ws"));
     server.connect().send("DELETE /api/client/me HTTP/1.1\r\nHost: localhost\r\n\r\n").answer();
@@ -443,4 +385,20 @@ fn the_answer_to_a_close_of_the_servers_is_shown() {
     client.send(&close).expect_end();
     let events = viewer.until_end("ws");
     assert!(bytes_of(&events, "client").ends_with(&close));
+}
+
+#[test]
+fn bytes_are_counted_by_kind_without_the_parameter_tap() {
+    let server = TestTap::start();
+    let mut viewer = Viewer::open(&server, ID);
+    let answer = server.get(&format!("/api/messages?room=r&tap={ID}.m"));
+    let events = viewer.until_end("m");
+    let request = "GET /api/messages?room=r HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    assert_eq!(counted(&events, "client"), [0, 0, request.len() as u64, 0]);
+    let (head, content) = (answer.head.len() as u64, answer.content.len() as u64);
+    assert_eq!(counted(&events, "server"), [0, 0, head, content], "an empty answer");
+    server.publish("r", "hello");
+    let answer = server.get(&format!("/api/messages?room=r&tap={ID}.m"));
+    let (head, content) = (answer.head.len() as u64, answer.content.len() as u64);
+    assert_eq!(counted(&viewer.until_end("m"), "server"), [content, 0, head, 0]);
 }

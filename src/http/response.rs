@@ -82,12 +82,14 @@ pub struct Response {
     content_type: Cow<'static, str>,
     fields: Vec<u8>,
     content: Content,
+    closes: bool,
 }
 
 impl Response {
     /// A response without fields or content.
     pub fn new(status: u16) -> Self {
-        Response { status, content_type: Cow::Borrowed(""), fields: Vec::new(), content: Content::Static(&[]) }
+        let (content_type, content) = (Cow::Borrowed(""), Content::Static(&[]));
+        Response { status, content_type, fields: Vec::new(), content, closes: false }
     }
 
     /// A response with plain text.
@@ -138,6 +140,16 @@ impl Response {
             content_type => content_type,
         };
         Response { content_type, content: content.into(), ..self }
+    }
+
+    /// Closes the connection after this response, and says so (RFC 9112, section 9.6).
+    pub fn with_close(self) -> Self {
+        Response { closes: true, ..self }
+    }
+
+    /// Whether the connection is closed after this response.
+    pub fn closes(&self) -> bool {
+        self.closes
     }
 
     /// The status code.

@@ -7,7 +7,6 @@
 mod admin;
 mod demo;
 mod exchanges;
-mod files;
 mod idempotency;
 mod mailboxes;
 mod message;
@@ -28,7 +27,6 @@ use serde_json::{Map, Value, json};
 
 use self::demo::Demo;
 use self::exchanges::{Call, EndReason, Exchanges, Opening, Reply};
-use self::files::Files;
 use self::mailboxes::Mailboxes;
 use self::params::ApiError;
 use self::rooms::Rooms;
@@ -36,6 +34,7 @@ use self::routes::Found;
 use self::signalling::Peers;
 use crate::access::{Access, Cors};
 use crate::event_loop::{Event, EventLoop, ExchangeId, Remote, TimerId};
+use crate::files::Files;
 use crate::http::{Method, Request, Response};
 use crate::limits::Limits;
 use crate::websocket::Message;

@@ -51,7 +51,8 @@ impl TestServer {
         })
     }
 
-    fn spawn(run: impl FnOnce(&dyn Fn(SocketAddr, Remote)) -> io::Result<()> + Send + 'static) -> Self {
+    /// A program of the test's own over several loops or listeners: it calls `ready` when it listens.
+    pub fn spawn(run: impl FnOnce(&dyn Fn(SocketAddr, Remote)) -> io::Result<()> + Send + 'static) -> Self {
         let (sender, receiver) = mpsc::channel();
         let thread = thread::spawn(move || run(&|address, remote| sender.send((address, remote)).unwrap()));
         let (address, remote) = receiver.recv().expect("the server starts");

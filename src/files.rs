@@ -12,7 +12,7 @@ const CONTENT_SECURITY_POLICY: &str =
 
 macro_rules! embed {
     ($($name:literal),* $(,)?) => {
-        &[$(($name, include_bytes!(concat!("../../static/", $name)))),*]
+        &[$(($name, include_bytes!(concat!("../static/", $name)))),*]
     };
 }
 
