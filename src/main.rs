@@ -1,11 +1,25 @@
-//! The command line of the server.
+//! The command line of the server. It starts a tap before the server, so that its page shows the bytes.
 
 use std::env;
 use std::io::{self, ErrorKind, Write};
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::ExitCode;
+use std::sync::mpsc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use overwire::server::{Config, Server};
+use overwire::tap::{Mode, Tap, TapConfig};
+use overwire::{Limits, Remote};
+
+/// The port of the tap, unless the system chooses the server's.
+const TAP_PORT: u16 = 8100;
+
+/// The most connections of the tap: two for each client. It shares the limit on open files with the server.
+const TAP_CONNECTIONS: usize = 1024;
+
+/// The longest time for which the tap waits for its clients after the server has shut down.
+const TAP_DRAIN_TIME: Duration = Duration::from_secs(1);
 
 const USAGE: &str = "\
 overwire: real-time web transports, byte by byte
@@ -20,16 +34,34 @@ usage: overwire [OPTIONS]
   --allow-origin ORIGIN  let pages of this origin use the server (repeatable),
                          for example https://example.com
   --allow-host NAME      answer to this Host too, besides the address and localhost (repeatable)
-  --chaos                let pages have things go wrong on their connections: delays, cuts, a
-                         server that forgets everything; to try out how a client recovers
+  --chaos                let pages make the server forget everything
+  --tap-port PORT        the port of the tap, through which the same server is seen with its
+                         bytes (default 8100, or any with --port 0)
+  --tap-host HOST        the address of the tap (default: the loopback interface alone)
+  --no-tap               start no tap
   --help                 print this and exit
   --version              print the version and exit
 
 Ctrl+C ends it in an orderly way; a second Ctrl+C ends it at once.";
 
 enum Command {
-    Serve(Box<Config>),
+    Serve(Box<Config>, TapOptions),
     Print(String),
+}
+
+/// What the arguments say about the tap.
+#[derive(Default)]
+struct TapOptions {
+    host: Option<String>,
+    port: Option<u16>,
+    is_refused: bool,
+}
+
+/// A tap that runs in a thread of its own.
+struct RunningTap {
+    address: SocketAddr,
+    remote: Remote,
+    thread: JoinHandle<()>,
 }
 
 fn main() -> ExitCode {
@@ -39,8 +71,8 @@ fn main() -> ExitCode {
         Some((name, value)) if name.starts_with("--") => vec![name.to_owned(), value.to_owned()],
         _ => vec![argument],
     });
-    let config = match parse(arguments) {
-        Ok(Command::Serve(config)) => *config,
+    let (config, tap_options) = match parse(arguments) {
+        Ok(Command::Serve(config, tap_options)) => (*config, tap_options),
         Ok(Command::Print(text)) => {
             return if writeln!(io::stdout(), "{text}").is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
         }
@@ -49,8 +81,8 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let (host, port) = (config.host.clone(), config.port);
-    let server = match Server::bind(config) {
+    let (host, port, allow_hosts) = (config.host.clone(), config.port, config.allow_hosts.clone());
+    let mut server = match Server::bind(config) {
         Ok(server) => server,
         Err(error) if error.kind() == ErrorKind::AddrInUse => {
             eprintln!("overwire: port {port} is in use: choose another one with --port");
@@ -61,8 +93,15 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    greet(&server);
-    match server.run() {
+    let tap = start_tap(&server, tap_options, port, allow_hosts);
+    server.set_tap_port(tap.as_ref().map(|tap| tap.address.port()));
+    greet(&server, tap.as_ref());
+    let result = server.run();
+    if let Some(tap) = tap {
+        tap.remote.shut_down();
+        let _ = tap.thread.join(); // a panic has been printed
+    }
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("overwire: {error}");
@@ -71,36 +110,91 @@ fn main() -> ExitCode {
     }
 }
 
-/// Says where the server is. Standard output may be closed or full: that is no reason not to serve.
-fn greet(server: &Server) {
-    let mut address = server.local_address();
+/// Starts a tap before the server, if it is wanted. A server without a tap serves all the same.
+fn start_tap(server: &Server, options: TapOptions, port: u16, allow_hosts: Vec<String>) -> Option<RunningTap> {
+    let target = reachable(server.local_address());
+    let is_asked_for = options.host.is_some() || options.port.is_some();
+    // Bytes are not shown beyond this machine by accident.
+    if options.is_refused || !(server.local_address().ip().is_loopback() || is_asked_for) {
+        return None;
+    }
+    let loopback = if target.ip().is_loopback() { target.ip() } else { Ipv4Addr::LOCALHOST.into() };
+    let limits = Limits::default();
+    let config = TapConfig {
+        host: options.host.unwrap_or_else(|| loopback.to_string()),
+        port: options.port.unwrap_or(if port == 0 { 0 } else { TAP_PORT }),
+        target,
+        target_url: format!("http://{target}"),
+        mode: Mode::Marked,
+        allow_hosts,
+        limits: Limits { connections: TAP_CONNECTIONS.min(limits.connections), drain_time: TAP_DRAIN_TIME, ..limits },
+        signals: false,
+    };
+    let (host, port) = (config.host.clone(), config.port);
+    match run_tap(config) {
+        Ok(tap) => return Some(tap),
+        Err(error) if error.kind() == ErrorKind::AddrInUse => {
+            eprintln!("overwire: port {port} is in use: no tap; choose another port with --tap-port");
+        }
+        Err(error) => eprintln!("overwire: cannot listen on {host}, port {port}: {error}: no tap"),
+    }
+    None
+}
+
+/// Runs a tap in a thread of its own. When it fails, the server goes on.
+fn run_tap(config: TapConfig) -> io::Result<RunningTap> {
+    let (sender, receiver) = mpsc::channel();
+    let run = move || match Tap::bind(config) {
+        Ok(tap) => {
+            let _ = sender.send(Ok((tap.local_address(), tap.remote())));
+            if let Err(error) = tap.run() {
+                eprintln!("overwire: the tap has ended: {error}");
+            }
+        }
+        Err(error) => drop(sender.send(Err(error))),
+    };
+    let thread = thread::Builder::new().name("tap".into()).spawn(run)?;
+    let (address, remote) = receiver.recv().map_err(io::Error::other)??;
+    Ok(RunningTap { address, remote, thread })
+}
+
+/// Prints the addresses. The server runs even if standard output is closed or full.
+fn greet(server: &Server, tap: Option<&RunningTap>) {
+    let url = format!("http://{}", reachable(server.local_address()));
+    let mut text = format!("listening on {url}\n");
+    let mut page = url.clone();
+    if let Some(tap) = tap {
+        page = format!("http://{}", reachable(tap.address));
+        text += &format!("the same server, seen through a tap that shows the bytes: {page}\n");
+    }
+    text += &format!(
+        "Three things to try:\n  \
+         open {page}/ in two browser tabs\n  \
+         curl -N {url}/api/events\n  \
+         curl {url}/api/send -d '{{\"sender\": \"me\", \"text\": \"hello\"}}'\n"
+    );
+    let _ = io::stdout().write_all(text.as_bytes());
+}
+
+/// An address at which a listener can be reached from this machine.
+fn reachable(mut address: SocketAddr) -> SocketAddr {
     if address.ip().is_unspecified() {
-        // It listens on every address; this one is to be reached from here.
         address.set_ip(if address.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() });
     }
-    let url = format!("http://{address}");
-    let _ = writeln!(
-        io::stdout(),
-        "listening on {url}\n\
-         Three things to try:\n  \
-         open {url}/ in two browser tabs\n  \
-         curl -N {url}/api/events\n  \
-         curl {url}/api/send -d '{{\"sender\": \"me\", \"text\": \"hello\"}}'"
-    );
+    address
 }
 
 fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Command, String> {
     let mut config = Config { signals: true, ..Config::default() };
+    let mut tap = TapOptions::default();
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().ok_or(format!("{argument} needs a value"));
         match argument.as_str() {
             "--host" => config.host = value()?,
-            "--port" => {
-                let text = value()?;
-                // `parse` alone would take `+5`.
-                let number = text.parse().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()));
-                config.port = number.ok_or(format!("--port: expected 0 to 65535, not {text:?}"))?;
-            }
+            "--port" => config.port = parse_port("--port", &value()?)?,
+            "--tap-port" => tap.port = Some(parse_port("--tap-port", &value()?)?),
+            "--tap-host" => tap.host = Some(value()?),
+            "--no-tap" => tap.is_refused = true,
             "--static" => {
                 let folder = value()?;
                 if !std::path::Path::new(&folder).is_dir() {
@@ -117,7 +211,16 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Command, String>
             _ => return Err(format!("unknown argument {argument:?}")),
         }
     }
-    Ok(Command::Serve(Box::new(config)))
+    if tap.is_refused && (tap.host.is_some() || tap.port.is_some()) {
+        return Err("--no-tap: expected no --tap-port and no --tap-host besides it".into());
+    }
+    Ok(Command::Serve(Box::new(config), tap))
+}
+
+/// A port. (`parse` alone takes `+5`.)
+fn parse_port(option: &str, text: &str) -> Result<u16, String> {
+    let number = text.parse().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()));
+    number.ok_or(format!("{option}: expected 0 to 65535, not {text:?}"))
 }
 
 /// A name, as it stands in front of the port in a Host field.

@@ -33,9 +33,13 @@ fn run(arguments: &[&str]) -> (Option<i32>, String, String) {
 /// The running program, on a port that the system chose.
 struct Program {
     process: Child,
-    /// The lines of its standard output, which ends with the process.
+    /// The lines of its standard output after the greeting. They end with the process.
     lines: Receiver<String>,
     address: SocketAddr,
+    /// The address of its tap.
+    tap: Option<SocketAddr>,
+    /// The commands of its greeting.
+    things: [String; 3],
 }
 
 impl Program {
@@ -48,10 +52,18 @@ impl Program {
         let (sender, lines) = mpsc::channel();
         let stdout = BufReader::new(process.stdout.take().unwrap());
         thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
-        let mut program = Program { process, lines, address: ([0, 0, 0, 0], 0).into() };
+        let mut program =
+            Program { process, lines, address: ([0, 0, 0, 0], 0).into(), tap: None, things: Default::default() };
         let greeting = program.line();
         let url = greeting.strip_prefix("listening on http://").unwrap_or_else(|| panic!("no address: {greeting}"));
         program.address = url.parse().unwrap();
+        let mut line = program.line();
+        if let Some(url) = line.strip_prefix("the same server, seen through a tap that shows the bytes: http://") {
+            program.tap = Some(url.parse().unwrap());
+            line = program.line();
+        }
+        assert_eq!(line, "Three things to try:");
+        program.things = std::array::from_fn(|_| program.line().trim_start().to_owned());
         program
     }
 
@@ -100,9 +112,18 @@ impl Drop for Program {
 fn help_lists_all_options_and_version_prints_the_version() {
     let (code, help, complaint) = run(&["--help"]);
     assert_eq!((code, complaint.as_str()), (Some(0), ""));
-    for option in
-        ["--host", "--port", "--static", "--log", "--allow-origin", "--allow-host", "--help", "--version", "8000"]
-    {
+    for option in [
+        "--host",
+        "--port",
+        "--static",
+        "--log",
+        "--allow-origin",
+        "--allow-host",
+        "--tap-port",
+        "--no-tap",
+        "8000",
+        "8100",
+    ] {
         assert!(help.contains(option), "{option} is missing: {help}");
     }
     let version = format!("overwire {}\n", env!("CARGO_PKG_VERSION"));
@@ -111,13 +132,15 @@ fn help_lists_all_options_and_version_prints_the_version() {
 
 #[test]
 fn wrong_arguments_are_named_and_exit_with_2() {
-    let cases: [(&[&str], &str); 8] = [
+    let cases: [(&[&str], &str); 10] = [
         (&["--wrong"], r#"unknown argument "--wrong""#),
         (&["8000"], r#"unknown argument "8000""#),
         (&["--port", "abc"], r#"--port: expected 0 to 65535, not "abc""#),
         (&["--port", "65536"], r#"--port: expected 0 to 65535, not "65536""#),
         (&["--port", "+0"], r#"--port: expected 0 to 65535, not "+0""#),
         (&["--port"], "--port needs a value"),
+        (&["--tap-port", "x"], r#"--tap-port: expected 0 to 65535, not "x""#),
+        (&["--no-tap", "--tap-port", "1"], "--no-tap: expected no --tap-port and no --tap-host besides it"),
         (&["--static", "/dev/null"], r#"--static: "/dev/null" is not a folder"#),
         (&["--allow-origin", "*"], r#"--allow-origin: expected an origin such as https://example.com, not "*""#),
     ];
@@ -139,11 +162,10 @@ fn a_busy_port_is_an_error_of_one_line_that_names_it() {
 #[test]
 fn the_three_things_to_try_work() {
     let program = Program::start(&[]);
-    let url = format!("http://{}", program.address);
-    assert_eq!(program.line(), "Three things to try:");
-    let things = [program.line(), program.line(), program.line()].map(|line| line.trim_start().to_owned());
-    let page = things[0].strip_prefix(&format!("open {url}")).and_then(|rest| rest.split(' ').next()).unwrap();
-    let answer = program.get(page);
+    let (url, things) = (format!("http://{}", program.address), &program.things);
+    let tap = program.tap.expect("there is a tap");
+    let page = things[0].strip_prefix(&format!("open http://{tap}")).and_then(|rest| rest.split(' ').next()).unwrap();
+    let answer = Client::connect(tap).get(page);
     assert_eq!((answer.status, answer.field("Content-Type")), (200, Some("text/html; charset=utf-8")));
 
     let target = things[1].strip_prefix(&format!("curl -N {url}")).unwrap();
@@ -221,7 +243,6 @@ fn a_static_folder_serves_edited_files_and_nothing_outside() {
 #[test]
 fn the_log_has_a_line_for_each_complete_answer() {
     let program = Program::start(&["--log"]);
-    let _greeting: Vec<_> = (0..4).map(|_| program.line()).collect();
     let check = |client: &Client, what: &str, status: &str, bytes: usize| {
         let (line, peer) = (program.line(), client.stream.local_addr().unwrap());
         let (time, rest) = line.split_at("Sun, 06 Nov 1994 08:49:37 GMT ".len());
@@ -303,7 +324,6 @@ fn origins_and_hosts_can_be_allowed() {
 fn both_signals_shut_it_down_in_order() {
     for name in ["INT", "TERM"] {
         let program = Program::start(&[]);
-        let _greeting: Vec<_> = (0..4).map(|_| program.line()).collect();
         let [mut poll, mut stream, mut events, mut idle, mut socket] = [(); 5].map(|()| program.connect());
         poll.send_get("/api/poll?client_id=alice");
         stream.send_get("/api/stream").head();
@@ -345,4 +365,68 @@ fn the_limit_on_open_files_is_kept_and_reported_in_one_line() {
     stderr.read_to_string(&mut report).unwrap();
     assert_eq!(report.lines().count(), 1, "{report}");
     assert!(report.starts_with("overwire: 32 connections are open, as many as may be"), "{report}");
+}
+
+#[test]
+fn a_tap_shows_the_same_server() {
+    let program = Program::start(&[]);
+    let tap = program.tap.expect("there is a tap");
+    assert!(tap.ip().is_loopback());
+    assert_eq!(program.get("/api/stats").json()["tap_port"], tap.port());
+    let mut viewer = Client::connect(tap);
+    viewer.upgrade("/-/tap/view?tap=0123456789abcdef");
+    let target = format!("http://{}", program.address);
+    assert_eq!(viewer.message().json(), serde_json::json!({ "type": "open", "mode": "marked", "target": target }));
+    let mut client = Client::connect(tap);
+    assert_eq!(client.get("/health?tap=0123456789abcdef.a").status, 200);
+    assert_eq!(viewer.message().json()["label"], "a");
+    // The tap relays what the server says at its end, and ends after it.
+    let mut stream = Client::connect(tap);
+    stream.send_get("/api/stream").head();
+    program.signal("TERM");
+    assert_eq!(stream.chunk(), None);
+    for mut client in [stream, client] {
+        client.expect_end();
+    }
+    let close = loop {
+        let frame = viewer.message();
+        if frame.opcode == Opcode::Close {
+            break frame;
+        }
+    };
+    assert_eq!(close.close().0, 1001);
+    viewer.send_frame(Opcode::Close, &close.payload).expect_end();
+    assert_eq!(program.exit_code(), Some(0));
+}
+
+#[test]
+fn a_server_runs_without_a_tap_if_its_port_is_in_use() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port().to_string();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_overwire"));
+    let mut program = Program::spawn(command.args(["--port", "0", "--tap-port", &port]).stderr(Stdio::piped()));
+    assert_eq!((program.get("/health").status, program.tap), (200, None));
+    assert_eq!(program.get("/api/stats").json()["tap_port"], serde_json::Value::Null);
+    program.signal("TERM");
+    let mut complaint = String::new();
+    program.process.stderr.take().unwrap().read_to_string(&mut complaint).unwrap();
+    let expected = format!("overwire: port {port} is in use: no tap; choose another port with --tap-port\n");
+    assert_eq!((complaint, program.exit_code()), (expected, Some(0)));
+}
+
+#[test]
+fn a_server_beyond_loopback_has_no_tap_unless_it_is_asked_for() {
+    for (arguments, tap) in [
+        (&["--host", "0.0.0.0"][..], None),
+        (&["--host", "0.0.0.0", "--tap-port", "0"], Some("127.0.0.1")),
+        (&["--host", "0.0.0.0", "--tap-host", "0.0.0.0"], Some("127.0.0.1")), // as it is reached from here
+        (&["--host", "127.0.0.2"], Some("127.0.0.2")),
+        (&["--no-tap"], None),
+    ] {
+        let program = Program::start(arguments);
+        assert_eq!(program.tap.map(|tap| tap.ip().to_string()).as_deref(), tap, "{arguments:?}");
+        if let Some(tap) = program.tap {
+            assert_eq!(Client::connect(tap).get("/health").status, 200);
+        }
+    }
 }
