@@ -1,6 +1,6 @@
-//! What one operation of each codec costs. `bench-codecs` lists the operations, each with the bytes
-//! that it handles; `bench-codecs NAME COUNT` does one of them COUNT times and prints nanoseconds
-//! for each. `tests/bench/codecs` runs them all, counts their instructions, and prints a table.
+//! The cost of one operation of each codec. `bench-codecs` lists the operations with the bytes that they handle.
+//! `bench-codecs NAME COUNT` runs one of them COUNT times and prints the nanoseconds of one. `tests/bench/codecs` runs
+//! all of them, counts their instructions, and prints a table.
 
 use std::env;
 use std::fmt::Debug;
@@ -17,11 +17,11 @@ const KIB: usize = 1024;
 
 const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
-/// What `curl http://localhost:8000/api/messages` sends.
+/// The request of `curl http://localhost:8000/api/messages`.
 const CURL: &str =
     "GET /api/messages HTTP/1.1\r\nHost: localhost:8000\r\nUser-Agent: curl/8.14.1\r\nAccept: */*\r\n\r\n";
 
-/// What a browser sends when a page on the same server polls.
+/// The request of a browser when a page of the same server polls.
 const BROWSER: &str = "GET /api/poll?room=general&client_id=c1f0a9&last_message_id=41 HTTP/1.1\r\n\
     Host: localhost:8000\r\n\
     Connection: keep-alive\r\n\
@@ -73,14 +73,13 @@ fn time(mut operation: Operation, count: u32) -> f64 {
 
 struct Operation {
     name: &'static str,
-    /// How many bytes it handles, where the cost grows with them.
+    /// The number of bytes that it handles, if the cost grows with them.
     bytes: Option<usize>,
     repeat: Box<dyn FnMut(u32)>,
 }
 
-/// The loop is inside the box, where the compiler still knows what it repeats: an indirect call
-/// for each round would cost more than a frame header. What the operation makes is freed in
-/// its round, so that the cost of the allocation is in it, too.
+/// Makes an operation. Its loop is inside the box, so that there is no indirect call in each round: it would cost more
+/// than a frame header. The result of a round is freed in that round, so that the cost of its memory counts.
 fn operation<T>(name: &'static str, bytes: Option<usize>, mut once: impl FnMut() -> T + 'static) -> Operation {
     let repeat = Box::new(move |count| {
         for _ in 0..count {
@@ -90,8 +89,8 @@ fn operation<T>(name: &'static str, bytes: Option<usize>, mut once: impl FnMut()
     Operation { name, bytes, repeat }
 }
 
-/// All of them, with inputs made beforehand: what comes before the first round costs the same
-/// whatever COUNT is, and the difference of two counts is rounds alone.
+/// All operations. Their inputs are made before the first round, so that two runs with different counts differ only in
+/// their rounds.
 fn operations() -> Vec<Operation> {
     let mut all = vec![operation("nothing", None, || ())]; // the loop itself
     all.extend(frames());
@@ -126,7 +125,7 @@ fn messages() -> Vec<Operation> {
         let frame = masked(opcode, payload);
         let (mut receiver, limit) = (Receiver::new(Role::Client), Limits::default().message);
         operation(name, Some(payload.len()), move || {
-            let (_, received) = receiver.receive(black_box(&frame), limit).expect("the frame has no fault");
+            let (_, received) = receiver.receive(black_box(&frame), limit).expect("the frame is valid");
             received.expect("the message is whole")
         })
     };
@@ -178,7 +177,7 @@ fn chunks() -> Vec<Operation> {
         operation("decode-64-chunks-of-16-B", Some(KIB), move || {
             content.clear();
             let mut decoder = ChunkedDecoder::default();
-            decoder.decode(black_box(&coded), &mut content, KIB).expect("the chunks have no fault");
+            decoder.decode(black_box(&coded), &mut content, KIB).expect("the chunks are valid");
             assert!(decoder.is_done());
         }),
     ]
@@ -208,8 +207,7 @@ fn masked(opcode: Opcode, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// A response as it is queued for a peer that nothing else waits for: head and content, in a new
-/// buffer.
+/// A response as it is queued in an empty outbox: head and content, in a new buffer.
 fn encode(response: &Response) -> Vec<u8> {
     let mut out = Vec::new();
     response.encode_head(&mut out, black_box("Sun, 06 Nov 1994 08:49:37 GMT"), response.framing(), None);
@@ -222,10 +220,10 @@ fn ascii(length: usize) -> String {
     r#"{"text":"hello"}"#.repeat(length / 16)
 }
 
-/// What was parsed. An input that gives nothing would be a benchmark of something else.
+/// The parsed value. An incomplete or wrong input would measure something else.
 fn complete<T: Debug>(parsed: Result<Parse<T>, impl Debug>) -> T {
     match parsed {
         Ok(Parse::Complete { value, .. }) => value,
-        other => panic!("the input should be whole and without fault: {other:?}"),
+        other => panic!("the input must be whole and valid: {other:?}"),
     }
 }

@@ -1,9 +1,8 @@
-//! The floor: a bare mio loop that makes the system calls which a scenario needs, with the right number
-//! of bytes, and does nothing else. It looks at the first bytes of a connection to see which scenario
-//! it is in; from then on it counts bytes and answers with canned ones. No server can be faster on
-//! the same system calls, so every row of the benchmark is compared with it.
+//! The floor: a bare mio loop that makes the system calls of a scenario, with the right number of bytes, and does
+//! nothing else. The first bytes of a connection select the scenario. After that it counts bytes and sends canned
+//! answers. No server with the same system calls can be faster, so each row of the benchmark is compared with it.
 //!
-//! `bench-floor --port 7000 --size 16`: the size is that of the messages, in bytes.
+//! `bench-floor --port 7000 --size 16`: the size of the messages is in bytes.
 
 #[path = "load/bytes.rs"]
 mod bytes;
@@ -41,36 +40,36 @@ fn main() -> ExitCode {
     }
 }
 
-/// What a connection does with what it reads.
+/// The behaviour of a connection.
 #[derive(Clone, Copy, PartialEq)]
 enum Role {
-    /// Its first bytes are not here yet.
+    /// No bytes have arrived yet.
     New,
-    /// Answers each so many bytes with the canned bytes of this number.
+    /// Answers each block of this size with these canned bytes.
     Answers(usize, usize),
-    /// Gives everything that is published.
+    /// Gets all published messages as these canned bytes.
     Stream(usize),
-    /// Is answered when something is published.
+    /// Gets an answer when a message is published.
     Poll,
-    /// Each so many bytes are a message to everyone.
+    /// Publishes a message with each block of this size.
     Publisher(usize),
 }
 
 struct Peer {
     stream: TcpStream,
     role: Role,
-    /// Bytes that came and are not a whole request yet.
+    /// Received bytes that are not a whole request yet.
     read: usize,
-    /// Canned bytes that are still to be written, and how many.
+    /// The canned bytes that are being written, and the number of bytes left.
     canned: usize,
     owed: usize,
-    /// A poll waits here.
+    /// A poll is held.
     held: bool,
-    /// How many messages it has been given.
+    /// The number of messages that it has got.
     given: u64,
 }
 
-/// An answer, repeated so often that one write can take many of them.
+/// An answer, repeated so that one write can take many of them.
 struct Canned {
     bytes: Vec<u8>,
     length: usize,
@@ -241,7 +240,7 @@ impl Floor {
         }
     }
 
-    /// Canned bytes are to be written so many times.
+    /// Queues canned bytes, repeated.
     fn owe(&mut self, at: usize, canned: usize, times: usize) {
         if times > 0
             && let Some(peer) = &mut self.peers[at]
@@ -256,19 +255,19 @@ impl Floor {
         let Some(peer) = &mut self.peers[at] else { return };
         let Canned { bytes, length } = &self.canned[peer.canned];
         while peer.owed > 0 {
-            // What is owed ends with a whole answer, so its length says where in one it begins.
+            // The queued bytes end with a whole answer, so their number shows at which byte of an answer they begin.
             let start = (length - peer.owed % length) % length;
             let end = bytes.len().min(start + peer.owed);
             match peer.stream.write(&bytes[start..end]) {
                 Ok(written) => peer.owed -= written,
-                Err(_) => return, // no room: there will be an event
+                Err(_) => return, // no room: an event will follow
             }
         }
     }
 }
 
 impl Peer {
-    /// How many whole requests of `size` bytes there are, with `more` bytes.
+    /// The number of whole requests of `size` bytes after `more` bytes have arrived.
     fn count(&mut self, size: usize, more: usize) -> usize {
         self.read += more;
         let whole = self.read / size;

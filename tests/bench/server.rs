@@ -1,11 +1,11 @@
-//! The program under load: the least that each transport needs over the library, so that it can be
-//! compared with programs of the same kind. `cargo run --release --example bench-server -- --port 7000`
+//! The program under load: the smallest program over the library with each transport, to compare with similar programs.
+//! `cargo run --release --example bench-server -- --port 7000`
 //!
 //! - GET /hello: `hello`
 //! - WebSocket /echo: text as text, binary as binary
-//! - WebSocket /ws: joins the one room; what it says is published there
-//! - GET /sse, GET /chunk: the room as a stream, a message an event or a chunk
-//! - GET /poll?since=N: held until there is a message with a greater number; `{"id": N, "message": "..."}`
+//! - WebSocket /ws: joins the one room and publishes its messages there
+//! - GET /sse, GET /chunk: the room as a stream, with one event or chunk for each message
+//! - GET /poll?since=N: waits for a message with a greater number, and answers `{"id": N, "message": "..."}`
 //! - POST /pub: publishes its content, which must be text
 
 use std::collections::{BTreeSet, VecDeque};
@@ -16,7 +16,7 @@ use overwire::http::{Method, Request, Response};
 use overwire::websocket::Message;
 use overwire::{Event, EventLoop, ExchangeId, Limits, Shared, http, sse, websocket};
 
-/// How many messages a poll can catch up with.
+/// The number of messages that are kept for polls.
 const RETAINED: usize = 1000;
 
 fn main() -> ExitCode {
@@ -93,10 +93,10 @@ fn answer(server: &mut EventLoop, room: &mut Room, conn: ExchangeId, request: &R
     }
 }
 
-/// The room: its last messages, and who waits for the next one.
+/// The room: its last messages and its subscribers.
 #[derive(Default)]
 struct Room {
-    /// The number of the newest message; the first has number 1.
+    /// The number of the newest message. The first one has number 1.
     newest: u64,
     retained: VecDeque<String>,
     websockets: BTreeSet<ExchangeId>,
@@ -106,7 +106,7 @@ struct Room {
 }
 
 impl Room {
-    /// Encodes a message once for each transport, and sends it to everyone.
+    /// Encodes a message once for each transport, and sends it to all subscribers.
     fn publish(&mut self, server: &mut EventLoop, text: String) {
         self.newest += 1;
         let send = |server: &mut EventLoop, to: &BTreeSet<ExchangeId>, bytes: &Shared| {
@@ -127,7 +127,7 @@ impl Room {
         }
     }
 
-    /// Answers with the first message behind `since`, or waits for it.
+    /// Answers with the first message after `since`, or holds the poll.
     fn poll(&mut self, server: &mut EventLoop, conn: ExchangeId, since: u64) {
         let oldest = self.newest + 1 - self.retained.len() as u64;
         let number = oldest.max(since.saturating_add(1));

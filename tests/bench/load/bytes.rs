@@ -1,22 +1,22 @@
-//! The bytes that the load sends, and those that a server must answer. The floor answers with canned
-//! ones, so both programs make them from here.
-#![allow(dead_code)] // each program uses its own part of this
+//! The bytes that the load sends, and the bytes that a server must answer. The load and the floor, whose answers are
+//! canned, both use them.
+#![allow(dead_code)] // each program uses a part of it
 
 use overwire::http::{self, Response};
 use overwire::websocket::{self, Opcode};
 use overwire::{Shared, sse};
 
-/// Every handshake has the same key, so that the floor's answer can be canned: no proxy is fooled here.
+/// All handshakes have the same key, so that the floor can have a canned answer.
 pub const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 
-/// Every frame of the load has the same masking-key, for the same reason.
+/// All frames of the load have the same masking-key, for the same reason.
 const MASKING_KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
-/// The last byte of each payload, and of no other part of it: it can be counted in a stream whose
-/// chunks somebody has put together anew.
+/// The last byte of each payload, which has no other such byte. So messages can be counted in a stream even if a server
+/// has joined their chunks.
 pub const LAST: u8 = b'~';
 
-/// A payload of so many bytes.
+/// A payload of `size` bytes.
 pub fn payload(size: usize) -> String {
     "x".repeat(size - 1) + "~"
 }
@@ -31,7 +31,7 @@ pub fn get_with(target: &str, fields: &str) -> Vec<u8> {
     format!("GET {target} HTTP/1.1\r\nHost: localhost\r\nUser-Agent: bench\r\n{fields}\r\n").into_bytes()
 }
 
-/// Publishes `content`.
+/// A POST request that publishes `content`.
 pub fn post(path: &str, content: &str) -> Vec<u8> {
     let length = content.len();
     format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nUser-Agent: bench\r\nContent-Length: {length}\r\n\r\n{content}")
@@ -50,7 +50,7 @@ pub fn message(payload: &str) -> Vec<u8> {
     frame
 }
 
-/// What `bench-server` answers, byte by byte but for the date.
+/// The answers of `bench-server`, with the same bytes except for the date.
 pub struct Answers {
     pub hello: Vec<u8>,
     pub upgraded: Vec<u8>,
@@ -64,7 +64,7 @@ pub struct Answers {
 }
 
 impl Answers {
-    /// Those for messages of `size` bytes.
+    /// The answers for messages of `size` bytes.
     pub fn of(size: usize) -> Self {
         let payload = payload(size);
         let upgraded = Response::new(101)

@@ -1,5 +1,5 @@
-//! Many client connections on one mio loop. What comes in is taken apart by the library's own codecs,
-//! in the role of the client, as far as it takes to count messages.
+//! Many client connections on one mio loop. The codecs of the library, in the role of a client, decode the input far
+//! enough to count messages.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::SocketAddr;
@@ -14,31 +14,31 @@ use overwire::websocket::{self, Opcode, Role};
 
 use crate::bytes::LAST;
 
-/// How long nothing may happen. Under callgrind a server is slow.
+/// The longest time without an event. A server under callgrind is slow.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The longest head of an answer, in bytes.
+/// The longest head of a response, in bytes.
 const MAX_HEAD: usize = 16 * 1024;
 
-/// What comes on a connection.
+/// The kind of input on a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Answers to requests.
+    /// Responses to requests.
     Answers,
     /// The frames of a WebSocket.
     Frames,
     /// Events in chunks.
     Events,
-    /// Chunks, of which each message ends with [`LAST`].
+    /// Chunks. Each message in them ends with [`LAST`].
     Chunks,
 }
 
 #[derive(Debug)]
 enum Reading {
     Answers,
-    /// The head of what is to become a stream.
+    /// The head of a stream of this kind.
     Head(Kind),
-    /// Frames; so much of a payload is still to come.
+    /// Frames, and the number of bytes left of the current payload.
     Frames(u64),
     Events(ContentDecoder, sse::Reader),
     Chunks(ContentDecoder),
@@ -50,23 +50,23 @@ pub struct Conn {
     pub number: usize,
     stream: TcpStream,
     reading: Reading,
-    /// Bytes that came and are not a whole element yet.
+    /// Received bytes that are not a whole element yet.
     input: Vec<u8>,
     output: Vec<u8>,
     written: usize,
-    /// The last answer, head and content.
+    /// The last response, head and content.
     pub answer: Vec<u8>,
-    /// For whoever drives it: messages that it waits for, say.
+    /// A number for the scenario, such as the messages that it still waits for.
     pub awaited: usize,
 }
 
-/// A closed or broken connection, or bytes that no server should send.
+/// An error of the server: it closed the connection, or sent bytes that no server may send.
 fn broken(what: impl std::fmt::Display) -> io::Error {
     io::Error::other(format!("the server {what}"))
 }
 
 impl Conn {
-    /// Sends bytes, or queues them where the socket takes no more.
+    /// Sends bytes, or queues them if the socket takes no more.
     pub fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         if self.output.is_empty() {
             match self.stream.write(bytes) {
@@ -93,7 +93,7 @@ impl Conn {
         Ok(())
     }
 
-    /// Reads what is there, and returns how many messages it has completed.
+    /// Reads all input, and returns the number of messages that it completes.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut messages = 0;
         loop {
@@ -125,7 +125,7 @@ impl Conn {
         Ok(messages)
     }
 
-    /// How many messages `input` completes, and how many of its bytes are done with.
+    /// The number of messages that `input` completes, and the number of its bytes that are decoded.
     fn count(&mut self, input: &[u8]) -> io::Result<(usize, usize)> {
         let (mut messages, mut used) = (0, 0);
         loop {
@@ -192,7 +192,7 @@ impl Conn {
     }
 }
 
-/// The length of the answer at the front of `bytes`, if all of it is there.
+/// The length of the response at the front of `bytes`, if it is complete.
 fn answer_length(bytes: &[u8]) -> io::Result<Option<usize>> {
     let mut fields = [httparse::EMPTY_HEADER; 32];
     let mut answer = httparse::Response::new(&mut fields);
@@ -211,19 +211,20 @@ pub struct Fleet {
     events: Events,
     buffer: Box<[u8]>,
     address: SocketAddr,
-    /// How many connections are opened before the server has to have answered them.
+    /// The number of connections that are opened before the server must answer them.
     at_once: usize,
     pub conns: Vec<Conn>,
 }
 
 impl Fleet {
-    /// Connections to `address`, opened `at_once`: no more than wait in the queue of any listener.
+    /// Creates a fleet for `address`, which opens `at_once` connections at a time. So many fit into the queue of a
+    /// listener.
     pub fn new(address: SocketAddr, at_once: usize) -> io::Result<Self> {
         let (poll, events) = (Poll::new()?, Events::with_capacity(1024));
         Ok(Fleet { poll, events, buffer: vec![0; 256 * 1024].into(), address, at_once, conns: Vec::new() })
     }
 
-    /// Opens one connection; returns its number.
+    /// Opens one connection, and returns its number.
     pub fn connect(&mut self) -> io::Result<usize> {
         let stream = std::net::TcpStream::connect(self.address)?;
         stream.set_nonblocking(true)?;
@@ -261,8 +262,8 @@ impl Fleet {
         Ok(())
     }
 
-    /// Waits until sockets are ready, reads them, and tells `each` connection that has completed
-    /// messages how many. With a `timeout` nothing needs to happen.
+    /// Waits until sockets are ready and reads them. Calls `each` with each connection that has received messages, and
+    /// their number. With a `timeout` there may be no event.
     pub fn turn(
         &mut self,
         timeout: Option<Duration>,
@@ -270,7 +271,7 @@ impl Fleet {
     ) -> io::Result<()> {
         self.poll.poll(&mut self.events, Some(timeout.unwrap_or(PATIENCE)))?;
         if self.events.is_empty() && timeout.is_none() {
-            return Err(broken("says nothing any more"));
+            return Err(broken("sends no more"));
         }
         for event in &self.events {
             let Some(conn) = self.conns.get_mut(event.token().0) else { continue };

@@ -1,5 +1,5 @@
-//! The benchmark: starts each program under the same load, in turn, and prints what a message costs it.
-//! `tests/bench/run` builds everything and starts this; README.md beside it says how to read the table.
+//! The benchmark: starts the programs in turn under the same load, and prints the cost of a message in each.
+//! `tests/bench/run` builds and starts it. README.md in the folder of `run` explains the tables.
 
 mod bytes;
 mod fleet;
@@ -16,10 +16,10 @@ use subject::{Running, Subject, Tool};
 
 const USAGE: &str = "usage: tests/bench/run [--peers] [--rounds N] [--only WORD] [--no-tools] | --check
   --peers     measure Node ws, FastAPI with uvicorn, and nginx with nchan too; installs them
-  --rounds N  how often everything is repeated (default 5); 0 only counts
-  --only WORD only the rows whose name has this word in it, or the tables latency and idle (repeatable)
+  --rounds N  the number of rounds (default 5); 0 only counts
+  --only WORD only the rows whose name contains this word, or the tables latency and idle (repeatable)
   --no-tools  do not count system calls (strace) and instructions (callgrind)
-  --check     only count system calls, and fail where there are more than there may be";
+  --check     only count system calls, and fail if a row has more than its limit";
 
 struct Options {
     peers: bool,
@@ -86,12 +86,12 @@ struct Row {
     scenario: Scenario,
     /// The size of a message in bytes.
     size: usize,
-    /// How many units of work are measured in a round.
+    /// The units of work that are measured in a round.
     units: u64,
-    /// How many units make two counts of instructions and system calls that differ in nothing else;
-    /// 0 where the load is only more of another row's.
+    /// The units of work for counting instructions and system calls, or 0 if another row has the same work with fewer
+    /// connections.
     counted: u64,
-    /// How many system calls a message may take.
+    /// The limit of system calls for each message.
     calls: f64,
 }
 
@@ -123,17 +123,17 @@ fn rows() -> Vec<Row> {
     ]
 }
 
-/// Counts the system calls of the server, which do not depend on how fast or how busy the machine is.
+/// Counts the system calls of the server, which do not depend on the speed or load of the machine.
 fn check(options: &Options) -> io::Result<()> {
     let mut too_many = Vec::new();
-    // Eight seconds more must not make a call more. The two or three that the connection's end may take
-    // more or less, as its steps come together or one by one, are less than half a call a second.
+    // Eight more seconds must not add a call. The end of the connection may take two or three more calls in one of the
+    // runs, when its steps do not arrive together. That is less than half a call a second.
     let silence =
         Row { name: "a second of silence", scenario: Scenario::Silence, size: 16, units: 0, counted: 4, calls: 0.5 };
     let counted = rows().into_iter().filter(|row| row.counted > 0).chain([silence]);
     let counted: Vec<Row> = counted.filter(|row| options.wants(row.name)).collect();
     if counted.is_empty() {
-        return Err(io::Error::other(format!("no row that is counted has one of {:?} in its name", options.only)));
+        return Err(io::Error::other(format!("no counted row has one of {:?} in its name", options.only)));
     }
     println!("| | system calls a message | at most |\n|-|-:|-:|");
     for row in counted {
@@ -165,7 +165,7 @@ fn measure(options: &Options) -> io::Result<()> {
         results.push(samples);
     }
     if timed {
-        println!("\nWhat the same rounds were like:\n");
+        println!("\nOther figures of the same rounds:\n");
         println!(
             "| | messages a second | floor's | last delivery p50, p99 | ratio of p99 | memory grown | load's share of its core |"
         );
@@ -190,13 +190,13 @@ fn measure(options: &Options) -> io::Result<()> {
 
 type Samples = Vec<(Subject, Vec<Sample>)>;
 
-/// Rounds of a row: each program in turn, started anew each time.
+/// Measures the rounds of a row. In each round, each program is started again, in turn.
 fn sample(row: &Row, subjects: &[Subject], rounds: usize) -> io::Result<Samples> {
     let mut samples: Samples = subjects.iter().map(|subject| (*subject, Vec::new())).collect();
     for _ in 0..rounds {
         for (subject, samples) in samples.iter_mut().filter(|(subject, _)| row.scenario.fits(*subject)) {
             let server = Running::start(*subject, Tool::Nothing, row.size)?;
-            // The slow ones have enough with less.
+            // Less work is enough for the slow programs.
             let units = match subject {
                 Subject::Node | Subject::FastApi | Subject::Nchan => (row.units / 4).max(2),
                 _ => row.units,
@@ -221,7 +221,7 @@ fn cost_cell(samples: &Samples, subject: Subject) -> String {
     if subject == Subject::Floor {
         return format!(" {cost:.2} |");
     }
-    // Those of one round were measured within seconds.
+    // A ratio is of one round, whose values were measured within seconds.
     let ratios = own.iter().zip(of(samples, Subject::Floor)).map(|(own, floor)| own.cost() / floor.cost());
     format!(" {cost:.2}, {:.2} |", median(ratios))
 }
@@ -272,8 +272,8 @@ fn percentile(sorted: &[Duration], part: f64) -> Option<Duration> {
     sorted.get(((sorted.len() as f64 * part) as usize).min(sorted.len().saturating_sub(1))).copied()
 }
 
-/// What one more message costs: the difference of two runs, one with three times the work of the other,
-/// so that starting and connecting are not in it.
+/// Counts for one more message: the difference of two runs, one with three times the work of the other. So the start
+/// and the connections do not count.
 fn count(row: &Row, subject: Subject, tool: Tool) -> io::Result<f64> {
     let mut totals = [0.0; 2];
     for (total, times) in totals.iter_mut().zip([1, 3]) {
@@ -301,7 +301,7 @@ fn print_counts(row: &Row) -> io::Result<()> {
     Ok(())
 }
 
-/// Messages a second, in all.
+/// Messages per second on all connections together.
 const RATE: u32 = 5000;
 
 fn print_latencies(options: &Options, subjects: &[Subject]) -> io::Result<()> {
@@ -354,7 +354,7 @@ fn print_idle(options: &Options, subjects: &[Subject]) -> io::Result<()> {
                             own = Some(idle);
                         }
                     }
-                    // A peer may not be able to hold so many.
+                    // A peer may be unable to hold so many connections.
                     Err(error) if options.peers().contains(subject) => {
                         eprintln!("bench: {name}, {count}, {}: {error}", subject.name());
                         cells += " fails |";
@@ -373,7 +373,7 @@ fn print_idle(options: &Options, subjects: &[Subject]) -> io::Result<()> {
     Ok(())
 }
 
-/// As many connections as the file limit allows, less those that a program needs besides.
+/// The number of connections that the file limit allows, less a reserve for other files.
 fn most_connections() -> io::Result<usize> {
     let limits = std::fs::read_to_string("/proc/self/limits")?;
     let line = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap_or_default();

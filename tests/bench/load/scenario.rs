@@ -1,4 +1,4 @@
-//! The scenarios: what is sent, what is awaited, and what is measured meanwhile.
+//! The scenarios: what the load sends, what it waits for, and what is measured.
 
 use std::collections::VecDeque;
 use std::io;
@@ -8,63 +8,62 @@ use crate::bytes;
 use crate::fleet::{Conn, Fleet, Kind};
 use crate::subject::{Running, Subject, kernel_memory, own_cpu};
 
-/// How many connections echo or ask at once.
+/// The number of connections that echo or request.
 pub const CONNECTIONS: usize = 100;
 
-/// How many connections are opened at once.
+/// The number of connections that are opened at a time.
 const AT_ONCE: usize = 100;
 
-/// How many messages are published together in a burst.
+/// The number of messages in a burst.
 pub const BURST: usize = 16;
 
-/// What a load is made of.
+/// The work of a load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scenario {
-    /// `depth` messages are sent at once on each of [`CONNECTIONS`], and again when all have come
-    /// back.
+    /// `depth` messages are sent at once on each of [`CONNECTIONS`], and again when all of them are echoed.
     Echo { depth: usize },
-    /// The same with GET requests.
+    /// The same, with GET requests.
     Get { depth: usize },
-    /// `burst` messages are published together to so many subscribers, and again when all have all.
+    /// `burst` messages are published together, and again when all subscribers have all of them.
     Broadcast { kind: Kind, subscribers: usize, burst: usize },
-    /// A message is published to so many held polls, and again when all are answered and have polled anew.
+    /// A message is published while `held` polls are held, and again when all of them are answered and poll again.
     Polls { held: usize },
-    /// A connection is opened, asks one question, and is closed.
+    /// A connection is opened, sends one request, and is closed.
     Connect,
-    /// A WebSocket on which nothing happens for so many seconds.
+    /// A silent WebSocket. A unit is a second.
     Silence,
 }
 
-/// What was measured.
+/// The measured values.
 #[derive(Debug, Clone, Default)]
 pub struct Sample {
-    /// Messages that were delivered, or connections that were opened.
+    /// The number of delivered messages, or of opened connections.
     pub messages: u64,
-    /// The server's time on its core.
+    /// The time of the server on its core.
     pub cpu: Duration,
-    /// The load's time on its own.
+    /// The time of the load on its core.
     pub load_cpu: Duration,
     pub wall: Duration,
-    /// Each time from a publish to the last delivery.
+    /// The times from a publish to its last delivery.
     pub last_delivery: Vec<Duration>,
-    /// How much memory the server had more at the end.
+    /// The growth of the memory of the server, in bytes.
     pub grown: u64,
 }
 
 impl Sample {
-    /// Microseconds of the server's core for each message.
+    /// The microseconds on the core of the server for each message.
     pub fn cost(&self) -> f64 {
         self.cpu.as_secs_f64() * 1e6 / self.messages as f64
     }
 }
 
 impl Scenario {
-    /// Whether a program has what the scenario needs.
+    /// Whether a program supports the scenario.
     pub fn fits(self, subject: Subject) -> bool {
         !matches!((self, subject), (Scenario::Echo { .. }, Subject::Nchan | Subject::Application))
     }
 
-    /// Messages in one unit of work.
+    /// The number of messages in one unit of work.
     pub fn unit(self) -> u64 {
         (match self {
             Scenario::Echo { depth } | Scenario::Get { depth } => CONNECTIONS * depth,
@@ -75,9 +74,9 @@ impl Scenario {
         }) as u64
     }
 
-    /// Runs `warm` units of work, and then `units` that are measured.
+    /// Runs `warm` units of work, and then measures `units`.
     pub fn run(self, subject: Subject, server: &Running, size: usize, warm: u64, units: u64) -> io::Result<Sample> {
-        // What is counted must be the same every time: who connects alone meets a server that sleeps.
+        // Counts must be the same in each run. Each single connection finds the server asleep.
         let at_once = if server.is_counted() { 1 } else { AT_ONCE };
         let fleet = Fleet::new(server.address, at_once)?;
         let mut load = Load { fleet, subject, payload: bytes::payload(size), scenario: self };
@@ -94,7 +93,7 @@ impl Scenario {
             grown: server.resident()?.saturating_sub(memory),
         };
         if server.is_counted() {
-            // Nor may it depend on how many of these the server sees hang up before it is ended.
+            // Nor may they depend on the number of hang-ups that the server notices before its end.
             load.fleet.close();
             load.fleet.open(1, Kind::Answers, &load.stream(Kind::Answers))?;
         }
@@ -118,7 +117,7 @@ impl Load {
         let application = self.subject == Subject::Application;
         match kind {
             Kind::Frames => bytes::upgrade(if application { "/api/ws" } else { "/ws" }),
-            // nchan does not stream to a client that does not ask for it.
+            // nchan streams only on request.
             Kind::Events => {
                 bytes::get_with(if application { "/api/events" } else { "/sse" }, "Accept: text/event-stream\r\n")
             }
@@ -137,7 +136,7 @@ impl Load {
         }
     }
 
-    /// Opens the connections. The publisher, where there is one, is the last.
+    /// Opens the connections. The publisher is the last one, if there is one.
     fn prepare(&mut self) -> io::Result<()> {
         match self.scenario {
             Scenario::Silence => self.fleet.open(1, Kind::Frames, &self.stream(Kind::Frames)),
@@ -158,7 +157,7 @@ impl Load {
         }
     }
 
-    /// Units of work; for each publish, the time until the last delivery.
+    /// Does `units` of work. Returns the time until the last delivery of each publish.
     fn work(&mut self, units: u64) -> io::Result<Vec<Duration>> {
         match self.scenario {
             Scenario::Echo { depth } => self.ping_pong(&bytes::message(&self.payload).repeat(depth), depth, units),
@@ -173,7 +172,7 @@ impl Load {
         }
     }
 
-    /// On each connection: sends, waits for as many answers, and again, `units` times.
+    /// On each connection, sends `bytes` and waits for `depth` answers, `units` times.
     fn ping_pong(&mut self, bytes: &[u8], depth: usize, units: u64) -> io::Result<Vec<Duration>> {
         let mut left = units as usize * depth * CONNECTIONS;
         for conn in &mut self.fleet.conns {
@@ -185,7 +184,7 @@ impl Load {
                 left -= messages;
                 let before = conn.awaited;
                 conn.awaited -= messages;
-                // Once for each time that all of what was sent is back.
+                // Once for each time that all answers have arrived.
                 if before.div_ceil(depth) > conn.awaited.div_ceil(depth) && conn.awaited > 0 {
                     conn.send(bytes)?;
                 }
@@ -197,7 +196,7 @@ impl Load {
 
     fn publish(&mut self, burst: usize) -> io::Result<Duration> {
         let publisher = self.fleet.conns.len() - 1;
-        // Everyone gets all, and the publisher gets an answer for each.
+        // Each subscriber gets all messages, and the publisher gets an answer for each.
         let mut left = self.fleet.conns.len() * burst;
         let bytes = self.publication().repeat(burst);
         let start = Instant::now();
@@ -206,7 +205,7 @@ impl Load {
             self.fleet.turn(None, |_, messages| {
                 left = left
                     .checked_sub(messages)
-                    .ok_or_else(|| io::Error::other("the server has said more than it should"))?;
+                    .ok_or_else(|| io::Error::other("the server has sent too many messages"))?;
                 Ok(())
             })?;
         }
@@ -236,7 +235,7 @@ impl Load {
     }
 }
 
-/// Polls for what comes after the last answer.
+/// Polls for the messages after the last answer.
 fn poll(conn: &mut Conn, subject: Subject) -> io::Result<()> {
     let answer = str::from_utf8(&conn.answer).unwrap_or_default();
     let request = match subject {
@@ -245,7 +244,7 @@ fn poll(conn: &mut Conn, subject: Subject) -> io::Result<()> {
             bytes::get(&format!("/api/poll?client_id={}&last_message_id={cursor}&timeout=60", conn.number))
         }
         Subject::Nchan => {
-            // Its cursor is in two fields, which go back as conditions.
+            // The cursor is in two fields, which are sent back as conditions.
             let modified = between(answer, "Last-Modified: ", '\r');
             let tag = between(answer, "Etag: ", '\r');
             let fields = modified
@@ -254,9 +253,9 @@ fn poll(conn: &mut Conn, subject: Subject) -> io::Result<()> {
             bytes::get_with("/poll", &fields.unwrap_or_default())
         }
         _ => {
-            let behind = answer.split_once(r#""id":"#).map_or("0", |(_, rest)| rest.trim_start());
-            let digits = behind.bytes().take_while(u8::is_ascii_digit).count();
-            bytes::get(&format!("/poll?since={}", &behind[..digits]))
+            let after = answer.split_once(r#""id":"#).map_or("0", |(_, rest)| rest.trim_start());
+            let digits = after.bytes().take_while(u8::is_ascii_digit).count();
+            bytes::get(&format!("/poll?since={}", &after[..digits]))
         }
     };
     conn.send(&request)
@@ -266,34 +265,34 @@ fn between<'a>(text: &'a str, before: &str, after: char) -> Option<&'a str> {
     text.split_once(before)?.1.split_once(after).map(|(value, _)| value)
 }
 
-/// How much one idle connection costs.
+/// The cost of one idle connection.
 #[derive(Debug, Clone, Copy)]
 pub struct Idle {
-    /// In the server, in bytes.
+    /// The memory of the server, in bytes.
     pub server: f64,
-    /// In the kernel, for both ends, in bytes.
+    /// The memory of the kernel for both ends, in bytes.
     pub kernel: f64,
-    /// In the server after everyone has been given one message.
+    /// The memory of the server after a message to all connections, in bytes.
     pub after_broadcast: f64,
-    /// How long that took.
+    /// The time to deliver that message.
     pub broadcast: Duration,
 }
 
-/// What an idle connection costs: a stream of the `kind`, or a held poll.
+/// Measures the cost of an idle connection: a stream of `kind`, or a held poll.
 pub fn idle(subject: Subject, server: &Running, kind: Kind, count: usize) -> io::Result<Idle> {
     let scenario = match kind {
         Kind::Answers => Scenario::Polls { held: count },
         kind => Scenario::Broadcast { kind, subscribers: count, burst: 1 },
     };
     let mut load = Load { fleet: Fleet::new(server.address, AT_ONCE)?, subject, payload: bytes::payload(16), scenario };
-    // What a first connection of each kind needs once is not what another one costs.
+    // Not counted: what the first connection of each kind creates for all.
     let mut first = Fleet::new(server.address, AT_ONCE)?;
     first.open(100, Kind::Answers, &load.stream(Kind::Answers))?;
     first.close();
     let (server_before, kernel_before) = (server.resident()?, kernel_memory()?);
     load.prepare()?;
     if kind == Kind::Answers {
-        // A held poll says nothing. When this has been answered, those before it have been read.
+        // A held poll gets no answer. The answer to a later request shows that the polls have been read.
         first.open(100, Kind::Answers, &load.stream(Kind::Answers))?;
     }
     let (server_idle, kernel_idle) = (server.resident()?, kernel_memory()?);
@@ -307,8 +306,8 @@ pub fn idle(subject: Subject, server: &Running, kind: Kind, count: usize) -> io:
     })
 }
 
-/// Delays of single messages of an echo, sent at a fixed rate for `duration`, whether or not the answers
-/// come: a server that stalls is charged for all that it keeps waiting. Sorted.
+/// Measures the delays of single echoes, sorted. They are sent at a fixed rate for `duration`, even while no answers
+/// arrive, so that a pause of the server counts for all messages that it delays.
 pub fn latencies(server: &Running, rate: u32, duration: Duration) -> io::Result<Vec<Duration>> {
     let mut fleet = Fleet::new(server.address, AT_ONCE)?;
     fleet.open(CONNECTIONS, Kind::Frames, &bytes::upgrade("/echo"))?;

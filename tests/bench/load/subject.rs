@@ -1,5 +1,5 @@
-//! A program that is measured: started, pinned to a core of its own, asked for what the operating system
-//! says about it, and ended.
+//! A program under measurement: its start on a separate core, the figures of the operating system about it, and its
+//! end.
 
 use std::fs;
 use std::io;
@@ -9,16 +9,16 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long a program may take to start or to end. Under callgrind everything takes long.
+/// The time that a program may take to start or to end. Under callgrind it is slow.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What is measured.
+/// The program under measurement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Subject {
     Floor,
     /// `bench-server`, over the library.
     Overwire,
-    /// The full server's own endpoints.
+    /// The endpoints of the full server.
     Application,
     Node,
     FastApi,
@@ -53,7 +53,7 @@ impl Subject {
     }
 }
 
-/// Under what a program runs.
+/// The tool that counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tool {
     Nothing,
@@ -63,7 +63,7 @@ pub enum Tool {
     Callgrind,
 }
 
-/// A program that runs, and ends with its owner, whichever way that ends.
+/// A running program. It ends when this value is dropped.
 pub struct Running {
     child: Child,
     tool: Tool,
@@ -81,7 +81,7 @@ impl Running {
         let strace = ["strace", "-D", "-f", "-c", "-o", &report_name].map(String::from);
         let callgrind = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null"].map(String::from);
         let log_file = [format!("--log-file={report_name}")];
-        // Where there is one core only, taskset fails, and the program shares it with the load.
+        // With only one core taskset fails, and the program shares the core with the load.
         let pin = ["taskset", "-c", "0"].map(String::from);
         let mut words = Vec::new();
         if thread::available_parallelism().is_ok() && Path::new("/sys/devices/system/cpu/cpu1").exists() {
@@ -113,23 +113,23 @@ impl Running {
         Ok(running)
     }
 
-    /// Whether a tool counts what it does.
+    /// Whether a tool counts.
     pub fn is_counted(&self) -> bool {
         self.tool != Tool::Nothing
     }
 
-    /// The time that its threads have spent on a core, user and system together.
+    /// The time of its threads on a core, user and system together.
     pub fn cpu(&self) -> io::Result<Duration> {
         cpu_of(&self.child.id().to_string())
     }
 
-    /// Resident memory of its own in bytes: what is not backed by a file.
+    /// The resident memory that is not backed by a file, in bytes.
     pub fn resident(&self) -> io::Result<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
         kibibytes(&status, "RssAnon:")
     }
 
-    /// Ends the program, and returns what the tool has counted.
+    /// Ends the program, and returns the count of the tool.
     pub fn finish(mut self) -> io::Result<u64> {
         Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status()?;
         self.child.wait()?;
@@ -165,12 +165,12 @@ fn count_in(report: &str, tool: Tool) -> Option<u64> {
     }
 }
 
-/// The load's own share.
+/// The time of the load on a core.
 pub fn own_cpu() -> io::Result<Duration> {
     cpu_of("self")
 }
 
-/// Nanoseconds on a core, summed over the threads: finer than the clock ticks of /proc/PID/stat.
+/// The time on a core, summed over the threads, in nanoseconds: finer than the clock ticks of /proc/PID/stat.
 fn cpu_of(process: &str) -> io::Result<Duration> {
     let mut nanoseconds = 0;
     for thread in fs::read_dir(format!("/proc/{process}/task"))? {
@@ -180,7 +180,7 @@ fn cpu_of(process: &str) -> io::Result<Duration> {
     Ok(Duration::from_nanos(nanoseconds))
 }
 
-/// What the kernel has taken for itself, sockets and their buffers included, in bytes.
+/// The memory of the kernel, with sockets and their buffers, in bytes.
 pub fn kernel_memory() -> io::Result<u64> {
     let account = fs::read_to_string("/proc/meminfo")?;
     Ok(kibibytes(&account, "Slab:")? + kibibytes(&account, "PageTables:")?)

@@ -1,4 +1,4 @@
-"""One room by FastAPI: the application that `fastapi start` gives to uvicorn."""
+"""One room in FastAPI: the application that `fastapi start` runs with uvicorn."""
 
 import asyncio
 import json
@@ -17,21 +17,21 @@ app = FastAPI(openapi_url=None)
 class Room:
     def __init__(self):
         self.last_id = 0
-        self.answers = deque(maxlen=KEPT)  # what a poll gets, for the last messages
-        self.published = asyncio.Event()  # polls wait for it; every message has its own
+        self.answers = deque(maxlen=KEPT)  # the answers to polls for the last messages
+        self.published = asyncio.Event()  # polls wait for it; there is one for each message
         self.sockets = set()
         self.streams = {"sse": set(), "chunk": set()}  # a queue for each stream
         self.turn = asyncio.Lock()
 
     async def publish(self, text):
-        async with self.turn:  # a message must not overtake another while that waits for a socket
+        async with self.turn:  # a message must not overtake another that waits for a socket
             self.last_id += 1
             answer = json.dumps({"id": self.last_id, "message": text}, ensure_ascii=False, separators=(",", ":"))
             self.answers.append(answer.encode())
             self.published.set()
             self.published = asyncio.Event()
 
-            # Encoded once for all of them, not once for each.
+            # Encoded once for all streams, not once for each.
             event = f"data: {LINE_END.sub(chr(10) + 'data: ', text)}\n\n".encode()
             for queue in self.streams["sse"]:
                 queue.put_nowait(event)
@@ -39,15 +39,15 @@ class Room:
             for queue in self.streams["chunk"]:
                 queue.put_nowait(chunk)
 
-            # This takes half the time that a queue and a task for each socket take.
+            # This takes half the time of a queue and a task for each socket.
             for socket in list(self.sockets):
                 try:
                     await socket.send_text(text)
-                except (WebSocketDisconnect, RuntimeError):  # it is gone, or about to be closed
+                except (WebSocketDisconnect, RuntimeError):  # it is closed, or about to be
                     self.sockets.discard(socket)
 
     async def after(self, since):
-        """The answer with the first message after `since`, when there is one."""
+        """Waits for a message after `since`, and returns the answer with it."""
         while self.last_id <= since:
             await self.published.wait()
         first = self.last_id - len(self.answers) + 1
@@ -70,7 +70,7 @@ async def pub(request: Request):
 
 @app.get("/poll")
 async def poll(since: int = Query(default=0, ge=0)):
-    # Ready-made: to have FastAPI serialize it for every poll would cost much more.
+    # Encoded once: FastAPI would encode it for each poll, at a much higher cost.
     return Response(await room.after(since), media_type="application/json", headers={"Cache-Control": "no-store"})
 
 

@@ -1,4 +1,4 @@
-// One room by node:http and `ws`: `node node_server.mjs PORT`.
+// One room with node:http and `ws`: `node node_server.mjs PORT`.
 
 import { createServer } from 'node:http';
 import { WebSocketServer } from 'ws';
@@ -8,7 +8,7 @@ const MAX_MESSAGE = 1024 * 1024;
 
 // The room.
 
-const messages = []; // the last ones: { id, answer }, `answer` being what a poll gets
+const messages = []; // the last messages: { id, answer }, where `answer` is for a poll
 let lastId = 0;
 const events = new Set(); // answers of /sse
 const chunks = new Set(); // answers of /chunk
@@ -20,7 +20,7 @@ function publish(text) {
   messages.push({ id, answer });
   if (messages.length > KEPT) messages.shift();
 
-  // Encoded once for all of them, not once for each.
+  // Encoded once for all sockets, not once for each.
   const data = Buffer.from(text);
   for (const socket of room.clients) socket.send(data, { binary: false });
 
