@@ -48,6 +48,8 @@ impl Copy {
         let mut command = Command::new(env!("CARGO"));
         command.args(["test", "--offline", "--locked", "--no-fail-fast"]).current_dir(&self.folder);
         command.env("CARGO_TARGET_DIR", self.folder.with_file_name("exercises-target"));
+        // Nobody debugs these programs. Without debug information they take 48 s of CPU time instead of 59.
+        command.env("CARGO_PROFILE_DEV_DEBUG", "0").env("CARGO_PROFILE_TEST_DEBUG", "0");
         for lesson in LESSONS {
             command.args(["--test", &format!("{}-exercises", &lesson[..2])]);
         }
