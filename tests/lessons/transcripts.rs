@@ -189,7 +189,7 @@ fn transcripts(number: usize) {
 #[test]
 fn transcripts_of_the_project() {
     let page = Path::new(ROOT).join("README.md");
-    let wrong = run_transcripts(&page, 8000, Some("cargo run -q --bin overwire"));
+    let wrong = run_transcripts(&page, 8000, Some("cargo run -q --bin overwire -- --no-tap"));
     assert!(wrong.is_empty(), "BLESS=1 rewrites transcripts\n{wrong}");
 }
 
