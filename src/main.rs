@@ -8,6 +8,7 @@ use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use overwire::bytes::digits;
 use overwire::server::{Config, Server};
 use overwire::tap::{Mode, Tap, TapConfig};
 use overwire::{Limits, Remote};
@@ -217,9 +218,9 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Command, String>
     Ok(Command::Serve(Box::new(config), tap))
 }
 
-/// A port. (`parse` alone takes `+5`.)
+/// A port.
 fn parse_port(option: &str, text: &str) -> Result<u16, String> {
-    let number = text.parse().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()));
+    let number = digits(text.as_bytes()).and_then(|number| u16::try_from(number).ok());
     number.ok_or(format!("{option}: expected 0 to 65535, not {text:?}"))
 }
 

@@ -4,8 +4,6 @@
 use std::net::SocketAddr;
 use std::ops::Deref;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use overwire::Limits;
 use overwire::server::Config;
 use overwire::tap::{Mode, Tap, TapConfig};
@@ -84,7 +82,13 @@ pub struct Viewer {
 
 impl Viewer {
     pub fn open(tap: &TestServer, id: &str) -> Self {
-        let mut client = tap.websocket(&format!("/-/tap/view?tap={id}"));
+        Self::at(tap.address, id)
+    }
+
+    /// A viewer of the tap at this address.
+    pub fn at(address: SocketAddr, id: &str) -> Self {
+        let mut client = Client::connect(address);
+        client.upgrade(&format!("/-/tap/view?tap={id}"));
         let event = client.message().json();
         assert_eq!(event["type"], "open", "{event}");
         Viewer { client }
@@ -137,7 +141,22 @@ impl Viewer {
 
 /// The bytes of a piece or a line.
 pub fn decode(value: &Value) -> Vec<u8> {
-    STANDARD.decode(value["bytes"].as_str().unwrap()).unwrap()
+    from_base64(value["bytes"].as_str().unwrap())
+}
+
+fn from_base64(text: &str) -> Vec<u8> {
+    const DIGITS: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let digits = text.trim_end_matches('=').chars().map(|digit| DIGITS.find(digit).expect("a digit of base64"));
+    let (mut bits, mut count, mut bytes) = (0, 0, Vec::new());
+    for digit in digits {
+        (bits, count) = (bits << 6 | digit, count + 6);
+        if count >= 8 {
+            count -= 8;
+            bytes.push((bits >> count) as u8);
+            bits &= (1 << count) - 1;
+        }
+    }
+    bytes
 }
 
 /// The pieces of one side.

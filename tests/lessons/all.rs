@@ -4,6 +4,8 @@
 mod common;
 #[path = "../common/lesson.rs"]
 mod lesson;
+#[path = "../common/tap.rs"]
+mod tapped;
 
 mod exercises;
 mod lesson_00;
@@ -17,5 +19,6 @@ mod lesson_07;
 mod lesson_08;
 mod masks;
 mod pages;
+mod tap;
 mod terminals;
 mod transcripts;

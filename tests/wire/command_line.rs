@@ -9,9 +9,9 @@ use crate::support::{MASK, ScriptedServer, Wire, run, run_ws, server_that_answer
 #[test]
 fn the_command_line_is_checked() {
     let url = "http://127.0.0.1/";
-    let cases: [(&[&str], &str); 23] = [
-        (&[], "expected poll, stream, sse or ws, and a URL"),
-        (&["get", url], "expected poll, stream, sse or ws, not \"get\""),
+    let cases: [(&[&str], &str); 26] = [
+        (&[], "expected poll, stream, sse, ws or tap, and a URL"),
+        (&["get", url], "expected poll, stream, sse, ws or tap, not \"get\""),
         (&["ws"], "expected a URL, such as http://127.0.0.1:8000/"),
         (&["ws", url, url], "unknown argument \"http://127.0.0.1/\""),
         (&["ws", "wss://a/"], "there is no TLS here: \"wss://a/\" needs it, http:// and ws:// do not"),
@@ -45,6 +45,9 @@ fn the_command_line_is_checked() {
             "--header: Last-Event-ID changes with the events: it begins with --last-event-id",
         ),
         (&["poll", url, "--last-event-id", "1"], "--last-event-id is for sse only"),
+        (&["poll", url, "--port", "1"], "--port is for tap only"),
+        (&["tap", url, "--port", "65536"], "--port: expected 0 to 65535, not \"65536\""),
+        (&["tap", url, "--port", "1", "--all"], "--all is not for tap"),
     ];
     for (arguments, complaint) in cases {
         let expected = format!("wire: {complaint}\nTry `wire --help`.\n");

@@ -11,6 +11,7 @@ mod outgoing;
 mod printer;
 mod session;
 mod socket;
+mod tap;
 mod url;
 mod view;
 
@@ -71,6 +72,7 @@ fn run(options: &Options) -> End {
         Command::Stream => http::stream(options, &mut view),
         Command::Sse => http::sse(options, &mut view),
         Command::Ws => socket::run(options, &mut view),
+        Command::Tap => tap::run(&options.url, options.port),
     };
     match result {
         Ok(()) => End::Done,

@@ -10,6 +10,7 @@ const USAGE: &str = "\
 wire: prints what goes over the wire, in both directions, and what it is
 
 usage: wire poll|stream|sse|ws URL [OPTIONS]
+       wire tap URL [--port PORT]
 
   poll     asks again and again; `last_message_id` of an answer goes into the next question
   stream   reads one answer that does not end, a line of JSON a message
@@ -19,6 +20,7 @@ usage: wire poll|stream|sse|ws URL [OPTIONS]
              /hex HEX   sends these bytes as they are, right or wrong
              /wait      waits for a message, a Pong or a Close before it reads the next line
              //TEXT     sends /TEXT
+  tap      relays between any client and the server at URL, and shows the bytes of both in a page
 
 URL is http://host:port/path, or the same with ws://. There is no TLS.
 
@@ -31,6 +33,7 @@ URL is http://host:port/path, or the same with ws://. There is no TLS.
   --timeout S           ws: seconds that the server may take for the opening handshake, to take
                         what is sent, and for the closing handshake (default 10, 30 and 5)
   --header 'NAME: VALUE'  a field line of every request, in place of its own (repeatable)
+  --port PORT           tap: the port to listen on; 0 lets the system choose (default 8100)
   --no-reconnect        end when the connection does
   --all                 print all of a long payload
   --help                print this and exit
@@ -48,6 +51,7 @@ pub enum Command {
     Stream,
     Sse,
     Ws,
+    Tap,
 }
 
 #[derive(Debug)]
@@ -64,6 +68,8 @@ pub struct Options {
     pub fields: Vec<(String, String)>,
     pub reconnect: bool,
     pub all: bool,
+    /// The port of the tap.
+    pub port: u16,
 }
 
 impl Options {
@@ -98,9 +104,13 @@ pub fn parse(arguments: impl Iterator<Item = String>) -> Result<Action, String> 
         fields: Vec::new(),
         reconnect: true,
         all: false,
+        port: 8100,
     };
-    let mut only_for = Vec::new();
+    let (mut only_for, mut not_for_tap) = (Vec::new(), None);
     while let Some(argument) = arguments.next() {
+        if argument.starts_with("--") && argument != "--port" {
+            not_for_tap.get_or_insert(argument.clone());
+        }
         let mut value = || arguments.next().ok_or(format!("{argument} needs a value"));
         match argument.as_str() {
             "--count" => options.count = Some(count(&value()?)?),
@@ -121,6 +131,10 @@ pub fn parse(arguments: impl Iterator<Item = String>) -> Result<Action, String> 
                 options.timeout = Some(seconds("--timeout", &value()?)?);
                 only_for.push((argument, Command::Ws, "ws"));
             }
+            "--port" => {
+                options.port = port(&value()?)?;
+                only_for.push((argument, Command::Tap, "tap"));
+            }
             "--header" => options.fields.push(field(value()?)?),
             "--no-reconnect" => options.reconnect = false,
             "--all" => options.all = true,
@@ -132,11 +146,14 @@ pub fn parse(arguments: impl Iterator<Item = String>) -> Result<Action, String> 
             other => return Err(format!("unknown argument {other:?}")),
         }
     }
-    options.command = command.ok_or("expected poll, stream, sse or ws, and a URL")?;
+    options.command = command.ok_or("expected poll, stream, sse, ws or tap, and a URL")?;
     options.url = url.ok_or("expected a URL, such as http://127.0.0.1:8000/")?;
     let is_last_event_id = |(name, _): &(String, String)| name.eq_ignore_ascii_case("last-event-id");
     if options.command == Command::Sse && options.fields.iter().any(is_last_event_id) {
         return Err("--header: Last-Event-ID changes with the events: it begins with --last-event-id".to_owned());
+    }
+    if let (Command::Tap, Some(option)) = (options.command, not_for_tap) {
+        return Err(format!("{option} is not for tap"));
     }
     match only_for.iter().find(|(_, only, _)| *only != options.command) {
         Some((option, _, name)) => Err(format!("{option} is for {name} only")),
@@ -150,8 +167,14 @@ fn command_of(name: &str) -> Result<Command, String> {
         "stream" => Ok(Command::Stream),
         "sse" => Ok(Command::Sse),
         "ws" => Ok(Command::Ws),
-        _ => Err(format!("expected poll, stream, sse or ws, not {name:?}")),
+        "tap" => Ok(Command::Tap),
+        _ => Err(format!("expected poll, stream, sse, ws or tap, not {name:?}")),
     }
+}
+
+fn port(text: &str) -> Result<u16, String> {
+    let number = digits(text.as_bytes()).and_then(|number| u16::try_from(number).ok());
+    number.ok_or(format!("--port: expected 0 to 65535, not {text:?}"))
 }
 
 /// A number above 0.

@@ -1,0 +1,56 @@
+//! `wire tap`: a tap before any HTTP or WebSocket server, and a page that shows its bytes.
+
+use std::io::{self, ErrorKind, Write};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::time::Duration;
+
+use overwire::Limits;
+use overwire::tap::{Mode, Tap, TapConfig};
+
+use crate::End;
+use crate::url::Url;
+
+/// The longest wait for one of several addresses of the target.
+const PROBE_TIME: Duration = Duration::from_secs(1);
+
+/// The longest wait for the streams of the target after Ctrl+C.
+const DRAIN_TIME: Duration = Duration::from_millis(300);
+
+/// Runs a tap until a signal ends it.
+pub fn run(url: &Url, port: u16) -> Result<(), End> {
+    let target = resolve(&url.host, url.port)?;
+    let target_url = format!("http://{}", url.authority);
+    let tap = Tap::bind(TapConfig {
+        host: "127.0.0.1".to_owned(),
+        port,
+        target,
+        target_url: target_url.clone(),
+        mode: Mode::All,
+        allow_hosts: Vec::new(),
+        limits: Limits { drain_time: DRAIN_TIME, ..Limits::default() },
+        signals: true,
+    });
+    let tap = tap.map_err(|error| match error.kind() {
+        ErrorKind::AddrInUse => End::Failed(format!("port {port} is in use: choose another one with --port")),
+        _ => End::Failed(format!("cannot listen on port {port}: {error}")),
+    })?;
+    let (address, path) = (tap.local_address(), &url.target);
+    writeln!(
+        io::stdout(),
+        "listening on http://{address}\n  \
+         open http://{address}/-/tap/ to see the bytes\n  \
+         use http://{address}{path} in place of {target_url}{path}"
+    )?;
+    tap.run().map_err(|error| End::Failed(format!("the tap has ended: {error}")))
+}
+
+/// The address of a host. Of several, the first that accepts a connection: `localhost` may be ::1 and 127.0.0.1, and a
+/// server listens on one of them.
+fn resolve(host: &str, port: u16) -> Result<SocketAddr, End> {
+    let addresses = (host, port).to_socket_addrs();
+    let addresses: Vec<_> =
+        addresses.map_err(|error| End::Failed(format!("cannot resolve {host}: {error}")))?.collect();
+    let accepts = |address: &&SocketAddr| TcpStream::connect_timeout(address, PROBE_TIME).is_ok();
+    let first = if addresses.len() > 1 { addresses.iter().find(accepts) } else { None };
+    first.or(addresses.first()).copied().ok_or_else(|| End::Failed(format!("{host} has no address")))
+}
