@@ -1,8 +1,6 @@
 //! The checks of Host against DNS rebinding, and of Origin against foreign pages (Fetch, "CORS protocol").
 
-mod common;
-
-use common::{Client, TestServer, field};
+use crate::common::{Client, TestServer, field};
 use overwire::websocket::opening_request;
 
 const FRIEND: &str = "https://friend.example";

@@ -1,19 +1,15 @@
 //! Faults that a page commands on its own connections. The clocks are set forward, so no test takes the time that it is
 //! about.
 
-mod common;
-#[path = "common/tap.rs"]
-mod tapped;
-
 use std::collections::{BTreeSet, HashMap};
 use std::io::Read;
 use std::net::Shutdown;
 use std::time::Duration;
 
-use common::{Client, Dice, masked_frame};
+use crate::common::{Client, Dice, masked_frame};
+use crate::tapped::{ID, TestTap, Viewer, decode, text_of};
 use overwire::websocket::{Opcode, encode_key, opening_request};
 use serde_json::{Value, json};
-use tapped::{ID, TestTap, Viewer, decode, text_of};
 
 /// A server after a tap, and a viewer that commands faults.
 struct Chaos {

@@ -1,7 +1,5 @@
 //! The program `overwire`: its arguments, its output, and its end by a signal.
 
-mod common;
-
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::net::{SocketAddr, TcpListener};
@@ -12,7 +10,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::Instant;
 
-use common::{Answer, Client, PATIENCE};
+use crate::common::{Answer, Client, PATIENCE};
 use overwire::websocket::Opcode;
 
 /// Runs the program, which must end by itself. Returns the exit code, the standard output and the standard error.

@@ -1,8 +1,6 @@
 //! The two-channel demo: long polls read one channel, event streams the other.
 
-mod common;
-
-use common::{Client, TestServer};
+use crate::common::{Client, TestServer};
 use overwire::sse;
 use serde_json::{Value, json};
 

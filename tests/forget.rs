@@ -1,8 +1,6 @@
 //! `POST /api/forget`: the server loses its state, as in a restart.
 
-mod common;
-
-use common::TestServer;
+use crate::common::TestServer;
 use serde_json::json;
 
 #[test]

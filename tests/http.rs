@@ -1,11 +1,9 @@
 //! HTTP/1.0 and HTTP/1.1 as raw bytes against the full server (RFC 9110, RFC 9112). A malformed request gets an error
 //! and closes the connection. Valid requests are answered in order, wherever their bytes are split.
 
-mod common;
-
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use common::{Client, TestServer, field};
+use crate::common::{Client, TestServer, field};
 use overwire::http::{format_date, parse_request_head};
 
 /// A status code, the rule, and the vectors that violate it.

@@ -310,3 +310,24 @@ fn the_package_has_only_sources_and_pages() {
         assert!(list.lines().any(|path| path == needed), "{needed} is missing:\n{list}");
     }
 }
+
+/// Cargo does not look for tests here: a file that nobody names would never run.
+#[test]
+fn every_test_file_is_named() {
+    let mut unnamed = Vec::new();
+    for (folder, root, manifest) in
+        [("tests", "tests/all.rs", "Cargo.toml"), ("tests/lessons", "tests/lessons/all.rs", "lessons/Cargo.toml")]
+    {
+        let (modules, manifest) = (read(root), read(manifest));
+        for entry in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_stem().unwrap().to_str().unwrap();
+            let is_test = path.extension().is_some_and(|extension| extension == "rs") || path.join("mod.rs").exists();
+            let is_module = modules.contains(&format!("\nmod {name};"));
+            if is_test && !is_module && !manifest.contains(&format!("{folder}/{name}.rs\"")) {
+                unnamed.push(path);
+            }
+        }
+    }
+    assert!(unnamed.is_empty(), "{unnamed:?}");
+}

@@ -1,10 +1,8 @@
 //! Each limit, exceeded through a real socket, and its documented answer.
 
-mod common;
-
 use std::time::Duration;
 
-use common::{Answer, Client, TestServer, masked_frame};
+use crate::common::{Answer, Client, TestServer, masked_frame};
 use overwire::websocket::{self, Opcode};
 use overwire::{Event, EventLoop, Limits, Shared, http};
 

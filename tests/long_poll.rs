@@ -1,8 +1,6 @@
 //! Long polling in rooms: polls are held, answered and timed out, and no message is lost between two polls.
 
-mod common;
-
-use common::{Answer, Client, TestServer};
+use crate::common::{Answer, Client, TestServer};
 use overwire::websocket::Opcode;
 use serde_json::{Value, json};
 

@@ -1,8 +1,6 @@
 //! Isolated connections: each has a mailbox, which a poll, an event stream or a WebSocket reads.
 
-mod common;
-
-use common::{Answer, Client, TestServer};
+use crate::common::{Answer, Client, TestServer};
 use overwire::sse;
 use overwire::websocket::Opcode;
 use serde_json::{Value, json};

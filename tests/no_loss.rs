@@ -5,14 +5,12 @@
 //! middle of an answer, and resumes on another transport after the last message that it has received whole. `SEED=n`
 //! repeats the random choices of a run, but not the schedule of its threads.
 
-mod common;
-
 use std::net::SocketAddr;
 use std::sync::mpsc;
 use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use common::{Client, Dice, TestServer};
+use crate::common::{Client, Dice, TestServer};
 use overwire::sse;
 use serde_json::{Value, json};
 

@@ -1,11 +1,9 @@
 //! The server does what `/openapi.json` describes: the same paths and methods, and for every example an answer with a
 //! described status, with the described fields and members. An answer must not have a member that is not described.
 
-mod common;
-
 use std::collections::BTreeSet;
 
-use common::{Answer, Client, TestServer, field};
+use crate::common::{Answer, Client, TestServer, field};
 use overwire::websocket::{Opcode, opening_request};
 use serde_json::{Map, Value, json};
 

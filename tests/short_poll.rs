@@ -1,8 +1,6 @@
 //! Answers that are never held: short polling, history, health and statistics.
 
-mod common;
-
-use common::{Answer, Client, Frame, TestServer, masked_frame};
+use crate::common::{Answer, Client, Frame, TestServer, masked_frame};
 use overwire::websocket::{self, Opcode};
 use serde_json::{Value, json};
 

@@ -1,13 +1,11 @@
 //! SIGTERM while 1000 connections are open: each is ended in the way of its kind, and the process exits with 0. The
 //! only test of its file, because it opens many files.
 
-mod common;
-
 use std::net::SocketAddr;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use common::{Client, Running};
+use crate::common::{Client, Running};
 
 const CLIENTS_OF_A_KIND: usize = 200;
 

@@ -1,8 +1,6 @@
 //! `/api/signal` as raw frames: the announcements of peers, and the relayed messages.
 
-mod common;
-
-use common::{Client, TestServer};
+use crate::common::{Client, TestServer};
 use overwire::websocket::{Opcode, opening_request};
 use serde_json::{Value, json};
 

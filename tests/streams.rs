@@ -1,8 +1,6 @@
 //! Streams of a room: lines, server-sent events and WebSocket messages, all of them resumed by cursor.
 
-mod common;
-
-use common::{Client, TestServer};
+use crate::common::{Client, TestServer};
 use overwire::sse;
 use overwire::websocket::{self, Opcode};
 use serde_json::{Value, json};

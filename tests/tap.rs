@@ -1,15 +1,11 @@
 //! The tap before the server: a page sees the raw bytes of the exchanges that it has marked, and of no others.
 
-mod common;
-#[path = "common/tap.rs"]
-mod tapped;
-
 use std::time::Instant;
 
-use common::{PATIENCE, masked_frame};
+use crate::common::{PATIENCE, masked_frame};
+use crate::tapped::{ID, TestTap, Viewer, bytes_of, counted, names_of, pieces_of, text_of};
 use overwire::websocket::{Opcode, encode_key, opening_request};
 use serde_json::{Value, json};
-use tapped::{ID, TestTap, Viewer, bytes_of, counted, names_of, pieces_of, text_of};
 
 #[test]
 fn a_request_and_its_answer_are_shown_byte_for_byte() {

@@ -1,12 +1,10 @@
 //! An independent WebSocket client, Rust's tungstenite, against the full server and an echo server.
 
-mod common;
-
 use std::io::Write;
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use common::{PATIENCE, TestServer};
+use crate::common::{PATIENCE, TestServer};
 use overwire::websocket;
 use overwire::{Event, Limits};
 use serde_json::{Value, json};

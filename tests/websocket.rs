@@ -1,8 +1,6 @@
 //! WebSocket as raw frames (RFC 6455): at `/ws` and `/api/ws` of the full server, and at an echo server.
 
-mod common;
-
-use common::{Frame, TestServer, field, masked_frame};
+use crate::common::{Frame, TestServer, field, masked_frame};
 use overwire::websocket::{self, CloseCode, Opcode, ProtocolError, opening_request};
 use overwire::{Event, Limits};
 use serde_json::json;

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use overwire::websocket;
 
+use super::support::{KEY, MASK, ScriptedServer, accept_websocket, transcript};
 use crate::common::Client;
-use crate::support::{KEY, MASK, ScriptedServer, accept_websocket, transcript};
 
 /// A server that opens a WebSocket, acts, and keeps the connection open until the sender is dropped.
 fn websocket_that_stays(act: impl FnOnce(&mut Client) + Send + 'static) -> (ScriptedServer, mpsc::Sender<()>) {

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::process::{Command, Stdio};
 
-use crate::support::{MASK, ScriptedServer, Wire, run, run_ws, server_that_answers};
+use super::support::{MASK, ScriptedServer, Wire, run, run_ws, server_that_answers};
 
 #[test]
 fn the_command_line_is_checked() {

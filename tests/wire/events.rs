@@ -1,6 +1,6 @@
 //! `wire sse`: event streams, reopened as in a browser.
 
-use crate::support::{ScriptedServer, expect_request, server_that_answers, transcript};
+use super::support::{ScriptedServer, expect_request, server_that_answers, transcript};
 
 /// Chunks that cut lines, each kind of line, and a line end in two chunks.
 const EVENTS: &str = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n\

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use crate::support::{ACCEPT, KEY, ScriptedServer, server_that_answers};
+use super::support::{ACCEPT, KEY, ScriptedServer, server_that_answers};
 
 #[test]
 fn invalid_handshake_answers_are_refused() {

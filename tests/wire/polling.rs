@@ -3,8 +3,8 @@
 use std::io::Write;
 use std::sync::mpsc;
 
+use super::support::{ScriptedServer, expect_request, server_that_answers, transcript};
 use crate::common::Client;
-use crate::support::{ScriptedServer, expect_request, server_that_answers, transcript};
 
 #[test]
 fn polls_resume_after_the_last_answer_through_failures() {

@@ -3,8 +3,8 @@
 use overwire::websocket;
 use overwire::{Event, Limits};
 
+use super::support::{KEY, MASK, ScriptedServer, accept_websocket, run, run_ws, transcript};
 use crate::common::TestServer;
-use crate::support::{KEY, MASK, ScriptedServer, accept_websocket, run, run_ws, transcript};
 
 #[test]
 fn a_websocket_is_printed_from_handshake_to_close() {

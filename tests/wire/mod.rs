@@ -1,9 +1,6 @@
 //! The client `wire`: its output, its requests and its exit code, with this server and with servers that violate the
 //! protocols.
 
-#[path = "../common/mod.rs"]
-mod common;
-
 mod backpressure;
 mod command_line;
 mod events;

@@ -1,0 +1,30 @@
+//! The tests of the library and of the programs. They are one program, because a program is linked once:
+//! `cargo test --test all tap::` runs the tests of one file. `allocations` and `fairness` count what a process does, and are
+//! programs of their own.
+
+mod common;
+#[path = "common/tap.rs"]
+mod tapped;
+
+mod access;
+mod chaos;
+mod command_line;
+mod connection;
+mod demo;
+mod forget;
+mod http;
+mod layers;
+mod limits;
+mod long_poll;
+mod mailbox;
+mod no_loss;
+mod openapi;
+mod raw;
+mod short_poll;
+mod shutdown;
+mod signal;
+mod streams;
+mod tap;
+mod tungstenite;
+mod websocket;
+mod wire;
