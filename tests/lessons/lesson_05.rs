@@ -33,7 +33,7 @@ fn resume_at(server: &TestServer, target: &str, last_event_id: &str) -> (bool, C
 
 fn resume(server: &TestServer, target: &str, last_event_id: &str) -> Client {
     let (recovered, client) = resume_at(server, target, last_event_id);
-    assert!(recovered, "it goes on from {last_event_id}");
+    assert!(recovered, "it continues after {last_event_id}");
     client
 }
 
@@ -71,7 +71,7 @@ fn streams_begin_with_position_and_reconnection_time() {
     let opening = client.chunk().unwrap();
     let mut reader = sse::Reader::default();
     // It has data, because an event without data is not dispatched: a page that closes its EventSource
-    // before the first message would not know where to go on.
+    // before the first message would have no position.
     let [position] = &reader.read(&opening)[..] else { panic!("one event") };
     assert_eq!((position.name.as_str(), position.data.as_str()), ("position", r#"{"recovered":true}"#));
     assert!(position.id.parse::<Cursor>().is_ok(), "{position:?}");
@@ -107,7 +107,7 @@ fn ticker_counts_seconds_while_anyone_listens() {
         server.advance(1);
         sequence(add(&server, "after")) == before + 1
     };
-    assert!((0..10_000).any(|_| passes_without_tick()), "it ticks for nobody");
+    assert!((0..10_000).any(|_| passes_without_tick()), "it ticks without listeners");
     let mut client = begin(&server, "/events");
     server.advance(1);
     assert!(client.event().data.starts_with("Message "), "it begins again");
@@ -272,7 +272,7 @@ fn event(id: &str, name: &str, data: &str) -> sse::Event {
 #[test]
 fn broken_server_loses_the_second_line() {
     assert_eq!(events_of_broken(&["one\ntwo"]), [event("", "message", "one")]);
-    assert_eq!(events_of_broken(&["one\rtwo"]), [event("", "message", "one")], "a CR is a line end too");
+    assert_eq!(events_of_broken(&["one\rtwo"]), [event("", "message", "one")], "a CR is also a line end");
 }
 
 #[test]
@@ -287,7 +287,7 @@ fn broken_server_cannot_resume() {
     let mut client = server.connect();
     client.send_get("/events").head();
     post(&server, "one");
-    assert_eq!(client.event(), event("", "message", "one"), "there is no id to come back with");
+    assert_eq!(client.event(), event("", "message", "one"), "the event has no id");
     drop(client);
     post(&server, "missed");
     let mut client = server.connect();

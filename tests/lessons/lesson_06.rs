@@ -1,5 +1,4 @@
-//! Lesson 06: its echo and its chat as raw frames, what each violation is answered with, and the
-//! bugs of its broken twin.
+//! Lesson 06: its echo and its chat as raw frames, the answer to each violation, and the bugs of its broken twin.
 
 #[path = "../../lessons/06-websocket/main.rs"]
 #[allow(dead_code)]
@@ -27,7 +26,7 @@ fn opening(target: &str, key: &str) -> String {
     String::from_utf8(opening_request("localhost", target, key)).unwrap()
 }
 
-/// Sends these frames, and reads up to the Close that fails the connection: its status code.
+/// Sends these frames and reads up to the Close that fails the connection. Returns its status code.
 #[track_caller]
 fn failed_with(server: &TestServer, target: &str, frames: &[u8]) -> u16 {
     let mut client = server.websocket(target);
@@ -237,7 +236,7 @@ fn chat_closes_binary_senders_with_1003() {
     let (mut binary, mut other) = (server.websocket("/chat"), server.websocket("/chat"));
     let (code, reason) = binary.send_frame(Opcode::Binary, b"\x00").frame().close();
     assert_eq!((code, &reason[..]), (1003, "the chat takes text, not binary"));
-    // What comes from it now is said to nobody.
+    // Its later texts reach nobody.
     binary
         .send_text("too late")
         .send_frame(Opcode::Close, websocket::close(CloseCode::UNSUPPORTED_DATA, ""))
@@ -252,7 +251,7 @@ fn departed_members_do_not_disturb_others() {
     let (cut, closes) = (server.websocket("/chat"), server.websocket("/chat"));
     stays.send_text("one");
     assert_eq!((stays.frame().text(), leaves.frame().text()), ("one", "one"));
-    drop(cut); // with a message unread: a reset
+    drop(cut); // with an unread message, so with a reset
     leaves.send(&HELLO[..8]).finish(); // in the middle of a frame
     let mut closes = closes;
     closes.frame();
@@ -291,7 +290,7 @@ fn members_without_pong_are_dropped_after_40_seconds() {
         server.advance(20);
         let ping = lively.frame();
         assert_eq!(ping.opcode, Opcode::Ping);
-        // The pong, and a message whose coming back says that the pong was taken.
+        // The echo of the message shows that the pong has been read.
         lively.send_frame(Opcode::Pong, &ping.payload).send_text("here");
         assert_eq!(lively.frame().text(), "here");
         if round == 1 {
@@ -340,14 +339,14 @@ fn broken_echo_takes_a_read_for_a_frame() {
     let (one, two) = (masked_frame(true, Opcode::Text, b"one"), masked_frame(true, Opcode::Text, b"two"));
     client.send([one, two].concat());
     assert_eq!(client.frame().text(), "one");
-    assert_eq!(client.send(HELLO).frame().text(), "Hello", "and `two` is lost");
+    assert_eq!(client.send(HELLO).frame().text(), "Hello", "`two` is lost");
 
-    // What is missing of a split frame is taken to be zeros, and a zero unmasked is the masking-key.
+    // It takes the missing bytes of a split frame for zeros. An unmasked zero is a byte of the masking-key.
     let mut client = open();
     assert_eq!(client.send(&HELLO[..8]).frame().text(), "He!=7");
     client.send(&HELLO[8..]);
 
-    // It knows no length but that of 7 bits.
+    // It knows lengths of 7 bits alone.
     let mut client = open();
     client.send(masked_frame(true, Opcode::Text, &[b'x'; 126]));
     assert_eq!(client.read_exactly(2), [0x81, 126]);
@@ -365,10 +364,10 @@ fn departed_members_are_forgotten() {
             let mut member = Client::connect(running.address);
             member.upgrade("/chat");
             member.send_text("hello");
-            // By now the server has seen that one. What it has answered is not read, and that makes the
-            // end a reset: no port is kept waiting.
+            // The server has seen the member when it answers this. The member's connection ends with unread input, so
+            // with a reset, which keeps no port waiting.
             assert_eq!(other.get("/nothing").status, 404);
         }
     });
-    assert!(growth < 200_000, "10,000 members have left {growth} bytes behind");
+    assert!(growth < 200_000, "10,000 members have left {growth} bytes");
 }

@@ -1,4 +1,4 @@
-//! Lesson 07: what its server tells whom, as raw frames.
+//! Lesson 07: the messages of its server, as raw frames.
 
 use std::process::Command;
 
@@ -12,7 +12,7 @@ fn start() -> Running {
     lesson::start("07-webrtc-signalling")
 }
 
-/// A peer, and the welcome that it was given.
+/// Joins a room. Returns the peer and its welcome.
 fn join(server: &Running, room: &str) -> (Client, Value) {
     let mut client = Client::connect(server.address);
     client.upgrade(&format!("/signal?room={room}"));
@@ -64,7 +64,7 @@ fn third_peer_is_refused_until_one_leaves() {
     late.upgrade("/signal?room=tea");
     let close = late.frame();
     assert_eq!(close.close(), (1013, "the room is full: expected fewer than 2 peers in it".into()));
-    // Not even a message from it reaches anyone.
+    // Its messages reach nobody.
     late.send_text("{}").send_frame(Opcode::Close, &close.payload);
     late.expect_end();
     drop(bob);

@@ -124,7 +124,7 @@ fn unplugged_transports_end_and_refuse() {
     }
     plug(&server, "short", true);
     assert_eq!(Client::connect(server.address).get("/short").status, 200);
-    // Nobody is left to be sent anything.
+    // No reader is left.
     publish(&server, "to nobody");
     let report = Client::connect(server.address).get("/report").json();
     assert_eq!((&report["stream"]["messages"], &report["ws"]["messages"]), (&json!(0), &json!(0)));
@@ -177,13 +177,13 @@ fn heartbeats_break_silence() {
     events.chunk();
     let mut poll = server.connect();
     poll.send_get("/long");
-    server.get("/report"); // it is held by now
+    server.get("/report"); // the poll is held when this is answered
     for _ in 0..2 {
         server.advance(16);
         assert_eq!(stream.chunk_text(), "\n");
         assert_eq!(events.chunk_text(), ": heartbeat\n\n");
     }
-    assert_eq!(poll.answer().json()["messages"], json!([]), "its time is over");
+    assert_eq!(poll.answer().json()["messages"], json!([]), "at its deadline");
     server.stop();
 }
 
@@ -217,11 +217,11 @@ fn head_is_answered_without_content() {
         let mut client = Client::connect(server.address);
         let head = client.send(format!("HEAD {target} HTTP/1.1\r\nHost: localhost\r\n\r\n")).head();
         assert!(head.starts_with("HTTP/1.1 200"), "{head}");
-        assert_eq!(client.get("/nothing").status, 404, "nothing stands in between");
+        assert_eq!(client.get("/nothing").status, 404, "no content follows that head");
     }
 }
 
-/// 08-follow, and the lines that it prints.
+/// The program 08-follow and its output.
 struct Follower {
     process: Child,
     lines: Receiver<String>,
@@ -246,7 +246,7 @@ impl Follower {
         self.lines.recv_timeout(PATIENCE).expect("the follower prints a line")
     }
 
-    /// The next message, and the transport that it came by.
+    /// Waits for the next message. Returns its transport and its text.
     fn message(&self) -> (String, String) {
         loop {
             let line = self.line();
@@ -305,7 +305,7 @@ fn comparison_has_a_row_for_each_transport() {
     let output = Command::new(program("08-compare")).args(["--port", &port]).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     let rows: Vec<Vec<&str>> = text.lines().skip(1).map(|row| row.split_whitespace().collect()).collect();
-    // The requests, and the bytes up and down: behind the name, a delay and its unit.
+    // After the name, the delay and its unit: the requests, and the bytes up and down.
     assert_eq!(rows[0][4..], ["1", "93", "299"], "{text}");
     assert_eq!(rows[1][4..], ["1", "92", "299"], "{text}");
     assert_eq!(rows[2][4..], ["0", "0", "82"], "{text}");
@@ -355,7 +355,7 @@ fn follower_backs_off_when_nothing_works() {
     assert!(attempts < 100, "{attempts} attempts in two seconds");
 }
 
-/// A server that answers every request with this, and closes; and what it is asked.
+/// Starts a server that answers every request with `answer` and closes. Returns its address and the requests.
 fn serve_always(answer: &str) -> (SocketAddr, Receiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let (address, answer) = (listener.local_addr().unwrap(), answer.to_owned());
