@@ -20,6 +20,7 @@ mod mailbox;
 mod no_loss;
 mod openapi;
 mod raw;
+mod relay;
 mod short_poll;
 mod shutdown;
 mod signal;

@@ -1,20 +1,16 @@
 //! The tap as a relay: bytes pass both ways unchanged, with their ends, and its memory is bounded. The targets are
 //! sockets of the tests.
 
-mod common;
-#[path = "common/tap.rs"]
-mod tapped;
-
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{Client, Dice, PATIENCE, Running, TestServer};
+use crate::common::{Client, Dice, PATIENCE, Running, TestServer};
+use crate::tapped::{ID, Viewer, bytes_of, tap_of, text_of};
 use overwire::tap::Mode;
 use serde_json::json;
-use tapped::{ID, Viewer, bytes_of, tap_of, text_of};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
