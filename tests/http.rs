@@ -85,7 +85,14 @@ fn malformed_fields_are_refused() {
         (413, "RFC 9110, section 15.5.14", &["Content-Length: 18446744073709551615", "Content-Length: 1048577"]),
         (400, "RFC 9112, section 6.3: framed twice", &["Content-Length: 5\r\nTransfer-Encoding: chunked"]),
         (400, "RFC 9112, section 6.1: chunked once", &["Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked"]),
-        (400, "no other coding", &["Transfer-Encoding: gzip, chunked", "Transfer-Encoding: identity"]),
+        (501, "RFC 9112, section 6.1: an unknown coding", &["Transfer-Encoding: gzip, chunked"]),
+        (501, "in two field lines", &["Transfer-Encoding: x;y=z\r\nTransfer-Encoding: chunked"]),
+        (
+            400,
+            "RFC 9112, section 6.3: chunked is last",
+            &["Transfer-Encoding: gzip", "Transfer-Encoding: chunked, gzip"],
+        ),
+        (400, "no other coding", &["Transfer-Encoding: identity", "Transfer-Encoding: chunked, chunked"]),
         (
             400,
             "exactly `chunked`",

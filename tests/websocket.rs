@@ -131,6 +131,21 @@ fn handshake_fields_are_lists_in_any_case() {
 }
 
 #[test]
+fn the_accept_value_is_of_the_key_as_it_came() {
+    let server = TestServer::start();
+    // RFC 6455, section 4.1, gives a key with bits that no byte uses, and section 1.3 one without.
+    for (key, accept) in [
+        ("AQIDBAUGBwgJCgsMDQ4PEC==", "OfS0wDaT5NoxF2gqm7Zj2YtetzM="),
+        ("dGhlIHNhbXBsZSBub25jZQ==", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="),
+    ] {
+        for target in ["/ws", "/api/ws", "/api/signal"] {
+            let head = server.connect().send(opening(target).replace(KEY, key)).head();
+            assert_eq!(field(&head, "Sec-WebSocket-Accept"), Some(accept), "{target}: {head}");
+        }
+    }
+}
+
+#[test]
 fn frames_sent_with_the_opening_handshake_are_processed() {
     let server = echo_server();
     let frames = [masked_frame(true, Opcode::Text, b"hello"), masked_frame(true, Opcode::Ping, b"?")].concat();

@@ -1,7 +1,7 @@
 //! The length of content: how the end of a message is known (RFC 9112, section 6.3).
 
-use super::ChunkedDecoder;
 use super::error::{ChunkError, FramingError};
+use super::{ChunkedDecoder, is_token};
 use crate::bytes::digits;
 
 /// How the end of a message's content is known (RFC 9112, section 6.3).
@@ -29,14 +29,40 @@ pub enum Framing {
 
 /// The framing fields of a head, gathered in one pass.
 #[derive(Debug, Default)]
-pub(super) struct FramingFields<'a> {
-    encodings: usize,
-    encoding: &'a [u8],
+pub(super) struct FramingFields {
+    codings: Codings,
     length: Option<u64>,
     bad_length: bool,
 }
 
-impl<'a> FramingFields<'a> {
+/// The transfer codings of a message, of all its field lines.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Codings {
+    #[default]
+    None,
+    Chunked,
+    /// Others. A chunked coding may follow.
+    Others,
+    OthersThenChunked,
+    /// A coding after the chunked one, or something that is not a coding.
+    Wrong,
+}
+
+impl Codings {
+    fn and(self, coding: &[u8]) -> Self {
+        let name = coding.split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii_end();
+        let is_chunked = coding.eq_ignore_ascii_case(b"chunked");
+        match self {
+            _ if !is_token(name) => Codings::Wrong,
+            Codings::None if is_chunked => Codings::Chunked,
+            Codings::Others if is_chunked => Codings::OthersThenChunked,
+            Codings::None | Codings::Others => Codings::Others,
+            Codings::Chunked | Codings::OthersThenChunked | Codings::Wrong => Codings::Wrong,
+        }
+    }
+}
+
+impl FramingFields {
     /// All values of Content-Length fields must agree, and so must the elements of a list of them.
     pub fn add_length(&mut self, value: &[u8]) {
         for element in value.split(|&byte| byte == b',') {
@@ -46,21 +72,22 @@ impl<'a> FramingFields<'a> {
         }
     }
 
-    pub fn add_encoding(&mut self, value: &'a [u8]) {
-        (self.encodings, self.encoding) = (self.encodings + 1, value);
+    pub fn add_encoding(&mut self, value: &[u8]) {
+        let codings = value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii);
+        self.codings = codings.fold(self.codings, Codings::and);
     }
 
     // ANCHOR: framing
     /// RFC 9112, section 6.3. A message that could be framed in two ways is refused: the next hop may have chosen the
     /// other one, and one of us would take content for a request.
     pub fn framing(&self) -> Result<Option<Framing>, FramingError> {
-        match (self.encodings, self.length) {
+        match (self.codings, self.length) {
             _ if self.bad_length => Err(FramingError::ContentLength),
-            (0, None) => Ok(None),
-            (0, Some(length)) => Ok(Some(Framing::Length(length))),
+            (Codings::None, length) => Ok(length.map(Framing::Length)),
             (_, Some(_)) => Err(FramingError::LengthAndEncoding),
-            (1, None) if self.encoding.eq_ignore_ascii_case(b"chunked") => Ok(Some(Framing::Chunked)),
-            _ => Err(FramingError::TransferEncoding),
+            (Codings::Chunked, None) => Ok(Some(Framing::Chunked)),
+            (Codings::OthersThenChunked, None) => Err(FramingError::UnknownCoding),
+            (Codings::Others | Codings::Wrong, None) => Err(FramingError::TransferEncoding),
         }
     }
     // ANCHOR_END: framing

@@ -1,4 +1,8 @@
-//! The one date format that HTTP sends: IMF-fixdate (RFC 9110, section 5.6.7).
+//! Dates (RFC 9110, section 5.6.7): the one format that is sent, IMF-fixdate, and the three that are read.
+
+use crate::bytes::digits;
+
+const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
 /// Formats seconds since 1970-01-01 00:00:00 UTC as `Sun, 06 Nov 1994 08:49:37 GMT`.
 ///
@@ -7,12 +11,63 @@
 /// ```
 pub fn format_date(seconds: u64) -> String {
     const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"]; // 1970 began on a Thursday
-    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
     let (days, second) = (seconds / 86_400, seconds % 86_400);
     let (year, month, day) = civil(days);
     let (weekday, month) = (DAYS[(days % 7) as usize], MONTHS[month as usize - 1]);
     let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
     format!("{weekday}, {day:02} {month} {year:04} {hour:02}:{minute:02}:{second:02} GMT")
+}
+
+/// Parses a date in one of the three formats. Returns seconds since 1970-01-01 00:00:00 UTC. `None` for anything else,
+/// and for dates before 1970. `now` decides on the century of a year with two digits: it is at most 50 years later.
+///
+/// ```
+/// use overwire::http::parse_date;
+///
+/// for date in ["Sun, 06 Nov 1994 08:49:37 GMT", "Sunday, 06-Nov-94 08:49:37 GMT", "Sun Nov  6 08:49:37 1994"] {
+///     assert_eq!(parse_date(date.as_bytes(), 1_700_000_000), Some(784_111_777));
+/// }
+/// assert_eq!(parse_date(b"1994-11-06", 1_700_000_000), None);
+/// ```
+pub fn parse_date(text: &[u8], now: u64) -> Option<u64> {
+    let words = str::from_utf8(text).ok()?.split([' ', ',', '-']).filter(|word| !word.is_empty());
+    let (day, month, year, time) = match words.collect::<Vec<_>>()[..] {
+        [_, day, month, year, time, "GMT"] => (day, month, year, time),
+        [_, month, day, time, year] => (day, month, year, time),
+        _ => return None,
+    };
+    let number = |text: &str| digits(text.as_bytes());
+    let (day, month) = (number(day)?, MONTHS.iter().position(|name| *name == month)? as u64 + 1);
+    let year = match (year.len(), number(year)?) {
+        (2, year) => full_year(year, civil(now / 86_400).0),
+        (4, year) => year,
+        _ => return None,
+    };
+    let days = days(year, month, day).filter(|days| civil(*days) == (year, month, day))?;
+    match time.split(':').map(number).collect::<Option<Vec<_>>>()?[..] {
+        // Second 60 is a leap second.
+        [hour @ ..24, minute @ ..60, second @ ..=60] => Some(days * 86_400 + hour * 3600 + minute * 60 + second),
+        _ => None,
+    }
+}
+
+/// The year that ends with these two digits and is at most 50 years after `this_year`.
+fn full_year(year: u64, this_year: u64) -> u64 {
+    let year = this_year / 100 * 100 + year;
+    match year {
+        _ if year > this_year + 50 => year - 100,
+        _ if year + 50 <= this_year => year + 100,
+        _ => year,
+    }
+}
+
+/// The inverse of [`civil`]. `None` before 1970, and for a year that is not one.
+fn days(year: u64, month: u64, day: u64) -> Option<u64> {
+    let year = if month <= 2 { year.checked_sub(1)? } else { year };
+    let (era, year_of_era) = (year / 400, year % 400);
+    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day.checked_sub(1)?;
+    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+    (era * 146_097 + day_of_era).checked_sub(719_468)
 }
 
 /// Year, month (1 to 12) and day (1 to 31) of a day counted from 1970-01-01, in the Gregorian
@@ -30,7 +85,7 @@ fn civil(days: u64) -> (u64, u64, u64) {
 
 #[cfg(test)]
 mod tests {
-    use super::format_date;
+    use super::*;
 
     #[test]
     fn dates_at_the_edges_of_the_calendar() {
@@ -39,5 +94,44 @@ mod tests {
         assert_eq!(format_date(951_782_400), "Tue, 29 Feb 2000 00:00:00 GMT");
         assert_eq!(format_date(4_107_542_399), "Sun, 28 Feb 2100 23:59:59 GMT");
         assert_eq!(format_date(4_107_542_400), "Mon, 01 Mar 2100 00:00:00 GMT");
+    }
+
+    #[test]
+    fn parsed_dates_are_the_inverse_of_formatted_ones() {
+        for seconds in (0..8_000_000_000).step_by(40_000_003).chain([951_782_399, 951_782_400, 4_107_542_399]) {
+            assert_eq!(parse_date(format_date(seconds).as_bytes(), 0), Some(seconds));
+        }
+    }
+
+    #[test]
+    fn a_year_of_two_digits_is_at_most_50_years_later() {
+        let year = |year: &str, now| {
+            let date = format!("Sunday, 06-Nov-{year} 08:49:37 GMT");
+            parse_date(date.as_bytes(), now).map(|seconds| civil(seconds / 86_400).0)
+        };
+        let in_2023 = 1_700_000_000;
+        assert_eq!(["94", "00", "73", "74"].map(|text| year(text, in_2023)), [1994, 2000, 2073, 1974].map(Some));
+        assert_eq!(year("10", 3_800_000_000), Some(2110), "in 2090");
+    }
+
+    #[test]
+    fn texts_that_are_not_dates_are_refused() {
+        for text in [
+            "",
+            "5",
+            "Sun, 06 Nov 1994 08:49:37",
+            "Sun, 06 Nov 1994 08:49:37 CET",
+            "Sun, 31 Nov 1994 08:49:37 GMT",
+            "Sun, 00 Nov 1994 08:49:37 GMT",
+            "Sun, 06 nov 1994 08:49:37 GMT",
+            "Sun, 06 Nov 1969 08:49:37 GMT",
+            "Sun, 06 Nov 0000 08:49:37 GMT",
+            "Sun, 06 Nov 1994 24:49:37 GMT",
+            "Sun, 06 Nov 1994 08:49 GMT",
+            "Sun, +6 Nov 1994 08:49:37 GMT",
+            "Sun, 06 Nov 18446744073709551615 08:49:37 GMT",
+        ] {
+            assert_eq!(parse_date(text.as_bytes(), 1_700_000_000), None, "{text:?}");
+        }
     }
 }

@@ -147,7 +147,7 @@ impl RequestError {
                 let sentence = format!("the content is longer than {limit} bytes");
                 return (413, "RFC 9110, section 15.5.14", sentence.into());
             }
-            Framing(error) => (400, error.row().0, error.row().1),
+            Framing(error) => error.row(),
             Chunk(error) => error.row(),
         };
         (status, section, sentence.into())
@@ -166,7 +166,7 @@ impl RequestError {
 pub enum ResponseError {
     /// The first line is not a status line.
     StatusLine,
-    /// A field line is malformed, or there are more than [`MAX_FIELDS`].
+    /// A field line is malformed.
     #[doc(alias = "header")]
     FieldLine,
     /// The head is longer than this many bytes.
@@ -193,7 +193,7 @@ impl ResponseError {
             ResponseError::HeadTooLong(limit) => {
                 return ("RFC 9110, section 5.4", format!("the head is longer than {limit} bytes").into());
             }
-            ResponseError::Framing(error) => error.row(),
+            ResponseError::Framing(error) => (error.section(), error.row().2),
         };
         (section, sentence.into())
     }
@@ -212,26 +212,33 @@ pub enum FramingError {
     ContentLength,
     /// Both Content-Length and Transfer-Encoding are there.
     LengthAndEncoding,
-    /// The Transfer-Encoding is not `chunked` alone.
+    /// The last transfer coding is not `chunked`, or `chunked` is applied twice: the end of the content is unknown.
     TransferEncoding,
+    /// There are other transfer codings before `chunked`.
+    UnknownCoding,
 }
 
 impl FramingError {
-    /// The section that the message violates.
+    /// The section that the message violates, or that defines the status code.
     pub fn section(self) -> &'static str {
-        self.row().0
+        self.row().1
     }
 
-    fn row(self) -> (&'static str, &'static str) {
+    fn row(self) -> (u16, &'static str, &'static str) {
         match self {
             FramingError::ContentLength => {
-                ("RFC 9110, section 8.6", "Content-Length is malformed: expected one decimal number")
+                (400, "RFC 9110, section 8.6", "Content-Length is malformed: expected one decimal number")
             }
-            FramingError::LengthAndEncoding => {
-                ("RFC 9112, section 6.3", "both Content-Length and Transfer-Encoding are there: expected one of them")
-            }
+            FramingError::LengthAndEncoding => (
+                400,
+                "RFC 9112, section 6.3",
+                "both Content-Length and Transfer-Encoding are there: expected one of them",
+            ),
             FramingError::TransferEncoding => {
-                ("RFC 9112, section 6.1", "the Transfer-Encoding is not known: expected exactly `chunked`")
+                (400, "RFC 9112, section 6.3", "the Transfer-Encoding is malformed: expected exactly `chunked`")
+            }
+            FramingError::UnknownCoding => {
+                (501, "RFC 9112, section 6.1", "a transfer coding is not known: expected exactly `chunked`")
             }
         }
     }
@@ -296,7 +303,7 @@ impl fmt::Display for ResponseError {
 
 impl fmt::Display for FramingError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.row().1)
+        f.write_str(self.row().2)
     }
 }
 

@@ -1,6 +1,7 @@
 //! The heads of requests and responses: httparse parses them, and this module checks what httparse leaves to its caller
 //! (RFC 9112, sections 2 to 6; RFC 9110, section 7.2).
 
+use std::borrow::Cow;
 use std::mem::MaybeUninit;
 
 use super::body::{Framing, FramingFields};
@@ -10,7 +11,7 @@ use super::request::{Method, Version};
 use super::target::{check_target, is_host};
 use crate::bytes::Parse;
 
-/// The most field lines that a head may have.
+/// The maximum number of field lines in a request head.
 #[doc(alias = "header")]
 pub const MAX_FIELDS: usize = 100;
 
@@ -185,7 +186,7 @@ fn check_head(
 struct Said<'a> {
     hosts: usize,
     host: &'a [u8],
-    content: FramingFields<'a>,
+    content: FramingFields,
     close: bool,
     keep_alive: bool,
     expects_continue: bool,
@@ -231,7 +232,9 @@ impl<'a> Said<'a> {
     /// A request without framing fields has no content.
     fn framing(&self, version: Version) -> Result<Framing, RequestError> {
         match self.content.framing() {
-            Ok(Some(Framing::Chunked)) | Err(FramingError::TransferEncoding) if version == Version::Http10 => {
+            Ok(Some(Framing::Chunked)) | Err(FramingError::TransferEncoding | FramingError::UnknownCoding)
+                if version == Version::Http10 =>
+            {
                 Err(RequestError::EncodingInHttp10)
             }
             Ok(None | Some(Framing::Length(0))) => Ok(Framing::Empty),
@@ -272,49 +275,79 @@ pub struct ResponseHead<'a> {
     pub status: u16,
     /// The version of the status line.
     pub version: Version,
-    fields: Vec<(&'a str, &'a [u8])>,
+    fields: Vec<(&'a str, Cow<'a, [u8]>)>,
 }
 
-/// Parses a response head of at most `max_head` bytes at the front of `bytes`. Empty lines before it are skipped.
+/// Parses a response head of at most `max_head` bytes at the front of `bytes`. Empty lines before it are skipped. A
+/// folded field line is one line, as for every user agent (RFC 9112, section 5.2).
 ///
 /// # Errors
 /// Any [`ResponseError`] but those of the framing, which [`ResponseHead::framing`] gives.
 pub fn parse_response_head(bytes: &[u8], max_head: usize) -> Result<Parse<ResponseHead<'_>>, ResponseError> {
-    let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
-    let mut parsed = httparse::Response::new(&mut []);
-    let config = httparse::ParserConfig::default();
-    let used = match config.parse_response_with_uninit_headers(&mut parsed, bytes, &mut fields) {
-        Ok(httparse::Status::Complete(used)) if used <= max_head => used,
-        Ok(httparse::Status::Partial) if bytes.len() <= max_head => return Ok(Parse::Partial),
-        Ok(_) => return Err(ResponseError::HeadTooLong(max_head)),
-        Err(httparse::Error::HeaderName | httparse::Error::HeaderValue | httparse::Error::TooManyHeaders) => {
-            return Err(ResponseError::FieldLine);
+    let parsed = match parse_response_with(bytes, &mut [const { MaybeUninit::uninit() }; MAX_FIELDS]) {
+        Err(httparse::Error::TooManyHeaders) => {
+            let lines = bytes.iter().take(max_head).filter(|&&byte| byte == b'\n').count();
+            parse_response_with(bytes, &mut vec![MaybeUninit::uninit(); lines])
         }
-        Err(_) => return Err(ResponseError::StatusLine),
+        parsed => parsed,
     };
-    let (Some(status), Some(version)) = (parsed.code, parsed.version) else { return Err(ResponseError::StatusLine) };
-    let version = if version == 0 { Version::Http10 } else { Version::Http11 };
-    let fields = parsed.headers.iter().map(|field| (field.name, field.value)).collect();
-    Ok(Parse::Complete { value: ResponseHead { status, version, fields }, used })
+    match parsed {
+        Ok(httparse::Status::Complete((value, used))) if used <= max_head => Ok(Parse::Complete { value, used }),
+        Ok(httparse::Status::Partial) if bytes.len() <= max_head => Ok(Parse::Partial),
+        Ok(_) | Err(httparse::Error::TooManyHeaders) => Err(ResponseError::HeadTooLong(max_head)),
+        Err(httparse::Error::HeaderName | httparse::Error::HeaderValue) => Err(ResponseError::FieldLine),
+        Err(_) => Err(ResponseError::StatusLine),
+    }
 }
 
-impl<'a> ResponseHead<'a> {
+/// Parses a response head with space for this number of field lines.
+fn parse_response_with<'a>(
+    bytes: &'a [u8],
+    fields: &mut [MaybeUninit<httparse::Header<'a>>],
+) -> Result<httparse::Status<(ResponseHead<'a>, usize)>, httparse::Error> {
+    let mut parsed = httparse::Response::new(&mut []);
+    let mut config = httparse::ParserConfig::default();
+    config.allow_obsolete_multiline_headers_in_responses(true);
+    let httparse::Status::Complete(used) = config.parse_response_with_uninit_headers(&mut parsed, bytes, fields)?
+    else {
+        return Ok(httparse::Status::Partial);
+    };
+    let (Some(status), Some(version)) = (parsed.code, parsed.version) else { return Err(httparse::Error::Status) };
+    let version = if version == 0 { Version::Http10 } else { Version::Http11 };
+    let fields = parsed.headers.iter().map(|field| (field.name, unfold(field.value))).collect();
+    Ok(httparse::Status::Complete((ResponseHead { status, version, fields }, used)))
+}
+
+/// Replaces the line ends in a field value, and the white space around them, by a space (RFC 9112, section 5.2).
+///
+/// ```
+/// assert_eq!(overwire::http::unfold(b"text/html;\r\n\t charset=utf-8")[..], *b"text/html; charset=utf-8");
+/// ```
+pub fn unfold(value: &[u8]) -> Cow<'_, [u8]> {
+    if !value.contains(&b'\n') {
+        return Cow::Borrowed(value);
+    }
+    let lines = value.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii).filter(|line| !line.is_empty());
+    Cow::Owned(lines.collect::<Vec<_>>().join(&b' '))
+}
+
+impl ResponseHead<'_> {
     /// The value of the first field line called `name`, in any case, without the white space around it.
     #[doc(alias = "header")]
-    pub fn field(&self, name: &str) -> Option<&'a [u8]> {
+    pub fn field(&self, name: &str) -> Option<&[u8]> {
         self.values(name).next()
     }
 
     /// The values of all field lines called `name`.
     #[doc(alias = "header")]
     #[doc(alias = "headers")]
-    pub fn values(&self, name: &str) -> impl Iterator<Item = &'a [u8]> {
-        self.fields.iter().filter(move |(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| *value)
+    pub fn values(&self, name: &str) -> impl Iterator<Item = &[u8]> {
+        self.fields.iter().filter(move |(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| &**value)
     }
 
     /// All list elements of all fields called `name`: `Connection: keep-alive, Upgrade` gives two.
     #[doc(alias = "header")]
-    pub fn elements(&self, name: &str) -> impl Iterator<Item = &'a [u8]> {
+    pub fn elements(&self, name: &str) -> impl Iterator<Item = &[u8]> {
         self.values(name).flat_map(list)
     }
 
@@ -376,8 +409,32 @@ mod tests {
         ] {
             assert_eq!(parse_response_head(head.as_bytes(), 200), Err(error), "{head:?}");
         }
-        let many = format!("HTTP/1.1 200 OK\r\n{}\r\n", "A:b\r\n".repeat(MAX_FIELDS + 1));
-        assert_eq!(parse_response_head(many.as_bytes(), 9999), Err(FieldLine));
+    }
+
+    #[test]
+    fn the_fields_of_a_response_are_bounded_in_bytes_alone() {
+        let head = |count| format!("HTTP/1.1 200 OK\r\n{}Content-Length: 7\r\n\r\n", "A:b\r\n".repeat(count));
+        for count in [MAX_FIELDS - 1, MAX_FIELDS, 1500] {
+            let head = head(count);
+            match parse_response_head(head.as_bytes(), 8192).unwrap() {
+                Parse::Complete { value, used } => {
+                    assert_eq!((value.framing(false), used), (Ok(Framing::Length(7)), head.len()))
+                }
+                Parse::Partial => panic!("{count}"),
+            }
+            assert_eq!(parse_response_head(&head.as_bytes()[..head.len() - 1], 8192), Ok(Parse::Partial), "{count}");
+        }
+        assert_eq!(parse_response_head(head(2000).as_bytes(), 8192), Err(ResponseError::HeadTooLong(8192)));
+    }
+
+    #[test]
+    fn folded_field_lines_of_a_response_are_one_line() {
+        let head = "HTTP/1.1 200 OK\r\nVia: 1.1 a,\r\n\t 1.1 b\r\nContent-Length:\r\n  5 \r\n \r\nA:b\r\n\r\n";
+        let head = parse(head).unwrap();
+        assert_eq!(head.field("via"), Some(&b"1.1 a, 1.1 b"[..]));
+        assert_eq!((head.framing(false), head.field("A")), (Ok(Framing::Length(5)), Some(&b"b"[..])));
+        // RFC 9112, section 2.2: white space before the first field line is not one.
+        assert_eq!(parse("HTTP/1.1 200 OK\r\n A: b\r\n\r\n"), Err(ResponseError::FieldLine));
     }
 
     #[test]
@@ -395,7 +452,8 @@ mod tests {
             ("Content-Length: +1\r\n", ContentLength),
             ("Content-Length: 1\r\nContent-Length: 2\r\n", ContentLength),
             ("Content-Length: 1\r\nTransfer-Encoding: chunked\r\n", LengthAndEncoding),
-            ("Transfer-Encoding: gzip, chunked\r\n", TransferEncoding),
+            ("Transfer-Encoding: gzip, chunked\r\n", UnknownCoding),
+            ("Transfer-Encoding: gzip\r\n", TransferEncoding),
         ] {
             assert_eq!(framing(fields), Err(ResponseError::Framing(error)), "{fields:?}");
         }

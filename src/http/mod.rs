@@ -12,9 +12,9 @@ mod target;
 
 pub use body::{ContentDecoder, Framing};
 pub use chunked::{ChunkedDecoder, Element, LAST_CHUNK, chunk};
-pub use date::format_date;
+pub use date::{format_date, parse_date};
 pub use error::{ChunkError, FramingError, RequestError, ResponseError};
-pub use head::{MAX_FIELDS, RequestHead, ResponseHead, parse_request_head, parse_response_head};
+pub use head::{MAX_FIELDS, RequestHead, ResponseHead, parse_request_head, parse_response_head, unfold};
 pub use request::{CONTINUE, Method, Request, Version};
 pub use response::{Content, Response, reason};
 pub use target::{decode_component, query_pairs};
@@ -28,4 +28,13 @@ pub use target::{decode_component, query_pairs};
 /// ```
 pub fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii).filter(|element| !element.is_empty())
+}
+
+/// Whether this is a token: the name of a field, a method or a coding (RFC 9110, section 5.6.2).
+///
+/// ```
+/// assert!(overwire::http::is_token(b"Last-Event-ID") && !overwire::http::is_token(b"a b"));
+/// ```
+pub fn is_token(bytes: &[u8]) -> bool {
+    !bytes.is_empty() && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte))
 }

@@ -313,9 +313,12 @@ mod tests {
             assert_eq!(framing(&format!("Content-Length: {length}")), refused(ContentLength), "{length:?}");
         }
         for coding in
-            ["gzip", "gzip, chunked", "chunked, chunked", "", "xchunked", "chunked\r\nTransfer-Encoding: chunked"]
+            ["gzip", "chunked, gzip", "chunked, chunked", "", "xchunked", "chunked\r\nTransfer-Encoding: chunked"]
         {
             assert_eq!(framing(&format!("Transfer-Encoding: {coding}")), refused(TransferEncoding), "{coding:?}");
+        }
+        for coding in ["gzip, chunked", "gzip;level=9,deflate,CHUNKED", "gzip\r\nTransfer-Encoding: chunked"] {
+            assert_eq!(framing(&format!("Transfer-Encoding: {coding}")), refused(UnknownCoding), "{coding:?}");
         }
         assert_eq!(framing("Transfer-Encoding: chunked\r\nContent-Length: 5"), refused(LengthAndEncoding));
         assert_eq!(error("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n"), RequestError::EncodingInHttp10);

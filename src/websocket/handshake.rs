@@ -4,14 +4,19 @@ use std::borrow::Cow;
 use std::fmt;
 
 use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use base64::alphabet;
+use base64::engine::general_purpose::{GeneralPurpose, PAD, STANDARD};
 use sha1::{Digest, Sha1};
 
 use crate::bytes::Parse;
-use crate::http::{Method, Request, Response, ResponseHead, Version, parse_response_head};
+use crate::http::{Method, Request, Response, ResponseError, ResponseHead, Version, parse_response_head};
 
 /// The suffix of the key that is hashed: no other protocol has it (section 1.3).
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+
+/// Decodes base64 whose last character has bits that no byte uses. The example of a key in section 4.1 has such bits,
+/// and RFC 4648 lets a decoder ignore them (section 3.5).
+const LENIENT: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, PAD.with_decode_allow_trailing_bits(true));
 
 /// The only version of the protocol.
 const VERSION: &[u8] = b"13";
@@ -46,8 +51,10 @@ pub enum HandshakeError {
     Version,
     /// The server answered with this status and not with 101.
     Refused(u16),
-    /// The answer is not an HTTP response, or is too long for one.
+    /// The answer is not an HTTP response.
     MalformedResponse,
+    /// The head of the answer, with all interim responses before it, is longer than a client reads.
+    ResponseTooLong,
     /// The server sent more interim responses than a client skips.
     TooManyInterim,
     /// The answer is 101 without `Upgrade: websocket`.
@@ -94,6 +101,10 @@ impl HandshakeError {
             Version => (426, SERVER, "expected `Sec-WebSocket-Version: 13`"),
             Refused(status) => return (400, CLIENT, format!("the server answered {status} and not 101").into()),
             MalformedResponse => (400, CLIENT, "the answer to the handshake is not an HTTP response"),
+            ResponseTooLong => {
+                let sentence = format!("the answer to the handshake is longer than {MAX_RESPONSE} bytes");
+                return (400, "RFC 9110, section 5.4", sentence.into());
+            }
             TooManyInterim => {
                 let sentence = format!("the server sent more than {MAX_INTERIM} interim responses");
                 return (400, "RFC 9110, section 15.2", sentence.into());
@@ -184,9 +195,20 @@ pub fn accept(request: &Request, supported: &[&str]) -> Result<Accepted, Handsha
 fn check_key(request: &Request) -> Result<&[u8], HandshakeError> {
     let mut keys = request.values("sec-websocket-key");
     match (keys.next(), keys.next()) {
-        (Some(key), None) if STANDARD.decode(key).is_ok_and(|nonce| nonce.len() == 16) => Ok(key),
+        (Some(key), None) if is_key(key) => Ok(key),
         _ => Err(HandshakeError::Key),
     }
+}
+
+/// Whether this is a value of `Sec-WebSocket-Key`: 16 bytes in base64 (section 4.1).
+///
+/// ```
+/// use overwire::websocket::is_key;
+///
+/// assert!(is_key(b"dGhlIHNhbXBsZSBub25jZQ==") && !is_key(b"dGhlIHNhbXBsZSBub25jZQ"));
+/// ```
+pub fn is_key(text: &[u8]) -> bool {
+    LENIENT.decode(text).is_ok_and(|nonce| nonce.len() == 16)
 }
 
 /// The value of `Sec-WebSocket-Accept` for a value of `Sec-WebSocket-Key`: the proof that the server speaks WebSocket
@@ -245,6 +267,7 @@ pub fn parse_response(bytes: &[u8], key: &str, offered: &[&str]) -> Result<Parse
         let (head, used) = match parse_response_head(&bytes[start..], MAX_RESPONSE - start) {
             Ok(Parse::Complete { value, used }) => (value, start + used),
             Ok(Parse::Partial) => return Ok(Parse::Partial),
+            Err(ResponseError::HeadTooLong(_)) => return Err(HandshakeError::ResponseTooLong),
             Err(_) => return Err(HandshakeError::MalformedResponse),
         };
         match head.status {
@@ -309,6 +332,15 @@ mod tests {
              Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\nSec-WebSocket-Protocol: superchat\r\n\r\n"
         );
         assert_eq!(accept_key(b"x3JJHMbDL1EzLkh9GBhXDw=="), "HSmrc0sMlYUkAGmm5OPpG2HaGWk=");
+    }
+
+    #[test]
+    fn unused_bits_of_a_key_are_ignored_and_hashed() {
+        // The example of section 4.1, whose last character is not `A`, `Q`, `g` or `w`.
+        let key = "AQIDBAUGBwgJCgsMDQ4PEC==";
+        let answer = answer(&GOOD.replace("dGhlIHNhbXBsZSBub25jZQ==", key)).unwrap();
+        assert!(answer.contains(&format!("Sec-WebSocket-Accept: {}\r\n", accept_key(key.as_bytes()))), "{answer}");
+        assert_ne!(accept_key(key.as_bytes()), accept_key(b"AQIDBAUGBwgJCgsMDQ4PEA=="));
     }
 
     #[test]
@@ -385,7 +417,7 @@ mod tests {
         assert_eq!(parse_response(processing(100).as_bytes(), &key, &[]), Ok(Parse::Partial));
         assert_eq!(parse_response(processing(101).as_bytes(), &key, &[]), Err(HandshakeError::TooManyInterim));
         let long = format!("HTTP/1.1 102 Processing\r\nA: {}\r\n\r\n", "x".repeat(10_000)).repeat(2);
-        assert_eq!(parse_response(long.as_bytes(), &key, &[]), Err(HandshakeError::MalformedResponse));
+        assert_eq!(parse_response(long.as_bytes(), &key, &[]), Err(HandshakeError::ResponseTooLong));
     }
 
     #[test]

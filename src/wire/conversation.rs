@@ -350,10 +350,14 @@ fn at_most(input: &[u8], limit: u64) -> usize {
     input.len().min(usize::try_from(limit).unwrap_or(usize::MAX))
 }
 
-/// Labels the lines of a parsed head. Each ends with LF, and the last is empty.
+/// Labels the lines of a parsed head. Each ends with LF, and the last is empty. A folded field line is one line.
 fn push_head(start_line: Part, head: &[u8], follows: Follows, pieces: &mut Vec<Piece>) {
     let mut start_line = Some(start_line);
     for line in head.split_inclusive(|&byte| byte == b'\n') {
+        if let (true, Some(Piece { part: Part::FieldLine, bytes, .. })) = (is_folded(line), pieces.last_mut()) {
+            bytes.extend_from_slice(line);
+            continue;
+        }
         let is_empty = line.trim_ascii().is_empty();
         let part = match start_line.take() {
             Some(part) if is_empty => {
@@ -366,6 +370,11 @@ fn push_head(start_line: Part, head: &[u8], follows: Follows, pieces: &mut Vec<P
         };
         pieces.push(Piece::new(part, line));
     }
+}
+
+/// Whether a line continues the field line before it (RFC 9112, section 5.2).
+fn is_folded(line: &[u8]) -> bool {
+    matches!(line, [b' ' | b'\t', ..])
 }
 
 /// Whether a request asks to switch protocols. The Upgrade field needs `Connection: Upgrade` (RFC 9110, section 7.8).

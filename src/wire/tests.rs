@@ -317,14 +317,14 @@ fn violations_of_servers_are_found() {
         ("HTTP/2 200 OK\r\n\r\n", Fault::Response(ResponseError::StatusLine)),
         ("SSH-2.0-OpenSSH\r\n", Fault::Response(ResponseError::StatusLine)),
         ("HTTP/1.1 200 OK\r\nA b\r\n\r\n", Fault::Response(ResponseError::FieldLine)),
-        ("HTTP/1.1 200 OK\r\nA: b\r\n folded\r\n\r\n", Fault::Response(ResponseError::FieldLine)),
+        ("HTTP/1.1 200 OK\r\n A: b\r\n\r\n", Fault::Response(ResponseError::FieldLine)),
         ("HTTP/1.1 200 OK\r\nContent-Length: +1\r\n\r\nx", framing(FramingError::ContentLength)),
         ("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nx", framing(FramingError::ContentLength)),
         (
             "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
             framing(FramingError::LengthAndEncoding),
         ),
-        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", framing(FramingError::TransferEncoding)),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", framing(FramingError::UnknownCoding)),
         ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n", Fault::Chunk(ChunkError::Size)),
         ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nxy", Fault::Chunk(ChunkError::DataNotEnded)),
         ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhel", Fault::EndedInMessage),
@@ -338,6 +338,23 @@ fn violations_of_servers_are_found() {
     }
     assert_eq!(fault_of("HTTP/1.1 200 OK\r\nContent-Length: 1, 1\r\n\r\nx"), None);
     assert_eq!(fault_of("HTTP/1.1 200\r\nContent-Length: 1\r\n\r\nx"), None);
+}
+
+#[test]
+fn a_folded_field_line_is_one_piece() {
+    let answer = b"HTTP/1.1 204 No Content\r\nA: b,\r\n\t c\r\n \r\nD: e\r\n\r\n";
+    let labelled = label(&[(C, GET), (S, answer)]);
+    let lines = [Piece::new(Part::FieldLine, b"A: b,\r\n\t c\r\n \r\n"), Piece::new(Part::FieldLine, b"D: e\r\n")];
+    assert_eq!(labelled.server[1..3], lines);
+    assert_eq!(names(&labelled.server)[3..], ["end of head", "end of message"]);
+}
+
+#[test]
+fn an_answer_may_have_many_fields() {
+    let answer = format!("HTTP/1.1 204 No Content\r\n{}\r\n", "A: b\r\n".repeat(1000));
+    let labelled = label(&[(C, GET), (S, answer.as_bytes())]);
+    assert_eq!(labelled.server.len(), 1000 + 3);
+    assert_eq!(labelled.server[1001].part, Part::HeadEnd(Follows::Content(Framing::Empty)));
 }
 
 #[test]

@@ -25,6 +25,10 @@ fn invalid_handshake_answers_are_refused() {
         assert_eq!((code, complaint), (Some(1), format!("wire: {sentence} (RFC 6455, section 4.1)\n")), "{output}");
         assert_eq!(output.contains("< content        no\n"), answer.contains("403"), "{output}");
     }
+    let long = answer(&"A: b\r\n".repeat(3000));
+    let (code, output, complaint) = server_that_answers(long).run_wire("ws", &[], "");
+    let sentence = "wire: the answer to the handshake is longer than 16384 bytes (RFC 9110, section 5.4)\n";
+    assert_eq!((code, complaint.as_str()), (Some(1), sentence), "{output}");
     let (code, _, complaint) = server_that_answers("").run_wire("ws", &[], "");
     assert_eq!(code, Some(1));
     assert_eq!(complaint, "wire: the server closed the connection before it answered the opening handshake\n");

@@ -286,7 +286,26 @@ fn unrequested_answers_are_ignored() {
 }
 
 #[test]
+fn folded_field_lines_and_many_fields_are_taken() {
+    let many = "A: b\r\n".repeat(500);
+    let answer = format!(
+        "HTTP/1.1 200 OK\r\n{many}Content-Type: application/x-ndjson;\r\n charset=utf-8\r\nContent-Length:\r\n\t3\r\n\r\n{{}}\n"
+    );
+    let (code, output, complaint) = server_that_answers(answer).run_wire("poll", &["--count", "1"], "");
+    assert_eq!((code, complaint.as_str()), (Some(0), ""), "{output}");
+    let end = r"
+        <                Content-Type: application/x-ndjson;\r\n charset=utf-8\r\n
+        <                Content-Length:\r\n\t3\r\n
+        < end of head    \r\n                                             3 bytes of content follow
+        < JSON line      {}\n
+        * closing after 1 answer
+    ";
+    assert!(output.ends_with(&transcript(end)), "{output}");
+}
+
+#[test]
 fn violations_in_answers_are_named_with_their_section() {
+    let too_long = format!("HTTP/1.1 200 OK\r\n{}\r\n", "A: b\r\n".repeat(3000));
     let cases = [
         (
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n",
@@ -300,6 +319,7 @@ fn violations_in_answers_are_named_with_their_section() {
             "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
             "both Content-Length and Transfer-Encoding are there: expected one of them (RFC 9112, section 6.3)",
         ),
+        (&too_long, "the head is longer than 16384 bytes (RFC 9110, section 5.4)"),
         ("HTTP/1.1 302 Found\r\nLocation: /y\r\n\r\n", "the server answered 302"),
         ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhel", "the server closed the connection"),
         (
@@ -310,7 +330,7 @@ fn violations_in_answers_are_named_with_their_section() {
     ];
     for (answer, sentence) in cases {
         for transport in ["poll", "stream"] {
-            let ended = server_that_answers(answer).run_wire(transport, &["--no-reconnect"], "");
+            let ended = server_that_answers(answer.to_owned()).run_wire(transport, &["--no-reconnect"], "");
             assert_eq!((ended.0, ended.2), (Some(1), format!("wire: {sentence}\n")), "{answer:?}: {}", ended.1);
         }
     }

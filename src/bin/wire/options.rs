@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use overwire::bytes::digits;
+use overwire::{http, websocket};
 
 use crate::url::Url;
 
@@ -191,9 +192,7 @@ fn seconds(option: &str, text: &str) -> Result<Duration, String> {
 }
 
 fn key(text: String) -> Result<String, String> {
-    // 16 bytes in base64 are 22 characters and `==`. The last four bits are 0.
-    let characters = text.strip_suffix("==").filter(|front| front.len() == 22 && front.ends_with(['A', 'Q', 'g', 'w']));
-    match characters.is_some_and(|front| front.bytes().all(|b| b.is_ascii_alphanumeric() || b"+/".contains(&b))) {
+    match websocket::is_key(text.as_bytes()) {
         true => Ok(text),
         false => Err(format!("--key: expected 16 bytes in base64, such as dGhlIHNhbXBsZSBub25jZQ==, not {text:?}")),
     }
@@ -224,12 +223,9 @@ fn one_line(option: &str, text: String) -> Result<String, String> {
 }
 
 fn field(text: String) -> Result<(String, String), String> {
-    let is_token = |name: &str| {
-        !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
-    };
     let text = one_line("--header", text)?;
     match text.split_once(':') {
-        Some((name, value)) if is_token(name) => Ok((name.to_owned(), value.trim().to_owned())),
+        Some((name, value)) if http::is_token(name.as_bytes()) => Ok((name.to_owned(), value.trim().to_owned())),
         _ => Err(format!("--header: expected 'Name: value', not {text:?}")),
     }
 }

@@ -4,6 +4,7 @@
 use std::io;
 use std::mem;
 
+use overwire::http;
 use overwire::websocket::{FrameHeader, ProtocolError, Received, Receiver, Role};
 use overwire::wire::{Fault, Line, LinePart, Part, Piece, count_of_bytes};
 
@@ -282,7 +283,8 @@ fn seen(piece: Piece) -> Vec<Seen> {
             let line = piece.bytes.trim_ascii_end();
             let colon = line.iter().position(|&byte| byte == b':').unwrap_or(line.len());
             let name = String::from_utf8_lossy(&line[..colon]).to_ascii_lowercase();
-            vec![Seen::Field(name, line.get(colon + 1..).unwrap_or_default().trim_ascii().to_vec())]
+            let value = line.get(colon + 1..).unwrap_or_default().trim_ascii();
+            vec![Seen::Field(name, http::unfold(value).into_owned())]
         }
         _ => Vec::new(),
     }
