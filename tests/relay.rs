@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::common::{Client, Dice, PATIENCE, Running, TestServer};
-use crate::tapped::{ID, Viewer, bytes_of, tap_of, text_of};
+use crate::tapped::{ID, Viewer, bytes_of, pieces_of, tap_of, text_of};
 use overwire::tap::Mode;
 use serde_json::json;
 
@@ -494,4 +494,53 @@ fn many_links_at_once_do_not_mix() {
     for (number, client) in clients.iter_mut().enumerate() {
         assert_eq!(client.answer().text(), format!("GET /{number} HTTP/1.1"), "{target}");
     }
+}
+
+#[test]
+fn a_proxy_that_buffers_passes_on_what_was_cut_off() {
+    let relay = Relay::start(Mode::Marked);
+    let mut viewer = Viewer::open(&relay.tap, ID);
+    viewer.command(json!({ "label": "a", "fault": "buffer", "value": 1000 }));
+    let mut client = relay.connect();
+    client.send_get(&format!("/?tap={ID}.a"));
+    let mut server = relay.accept();
+    server.head();
+    server.send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\npart").finish();
+    assert!(client.read_to_end().ends_with(b"part"));
+    let events = viewer.until_end("a");
+    let broken = pieces_of(&events, "server").find(|piece| piece["name"] == "broken").expect("a broken piece");
+    assert_eq!(broken["meaning"], "the connection ended before the message was complete");
+}
+
+#[test]
+fn bytes_that_are_not_a_request_are_shown_where_everything_is() {
+    let relay = Relay::start(Mode::All);
+    let mut viewer = Viewer::open(&relay.tap, ID);
+    let (mut client, mut server) = relay.link();
+    viewer.until_end("all");
+    let wrong = "FETCH / HTTP/1.1\r\nCookie: secret\r\n\r\n";
+    client.send(wrong).finish();
+    assert_eq!(server.read_to_end(), wrong.as_bytes());
+    server.send("HTTP/1.1 501 No\r\n\r\n").finish();
+    assert_eq!(client.read_to_end(), b"HTTP/1.1 501 No\r\n\r\n");
+    let events = viewer.until_end("all");
+    assert_eq!(text_of(&events, "client"), wrong.replace("secret", "******"));
+    assert_eq!(text_of(&events, "server"), "HTTP/1.1 501 No\r\n\r\n");
+    let broken = pieces_of(&events, "client").find(|piece| piece["name"] == "broken").expect("a broken piece");
+    assert!(broken["meaning"].as_str().unwrap().starts_with("the method is unknown"), "{broken}");
+}
+
+#[test]
+fn a_client_that_ignores_the_end_of_its_target_is_reset_after_a_minute() {
+    let relay = Relay::start(Mode::Marked);
+    let (mut client, mut server) = relay.link();
+    server.finish();
+    client.expect_end();
+    for _ in 0..2 {
+        relay.tap.advance(45);
+        client.send("x"); // a sign of life
+        server.read_exactly(1);
+    }
+    relay.tap.advance(60);
+    assert_eq!(server.stream.read(&mut [0]).expect_err("a reset").kind(), ErrorKind::ConnectionReset);
 }

@@ -26,6 +26,8 @@ pub struct Exchange {
     pub is_answered: bool,
     /// The tap answers in place of the target, which does not see the request.
     pub is_refused: bool,
+    /// The client's bytes are not a request. It lasts as long as the connection.
+    pub is_malformed: bool,
     /// The answer of the tap, until it is due.
     pub reply: Option<Vec<u8>>,
 }
@@ -40,13 +42,24 @@ impl Exchange {
             is_asked: false,
             is_answered: false,
             is_refused: false,
+            is_malformed: false,
             reply: None,
         }
+    }
+
+    /// Starts with bytes that are not a request.
+    pub fn malformed(shown: Shown, now: Instant) -> Self {
+        Exchange { shown: Some(shown), is_malformed: true, ..Exchange::new(false, now) }
     }
 
     /// Whether an audience sees it under this label.
     pub fn is_of(&self, audience: &str, label: &str) -> bool {
         self.shown.as_ref().is_some_and(|shown| *shown.audience == *audience && *shown.label == *label)
+    }
+
+    /// Whether it is a request that the target has not answered.
+    pub fn is_open_request(&self) -> bool {
+        !self.is_answered && !self.is_refused && !self.is_malformed
     }
 
     /// Whether the request is complete and the client has got all of the answer.

@@ -8,19 +8,21 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use super::exchange::{Answer, Exchange, is_own, request_of};
+use super::exchange::Exchange;
 use super::faults::{Faults, Strike};
-use super::splitter::{Span, Splitter};
+use super::splitter::Splitter;
 use super::viewer::Viewers;
 use crate::event_loop::{Closed, EventLoop, ExchangeId, TimerId};
-use crate::http::Method;
 use crate::websocket::{CloseCode, Role};
 
 /// The most bytes that wait in one direction. While more wait, their sender is not read.
-const MAX_WAITING: usize = 256 * 1024;
+pub const MAX_WAITING: usize = 256 * 1024;
 
 /// The longest time for which the head of a request waits to be complete, and a new connection for its first bytes.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// The longest silence of a client after the end of the target.
+pub const PATIENCE_AFTER_END: Duration = Duration::from_secs(60);
 
 /// What all links share.
 pub struct Env {
@@ -52,7 +54,7 @@ pub enum Fate {
 
 /// The end of one side's bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum End {
+pub(super) enum End {
     Open,
     /// It has arrived, and has not been passed on.
     Arrived,
@@ -63,23 +65,25 @@ enum End {
 
 /// A client's connection and the one to the target.
 pub struct Link {
-    client: ExchangeId,
-    address: SocketAddr,
-    target: Option<ExchangeId>,
-    splitter: Splitter,
+    pub(super) client: ExchangeId,
+    pub(super) address: SocketAddr,
+    pub(super) target: Option<ExchangeId>,
+    pub(super) splitter: Splitter,
     /// The exchanges that are not over. The first bytes to the client are those of the first.
-    exchanges: VecDeque<Exchange>,
+    pub(super) exchanges: VecDeque<Exchange>,
     /// A request to the tap itself, and all that follows it.
-    own: Option<Vec<u8>>,
-    client_end: End,
-    target_end: End,
-    is_client_paused: bool,
-    is_target_paused: bool,
+    pub(super) own: Option<Vec<u8>>,
+    pub(super) client_end: End,
+    pub(super) target_end: End,
+    pub(super) is_client_paused: bool,
+    pub(super) is_target_paused: bool,
     /// Both connections are to be reset.
-    is_broken: bool,
+    pub(super) is_broken: bool,
     /// The time at which [`PATIENCE`] ends.
-    patient_until: Option<Instant>,
-    timer: Option<(TimerId, Instant)>,
+    pub(super) patient_until: Option<Instant>,
+    /// The time at which [`PATIENCE_AFTER_END`] ends.
+    pub(super) lingers_until: Option<Instant>,
+    pub(super) timer: Option<(TimerId, Instant)>,
 }
 
 impl Link {
@@ -98,6 +102,7 @@ impl Link {
             is_target_paused: false,
             is_broken: false,
             patient_until: Some(env.io.now() + PATIENCE),
+            lingers_until: None,
             timer: None,
         };
         link.set_timer(env);
@@ -111,6 +116,9 @@ impl Link {
         match self.splitter.is_waiting() {
             true => drop(self.patient_until.get_or_insert(env.io.now() + PATIENCE)),
             false => self.patient_until = None,
+        }
+        if let Some(until) = &mut self.lingers_until {
+            *until = env.io.now() + PATIENCE_AFTER_END;
         }
         self.settle(env)
     }
@@ -133,7 +141,7 @@ impl Link {
     pub fn on_target_end(&mut self, env: &mut Env) -> Fate {
         let spans = self.splitter.end(Role::Server);
         self.take_target_spans(spans, env);
-        self.target_end = End::Arrived;
+        self.end_target(End::Arrived, env);
         self.settle(env)
     }
 
@@ -146,7 +154,7 @@ impl Link {
             Closed::Finished => {}
             Closed::Refused(kind) => self.fail_to_connect(kind, env),
             Closed::TimedOut => self.fail_to_connect(io::ErrorKind::TimedOut, env),
-            _ => self.target_end = End::Reset,
+            _ => self.end_target(End::Reset, env),
         }
         self.settle(env)
     }
@@ -168,6 +176,9 @@ impl Link {
                 // A target may be the first to speak.
                 self.connect(env);
             }
+        }
+        if self.lingers_until.is_some_and(|at| at <= env.io.now()) {
+            self.is_broken = true;
         }
         self.settle(env)
     }
@@ -204,7 +215,7 @@ impl Link {
     }
 
     /// Whether both sides send nothing more.
-    fn has_ended(&self) -> bool {
+    pub(super) fn has_ended(&self) -> bool {
         self.client_end != End::Open && self.target_end != End::Open
     }
 
@@ -242,123 +253,7 @@ impl Link {
         self.settle(env)
     }
 
-    fn take_client_spans(&mut self, spans: Vec<Span>, env: &mut Env) {
-        for span in spans {
-            if let Some(own) = &mut self.own {
-                own.extend_from_slice(span.bytes());
-                continue;
-            }
-            match span {
-                Span::Head { bytes, passed } => self.begin(bytes, passed, env),
-                Span::More(bytes) => {
-                    let Some(exchange) = self.exchanges.back_mut() else { continue };
-                    exchange.show(Role::Client, &bytes, env);
-                    if !exchange.is_refused {
-                        self.pass(bytes, env);
-                    }
-                }
-                Span::End => {
-                    if let Some(exchange) = self.exchanges.back_mut() {
-                        exchange.is_asked = true;
-                    }
-                }
-                Span::Stray(bytes) => self.pass(bytes, env),
-            }
-        }
-    }
-
-    /// Begins an exchange with the head of its request, of which `passed` bytes have been passed on already.
-    fn begin(&mut self, head: Vec<u8>, passed: usize, env: &mut Env) {
-        let Some(request) = request_of(&head) else { return self.pass(head, env) };
-        if passed == 0 && is_own(&request) {
-            self.own = Some(head);
-            return;
-        }
-        let now = env.io.now();
-        let mut exchange = Exchange::new(request.method() == Method::Head, now);
-        let mut pending = None;
-        if let Some((shown, trouble)) = env.viewers.begin(&request, self.address, &mut env.io) {
-            exchange.shown = Some(shown);
-            exchange.show(Role::Client, &head, env);
-            exchange.gate.set(trouble.faults, now);
-            if trouble.is_gateway_bad && passed == 0 {
-                exchange.refuse(Answer::bad_gateway());
-            }
-            pending = trouble.pending;
-        }
-        let is_refused = exchange.is_refused;
-        self.exchanges.push_back(exchange);
-        if let Some(strike) = pending {
-            self.strike_at(self.exchanges.len() - 1, strike, env);
-        }
-        if !is_refused && !self.is_broken {
-            self.pass(head[passed..].to_vec(), env);
-        }
-    }
-
-    /// Passes bytes of the client on.
-    fn pass(&mut self, bytes: Vec<u8>, env: &mut Env) {
-        self.connect(env);
-        if let Some(target) = self.target {
-            env.io.send_bytes(target, bytes);
-        }
-    }
-
-    fn connect(&mut self, env: &mut Env) {
-        if self.target.is_some() || self.target_end != End::Open {
-            return;
-        }
-        match env.io.connect(env.target) {
-            Ok(target) => {
-                self.target = Some(target);
-                env.by_target.insert(target, self.client);
-            }
-            Err(error) => self.fail_to_connect(error.kind(), env),
-        }
-    }
-
-    /// The target cannot be reached. The tap answers in its place, if there is a request to answer.
-    fn fail_to_connect(&mut self, kind: io::ErrorKind, env: &mut Env) {
-        self.target_end = End::Arrived;
-        match self.exchanges.iter_mut().find(|exchange| !exchange.is_answered && !exchange.is_refused) {
-            Some(exchange) => exchange.refuse(Answer::unreachable(&env.target_url, kind)),
-            None => self.is_broken = true,
-        }
-    }
-
-    /// Takes bytes of an answer, and then what of the client's bytes depended on it.
-    fn take_answer(&mut self, bytes: &[u8], env: &mut Env) {
-        let spans = self.splitter.read(Role::Server, bytes);
-        self.take_target_spans(spans, env);
-        let spans = self.splitter.read(Role::Client, b"");
-        self.take_client_spans(spans, env);
-    }
-
-    fn take_target_spans(&mut self, spans: Vec<Span>, env: &mut Env) {
-        let now = env.io.now();
-        for span in spans {
-            let current = self.exchanges.iter_mut().find(|exchange| !exchange.is_answered);
-            match span {
-                Span::Stray(bytes) => match self.exchanges.back_mut() {
-                    Some(last) => last.gate.push(bytes, now),
-                    None => env.io.send_bytes(self.client, bytes),
-                },
-                Span::End => {
-                    if let Some(exchange) = current {
-                        exchange.is_answered = true;
-                        exchange.gate.complete(now);
-                    }
-                }
-                Span::More(bytes) | Span::Head { bytes, .. } => {
-                    if let Some(exchange) = current {
-                        exchange.gate.push(bytes, now);
-                    }
-                }
-            }
-        }
-    }
-
-    fn strike_at(&mut self, at: usize, strike: Strike, env: &mut Env) {
+    pub(super) fn strike_at(&mut self, at: usize, strike: Strike, env: &mut Env) {
         let exchange = &mut self.exchanges[at];
         match strike {
             Strike::Drop => {
@@ -371,179 +266,5 @@ impl Link {
             }
             Strike::Cut => exchange.gate.strike(strike), // shown when it happens
         }
-    }
-
-    // What follows from all that has happened.
-
-    fn settle(&mut self, env: &mut Env) -> Fate {
-        self.reply(env);
-        let is_cut = self.release(env);
-        self.pass_ends(env);
-        let fate = self.fate(is_cut, env);
-        if fate == Fate::GoOn {
-            self.balance(env);
-            self.set_timer(env);
-        }
-        fate
-    }
-
-    /// Gives the tap's own answers, each when all before it have arrived.
-    fn reply(&mut self, env: &mut Env) {
-        let next = |link: &mut Link| link.exchanges.iter_mut().find(|exchange| !exchange.is_answered)?.reply.take();
-        while let Some(reply) = next(self) {
-            self.take_answer(&reply, env);
-        }
-    }
-
-    /// Sends the client what the gates release. Returns whether the connection is cut.
-    fn release(&mut self, env: &mut Env) -> bool {
-        let now = env.io.now();
-        for exchange in &mut self.exchanges {
-            let bytes = exchange.gate.release(now);
-            if !bytes.is_empty() {
-                exchange.show(Role::Server, &bytes, env);
-                env.io.send_bytes(self.client, bytes);
-            }
-            if exchange.gate.is_cut() {
-                exchange.show_strike(Strike::Cut, env);
-                return true;
-            }
-            if !exchange.gate.is_done() {
-                break;
-            }
-        }
-        while let Some(exchange) = self.exchanges.front()
-            && exchange.is_over()
-            // The connection ends with its last exchange.
-            && !(self.exchanges.len() == 1 && self.splitter.is_closing())
-        {
-            if let Some(shown) = self.exchanges.pop_front().and_then(|exchange| exchange.shown) {
-                env.viewers.end(shown, false, &mut env.io);
-            }
-        }
-        false
-    }
-
-    /// Passes the end of a side on when all before it has been passed on.
-    fn pass_ends(&mut self, env: &mut Env) {
-        if self.client_end == End::Arrived
-            && let Some(target) = self.target
-        {
-            env.io.end(target);
-            self.client_end = End::Passed;
-        }
-        let is_own_due = self.own.is_some() && !self.splitter.is_closing();
-        if matches!(self.target_end, End::Arrived | End::Reset) && !is_own_due && self.is_released() {
-            match self.target_end {
-                End::Reset if env.io.waiting(self.client) > 0 => {}
-                End::Reset => self.is_broken = true,
-                _ => {
-                    env.io.end(self.client);
-                    self.target_end = End::Passed;
-                    self.end_shown(env);
-                }
-            }
-        }
-    }
-
-    /// Whether no gate holds anything back.
-    fn is_released(&self) -> bool {
-        self.exchanges.iter().all(|exchange| exchange.gate.waiting() == 0 && !exchange.gate.is_half_open())
-    }
-
-    fn fate(&mut self, is_cut: bool, env: &mut Env) -> Fate {
-        let is_alone = self.target.is_none() && self.is_released();
-        let is_half_open = self.exchanges.iter().any(|exchange| exchange.gate.is_half_open());
-        if is_half_open && (self.waiting_for_client(env) > MAX_WAITING || self.has_ended()) {
-            self.is_broken = true; // nothing can come of it any more
-        }
-        if self.is_broken || is_cut {
-            self.target.into_iter().for_each(|target| env.io.reset(target));
-            match is_cut {
-                true => env.io.close(self.client, CloseCode::NORMAL, ""),
-                false => env.io.reset(self.client),
-            }
-        } else if self.own.is_some() && self.target_end == End::Passed
-            || is_alone && (self.client_end == End::Arrived || self.target_end == End::Passed)
-        {
-            self.target.into_iter().for_each(|target| env.io.close(target, CloseCode::NORMAL, ""));
-            env.io.close(self.client, CloseCode::NORMAL, "");
-        } else if self.exchanges.is_empty()
-            && env.io.waiting(self.client) == 0
-            && let Some(own) = self.own.take()
-        {
-            self.target.into_iter().for_each(|target| env.io.close(target, CloseCode::NORMAL, ""));
-            self.clean_up(env);
-            return Fate::HandOver(own);
-        } else {
-            return Fate::GoOn;
-        }
-        self.clean_up(env);
-        Fate::Over
-    }
-
-    /// The number of bytes that wait for the client.
-    fn waiting_for_client(&self, env: &Env) -> usize {
-        let held: usize = self.exchanges.iter().map(|exchange| exchange.gate.waiting()).sum();
-        env.io.waiting(self.client) + held
-    }
-
-    /// Does not read a side while much of its bytes waits for the other.
-    fn balance(&mut self, env: &mut Env) {
-        let down = self.waiting_for_client(env);
-        if let Some(target) = self.target {
-            balance(target, down, &mut self.is_target_paused, &mut env.io);
-        }
-        let up = self.target.map_or(0, |target| env.io.waiting(target));
-        // What follows a request to the tap itself is read by the tap.
-        let up = if self.own.is_some() { usize::MAX } else { up };
-        balance(self.client, up, &mut self.is_client_paused, &mut env.io);
-    }
-
-    fn set_timer(&mut self, env: &mut Env) {
-        let gate = self.exchanges.iter().find(|exchange| !exchange.gate.is_done());
-        let release = gate.and_then(|exchange| exchange.gate.next_release());
-        let next = [self.patient_until, release].into_iter().flatten().min();
-        if next == self.timer.map(|(_, at)| at) {
-            return;
-        }
-        self.cancel_timer(env);
-        if let Some(at) = next {
-            let timer = env.io.set_timer(at.saturating_duration_since(env.io.now()));
-            env.by_timer.insert(timer, self.client);
-            self.timer = Some((timer, at));
-        }
-    }
-
-    fn cancel_timer(&mut self, env: &mut Env) {
-        if let Some((timer, _)) = self.timer.take() {
-            env.io.cancel_timer(timer);
-            env.by_timer.remove(&timer);
-        }
-    }
-
-    fn end_shown(&mut self, env: &mut Env) {
-        for shown in self.exchanges.iter_mut().filter_map(|exchange| exchange.shown.take()) {
-            env.viewers.end(shown, true, &mut env.io);
-        }
-    }
-
-    fn clean_up(&mut self, env: &mut Env) {
-        self.end_shown(env);
-        self.cancel_timer(env);
-        if let Some(target) = self.target.take() {
-            env.by_target.remove(&target);
-        }
-    }
-}
-
-/// Pauses a connection whose bytes wait, and resumes it when most have gone.
-fn balance(side: ExchangeId, waiting: usize, is_paused: &mut bool, io: &mut EventLoop) {
-    if !*is_paused && waiting > MAX_WAITING {
-        io.pause(side);
-        *is_paused = true;
-    } else if *is_paused && waiting <= MAX_WAITING / 2 {
-        io.resume(side);
-        *is_paused = false;
     }
 }

@@ -6,10 +6,10 @@
 //! | file | what it is for |
 //! |-|-|
 //! | `mod.rs` | the loop, and the requests to the tap itself |
-//! | `link.rs` | one client's connection and the one to the target: both ways, backpressure, ends |
+//! | `link.rs`, `relay.rs`, `settle.rs` | one client's connection and the one to the target: both ways, ends, backpressure |
 //! | `exchange.rs`, `splitter.rs` | one request and its answer, and which bytes belong to it |
 //! | `faults.rs` | what holds an answer back |
-//! | `viewer.rs`, `shown.rs`, `mask.rs` | who sees which bytes, and how |
+//! | `viewer.rs`, `audience.rs`, `shown.rs`, `mask.rs` | who sees which bytes, and how |
 //! | `command.rs` | what a viewer may command |
 //!
 //! ```no_run
@@ -32,11 +32,14 @@
 //! }
 //! ```
 
+mod audience;
 mod command;
 mod exchange;
 mod faults;
 mod link;
 mod mask;
+mod relay;
+mod settle;
 mod shown;
 mod splitter;
 mod viewer;

@@ -117,6 +117,11 @@ impl Splitter {
         self.client.pending.len() > self.client.returned
     }
 
+    /// Whether the bytes of the client are not HTTP, or not any more.
+    pub fn is_client_broken(&self) -> bool {
+        self.client.is_broken
+    }
+
     /// Whether one of the sides closes the connection after the newest exchange.
     pub fn is_closing(&self) -> bool {
         self.is_closing

@@ -5,7 +5,6 @@
 //! is beyond them is left out, and the viewer is notified.
 
 use std::collections::HashMap;
-use std::mem;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::rc::Rc;
@@ -14,6 +13,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 
 use super::Mode;
+use super::audience::{Audience, MAX_WAITING, Trouble, Viewer};
 use super::command::{Switch, is_label};
 use super::faults::{Faults, Strike};
 use super::shown::Shown;
@@ -32,8 +32,7 @@ const MAX_LABELS: usize = 32;
 /// The length of an id, in characters.
 const ID: RangeInclusive<usize> = 16..=64;
 
-/// The most queued bytes of one viewer, and of all together.
-const MAX_WAITING: usize = 512 * 1024;
+/// The most queued bytes of all viewers together.
 const MAX_WAITING_OF_ALL: usize = 8 * 1024 * 1024;
 
 /// The most bytes that all exchanges together keep because their label is not known yet.
@@ -53,39 +52,6 @@ const NOTICE_INTERVAL: Duration = Duration::from_millis(200);
 
 /// The audience of [`Mode::All`], and its label.
 const ALL: (&str, &str) = ("", "all");
-
-/// The faults of a label.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Trouble {
-    /// The faults that stay.
-    pub faults: Faults,
-    /// New requests are answered with 502.
-    pub is_gateway_bad: bool,
-    /// The strike on the next exchange: there was none when it was commanded.
-    pub pending: Option<Strike>,
-}
-
-/// A WebSocket that sees exchanges.
-#[derive(Debug)]
-struct Viewer {
-    socket: ExchangeId,
-    id: Rc<str>,
-    /// The number of the last exchange before it came. It sees those after it.
-    since: u64,
-    /// The bytes and events that were left out.
-    left_out: (usize, u64),
-}
-
-/// The viewers that see the same exchanges: one with [`Mode::Marked`], all with [`Mode::All`].
-#[derive(Debug, Default)]
-struct Audience {
-    viewers: Vec<Viewer>,
-    labels: HashMap<Rc<str>, Trouble>,
-    /// The number of exchanges so far.
-    exchanges: u64,
-    /// The number of exchanges that have not ended.
-    open: usize,
-}
 
 /// All viewers.
 #[derive(Debug)]
@@ -163,6 +129,22 @@ impl Viewers {
     /// Begins to show the exchange of `request`, if there is an audience for it. Returns the faults of its label too.
     pub fn begin(&mut self, request: &Request, address: SocketAddr, io: &mut EventLoop) -> Option<(Shown, Trouble)> {
         let (key, label) = self.find(request)?;
+        self.begin_for(key, label, address, io)
+    }
+
+    /// Begins to show bytes that are not a request, if everything is shown.
+    pub fn begin_malformed(&mut self, address: SocketAddr, io: &mut EventLoop) -> Option<Shown> {
+        let (key, _) = self.audiences.get_key_value(ALL.0)?;
+        self.begin_for(key.clone(), ALL.1.into(), address, io).map(|(shown, _)| shown)
+    }
+
+    fn begin_for(
+        &mut self,
+        key: Rc<str>,
+        label: Rc<str>,
+        address: SocketAddr,
+        io: &mut EventLoop,
+    ) -> Option<(Shown, Trouble)> {
         let audience = self.audiences.get_mut(&key)?;
         if audience.open >= MAX_EXCHANGES {
             audience.viewers.iter_mut().for_each(|viewer| viewer.leave_out(0));
@@ -359,48 +341,6 @@ impl Viewers {
     }
 }
 
-impl Audience {
-    /// The viewers that see the exchange with this number.
-    fn viewers_of(&self, exchange: u64) -> impl Iterator<Item = &Viewer> {
-        self.viewers.iter().filter(move |viewer| viewer.since < exchange)
-    }
-
-    fn viewers_of_mut(&mut self, exchange: u64) -> impl Iterator<Item = &mut Viewer> {
-        self.viewers.iter_mut().filter(move |viewer| viewer.since < exchange)
-    }
-}
-
-impl Viewer {
-    /// Whether an event of this length fits. One that waits for nothing takes any length.
-    fn has_room(&self, length: usize, room: usize, io: &EventLoop) -> bool {
-        let waiting = io.waiting(self.socket);
-        length <= room && (waiting == 0 || waiting + length <= MAX_WAITING)
-    }
-
-    /// Queues an event that shows `length` bytes, or leaves it out.
-    fn take(&mut self, event: &str, length: usize, room: &mut usize, io: &mut EventLoop) {
-        if !self.has_room(event.len(), *room, io) {
-            return self.leave_out(length);
-        }
-        self.notify(io);
-        io.send_message(self.socket, Message::Text(event.to_owned()));
-        *room -= event.len();
-    }
-
-    fn leave_out(&mut self, bytes: usize) {
-        self.left_out = (self.left_out.0 + bytes, self.left_out.1 + 1);
-    }
-
-    /// Queues a notice of what was left out.
-    fn notify(&mut self, io: &mut EventLoop) {
-        let (bytes, events) = mem::take(&mut self.left_out);
-        if events > 0 {
-            let notice = json!({ "type": "left_out", "bytes": bytes, "events": events });
-            io.send_message(self.socket, Message::Text(notice.to_string()));
-        }
-    }
-}
-
 /// Whether `id` can be that of a viewer: long enough that nobody guesses it.
 ///
 /// # Errors
@@ -416,3 +356,7 @@ fn time() -> f64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
     since.as_micros() as f64 / 1_000_000.0
 }
+
+#[cfg(test)]
+#[path = "viewer_tests.rs"]
+mod tests;
