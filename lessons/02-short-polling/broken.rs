@@ -1,4 +1,4 @@
-//! The client that many pages have, with the bug that many pages have:
+//! A common short-polling client, with a common bug:
 //!
 //! ```js
 //! let last = '';
@@ -10,8 +10,8 @@
 //! }, 200);
 //! ```
 //!
-//! `setInterval` does not wait for the `await`s inside it. Here the server takes 300 ms or 700 ms for an answer, in
-//! turns. The client also sends three messages, and counts how often it shows each.
+//! `setInterval` does not wait for the `await`s inside it. Here the server delays its answers by 700 ms and 300 ms
+//! alternately. The client also sends three messages, and counts how often it shows each of them.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
@@ -35,7 +35,7 @@ const LESSON: Lesson = Lesson {
 const INTERVAL: u64 = 200; // milliseconds
 const ASKS: u32 = 11;
 
-/// The messages, each with the number of the poll that it is sent before.
+/// The messages. Each is sent immediately before the poll with this number.
 const MESSAGES: [(u32, &str); 3] = [(1, "one"), (5, "two"), (8, "three")];
 
 fn main() -> ExitCode {
@@ -51,7 +51,7 @@ struct Page {
     sent: Vec<(String, &'static str)>,
 }
 
-/// An action of the page, due at some time.
+/// A scheduled action of the page.
 enum Step {
     Ask(u32),
     Answer(u32, TcpStream),
@@ -79,7 +79,7 @@ fn run(server: SocketAddr) -> io::Result<()> {
             }
             Step::Answer(ask, stream) => {
                 let answer = finish(stream)?;
-                // BUG: an answer that was overtaken sets the cursor back.
+                // BUG: an old answer that arrives late sets the cursor back.
                 page.last = string(&answer["last_message_id"]);
                 page.show(ask, &answer["messages"]);
             }
@@ -127,7 +127,7 @@ fn begin(server: SocketAddr, method: &str, target: &str, content: &str) -> io::R
     Ok(stream)
 }
 
-/// Reads its answer.
+/// Reads the answer until the server closes the connection.
 fn finish(mut stream: TcpStream) -> io::Result<Value> {
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;

@@ -81,7 +81,7 @@ pub fn serve(mut server: EventLoop) -> io::Result<()> {
                 }
                 return server.drain();
             }
-            _ => {} // there is no WebSocket here
+            _ => {} // this server opens no WebSocket
         }
     }
 }

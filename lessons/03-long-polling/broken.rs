@@ -1,5 +1,5 @@
-//! The long poller of many tutorials: one queue for all, emptied by the next poll. It loses messages in three ways,
-//! each confirmed with a 200.
+//! The long-polling server of many tutorials: one queue for all readers, which the next poll empties. It loses messages
+//! in three ways. Each time, the sender still gets a 200.
 
 use std::collections::VecDeque;
 use std::io;
@@ -17,7 +17,7 @@ const LESSON: Lesson = Lesson {
     port: 8003,
     about: "long polling that loses messages: one queue, which the next poll empties",
     first: "curl -v {url}/messages",
-    look_for: "which of two such polls gets what is sent",
+    look_for: "only one of two such polls gets a message",
     costs: &[],
 };
 
@@ -35,29 +35,29 @@ pub fn serve(mut server: EventLoop) -> io::Result<()> {
                     waiting.push_back((conn, server.set_timer(timeout(&request))));
                 }
                 // ANCHOR: bugs
-                // BUG: the messages go to this poll, and are gone for all others.
+                // BUG: this poll takes the messages out of the queue. No other poll gets them.
                 (Method::Get, "/messages") => server.respond(conn, answer(mem::take(&mut queue), false)),
                 (Method::Post, "/add-message") => {
                     queue.push(text(request.content()));
                     server.respond(conn, Response::json(200, &json!({ "status": "Message added" })));
-                    // BUG: one of the held polls is answered, the others are not.
+                    // BUG: only the oldest held poll is answered.
                     if let Some((reader, timer)) = waiting.pop_front() {
                         server.cancel_timer(timer);
                         server.respond(reader, answer(mem::take(&mut queue), false));
                     }
                 }
                 // ANCHOR_END: bugs
-                _ => server.respond(conn, Response::error(404, "there is nothing here")),
+                _ => server.respond(conn, Response::error(404, "no such path")),
             },
             Event::Timer(timer) => {
-                if let Some(at) = waiting.iter().position(|(_, waits_for)| *waits_for == timer)
+                if let Some(at) = waiting.iter().position(|(_, deadline)| *deadline == timer)
                     && let Some((conn, _)) = waiting.remove(at)
                 {
                     server.respond(conn, answer(Vec::new(), true));
                 }
             }
             // ANCHOR: closed
-            // BUG: a closed poll stays in `waiting`, and will be answered.
+            // BUG: a closed poll stays in `waiting`. The next messages are sent to it, and are lost.
             Event::Closed(..) => {}
             // ANCHOR_END: closed
             Event::Shutdown => return server.drain(),

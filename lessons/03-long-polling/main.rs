@@ -16,9 +16,9 @@ use serde_json::json;
 const LESSON: Lesson = Lesson {
     name: "03-long-polling",
     port: 8003,
-    about: "long polling: the server holds a question until it has an answer",
+    about: "long polling: the server holds a poll until there is a message",
     first: "curl -v {url}/messages",
-    look_for: "nothing, until in another terminal: curl {url}/add-message -d '{\"message\": \"one\"}'",
+    look_for: "no answer until you run this in another terminal: curl {url}/add-message -d '{\"message\": \"one\"}'",
     costs: &[Costs { receive: Receive::LongPoll("/messages"), send: Send::Json("/add-message") }],
 };
 
@@ -33,7 +33,7 @@ const TIMEOUT: u64 = 25;
 const LONGEST_TIMEOUT: u64 = 60;
 
 // ANCHOR: held
-/// A held poll. Its client has seen every message: otherwise it would not wait.
+/// A held poll. Its client has seen every message: other polls are answered at once.
 struct Held {
     conn: ExchangeId,
     timer: TimerId,
@@ -52,7 +52,7 @@ pub fn serve(mut server: EventLoop) -> io::Result<()> {
             Event::Request(conn, request) => match (request.method(), &*request.path()) {
                 // ANCHOR: hold
                 (Method::Get | Method::Head, "/messages") => match question(&request, &feed) {
-                    Ok((after, _)) if is_news(&feed, after) => server.respond(conn, answer(&feed, after, false)),
+                    Ok((after, _)) if can_answer(&feed, after) => server.respond(conn, answer(&feed, after, false)),
                     Ok((_, timeout)) => held.push(Held { conn, timer: server.set_timer(timeout) }),
                     Err(sentence) => server.respond(conn, Response::error(400, &sentence)),
                 },
@@ -94,7 +94,7 @@ pub fn serve(mut server: EventLoop) -> io::Result<()> {
                 }
                 return server.drain();
             }
-            _ => {} // there is no WebSocket here
+            _ => {} // this server opens no WebSocket
         }
     }
 }
@@ -107,8 +107,8 @@ fn question(request: &Request, feed: &Feed<String>) -> Result<(Cursor, Duration)
 }
 
 // ANCHOR: news
-/// Whether a poll can be answered at once: with messages, or with the news that some are gone.
-fn is_news(feed: &Feed<String>, after: Cursor) -> bool {
+/// Whether a poll can be answered at once: it gets messages, or learns that some may be missing.
+fn can_answer(feed: &Feed<String>, after: Cursor) -> bool {
     feed.after(after).len() > 0 || !feed.replay(after).recovered
 }
 // ANCHOR_END: news
