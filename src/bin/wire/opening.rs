@@ -17,12 +17,14 @@ use crate::view::{Seen, View};
 /// The default time limit of the opening handshake.
 const OPENING_TIME: Duration = Duration::from_secs(10);
 
-/// The time limit of the content of a refusal, and the number of its bytes that are printed.
+/// The time limit of the content of a refusal.
 const REFUSAL_TIME: Duration = Duration::from_secs(1);
+
+/// The number of bytes of a refusal that are printed.
 const MAX_REFUSAL: usize = 16 * 1024;
 
 impl Socket<'_> {
-    /// Sends the opening handshake, and reads and prints its answer.
+    /// Sends the opening handshake, then reads and prints the answer.
     pub fn handshake(&mut self, inputs: &Receiver<Input>, view: &mut View) -> Result<(), End> {
         let key = self.send_request(view)?;
         let offered: Vec<&[u8]> =
@@ -79,7 +81,7 @@ impl Socket<'_> {
         ];
         let request = session::request(self.options, &self.options.url.target, &fields);
         self.send_bytes(&request, view)?;
-        // The answer comes after the whole request.
+        // The whole request is written before the answer is read.
         let limit = self.options.timeout.unwrap_or(OPENING_TIME);
         while self.outgoing.len() > 0 && !self.outgoing.is_stuck(limit, Instant::now()) {
             self.write();
@@ -88,7 +90,7 @@ impl Socket<'_> {
         Ok(key)
     }
 
-    /// Prints the answer to the handshake. Returns whether it has ended.
+    /// Prints the answer to the handshake. Returns whether the answer has ended.
     fn show_answer(&mut self, view: &mut View) -> Result<bool, End> {
         while let Some(piece) = self.pending.pop_front() {
             for seen in view.show(Way::Received, piece)? {

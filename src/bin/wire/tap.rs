@@ -1,4 +1,4 @@
-//! `wire tap`: a tap before any HTTP or WebSocket server, and a page that shows its bytes.
+//! `wire tap`: relays to any HTTP or WebSocket server, and shows the bytes on a page.
 
 use std::io::{self, ErrorKind, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
@@ -10,10 +10,10 @@ use overwire::tap::{Mode, Tap, TapConfig};
 use crate::End;
 use crate::url::Url;
 
-/// The longest wait for one of several addresses of the target.
+/// The time limit for connecting to one of several addresses of the target.
 const PROBE_TIME: Duration = Duration::from_secs(1);
 
-/// The longest wait for the streams of the target after Ctrl+C.
+/// The time that the streams of the target have to end after Ctrl+C.
 const DRAIN_TIME: Duration = Duration::from_millis(300);
 
 /// Runs a tap until a signal ends it.
@@ -44,8 +44,8 @@ pub fn run(url: &Url, port: u16) -> Result<(), End> {
     tap.run().map_err(|error| End::Failed(format!("the tap has ended: {error}")))
 }
 
-/// The address of a host. Of several, the first that accepts a connection: `localhost` may be ::1 and 127.0.0.1, and a
-/// server listens on one of them.
+/// Returns the address of a host. If it has several, returns the first that accepts a connection: `localhost` may be
+/// both ::1 and 127.0.0.1, and many servers listen on only one of them.
 fn resolve(host: &str, port: u16) -> Result<SocketAddr, End> {
     let addresses = (host, port).to_socket_addrs();
     let addresses: Vec<_> =

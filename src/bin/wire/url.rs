@@ -21,7 +21,7 @@ impl Url {
         match scheme.to_ascii_lowercase().as_str() {
             "http" | "ws" => {}
             "https" | "wss" => {
-                return Err(format!("there is no TLS here: {text:?} needs it, http:// and ws:// do not"));
+                return Err(format!("{text:?} needs TLS, which wire does not have: expected http:// or ws://"));
             }
             _ => return Err(format!("expected http:// or ws://, not {text:?}")),
         }
@@ -29,7 +29,7 @@ impl Url {
         let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
         let (host, port) = split_authority(authority).ok_or(format!("expected host:port, not {authority:?}"))?;
         if path.chars().any(char::is_control) {
-            return Err(format!("there is a control character in {text:?}"));
+            return Err(format!("{text:?} contains a control character"));
         }
         let slash = if path.starts_with('/') { "" } else { "/" };
         Ok(Url {
@@ -40,7 +40,7 @@ impl Url {
         })
     }
 
-    /// The target with this query parameter, which replaces all other values of it.
+    /// Returns the target with the query parameter `name` set to `value`, in place of all its old values.
     pub fn target_with(&self, name: &str, value: &str) -> String {
         let (path, query) = self.target.split_once('?').unwrap_or((&self.target, ""));
         let is_other = |pair: &&str| {
@@ -71,7 +71,7 @@ fn split_authority(authority: &str) -> Option<(String, u16)> {
     (!host.is_empty() && is_name && port != 0).then(|| (host.to_owned(), port))
 }
 
-/// Percent-encodes `others`, and all bytes but visible ASCII (RFC 3986, section 2.1).
+/// Percent-encodes the bytes in `others`, and all bytes except visible ASCII (RFC 3986, section 2.1).
 fn encode(text: &str, others: &[u8]) -> String {
     let mut encoded = String::new();
     for byte in text.bytes() {

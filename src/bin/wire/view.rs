@@ -1,5 +1,5 @@
-//! Prints labelled pieces as rows, and reports the parts of messages in them. Lines, payloads and messages are kept
-//! until they are whole, so the rows do not depend on how the bytes were cut.
+//! Prints labelled pieces as rows, and returns the parts of messages that they complete. Lines, payloads and messages
+//! are kept until they are whole, so the rows do not depend on how the bytes were cut.
 
 use std::io;
 use std::mem;
@@ -12,15 +12,15 @@ use crate::options::{Command, Options};
 use crate::printer::{Printer, ROW, Way, escape, rows_of_text};
 
 /// The number of payload rows without `--all`.
-const SHORT: usize = 4;
+const PAYLOAD_ROWS: usize = 4;
 
-/// The maximum length of a row of content of an unknown format, in bytes.
-const LONG: usize = 64 * 1024;
+/// The longest row of content whose format is unknown, in bytes.
+const MAX_ROW: usize = 64 * 1024;
 
-/// The longest line of content of an unknown format, in bytes.
+/// The longest line of content whose format is unknown, in bytes.
 const MAX_LINE: usize = 1024 * 1024;
 
-/// A part of a message that is complete.
+/// A complete part of a message.
 #[derive(Debug)]
 pub enum Seen {
     /// The status of an answer.
@@ -47,13 +47,14 @@ pub enum Seen {
 pub struct Side {
     /// Content without a line end.
     pub content: Vec<u8>,
-    /// The name of `content` in its row.
+    /// The name that the row of `content` gets.
     pub name: &'static str,
-    /// The incomplete line of a stream of an unknown format. Several rows may show it.
+    /// The incomplete line of a stream whose format is unknown. Several rows may show it.
     pub line: Vec<u8>,
     pub frame: Option<FrameHeader>,
-    /// The payload of the frame, as it is on the wire, and unmasked.
+    /// The payload of the frame, first as on the wire, then unmasked. Only the part that the rows show.
     pub payload: (Vec<u8>, Vec<u8>),
+    /// The number of payload bytes of the frame that have arrived.
     pub arrived: u64,
     /// The number of frames of the message so far.
     pub frames: usize,
@@ -64,13 +65,13 @@ pub struct Side {
 pub struct View {
     pub printer: Printer,
     pub rows: usize,
-    /// The number of messages before the end, if `--count` sets one.
+    /// The number of messages that `--count` still allows. `None` without `--count`.
     pub left: Option<u64>,
     /// The command, which decides what counts as a message.
     pub command: Command,
     /// The status of the last answer.
     pub status: u16,
-    /// Of received frames, only a Close is printed.
+    /// Whether a Close is the only received frame that is printed.
     pub only_close: bool,
     pub sent: Side,
     pub received: Side,
@@ -95,7 +96,7 @@ impl View {
     pub fn new(options: &Options) -> Self {
         View {
             printer: Printer::new(),
-            rows: if options.all { usize::MAX / ROW } else { SHORT },
+            rows: if options.all { usize::MAX / ROW } else { PAYLOAD_ROWS },
             left: options.count,
             command: options.command,
             status: 0,
@@ -114,19 +115,19 @@ impl View {
         self.printer.remark(text)
     }
 
-    /// Counts a message. After `--count` of them, nothing more is printed.
+    /// Counts a message. After `--count` messages, nothing more is printed.
     pub fn count(&mut self) {
         self.left = self.left.map(|left| left.saturating_sub(1));
     }
 
-    /// Counts a line or an event, unless this is a poll: there, an answer is a message.
+    /// Counts a line or an event as a message. `wire poll` counts answers instead.
     fn count_line(&mut self) {
         if self.status == 200 && self.command != Command::Poll {
             self.count();
         }
     }
 
-    /// Prints only a Close of all later received frames.
+    /// Hides all later received frames except a Close.
     pub fn show_only_close(&mut self) {
         self.only_close = true;
     }
@@ -141,8 +142,8 @@ impl View {
         for piece in pieces {
             seen.extend(self.show(Way::Sent, piece)?);
         }
-        for seen in &seen {
-            match seen {
+        for part in &seen {
+            match part {
                 Seen::Broken(fault) => self.remark(&format!("this violates {}: {fault}", fault.section()))?,
                 Seen::Violation(error) => self.remark(&format!("this violates {}: {error}", error.section()))?,
                 _ => {}
@@ -213,10 +214,10 @@ impl View {
     }
 
     fn plain_line(&mut self, way: Way, name: &'static str, line: &[u8]) -> io::Result<Option<Seen>> {
-        for part in line.chunks(LONG) {
+        for part in line.chunks(MAX_ROW) {
             self.side(way).content.extend_from_slice(part);
-            if self.side(way).content.len() > LONG {
-                let rest = self.side(way).content.split_off(LONG);
+            if self.side(way).content.len() > MAX_ROW {
+                let rest = self.side(way).content.split_off(MAX_ROW);
                 let front = mem::replace(&mut self.side(way).content, rest);
                 self.printer.row(way, name, &escape(&front), "")?;
             }
@@ -257,7 +258,7 @@ impl View {
         Ok(Some(Seen::Line(line.part)))
     }
 
-    /// Prints the part of a line at the end of a chunk or of the content.
+    /// Prints the incomplete line at the end of a chunk or of the content.
     fn flush_content(&mut self, way: Way, meaning: &str) -> io::Result<()> {
         let (rest, name) = (mem::take(&mut self.side(way).content), self.side(way).name);
         let meaning = if name == LinePart::Cut.name() { meaning } else { "" };
@@ -274,7 +275,7 @@ impl View {
     }
 }
 
-/// The parts that are complete with a line of a head.
+/// Returns the parts that a line of a head completes.
 fn seen(piece: Piece) -> Vec<Seen> {
     match piece.part {
         Part::StatusLine(status) => vec![Seen::Status(status)],
