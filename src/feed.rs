@@ -1,8 +1,8 @@
 //! The bounded, ordered log of messages, and the cursor of a reader in it.
 //!
-//! Every transport sends "everything after this cursor". So a client can lose its connection or change its transport,
-//! and continue without loss and without repetition. A reader whose cursor is too old, or belongs to another log,
-//! receives everything retained and `recovered: false`: a hole is never silent.
+//! Every transport sends the messages after a cursor. So a client can lose its connection or change its transport, and
+//! continue without loss and without repetition. A reader whose cursor is too old, or belongs to another log, receives
+//! all retained messages and `recovered: false`. It always learns that messages may be missing.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -39,7 +39,7 @@ pub struct Cursor {
 // ANCHOR_END: cursor
 
 impl Cursor {
-    /// Returns the number of the log: 60 random bits.
+    /// Returns the random number of the log, of 60 bits.
     pub fn epoch(self) -> u64 {
         self.epoch
     }
@@ -108,7 +108,7 @@ impl FromStr for Cursor {
     }
 }
 
-/// The start of a reader in a feed.
+/// The position where a reader continues, and whether it missed messages.
 ///
 /// ```
 /// use overwire::feed::Feed;
@@ -125,9 +125,9 @@ impl FromStr for Cursor {
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Replay {
-    /// The position after the last message that the reader has.
+    /// The position before the first message that the reader gets.
     pub after: Cursor,
-    /// Whether no message is missing between the reader's cursor and the first message that follows.
+    /// Whether the feed retains every message after the reader's cursor. False if the feed does not know the cursor.
     pub recovered: bool,
 }
 
@@ -153,7 +153,7 @@ pub struct Feed<T> {
 }
 
 impl<T> Feed<T> {
-    /// Creates an empty feed. `epoch` is a random number that no other log has; its lowest 60 bits are used. The feed
+    /// Creates an empty feed. `epoch` is a random number that no other log has. Its lowest 60 bits are used. The feed
     /// drops its oldest messages when it has more than `max_messages` or more than `max_bytes`. The newest message is
     /// always retained.
     pub fn new(epoch: u64, max_messages: usize, max_bytes: usize) -> Self {
@@ -161,7 +161,7 @@ impl<T> Feed<T> {
         Feed { epoch, dropped: 0, messages: VecDeque::new(), bytes: 0, max_messages, max_bytes }
     }
 
-    /// Returns the cursor of the next message, before it is published: a message may contain its own id.
+    /// Returns the cursor that the next message will get. So a message can contain its own id.
     pub fn next_cursor(&self) -> Cursor {
         Cursor { epoch: self.epoch, sequence: self.published() + 1 }
     }
@@ -184,14 +184,14 @@ impl<T> Feed<T> {
         }
     }
 
-    /// Returns the cursor after the newest message: the start of a reader that wants only new messages.
+    /// Returns the position after the newest message, for a reader that wants only new messages.
     pub fn tip(&self) -> Cursor {
         Cursor { epoch: self.epoch, sequence: self.published() }
     }
 
     // ANCHOR: replay
-    /// Returns the start of a reader with this cursor. A cursor of another epoch, of a dropped position or of the
-    /// future gets everything retained, and `recovered: false`.
+    /// Returns the position where a reader with this cursor continues. A reader whose cursor has another epoch, is too
+    /// old or is in the future gets all retained messages and `recovered: false`.
     pub fn replay(&self, cursor: Cursor) -> Replay {
         let known = cursor.epoch == self.epoch && (self.dropped..=self.published()).contains(&cursor.sequence);
         let after = if known { cursor } else { Cursor { epoch: self.epoch, sequence: self.dropped } };
@@ -207,7 +207,7 @@ impl<T> Feed<T> {
         messages.enumerate().map(move |(at, (message, _))| (Cursor { epoch, sequence: start + 1 + at as u64 }, message))
     }
 
-    /// Returns the cursor before the newest `count` retained messages.
+    /// Returns the position before the newest `count` retained messages.
     pub fn last(&self, count: usize) -> Cursor {
         let count = count.min(self.messages.len()) as u64;
         Cursor { epoch: self.epoch, sequence: self.published() - count }
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_that_is_no_uuid_of_version_8_is_refused() {
+    fn only_uuids_of_version_8_are_cursors() {
         let good = feed(1).tip().to_string();
         assert!(good.parse::<Cursor>().is_ok());
         let version_4 = format!("{}4{}", &good[..14], &good[15..]);
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hole_is_never_silent() {
+    fn missing_messages_are_reported() {
         let feed = feed(5); // 1 and 2 are dropped
         assert_eq!(after(&feed, 2), (vec![3, 4, 5], true));
         assert_eq!(after(&feed, 1), (vec![3, 4, 5], false));

@@ -6,7 +6,7 @@ use std::path::{Component, Path, PathBuf};
 
 use crate::http::Response;
 
-/// The sources that a page may load and reach: this server and no other.
+/// Allows a page to load files from this server only, and to connect to no other server.
 const CONTENT_SECURITY_POLICY: &str =
     "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'";
 
@@ -100,12 +100,12 @@ pub enum Files {
 }
 
 impl Files {
-    /// Returns the file at `path`, which begins with `/`. `None` if there is none. `..` in a path and symbolic links do
-    /// not lead out of the folder.
+    /// Returns the file at `path`, which begins with `/`. Returns `None` if there is no such file, if the path
+    /// contains `..`, or if a symbolic link leads out of the folder.
     pub fn get(&self, path: &str) -> Option<Response> {
         let name = match path {
             "/" => "index.html",
-            "/docs" | "/redoc" => "docs/docs.html", // the page reads its path: only /docs has forms
+            "/docs" | "/redoc" => "docs/docs.html", // the same page; its script shows forms only at /docs
             _ => path.strip_prefix('/')?,
         };
         let content = self.read(name)?;
