@@ -31,14 +31,14 @@ impl Bench {
         action(&mut self.connection, &context)
     }
 
-    /// The outcomes of `bytes`. No request is answered here.
+    /// Receives `bytes` and returns the outcomes. Answers no request.
     fn receive(&mut self, mut bytes: &[u8]) -> Vec<Outcome> {
         self.connection.count_received(bytes.len());
         let mut outcomes = Vec::new();
-        while let Some(input) = self.act(|connection, context| connection.receive(&mut bytes, context)) {
-            outcomes.push(input);
+        while let Some(outcome) = self.act(|connection, context| connection.receive(&mut bytes, context)) {
+            outcomes.push(outcome);
         }
-        assert!(bytes.is_empty(), "all of it was taken");
+        assert!(bytes.is_empty(), "all bytes are taken");
         outcomes
     }
 
@@ -147,11 +147,11 @@ fn pipelined_requests_wait_for_each_other() {
 
 #[test]
 fn a_response_may_close_the_connection() {
-    let mut peer = Bench::new();
-    peer.receive(GET);
+    let mut bench = Bench::new();
+    bench.receive(GET);
     let response = Response::text(200, "hello").with_close();
-    peer.act(|connection, context| connection.respond(&response, context));
-    let (answer, shuts_down) = peer.written();
+    bench.act(|connection, context| connection.respond(&response, context));
+    let (answer, shuts_down) = bench.written();
     assert!(answer.contains("\r\nConnection: close\r\n") && shuts_down, "{answer}");
 }
 
@@ -183,7 +183,7 @@ fn a_closing_handshake_has_five_seconds() {
     bench.act(|connection, context| connection.close(CloseCode::GOING_AWAY, "", context));
     assert!(bench.receive(&masked(Opcode::Text, b"too late")).is_empty());
     assert!(!bench.written().1, "writing is shut down after the peer's Close, not before");
-    assert!(bench.wait(5).is_none(), "the program has closed it, so it gets no event");
+    assert!(bench.wait(5).is_none(), "the program closed the WebSocket itself, so there is no event");
     assert!(bench.connection.is_closed());
 }
 
@@ -201,16 +201,16 @@ fn slow_consumers_are_cut_and_get_the_reason() {
         let mut sends = 0;
         let cut = loop {
             sends += 1;
-            if let Some(input) = bench.act(|connection, context| connection.send(&piece, context)) {
-                break input;
+            if let Some(outcome) = bench.act(|connection, context| connection.send(&piece, context)) {
+                break outcome;
             }
         };
         assert!(matches!(cut, Outcome::Closed(Closed::SlowConsumer)));
-        assert_eq!(sends, 4, "three fit into the outbox");
+        assert_eq!(sends, 4, "the outbox has room for three");
         let (text, shut) = bench.written();
         assert_eq!(text.matches('x').count(), 900, "queued messages are still delivered");
         assert_eq!((shut, text.contains("too slow")), (true, websocket), "{text}");
-        assert!(!text.ends_with("0\r\n\r\n"), "the client of a stream sees that it is incomplete");
+        assert!(!text.ends_with("0\r\n\r\n"), "a cut stream has no last chunk");
     }
 }
 
@@ -228,12 +228,11 @@ fn reading_from_the_outbox_counts_as_activity() {
     let mut bench = Bench::with(|limits| limits.outbox = 1000);
     bench.open_websocket();
     assert!(bench.act(|connection, context| connection.send(&Shared::from(vec![b'x'; 900]), context)).is_none());
-    assert!(bench.wait(20).is_none(), "it is pinged");
-    // All of it at once: the outbox is empty.
+    assert!(bench.wait(20).is_none(), "the peer is pinged");
     let (written, _) = bench.written();
-    assert!(written.ends_with("\u{fffd}\0"), "the ping is the last: {written:?}");
-    assert!(bench.wait(20).is_none(), "it is pinged again");
-    assert!(matches!(bench.wait(20), Some(Outcome::Closed(Closed::TimedOut))), "it has been silent since");
+    assert!(written.ends_with("\u{fffd}\0"), "the Ping follows the message: {written:?}");
+    assert!(bench.wait(20).is_none(), "the peer is pinged again, because it has read from the outbox");
+    assert!(matches!(bench.wait(20), Some(Outcome::Closed(Closed::TimedOut))), "the second Ping gets no answer");
 }
 
 #[test]
@@ -248,7 +247,7 @@ fn unread_pongs_pause_decoding() {
         pongs += bench.written().0.matches(&"?".repeat(100)).count();
         bench.receive(b"");
     }
-    assert_eq!(pongs, 100, "decoding goes on when the pongs have been read");
+    assert_eq!(pongs, 100, "decoding continues when the peer reads the pongs");
 }
 
 #[test]
@@ -268,7 +267,7 @@ fn incomplete_input_is_not_decoded_again() {
         let mut bench = Bench::new();
         for byte in part.bytes() {
             assert!(bench.receive(&[byte]).is_empty());
-            assert!(!bench.connection.can_decode(&bench.limits), "the loop would spin");
+            assert!(!bench.connection.can_decode(&bench.limits), "the event loop would decode without end");
         }
     }
     let mut bench = Bench::new();
@@ -301,7 +300,7 @@ fn a_hang_up_is_reported_once() {
 }
 
 #[test]
-fn incomplete_requests_are_answered_at_their_end() {
+fn incomplete_requests_are_refused_at_the_end_of_input() {
     let mut bench = Bench::new();
     bench.receive(b"GET / HTTP/1.1\r\nHo");
     assert!(matches!(bench.act(Connection::end_of_input), Some(Outcome::Refused(RequestError::EndedEarly, _))));
