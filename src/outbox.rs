@@ -1,5 +1,4 @@
-//! What waits to be written to one peer: a queue of pieces, written with as few system calls as
-//! there can be, and bounded.
+//! The outgoing queue of one connection: a list of segments that is written with as few system calls as there can be.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, Write};
@@ -7,64 +6,64 @@ use std::mem;
 
 use crate::bytes::Shared;
 
-/// From how many bytes on a piece grows no more. A piece is freed when all of it is written: were
-/// there one for all that is ever queued, a peer that always leaves a byte would make it endless.
-const PIECE: usize = 16 * 1024;
+/// The number of bytes from which on nothing is appended to a segment. A segment is freed when all of it is written. If
+/// there were only one for everything, a peer that always leaves a byte unread would make it grow forever.
+const SEGMENT: usize = 16 * 1024;
 
-/// Up to how many bytes are copied behind what waits already. A reference to them would be a piece
-/// of its own, in the queue and in the system call.
+/// The largest number of shared bytes that are copied when something is queued already. A reference to them would take a
+/// separate place in the queue and in the system call.
 const SMALL: usize = 128;
 
-/// How many pieces one `writev` takes at most.
-const PIECES_PER_WRITE: usize = 64;
+/// The largest number of segments of one `writev`.
+const SEGMENTS_PER_WRITE: usize = 64;
 
 #[derive(Debug)]
-enum Piece {
-    /// Bytes for this peer alone. What is queued behind them is appended to them.
+enum Segment {
+    /// Bytes for this peer alone. Bytes that are queued after them are appended to them.
     Own(Vec<u8>),
-    /// Bytes that wait for other peers too.
+    /// Bytes that are queued for other peers too.
     Shared(Shared),
 }
 
-impl Piece {
-    const NONE: Piece = Piece::Own(Vec::new());
+impl Segment {
+    const NONE: Segment = Segment::Own(Vec::new());
 
     fn bytes(&self) -> &[u8] {
         match self {
-            Piece::Own(bytes) => bytes,
-            Piece::Shared(bytes) => bytes,
+            Segment::Own(bytes) => bytes,
+            Segment::Shared(bytes) => bytes,
         }
     }
 }
 
-/// The pieces behind the first.
+/// The segments after the first.
 #[derive(Debug, Default)]
-struct Behind(VecDeque<Piece>);
+struct Rest(VecDeque<Segment>);
 
 /// The outgoing queue of one connection.
 ///
-/// Most of the time there is nothing in it, or one piece: an answer, a frame that everyone gets. So
-/// the first piece has its place here, and the queue behind it is made only when there is a second.
+/// Most of the time it holds nothing, or one segment: an answer, or a frame that everyone gets. So the first segment has
+/// its place here, and a queue for the rest is made only when there is a second one.
 #[derive(Debug)]
 pub struct Outbox {
-    first: Piece,
-    behind: Option<Box<Behind>>,
-    /// How much of the first piece has been written.
+    first: Segment,
+    rest: Option<Box<Rest>>,
+    /// The number of bytes of the first segment that have been written.
     written: usize,
-    /// How many bytes wait.
+    /// The number of queued bytes.
     length: usize,
-    /// How many bytes were ever queued.
+    /// The number of bytes that were ever queued.
     total: u64,
 }
 
 impl Default for Outbox {
     fn default() -> Self {
-        Outbox { first: Piece::NONE, behind: None, written: 0, length: 0, total: 0 }
+        Outbox { first: Segment::NONE, rest: None, written: 0, length: 0, total: 0 }
     }
 }
 
 impl Outbox {
-    /// How many bytes wait.
+    /// The number of queued bytes.
     pub fn len(&self) -> usize {
         self.length
     }
@@ -74,68 +73,67 @@ impl Outbox {
         self.length == 0
     }
 
-    /// How many bytes were ever queued.
+    /// The number of bytes that were ever queued.
     pub fn total(&self) -> u64 {
         self.total
     }
 
-    /// What the queue costs in memory: its bytes, and the places of all pieces but the first, which is
-    /// always there. A limit on bytes alone would let a peer pay with a thousand tiny pieces.
+    /// The memory that the queue costs, in bytes: its content, and the places of all segments but the first, which is
+    /// always there. A limit on the content alone would allow any number of tiny segments.
     pub fn cost(&self) -> usize {
-        self.length + self.behind.as_ref().map_or(0, |behind| behind.0.len() * size_of::<Piece>())
+        self.length + self.rest.as_ref().map_or(0, |rest| rest.0.len() * size_of::<Segment>())
     }
 
-    /// Queues bytes that other peers are sent too: by reference, unless they are so few that a
-    /// copy behind what waits already is cheaper.
+    /// Queues bytes that other peers are sent too: by reference, or as a copy where that is cheaper.
     pub fn push(&mut self, bytes: &Shared) {
         if bytes.is_empty() {
             return;
         }
         if self.is_empty() {
-            self.first = Piece::Shared(bytes.clone());
+            self.first = Segment::Shared(bytes.clone());
         } else if bytes.len() <= SMALL {
             return self.push_own(|out| out.extend_from_slice(bytes));
         } else {
-            self.behind().push_back(Piece::Shared(bytes.clone()));
+            self.rest_mut().push_back(Segment::Shared(bytes.clone()));
         }
         self.count(bytes.len());
     }
 
-    /// Queues what `encode` appends.
+    /// Queues the bytes that `encode` appends.
     pub fn push_own(&mut self, encode: impl FnOnce(&mut Vec<u8>)) {
-        let out = self.own_piece();
+        let out = self.own_segment();
         let before = out.len();
         encode(out);
         let more = out.len() - before;
         self.count(more);
     }
 
-    /// Queues bytes of this peer's own that are too many to be copied.
-    pub fn push_piece(&mut self, bytes: Vec<u8>) {
+    /// Queues bytes for this peer alone without copying them.
+    pub fn push_segment(&mut self, bytes: Vec<u8>) {
         let length = bytes.len();
         if self.is_empty() {
-            self.first = Piece::Own(bytes);
+            self.first = Segment::Own(bytes);
         } else {
-            self.behind().push_back(Piece::Own(bytes));
+            self.rest_mut().push_back(Segment::Own(bytes));
         }
         self.count(length);
     }
 
-    /// The piece that bytes of this peer's own are appended to: the last one, or a new one.
-    fn own_piece(&mut self) -> &mut Vec<u8> {
-        let last = self.behind.as_ref().and_then(|behind| behind.0.back()).unwrap_or(&self.first);
-        if !matches!(last, Piece::Own(bytes) if bytes.len() < PIECE) {
-            self.behind().push_back(Piece::NONE);
+    /// The segment to which bytes for this peer alone are appended: the last one, or a new one.
+    fn own_segment(&mut self) -> &mut Vec<u8> {
+        let last = self.rest.as_ref().and_then(|rest| rest.0.back()).unwrap_or(&self.first);
+        if !matches!(last, Segment::Own(bytes) if bytes.len() < SEGMENT) {
+            self.rest_mut().push_back(Segment::NONE);
         }
         // Looked up again, because a borrow cannot be returned from one branch only.
-        match self.behind.as_mut().and_then(|behind| behind.0.back_mut()).unwrap_or(&mut self.first) {
-            Piece::Own(bytes) => bytes,
-            Piece::Shared(_) => unreachable!("a piece that is not an own one has just got one behind it"),
+        match self.rest.as_mut().and_then(|rest| rest.0.back_mut()).unwrap_or(&mut self.first) {
+            Segment::Own(bytes) => bytes,
+            Segment::Shared(_) => unreachable!("a shared segment has just got an own one after it"),
         }
     }
 
-    fn behind(&mut self) -> &mut VecDeque<Piece> {
-        &mut self.behind.get_or_insert_default().0
+    fn rest_mut(&mut self) -> &mut VecDeque<Segment> {
+        &mut self.rest.get_or_insert_default().0
     }
 
     fn count(&mut self, more: usize) {
@@ -143,41 +141,41 @@ impl Outbox {
         self.total += more as u64;
     }
 
-    /// Forgets everything that waits.
+    /// Drops everything that is queued.
     pub fn clear(&mut self) {
         *self = Outbox { total: self.total, ..Outbox::default() };
     }
 
-    /// Gives an empty outbox a buffer, so that what is encoded next needs no memory of its own.
+    /// Gives an empty outbox a buffer, so that the next bytes that are encoded need no new memory.
     pub fn lend(&mut self, buffer: Vec<u8>) {
         if self.is_empty() {
-            self.first = Piece::Own(buffer);
+            self.first = Segment::Own(buffer);
         }
     }
 
-    /// Takes the buffer of an outbox that has become empty: an idle connection owns none.
+    /// Takes the buffer of an outbox that is empty: an idle connection owns none.
     pub fn reclaim(&mut self) -> Option<Vec<u8>> {
         match &mut self.first {
-            Piece::Own(buffer) if self.length == 0 && buffer.capacity() > 0 => Some(mem::take(buffer)),
+            Segment::Own(buffer) if self.length == 0 && buffer.capacity() > 0 => Some(mem::take(buffer)),
             _ => None,
         }
     }
 
-    /// Writes what `sink` takes in one call, and returns how many bytes that were. A short write
-    /// leaves the rest in the queue, from the very byte where the peer's share ended.
+    /// Writes what `sink` takes in one call, and returns the number of bytes. A short write leaves the other bytes in
+    /// the queue.
     ///
     /// # Errors
-    /// What `sink` says, `WouldBlock` among it.
+    /// Those of `sink`, `WouldBlock` among them.
     pub fn write_to(&mut self, sink: &mut impl Write) -> io::Result<usize> {
         let first = &self.first.bytes()[self.written..];
-        let written = match &self.behind {
+        let written = match &self.rest {
             None => sink.write(first)?,
-            Some(behind) => {
-                let mut slices = [IoSlice::new(first); PIECES_PER_WRITE];
-                let behind = behind.0.iter().take(PIECES_PER_WRITE - 1);
-                let count = 1 + behind.len();
-                for (slice, piece) in slices[1..].iter_mut().zip(behind) {
-                    *slice = IoSlice::new(piece.bytes());
+            Some(rest) => {
+                let mut slices = [IoSlice::new(first); SEGMENTS_PER_WRITE];
+                let others = rest.0.iter().take(SEGMENTS_PER_WRITE - 1);
+                let count = 1 + others.len();
+                for (slice, segment) in slices[1..].iter_mut().zip(others) {
+                    *slice = IoSlice::new(segment.bytes());
                 }
                 sink.write_vectored(&slices[..count])?
             }
@@ -190,19 +188,19 @@ impl Outbox {
         self.length -= written;
         self.written += written;
         while self.written >= self.first.bytes().len()
-            && let Some(next) = self.behind.as_mut().and_then(|behind| behind.0.pop_front())
+            && let Some(next) = self.rest.as_mut().and_then(|rest| rest.0.pop_front())
         {
             self.written -= self.first.bytes().len();
             self.first = next;
         }
-        if self.behind.as_ref().is_some_and(|behind| behind.0.is_empty()) {
-            self.behind = None;
+        if self.rest.as_ref().is_some_and(|rest| rest.0.is_empty()) {
+            self.rest = None;
         }
         if self.length == 0 {
             self.written = 0;
             match &mut self.first {
-                Piece::Own(buffer) => buffer.clear(),
-                shared => *shared = Piece::NONE,
+                Segment::Own(buffer) => buffer.clear(),
+                shared => *shared = Segment::NONE,
             }
         }
     }
@@ -258,19 +256,19 @@ mod tests {
     }
 
     #[test]
-    fn what_goes_to_many_is_referred_to_and_not_copied() {
+    fn large_shared_bytes_are_not_copied() {
         let (mut outbox, shared) = (Outbox::default(), Shared::from(b"few".to_vec()));
         outbox.push(&shared);
-        assert!(matches!(&outbox.first, Piece::Shared(bytes) if bytes.as_ptr() == shared.as_ptr()));
+        assert!(matches!(&outbox.first, Segment::Shared(bytes) if bytes.as_ptr() == shared.as_ptr()));
         outbox.push(&shared);
-        let pieces: Vec<&Piece> = outbox.behind.iter().flat_map(|behind| &behind.0).collect();
-        assert!(matches!(pieces[..], [Piece::Own(copy)] if copy == b"few"), "{pieces:?}");
+        let segments: Vec<&Segment> = outbox.rest.iter().flat_map(|rest| &rest.0).collect();
+        assert!(matches!(segments[..], [Segment::Own(copy)] if copy == b"few"), "{segments:?}");
         outbox.push(&Shared::from(vec![0; SMALL + 1]));
-        assert!(matches!(outbox.behind.unwrap().0.back(), Some(Piece::Shared(_))));
+        assert!(matches!(outbox.rest.unwrap().0.back(), Some(Segment::Shared(_))));
     }
 
     #[test]
-    fn a_lent_buffer_comes_back_when_all_is_written() {
+    fn a_lent_buffer_is_returned_when_all_is_written() {
         let mut outbox = Outbox::default();
         outbox.lend(Vec::with_capacity(100));
         outbox.push_own(|out| out.extend_from_slice(b"own"));
@@ -294,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_that_always_leaves_a_byte_does_not_make_the_queue_grow() {
+    fn the_queue_stays_small_when_one_byte_is_always_left() {
         let mut outbox = Outbox::default();
         let mut sink = Narrow { room: 1000, taken: Vec::new(), calls: 0 };
         outbox.push_own(|out| out.push(b'x'));
@@ -302,15 +300,15 @@ mod tests {
             outbox.push_own(|out| out.extend_from_slice(&[b'x'; 1000]));
             outbox.write_to(&mut sink).unwrap();
             sink.taken.clear();
-            let rest = outbox.behind.iter().flat_map(|behind| &behind.0);
-            let held: usize = rest.chain([&outbox.first]).map(|piece| piece.bytes().len()).sum();
-            assert!(held <= PIECE + 2000, "{held}");
+            let rest = outbox.rest.iter().flat_map(|rest| &rest.0);
+            let held: usize = rest.chain([&outbox.first]).map(|segment| segment.bytes().len()).sum();
+            assert!(held <= SEGMENT + 2000, "{held}");
         }
         assert_eq!((outbox.len(), outbox.total()), (1, 10_000_001));
     }
 
     #[test]
-    fn appending_behind_a_short_write_keeps_the_order() {
+    fn appending_after_a_short_write_keeps_the_order() {
         let (mut outbox, expected) = outbox();
         let mut sink = Narrow { room: 145, taken: Vec::new(), calls: 0 };
         outbox.write_to(&mut sink).unwrap();

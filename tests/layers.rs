@@ -216,9 +216,9 @@ fn violations_are_found() {
         ("src/server/rooms.rs", "use crate::signals;", "1: server uses signals, which is not below it"),
         ("src/server/rooms.rs", "use crate::Limits;", "1: crate::Limits is not a module of a layer"),
         ("src/cables.rs", "", "1: cables is in no layer"),
-        ("src/connection.rs", "//\nlet now = Instant::now();", "2: Instant::now belongs in event_loop, tap"),
+        ("src/connection/mod.rs", "//\nlet now = Instant::now();", "2: Instant::now belongs in event_loop, tap"),
         (
-            "src/connection.rs",
+            "src/connection/mod.rs",
             "use std::{io, net::TcpStream};",
             "1: net belongs in event_loop, access, signals, access_log, tap, server",
         ),
@@ -247,7 +247,7 @@ fn allowed_imports_are_not_reported() {
             "/// See crate::event_loop.\nuse crate::http::Response;\nuse super::super::bytes;",
         ),
         ("src/server/routes.rs", "use crate::server::params::ApiError;\nuse super::{Call, Server};"),
-        ("src/connection.rs", "fn unsafe_code() {}\n#[cfg(test)]\nmod tests {\n  let now = Instant::now();\n}"),
+        ("src/connection/mod.rs", "fn unsafe_code() {}\n#[cfg(test)]\nmod tests {\n  let now = Instant::now();\n}"),
         ("src/main.rs", "use std::net::SocketAddr;\nuse overwire::server::Config;\nserde_json::json!(null);"),
     ] {
         assert_eq!(violations(path, source), [""; 0], "{path}");

@@ -520,7 +520,7 @@ fn a_raw_listener_closes_what_is_beyond_the_limit() {
 
 #[test]
 fn raw_connections_drain() {
-    let mut program = Program::new();
+    let mut program = Program::with(Limits { drain_time: Duration::from_secs(60), ..Limits::default() });
     let (id, client) = program.accept();
     let (silent, silent_client) = program.accept();
     let (listener, _clients) = full_listener();

@@ -1,6 +1,6 @@
-//! A connection and its socket: what is known of the socket's readiness, and what is to be done next.
+//! A connection and its socket: the readiness of the socket, and what is to be done next.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind, Read};
 use std::net::Shutdown;
 use std::time::Instant;
 
@@ -9,28 +9,28 @@ use mio::net::TcpStream;
 
 use super::spares::Spares;
 use crate::access_log::Entry;
-use crate::connection::{Closed, Connection, Context, Outcome};
+use crate::connection::{Closed, Connection, Context, EndOfInput, Outcome, Socket};
 use crate::limits::Limits;
 use crate::slab::Key;
 
-/// How many writes one connection gets in one turn.
-const WRITES_PER_TURN: usize = 16;
+/// The largest number of writes that one connection gets at a time.
+const WRITES: usize = 16;
 
 /// What is known of the end of a peer's input.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
-    /// Not there.
+    /// It has not come.
     Open,
-    /// Behind bytes that have not been read yet: the system says that the peer has shut down.
+    /// It lies after bytes that have not been read yet: the system says that the peer has shut down.
     Announced,
-    /// Read.
+    /// It was read.
     Reached,
-    /// Read, and told to the connection.
+    /// It was read, and the connection knows.
     Told,
 }
 
-/// A connection, its socket, and what is known about the socket's readiness. mio is
-/// edge-triggered: it says "ready" once, and we remember it until a call says `WouldBlock`.
+/// A connection, its socket, and the readiness of the socket. mio is edge-triggered: it reports "ready" once, and this
+/// remembers it until a call returns `WouldBlock`.
 pub struct Peer {
     pub connection: Connection,
     pub stream: TcpStream,
@@ -39,19 +39,35 @@ pub struct Peer {
     pub readable: bool,
     pub writable: bool,
     pub end: End,
-    /// It waits in `turns`.
+    /// The system has not opened it yet.
+    pub is_connecting: bool,
+    /// It waits for its turn, or it is its turn.
     pub has_turn: bool,
-    /// It waits in `unflushed`.
+    /// It waits to be flushed.
     pub is_unflushed: bool,
-    /// The timer that is set for it, and for when. It may be earlier than the deadline, never
-    /// later: when it comes up early it is set anew. So a deadline that moves costs nothing.
+    /// The timer that is set for it, and its time, which may be earlier than the deadline, but not later. A timer that
+    /// comes up early is set again. So a deadline that moves costs nothing.
     pub timer: Option<(Key, Instant)>,
+    /// The request that is being answered, if there is a log.
     pub entry: Option<Box<Entry>>,
 }
 
+/// What is to be done for a peer: what its connection demands, as far as its socket allows it.
+pub struct Next {
+    /// The number of bytes that may be read now.
+    pub read: usize,
+    /// There is something to read, to decode, or to tell the connection.
+    pub turn: bool,
+    /// The connection is to be told of the end of its input.
+    pub end: bool,
+    pub write: bool,
+    pub close: bool,
+    pub deadline: Option<Instant>,
+}
+
 impl Peer {
-    /// A socket that was just accepted: mio will say when there is something to read, and until it is
-    /// full it can be written.
+    /// The socket of an accepted connection. mio reports when there is something to read. It can be written until it is
+    /// full.
     pub fn new(connection: Connection, stream: TcpStream) -> Self {
         Peer {
             connection,
@@ -60,6 +76,7 @@ impl Peer {
             readable: false,
             writable: true,
             end: End::Open,
+            is_connecting: false,
             has_turn: false,
             is_unflushed: false,
             timer: None,
@@ -67,21 +84,39 @@ impl Peer {
         }
     }
 
-    /// The socket of a raw connection, which is an exchange from its beginning.
-    pub fn raw(connection: Connection, stream: TcpStream) -> Self {
-        let writable = !connection.is_connecting();
-        Peer { exchange: 1, writable, ..Peer::new(connection, stream) }
+    /// The socket of an accepted raw connection, which is an exchange from its beginning.
+    pub fn raw(stream: TcpStream) -> Self {
+        Peer { exchange: 1, ..Peer::new(Connection::raw(), stream) }
     }
 
-    /// Finds out what has become of an outgoing connection, after mio has reported something about its socket.
-    pub fn finish_connecting(&mut self) -> Option<Outcome> {
+    /// The socket of an outgoing connection that is not open yet.
+    pub fn connecting(stream: TcpStream, context: &Context) -> Self {
+        let connection = Connection::connecting(context);
+        Peer { exchange: 1, is_connecting: true, writable: false, ..Peer::new(connection, stream) }
+    }
+
+    /// Notes a report of mio. It may be spurious: the read or the write finds that out.
+    pub fn note(&mut self, event: &Event) -> Option<Outcome> {
+        self.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
+        self.writable |= event.is_writable() || event.is_write_closed() || event.is_error();
+        if event.is_read_closed() && self.end == End::Open {
+            self.end = End::Announced;
+        }
+        if self.is_connecting { self.finish_connecting() } else { None }
+    }
+
+    /// Finds out whether an outgoing connection is open.
+    fn finish_connecting(&mut self) -> Option<Outcome> {
         let error = match self.stream.take_error() {
             Ok(None) => self.stream.peer_addr().err(),
             Ok(Some(error)) | Err(error) => Some(error),
         };
         match error {
-            None => self.connection.opened(),
-            // A spurious event: the peer has not answered yet.
+            None => {
+                self.is_connecting = false;
+                self.connection.opened()
+            }
+            // A spurious report: the peer has not answered yet.
             Some(error) if error.kind() == ErrorKind::NotConnected => {
                 (self.readable, self.writable, self.end) = (false, false, End::Open);
                 None
@@ -90,70 +125,77 @@ impl Peer {
         }
     }
 
-    /// Notes what mio says. Events may be spurious: it is the read or the write that finds out.
-    pub fn note(&mut self, event: &Event) {
-        self.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
-        self.writable |= event.is_writable() || event.is_write_closed() || event.is_error();
-        if event.is_read_closed() && self.end == End::Open {
-            self.end = End::Announced;
+    /// What is to be done. The only place that asks the connection.
+    #[inline(always)] // No caller needs all of it.
+    pub fn next(&self, limits: &Limits) -> Next {
+        let demand = self.connection.demand(limits);
+        // Bytes that are here are decoded before more are read.
+        let read = if self.readable && !demand.decode { demand.read } else { 0 };
+        let end = match (self.end, demand.end_of_input) {
+            (End::Announced | End::Reached, EndOfInput::AtOnce) => true,
+            (End::Reached, EndOfInput::InOrder) => !demand.decode,
+            _ => false,
+        };
+        Next {
+            read,
+            turn: read > 0 || demand.decode || end,
+            end,
+            write: demand.write && self.writable,
+            close: demand.socket != Socket::Keep,
+            deadline: demand.deadline,
         }
     }
 
-    /// Whether nothing is to be done for it until mio says so: all is read, decoded and written. An end
-    /// that is known may have to be told.
-    pub fn is_settled(&self) -> bool {
-        !self.readable && self.end == End::Open && self.connection.is_settled()
-    }
-
-    /// Whether there is input, and nothing else to be done.
-    pub fn has_only_input(&self) -> bool {
-        self.readable && !self.has_turn && self.end == End::Open && self.connection.is_settled()
-    }
-
-    /// Whether there is something to write that nobody knows of yet.
-    pub fn wants_flush(&self) -> bool {
-        !self.is_unflushed && self.writable && self.connection.wants_output()
-    }
-
-    /// Whether there is something to read, to decode, or to tell.
-    pub fn wants_turn(&self, limits: &Limits) -> bool {
-        (self.readable && self.connection.wants_input(limits))
-            || self.connection.can_decode(limits)
-            || self.end_is_due(limits)
-    }
-
-    /// Whether the connection is to be told that its peer has shut down: when everything before
-    /// that has been decoded, or when the program holds its request or stream, for then the peer
-    /// has hung up.
-    pub fn end_is_due(&self, limits: &Limits) -> bool {
-        match self.end {
-            End::Open | End::Told => false,
-            End::Announced => self.connection.is_answering(),
-            End::Reached if self.connection.can_decode(limits) => false,
-            End::Reached => self.connection.is_answering() || !self.connection.is_paused(limits),
+    /// Reads once into `buffer`, if the connection wants that, and returns the number of bytes.
+    ///
+    /// mio asks for reads until `WouldBlock`. But a read of a stream socket that does not fill the buffer has emptied it
+    /// too (epoll(7), question 9), and the next byte is a new edge. So there is no second read that would only return
+    /// `WouldBlock`. Not so when the end is announced: it has had its edge, and must be read.
+    ///
+    /// # Errors
+    /// The connection is broken.
+    pub fn read(&mut self, buffer: &mut [u8], limits: &Limits) -> io::Result<usize> {
+        let most = self.next(limits).read;
+        if most == 0 {
+            return Ok(0);
+        }
+        match self.stream.read(&mut buffer[..most]) {
+            Ok(0) => {
+                self.readable = false;
+                if self.end != End::Told {
+                    self.end = End::Reached;
+                }
+                Ok(0)
+            }
+            Ok(count) => {
+                self.readable = count == most || self.end == End::Announced;
+                self.connection.count_received(count);
+                Ok(count)
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                self.readable = false;
+                Ok(0)
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => Ok(0),
+            Err(error) => Err(error),
         }
     }
 
-    /// Writes its outbox until it is empty or the socket takes no more, and shuts writing down when the
-    /// connection says so.
+    /// Writes its outbox until it is empty or the socket takes no more. Shuts writing down if the connection demands it.
     pub fn write(&mut self, context: &Context, spares: &mut Spares) -> Option<Outcome> {
         let mut count = 0;
-        for _ in 0..WRITES_PER_TURN {
-            if self.connection.outbox().is_empty() {
+        for _ in 0..WRITES {
+            if self.connection.queued() == 0 {
                 break;
             }
-            match self.connection.outbox_mut().write_to(&mut self.stream) {
+            match self.connection.write_to(&mut self.stream) {
                 Ok(written) => count += written,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     self.writable = false;
                     break;
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(_) => {
-                    // What has arrived before is read all the same.
-                    (self.readable, self.writable) = (true, false);
-                    return self.connection.cannot_write();
-                }
+                Err(_) => return self.cannot_write(),
             }
         }
         spares.take_back(self.connection.outbox_mut());
@@ -161,18 +203,19 @@ impl Peer {
         if self.connection.wrote(count, context) { self.shut_down_writing() } else { None }
     }
 
+    /// A write has failed. What has arrived before is read all the same.
+    fn cannot_write(&mut self) -> Option<Outcome> {
+        (self.readable, self.writable) = (true, false);
+        self.connection.cannot_write()
+    }
+
     fn shut_down_writing(&mut self) -> Option<Outcome> {
-        let shut = self.stream.shutdown(Shutdown::Write);
-        // The peer had its end before we had ours: nothing is left to wait for.
-        let both_ended = matches!(self.end, End::Reached | End::Told) && !self.connection.is_in_use();
-        if shut.is_err() {
-            self.readable = true;
-            self.connection.cannot_write()
-        } else if both_ended {
-            self.connection.lose(Closed::Finished)
-        } else {
-            None
+        if self.stream.shutdown(Shutdown::Write).is_err() {
+            return self.cannot_write();
         }
+        // The peer has shut down before: there is nothing to wait for. Raw connections see to that themselves.
+        let both_ended = matches!(self.end, End::Reached | End::Told) && !self.connection.is_held();
+        if both_ended { self.connection.lose(Closed::Finished) } else { None }
     }
 }
 
@@ -180,17 +223,20 @@ impl Peer {
 mod tests {
     use super::*;
 
-    /// What an idle connection costs, `cargo test sizes -- --nocapture` prints it. Besides this there
-    /// is an entry in the timers, and a box for a WebSocket.
+    /// The memory of an idle connection: `cargo test sizes -- --nocapture` prints it. An entry in the timers is added to
+    /// this, and a box for a WebSocket.
     #[test]
     fn sizes() {
         let sizes = [
-            ("connection: what connection.rs lists", size_of::<Connection>()),
-            ("stream: the socket's file descriptor", size_of::<TcpStream>()),
-            ("exchange: which request it is, so that names go stale", size_of::<u32>()),
-            ("readable, writable, end, has_turn, is_unflushed: a byte each", size_of::<[bool; 4]>() + size_of::<End>()),
-            ("timer: its key, and when it is due", size_of::<Option<(Key, Instant)>>()),
-            ("entry: the log's, if there is a log", size_of::<Option<Box<Entry>>>()),
+            ("connection: what connection/mod.rs lists", size_of::<Connection>()),
+            ("stream: the file descriptor of the socket", size_of::<TcpStream>()),
+            ("exchange: its number, so that ids go stale", size_of::<u32>()),
+            (
+                "readable, writable, end, is_connecting, has_turn, is_unflushed: a byte each",
+                size_of::<[bool; 5]>() + size_of::<End>(),
+            ),
+            ("timer: its key and its time", size_of::<Option<(Key, Instant)>>()),
+            ("entry: of the log, if there is one", size_of::<Option<Box<Entry>>>()),
         ];
         for (field, size) in sizes {
             println!("{size:4} B  {field}");

@@ -10,7 +10,7 @@ use std::io::{self, IoSlice, Write};
 use std::time::{Duration, Instant};
 
 use libfuzzer_sys::fuzz_target;
-use overwire::connection::{Closed, Connection, Context, Outcome};
+use overwire::connection::{Closed, Connection, Context, EndOfInput, Outcome, Socket};
 use overwire::http::{LAST_CHUNK, Request, Response, chunk, parse_request_head};
 use overwire::websocket::{self, CloseCode, Message, Opcode};
 use overwire::{Limits, Parse, Shared, sse};
@@ -25,10 +25,10 @@ fuzz_target!(|script: &[u8]| {
     let mut world = World::new();
     let mut script = Script(script);
     while let Some(step) = script.next() {
-        let before = world.connection.is_closed();
+        let before = world.is_closed();
         world.step(step, &mut script);
         world.check();
-        assert!(!before || world.connection.is_closed(), "a closed connection is open again");
+        assert!(!before || world.is_closed(), "a closed connection is open again");
     }
     world.hang_up();
 });
@@ -122,7 +122,7 @@ impl World {
 
     /// Reads like the event loop: nothing while the connection wants no input.
     fn receive(&mut self, bytes: &[u8]) {
-        if self.connection.wants_input(&self.limits) && !self.shut {
+        if self.connection.demand(&self.limits).read > 0 && !self.shut {
             self.connection.count_received(bytes.len());
             self.decode(bytes);
         }
@@ -158,10 +158,10 @@ impl World {
     }
 
     fn write(&mut self, room: usize) {
-        let count = if self.connection.outbox().is_empty() {
+        let count = if self.connection.queued() == 0 {
             0
         } else {
-            self.connection.outbox_mut().write_to(&mut Narrow(room)).expect("it does not fail")
+            self.connection.write_to(&mut Narrow(room)).expect("it does not fail")
         };
         let _shuts_down = self.act(|connection, context| connection.wrote(count, context));
         self.decode(&[]); // decodes what was kept until there was room
@@ -211,7 +211,7 @@ impl World {
 
     /// The application knows what it has ended itself: it gets no outcome for that.
     fn let_go(&mut self) {
-        if !self.connection.is_in_use() {
+        if !self.connection.is_held() {
             self.holds = false;
         }
         self.decode(&[]);
@@ -232,7 +232,7 @@ impl World {
 
     /// Advances the clock to the deadline.
     fn wait(&mut self) {
-        if let Some(deadline) = self.connection.deadline() {
+        if let Some(deadline) = self.connection.demand(&self.limits).deadline {
             self.now = self.now.max(deadline);
             let input = self.act(|connection, context| connection.on_deadline(context));
             self.note(input);
@@ -247,13 +247,19 @@ impl World {
         self.let_go();
     }
 
+    fn is_closed(&self) -> bool {
+        self.connection.demand(&self.limits).socket == Socket::Close
+    }
+
     fn check(&self) {
         let connection = &self.connection;
-        assert_eq!(connection.is_in_use(), self.holds, "the application knows something else: {connection:?}");
-        assert!(connection.outbox().cost() <= self.limits.outbox + ITEM + OWN, "{}", connection.outbox().cost());
-        assert!(connection.deadline().is_some() || connection.is_answering() || connection.is_closed());
-        if connection.is_closed() {
-            assert!(connection.outbox().is_empty() && !connection.wants_output());
+        assert_eq!(connection.is_held(), self.holds, "the application knows something else: {connection:?}");
+        assert!(connection.cost() <= self.limits.outbox + ITEM + OWN, "{}", connection.cost());
+        let demand = connection.demand(&self.limits);
+        let is_answering = demand.end_of_input == EndOfInput::AtOnce;
+        assert!(demand.deadline.is_some() || is_answering || self.is_closed());
+        if self.is_closed() {
+            assert!(connection.queued() == 0 && !demand.write);
         }
     }
 }

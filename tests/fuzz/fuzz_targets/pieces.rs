@@ -45,8 +45,8 @@ fn deliver(bytes: &[u8], size: usize) -> Record {
     let event = connection.end_of_input(&context);
     outcome.events.extend(event.map(|input| format!("{input:?}")));
     let mut answers = Vec::new();
-    while !connection.outbox().is_empty() {
-        connection.outbox_mut().write_to(&mut answers).expect("a Vec takes everything");
+    while connection.queued() > 0 {
+        connection.write_to(&mut answers).expect("a Vec takes everything");
     }
     outcome.answers = without_continue(&answers).escape_ascii().to_string();
     outcome

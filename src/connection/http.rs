@@ -1,0 +1,246 @@
+//! Requests and their answers: heads and content are decoded, responses and streams are queued (RFC 9112).
+
+use std::mem;
+
+use super::{Closed, Connection, Context, Outcome, State, Step};
+use crate::bytes::{Parse, Shared};
+use crate::http::{
+    CONTINUE, ChunkError, Content, ContentDecoder, Framing, LAST_CHUNK, Method, Request, RequestError, RequestHead,
+    Response, Version, parse_request_head,
+};
+use crate::limits::Limits;
+use crate::websocket::CloseCode;
+
+/// What the answer to a request depends on.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct AnswerRules {
+    version: Version,
+    persistent: bool,
+    /// The request was HEAD: fields are sent, content is not (RFC 9110, section 9.3.2).
+    head_only: bool,
+}
+
+impl AnswerRules {
+    fn of(head: &RequestHead) -> Self {
+        AnswerRules { version: head.version, persistent: head.persistent, head_only: head.method == Method::Head }
+    }
+
+    /// The value of the Connection field, if there must be one (RFC 9112, section 9.3).
+    fn connection(self, persists: bool) -> Option<&'static str> {
+        match (persists, self.version) {
+            (false, _) => Some("close"),
+            (true, Version::Http10) => Some("keep-alive"),
+            (true, Version::Http11) => None,
+        }
+    }
+}
+
+/// A request whose head is complete and whose content is arriving.
+#[derive(Debug)]
+pub(super) struct Arriving {
+    head: RequestHead,
+    head_length: usize,
+    /// The bytes of the head, and after them the decoded content.
+    buffer: Vec<u8>,
+    content: ContentDecoder,
+}
+
+/// Decoding.
+impl Connection {
+    /// Between two requests: the first byte of the next one begins its head.
+    pub(super) fn begin_head(&mut self, input: &mut &[u8], context: &Context) -> Step {
+        // RFC 9112, section 2.2: empty lines before a request are ignored.
+        let blank = input.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+        *input = &input[blank..];
+        if input.is_empty() {
+            return Step::Starved;
+        }
+        self.state = State::Head;
+        self.deadline = Some(context.now + context.limits.head_time);
+        Step::Decoded
+    }
+
+    pub(super) fn decode_head(&mut self, input: &mut &[u8], context: &Context) -> Step {
+        let limits = &context.limits;
+        let (head, used) = match parse_request_head(input, limits.head, limits.target) {
+            Ok(Parse::Partial) => return Step::Starved,
+            Ok(Parse::Complete { value, used }) => (value, used),
+            Err(error) => return Step::Complete(self.refuse(error, context)),
+        };
+        let has_content = match head.framing {
+            Framing::Length(length) if length > limits.content as u64 => {
+                return Step::Complete(self.refuse(RequestError::ContentTooLong(limits.content), context));
+            }
+            framing => framing != Framing::Empty,
+        };
+        let buffer = input[..used].to_vec();
+        *input = &input[used..];
+        if !has_content {
+            return Step::Complete(self.hold(Request::new(head, buffer, used)));
+        }
+        // RFC 9110, section 10.1.1: no need to say it to a client that did not wait for it.
+        if head.expects_continue && input.is_empty() {
+            self.outbox.push_own(|out| out.extend_from_slice(CONTINUE));
+        }
+        let content = ContentDecoder::new(head.framing);
+        self.state = State::Content(Box::new(Arriving { head, head_length: used, buffer, content }));
+        self.deadline = Some(context.now + limits.content_time);
+        Step::Decoded
+    }
+
+    pub(super) fn decode_content(&mut self, input: &mut &[u8], context: &Context) -> Step {
+        let State::Content(arriving) = &mut self.state else { return Step::Starved };
+        let longest = arriving.head_length + context.limits.content;
+        let done = match arriving.content.decode(input, &mut arriving.buffer, longest) {
+            Ok(used) => {
+                *input = &input[used..];
+                arriving.content.is_done()
+            }
+            Err(ChunkError::TooLong) => {
+                let error = RequestError::ContentTooLong(context.limits.content);
+                return Step::Complete(self.refuse(error, context));
+            }
+            Err(error) => return Step::Complete(self.refuse(RequestError::Chunk(error), context)),
+        };
+        match mem::replace(&mut self.state, State::Idle) {
+            State::Content(arriving) if done => {
+                let Arriving { head, head_length, buffer, .. } = *arriving;
+                Step::Complete(self.hold(Request::new(head, buffer, head_length)))
+            }
+            unfinished => {
+                self.state = unfinished;
+                Step::Starved
+            }
+        }
+    }
+
+    fn hold(&mut self, request: Request) -> Outcome {
+        self.state = State::Held(AnswerRules::of(request.head()));
+        self.deadline = None;
+        Outcome::Request(request)
+    }
+
+    pub(super) fn refuse(&mut self, error: RequestError, context: &Context) -> Outcome {
+        let before = self.outbox.total();
+        self.answer_and_close(&Response::error(error.status(), &error.to_string()), context);
+        Outcome::Refused(error, self.outbox.total() - before)
+    }
+
+    /// Whether it is too early to parse a head again that has grown from `length` bytes without another line end. A
+    /// head is parsed from its beginning each time. So it is parsed only when a line has ended, of which there are at
+    /// most a hundred, or when its length has doubled: a head that arrives byte by byte is not parsed 16,384 times.
+    pub(super) fn may_wait_for_line_end(&self, length: usize, limits: &Limits) -> bool {
+        let now = self.backlog.rest().len();
+        matches!(self.state, State::Head) && now <= limits.head && now.ilog2() == length.ilog2()
+    }
+}
+
+/// Answering.
+impl Connection {
+    pub(super) fn answer_and_close(&mut self, response: &Response, context: &Context) {
+        self.push_response(response, response.framing(), Some("close"), false, context);
+        self.drain(context);
+    }
+
+    pub(super) fn push_response(
+        &mut self,
+        response: &Response,
+        framing: Framing,
+        connection: Option<&str>,
+        head_only: bool,
+        context: &Context,
+    ) {
+        let has_content = !head_only && framing != Framing::Empty;
+        self.outbox.push_own(|out| {
+            response.encode_head(out, &context.date, framing, connection);
+            if has_content && !matches!(response.content(), Content::Shared(_)) {
+                out.extend_from_slice(response.content());
+            }
+        });
+        if let (Content::Shared(content), true) = (response.content(), has_content) {
+            self.outbox.push(content);
+        }
+    }
+
+    /// Answers the request that the application holds. Does nothing when there is none.
+    pub fn respond(&mut self, response: &Response, context: &Context) {
+        let State::Held(rules) = self.state else { return };
+        let persists = rules.persistent && !response.closes() && !context.draining;
+        self.push_response(response, response.framing(), rules.connection(persists), rules.head_only, context);
+        self.finish(persists, context);
+    }
+
+    /// The answer is complete. The next request follows, or the end.
+    fn finish(&mut self, persists: bool, context: &Context) {
+        if persists {
+            self.state = State::Idle;
+            self.deadline = Some(context.now + context.limits.idle_time);
+        } else {
+            self.drain(context);
+        }
+    }
+
+    /// Answers the held request with a head, after which a stream of chunks follows. Does nothing when no request is
+    /// held. Returns [`Outcome::Closed`] if nothing may follow: the request was HEAD, or the status is 204 or 304.
+    pub fn begin(&mut self, head: &Response, context: &Context) -> Option<Outcome> {
+        let State::Held(rules) = self.state else { return None };
+        let (framing, persists) = match rules.version {
+            _ if head.framing() == Framing::Empty => (Framing::Empty, rules.persistent),
+            Version::Http11 => (Framing::Chunked, rules.persistent),
+            Version::Http10 => (Framing::UntilClose, false),
+        };
+        let persists = persists && !context.draining;
+        self.push_response(head, framing, rules.connection(persists), true, context);
+        if rules.head_only || framing == Framing::Empty {
+            self.finish(persists, context);
+            return Some(Outcome::Closed(Closed::Finished));
+        }
+        self.state = State::Streaming(AnswerRules { persistent: persists, ..rules });
+        None
+    }
+
+    /// Queues encoded bytes on a stream or a WebSocket: a chunk, or a frame. Does nothing in any other state. Returns
+    /// [`Outcome::Closed`] if they do not fit into the outbox: the peer is a slow consumer, and the stream ends here.
+    pub fn send(&mut self, bytes: &Shared, context: &Context) -> Option<Outcome> {
+        match self.state {
+            State::WebSocket(_) | State::Streaming(_) if !self.has_room(bytes.len(), &context.limits) => {
+                Some(self.cut_slow_consumer(context))
+            }
+            // RFC 9112, section 6.1: a 1.0 client is never sent a transfer coding.
+            State::Streaming(AnswerRules { version: Version::Http10, .. }) => {
+                self.outbox.push_own(|out| out.extend_from_slice(bytes.unframed()));
+                None
+            }
+            State::WebSocket(_) | State::Streaming(_) => {
+                self.outbox.push(bytes);
+                None
+            }
+            _ => None,
+        }
+    }
+
+    pub(super) fn cut_slow_consumer(&mut self, context: &Context) -> Outcome {
+        // A stream gets no last-chunk: without it the client sees that it is incomplete
+        // (RFC 9112, section 8), and resumes.
+        if matches!(self.state, State::WebSocket(_)) {
+            self.push_close(CloseCode::TRY_AGAIN_LATER, "too slow: more is waiting than may wait");
+        }
+        self.drain(context);
+        Outcome::Closed(Closed::SlowConsumer)
+    }
+
+    /// Ends a stream with its last-chunk, a WebSocket with a closing handshake and status code 1000, or the writing
+    /// side of a raw connection when its outbox is written. Does nothing in any other state.
+    pub fn end(&mut self, context: &Context) {
+        match self.state {
+            State::Streaming(rules) => {
+                if rules.version == Version::Http11 {
+                    self.outbox.push_own(|out| out.extend_from_slice(LAST_CHUNK));
+                }
+                self.finish(rules.persistent && !context.draining, context);
+            }
+            State::WebSocket(_) => self.close(CloseCode::NORMAL, "", context),
+            _ => self.end_output(),
+        }
+    }
+}

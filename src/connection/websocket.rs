@@ -1,0 +1,112 @@
+//! Open WebSockets: messages, pings, and the closing handshake (RFC 6455, sections 5.4 to 7).
+
+use super::{Closed, Connection, Context, LARGE, Outcome, State, Step};
+use crate::http::Framing;
+use crate::websocket::{
+    self, Accepted, CloseCode, FrameHeader, Message, Opcode, ProtocolError, Received, Receiver, Role,
+};
+
+/// What an open WebSocket keeps.
+#[derive(Debug)]
+pub(super) struct WebSocket {
+    pub receiver: Receiver,
+    /// Something has arrived since the last Ping.
+    pub heard: bool,
+}
+
+impl Connection {
+    /// Accepts the opening handshake that the application holds: the connection becomes a WebSocket. Does nothing when
+    /// no request is held.
+    pub fn upgrade(&mut self, accepted: &Accepted, context: &Context) {
+        let State::Held(_) = self.state else { return };
+        self.push_response(accepted.response(), Framing::Empty, None, true, context);
+        let receiver = Receiver::new(Role::Client);
+        self.state = State::WebSocket(Box::new(WebSocket { receiver, heard: true }));
+        self.deadline = Some(context.now + context.limits.ping_interval);
+    }
+
+    pub(super) fn decode_frames(&mut self, input: &mut &[u8], context: &Context) -> Step {
+        let (is_open, socket) = match &mut self.state {
+            State::WebSocket(socket) => (true, socket),
+            State::CloseSent(socket) => (false, socket),
+            _ => return Step::Starved,
+        };
+        let received = match socket.receiver.receive(input, context.limits.message) {
+            Ok((used, received)) => {
+                *input = &input[used..];
+                received
+            }
+            Err(error) => return self.fail_websocket(error, context),
+        };
+        match received {
+            None => Step::Starved,
+            Some(Received::Message(message)) if is_open => Step::Complete(Outcome::Message(message)),
+            Some(Received::Ping(payload)) if is_open => {
+                self.outbox.push_own(|out| websocket::encode(out, Opcode::Pong, &payload, None));
+                Step::Decoded
+            }
+            Some(Received::Close(close)) => {
+                self.drain(context);
+                if !is_open {
+                    return Step::Decoded;
+                }
+                // RFC 6455, section 5.5.1: a Close is answered by one, with the status code
+                // received.
+                let payload = close.code.map_or_else(Vec::new, |code| websocket::close(code, ""));
+                self.outbox.push_own(|out| websocket::encode(out, Opcode::Close, &payload, None));
+                Step::Complete(Outcome::Closed(Closed::Peer(close.code, close.reason)))
+            }
+            // After our Close nothing is answered. A Pong was counted when it arrived.
+            Some(Received::Message(_) | Received::Ping(_) | Received::Pong(_)) => Step::Decoded,
+        }
+    }
+
+    /// RFC 6455, section 7.1.7: "fail the WebSocket connection".
+    fn fail_websocket(&mut self, error: ProtocolError, context: &Context) -> Step {
+        let is_open = matches!(self.state, State::WebSocket(_));
+        self.drain(context);
+        if !is_open {
+            return Step::Decoded;
+        }
+        self.push_close(error.close_code(), &error.to_string());
+        Step::Complete(Outcome::Closed(Closed::Violation(error)))
+    }
+
+    pub(super) fn push_close(&mut self, code: CloseCode, reason: &str) {
+        let payload = websocket::close(code, reason);
+        self.outbox.push_own(|out| websocket::encode(out, Opcode::Close, &payload, None));
+    }
+
+    /// Queues a message for this peer alone. Does nothing if the connection is not an open WebSocket. Returns
+    /// [`Outcome::Closed`] if the message does not fit into the outbox.
+    pub fn send_message(&mut self, message: Message, context: &Context) -> Option<Outcome> {
+        let (opcode, length) = (message.opcode(), message.as_bytes().len());
+        if matches!(self.state, State::WebSocket(_)) && !self.has_room(length, &context.limits) {
+            return Some(self.cut_slow_consumer(context));
+        }
+        let State::WebSocket(socket) = &mut self.state else { return None };
+        if length < LARGE {
+            self.outbox.push_own(|out| websocket::encode(out, opcode, message.as_bytes(), None));
+            socket.receiver.reuse(message.into_bytes());
+        } else {
+            self.outbox.push_own(|out| FrameHeader::new(opcode, length).encode(out));
+            self.outbox.push_segment(message.into_bytes());
+        }
+        None
+    }
+
+    /// Begins the closing handshake of a WebSocket. Messages that still arrive are dropped. A raw connection is closed
+    /// when its outbox is written; bytes that still arrive are dropped.
+    pub fn close(&mut self, code: CloseCode, reason: &str, context: &Context) {
+        match std::mem::replace(&mut self.state, State::Idle) {
+            State::WebSocket(socket) => {
+                self.push_close(code, reason);
+                self.state = State::CloseSent(socket);
+                self.deadline = Some(context.now + context.limits.closing_time);
+            }
+            State::Raw(_) => self.drain(context),
+            State::Connecting(_) => drop(self.lose(Closed::Finished)),
+            other => self.state = other,
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! Sleeping, the clock, and accepting.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::mem;
+use std::net::SocketAddr;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use mio::net::{TcpListener, TcpStream};
+use mio::{Events, Interest, Token};
+
+use super::peer::Peer;
+use super::turns::Due;
+use super::{Event, EventLoop, ExchangeId, ListenerId, Opened, Speaks};
+use crate::connection::Connection;
+use crate::http::{Response, format_date};
+use crate::slab::Key;
+
+pub(super) const WAKER: Token = Token(usize::MAX - 1);
+pub(super) const SIGNALS: Token = Token(usize::MAX - 2);
+/// The token of the first listener. Those of connections are their slots, which do not come near.
+const LISTENERS: usize = usize::MAX / 2;
+
+/// The largest number of connections that one listener accepts at a time.
+const ACCEPTS: usize = 256;
+
+/// How long accepting pauses when the system has no file descriptor or memory left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// The largest number of connections beyond the limit that get an answer. Those beyond that are closed.
+const REFUSALS: usize = 16;
+
+/// Whether a listener has connections to accept.
+#[derive(Debug, PartialEq, Eq)]
+enum Accepting {
+    /// Perhaps: accept until `WouldBlock`.
+    Ready,
+    /// Not before mio says so.
+    Waiting,
+    /// The system has no room for one: wait for a timer.
+    Paused,
+}
+
+pub(super) struct Listener {
+    pub socket: TcpListener,
+    speaks: Speaks,
+    accepting: Accepting,
+}
+
+impl EventLoop {
+    /// Registers a listening socket.
+    pub(super) fn add_listener(&mut self, socket: TcpListener, speaks: Speaks) -> io::Result<ListenerId> {
+        let key = self.listeners.insert(Listener { socket, speaks, accepting: Accepting::Waiting });
+        let token = Token(LISTENERS + key.slot());
+        if let Some(listener) = self.listeners.get_mut(key)
+            && let Err(error) = self.poll.registry().register(&mut listener.socket, token, Interest::READABLE)
+        {
+            self.listeners.remove(key);
+            return Err(error);
+        }
+        Ok(ListenerId(key))
+    }
+
+    /// Registers a socket for reading and writing, once and for all.
+    pub(super) fn add_peer(&mut self, peer: Peer) -> io::Result<Key> {
+        let key = self.peers.insert(peer);
+        let token = Token(key.slot());
+        if let Some(peer) = self.peers.get_mut(key)
+            && let Err(error) =
+                self.poll.registry().register(&mut peer.stream, token, Interest::READABLE | Interest::WRITABLE)
+        {
+            self.peers.remove(key);
+            return Err(error);
+        }
+        self.after(key, None);
+        Ok(key)
+    }
+
+    /// Waits until a socket is ready or a timer is due, and notes which sockets are.
+    pub(super) fn sleep(&mut self) -> io::Result<()> {
+        let can_wait = self.agenda.is_empty() && self.accepting.is_empty();
+        let timeout = if can_wait { self.until_next_timer() } else { Some(Duration::ZERO) };
+        if let Err(error) = self.poll.poll(&mut self.events, timeout) {
+            // A signal has interrupted it. Its byte is in the socket by now.
+            if error.kind() != ErrorKind::Interrupted {
+                return Err(error);
+            }
+            self.events.clear();
+        }
+        self.update_clock();
+        self.note_readiness();
+        if self.remote.shuts_down() && !mem::replace(&mut self.has_reported_shutdown, true) {
+            self.context.draining = true;
+            self.close_listeners();
+            self.pending.push_back(Event::Shutdown);
+        }
+        Ok(())
+    }
+
+    fn until_next_timer(&mut self) -> Option<Duration> {
+        let now = self.remote.now();
+        self.agenda.timers.next_deadline().map(|at| at.saturating_duration_since(now))
+    }
+
+    fn update_clock(&mut self) {
+        self.context.now = self.remote.now();
+        // The date changes once in a second. Until then there is no need to ask for it.
+        if self.context.now >= self.date_until {
+            let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            self.context.date = format_date(since.as_secs());
+            self.date_until =
+                self.context.now + Duration::from_secs(1) - Duration::from_nanos(since.subsec_nanos().into());
+        }
+    }
+
+    fn note_readiness(&mut self) {
+        let events = mem::replace(&mut self.events, Events::with_capacity(0));
+        for event in &events {
+            match event.token() {
+                WAKER => {}
+                SIGNALS => self.read_signal(),
+                Token(token @ LISTENERS..) => self.note_listener(token - LISTENERS),
+                Token(slot) => {
+                    let Some((key, peer)) = self.peers.at_mut(slot) else { continue };
+                    match peer.note(event) {
+                        None => self.agenda.give_turn(key, peer),
+                        outcome => self.after(key, outcome),
+                    }
+                }
+            }
+        }
+        self.events = events;
+    }
+
+    fn note_listener(&mut self, slot: usize) {
+        if let Some((key, listener)) = self.listeners.at_mut(slot)
+            && listener.accepting == Accepting::Waiting
+        {
+            listener.accepting = Accepting::Ready;
+            self.accepting.push(key);
+        }
+    }
+
+    fn read_signal(&mut self) {
+        if let Some(signals) = &mut self.signals
+            && signals.read(&mut [0]).is_ok_and(|count| count > 0)
+        {
+            self.remote.note_shutdown();
+        }
+    }
+
+    pub(super) fn close_listeners(&mut self) {
+        self.listeners = Default::default();
+    }
+
+    /// Accepts connections of all listeners that may have some.
+    pub(super) fn accept(&mut self) {
+        let mut ready = mem::take(&mut self.accepting);
+        ready.retain(|key| self.accept_from(*key));
+        self.accepting = ready;
+    }
+
+    /// Accepts connections of one listener, and returns whether there may be more.
+    fn accept_from(&mut self, key: Key) -> bool {
+        for _ in 0..ACCEPTS {
+            let Some(listener) = self.listeners.get_mut(key) else { return false };
+            let speaks = listener.speaks;
+            match listener.socket.accept() {
+                Ok((stream, address)) => self.admit(stream, key, speaks, address),
+                Err(error) => match error.kind() {
+                    ErrorKind::WouldBlock => {
+                        listener.accepting = Accepting::Waiting;
+                        return false;
+                    }
+                    // This connection is gone already. The next one may be fine.
+                    ErrorKind::Interrupted | ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset => {}
+                    // EMFILE, ENFILE, ENOBUFS, ENOMEM, or something new: accepting goes on all the same. The
+                    // connections wait in the kernel until there is room.
+                    _ => {
+                        listener.accepting = Accepting::Paused;
+                        self.agenda.timers.set(self.context.now + ACCEPT_PAUSE, Due::AcceptAgain(key));
+                        return false;
+                    }
+                },
+            }
+        }
+        true
+    }
+
+    /// The pause of a listener is over.
+    pub(super) fn accept_again(&mut self, key: Key) {
+        if let Some(listener) = self.listeners.get_mut(key) {
+            listener.accepting = Accepting::Ready;
+            self.accepting.push(key);
+        }
+    }
+
+    /// Takes a connection in. A socket that is dropped here is closed, and so is one that cannot be registered.
+    fn admit(&mut self, stream: TcpStream, listener: Key, speaks: Speaks, address: SocketAddr) {
+        set_options(&stream);
+        let limit = self.context.limits.connections;
+        match (speaks, self.has_place()) {
+            (Speaks::Raw, true) => {
+                if let Ok(key) = self.add_peer(Peer::raw(stream)) {
+                    let opened = Opened::Accepted { listener: ListenerId(listener), peer: address };
+                    self.pending.push_back(Event::Opened(ExchangeId { key, number: 1 }, opened));
+                }
+            }
+            (Speaks::Raw, false) => {}
+            (Speaks::Http, true) => drop(self.add_peer(Peer::new(Connection::new(&self.context), stream))),
+            (Speaks::Http, false) if self.peers.len() >= limit.saturating_add(REFUSALS) => {}
+            (Speaks::Http, false) => {
+                let sentence = format!("the server has {limit} connections open and takes no more: try again later");
+                let response = Response::error(503, &sentence).with_field("Retry-After", "1");
+                let connection = Connection::refused(&response, &self.context);
+                drop(self.add_peer(Peer::new(connection, stream)));
+            }
+        }
+    }
+
+    /// Whether one more connection may come in. When the limit is reached, standard error gets a line about it; the next
+    /// one follows when it is reached again after half of the connections have gone.
+    fn has_place(&mut self) -> bool {
+        let limit = self.context.limits.connections;
+        if self.peers.len() < limit {
+            self.has_reported_full &= self.peers.len() > limit / 2;
+            return true;
+        }
+        if !mem::replace(&mut self.has_reported_full, true) {
+            // Standard error may be closed. The server goes on.
+            let _ = writeln!(
+                io::stderr(),
+                "overwire: {limit} connections are open, as many as may be (the default is `ulimit -n` less a \
+                 reserve): new ones are answered with 503"
+            );
+        }
+        false
+    }
+}
+
+/// Without this, the second small write in a row waits until the peer has acknowledged the first.
+pub(super) fn set_options(stream: &TcpStream) {
+    let _ = stream.set_nodelay(true);
+}

@@ -1,0 +1,65 @@
+//! Control of a loop that runs in another thread.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use mio::Waker;
+
+struct State {
+    waker: Waker,
+    shuts_down: AtomicBool,
+    /// The number of nanoseconds by which the loop's clock is ahead of the system's.
+    ahead: AtomicU64,
+}
+
+/// A handle to a loop that runs in another thread.
+///
+/// ```
+/// # use overwire::{Event, EventLoop, Limits};
+/// let mut event_loop = EventLoop::bind("127.0.0.1:0", Limits::default())?;
+/// let remote = event_loop.remote();
+/// std::thread::spawn(move || remote.shut_down());
+/// while !matches!(event_loop.next_event()?, Event::Shutdown) {}
+/// event_loop.drain()?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Remote(Arc<State>);
+
+impl Remote {
+    pub(super) fn new(waker: Waker) -> Self {
+        Remote(Arc::new(State { waker, shuts_down: AtomicBool::new(false), ahead: AtomicU64::new(0) }))
+    }
+
+    /// Makes the loop report [`Event::Shutdown`](super::Event::Shutdown).
+    pub fn shut_down(&self) {
+        self.note_shutdown();
+        self.wake();
+    }
+
+    /// Sets the loop's clock forward, and makes it look at its timers. With this, a test of a timeout of a minute does
+    /// not take a minute.
+    pub fn advance_clock(&self, by: Duration) {
+        self.0.ahead.fetch_add(by.as_nanos() as u64, Ordering::AcqRel);
+        self.wake();
+    }
+
+    /// The time by the loop's clock.
+    pub(super) fn now(&self) -> Instant {
+        Instant::now() + Duration::from_nanos(self.0.ahead.load(Ordering::Acquire))
+    }
+
+    pub(super) fn note_shutdown(&self) {
+        self.0.shuts_down.store(true, Ordering::Release);
+    }
+
+    pub(super) fn shuts_down(&self) -> bool {
+        self.0.shuts_down.load(Ordering::Acquire)
+    }
+
+    fn wake(&self) {
+        // It fails only when the loop is gone.
+        let _ = self.0.waker.wake();
+    }
+}
