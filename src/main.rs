@@ -34,7 +34,7 @@ usage: overwire [OPTIONS]
                          bytes of the answer, duration
   --allow-origin ORIGIN  let pages of this origin use the server (repeatable),
                          for example https://example.com
-  --allow-host NAME      answer to this Host too, besides the address and localhost (repeatable)
+  --allow-host NAME      a name of the server in addition to its address and localhost (repeatable)
   --chaos                let pages make the server forget everything
   --tap-port PORT        the port of the tap, through which the same server is seen with its
                          bytes (default 8100, or any with --port 0)
@@ -213,7 +213,7 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Command, String>
         }
     }
     if tap.is_refused && (tap.host.is_some() || tap.port.is_some()) {
-        return Err("--no-tap: expected no --tap-port and no --tap-host besides it".into());
+        return Err("--no-tap: expected no --tap-port and no --tap-host with it".into());
     }
     Ok(Command::Serve(Box::new(config), tap))
 }
@@ -224,7 +224,7 @@ fn parse_port(option: &str, text: &str) -> Result<u16, String> {
     number.ok_or(format!("{option}: expected 0 to 65535, not {text:?}"))
 }
 
-/// A name, as it stands in front of the port in a Host field.
+/// A name, as in a Host field before the port.
 fn host(text: String) -> Result<String, String> {
     if text.is_empty() || text.contains([':', '/', ' ']) {
         return Err(format!("--allow-host: expected a name without a port, such as chat.example, not {text:?}"));

@@ -1,5 +1,4 @@
-//! Faults that a page commands on its own connections. The clocks are set forward, so no test takes the time that it is
-//! about.
+//! Faults that a page commands on its own connections. The clocks are set forward, so the tests do not wait.
 
 use std::collections::{BTreeSet, HashMap};
 use std::io::Read;
@@ -66,14 +65,14 @@ impl Chaos {
     }
 }
 
-/// A request, with a label that it is marked with.
+/// A request, marked with a label.
 fn get(path: &str, label: Option<&str>) -> String {
     let tap =
         label.map_or(String::new(), |label| format!("{}tap={ID}.{label}", if path.contains('?') { '&' } else { '?' }));
     format!("GET {path}{tap} HTTP/1.1\r\nHost: localhost\r\n\r\n")
 }
 
-/// Nothing is to be read, after the server has done all that was to be done.
+/// Checks that nothing has arrived, after the server has done all that was due.
 #[track_caller]
 fn is_silent(chaos: &Chaos, client: &mut Client) {
     chaos.server.get("/health");
@@ -94,7 +93,7 @@ fn a_delay_holds_each_byte_back_for_its_time() {
     is_silent(&chaos, &mut client);
     chaos.server.advance(1);
     assert_eq!(client.answer().status, 200);
-    // A stream's messages keep their distance.
+    // The messages of a stream keep their distance.
     let mut stream = chaos.ask("/api/stream");
     is_silent(&chaos, &mut stream);
     chaos.server.advance(5);
@@ -105,9 +104,9 @@ fn a_delay_holds_each_byte_back_for_its_time() {
     is_silent(&chaos, &mut stream);
     chaos.server.advance(5);
     assert!(stream.chunk_text().contains("one"));
-    // Others have no part in it.
+    // Other labels are not delayed.
     assert_eq!(chaos.server.get(&format!("/health?tap={ID}.b")).status, 200);
-    // Switched off, it is over at once.
+    // The delay ends when it is switched off.
     chaos.server.publish("general", "two");
     is_silent(&chaos, &mut stream);
     chaos.switch("delay", 0);
@@ -149,7 +148,7 @@ fn a_buffered_stream_of_a_1_0_client_ends_with_all_of_its_bytes() {
 }
 
 #[test]
-fn a_slow_reader_takes_so_many_bytes_a_second() {
+fn a_slow_reader_takes_its_rate() {
     let mut chaos = Chaos::start();
     let mut stream = chaos.stream();
     chaos.switch("slow", 100);
@@ -159,7 +158,7 @@ fn a_slow_reader_takes_so_many_bytes_a_second() {
     let first = stream.read_exactly(100);
     assert!(first.len() == 100);
     is_silent(&chaos, &mut stream);
-    // What it did not take in ten seconds it does not take at once afterwards.
+    // Time without reading does not add up.
     chaos.server.advance(10);
     stream.read_exactly(100);
     is_silent(&chaos, &mut stream);
@@ -168,7 +167,7 @@ fn a_slow_reader_takes_so_many_bytes_a_second() {
 }
 
 #[test]
-fn a_slow_reader_that_falls_too_far_behind_is_cut_off_and_resumes_without_loss() {
+fn a_slow_reader_with_a_full_queue_is_cut_off_and_resumes_without_loss() {
     let mut chaos = Chaos::start();
     let mut stream = chaos.stream();
     let first = chaos.server.publish("general", "first");
@@ -200,7 +199,7 @@ fn half_open_means_silence_and_no_end() {
     is_silent(&chaos, &mut stream);
     chaos.server.advance(600);
     is_silent(&chaos, &mut stream);
-    // The next connection is well.
+    // The next connection has no fault.
     let mut stream = chaos.stream();
     chaos.server.publish("general", "again");
     assert!(stream.chunk_text().contains("again"));
@@ -272,7 +271,7 @@ fn a_bad_gateway_answers_new_requests_with_html() {
 }
 
 #[test]
-fn faults_end_with_the_viewer_that_asked_for_them() {
+fn faults_end_with_their_viewer() {
     let mut chaos = Chaos::start();
     let mut stream = chaos.stream();
     chaos.switch("delay", 60_000).switch("502", 1);
@@ -284,7 +283,7 @@ fn faults_end_with_the_viewer_that_asked_for_them() {
 }
 
 #[test]
-fn a_wrong_command_is_answered_with_what_was_expected() {
+fn errors_of_commands_say_what_was_expected() {
     let mut chaos = Chaos::start();
     for (command, complaint) in [
         ("x", "the content is not JSON"),
@@ -313,11 +312,11 @@ fn a_wrong_command_is_answered_with_what_was_expected() {
 }
 
 #[test]
-fn a_socket_that_is_held_back_still_counts_what_waits() {
+fn a_half_open_connection_with_a_full_queue_is_reset() {
     let mut chaos = Chaos::start();
     let mut socket = chaos.server.websocket(&format!("/api/ws?tap={ID}.a"));
     chaos.strike("half-open");
-    // More than may wait: the connection is given up, though nobody reads and nothing is written.
+    // More bytes than the gate holds.
     for _ in 0..22 {
         chaos.server.publish("general", &"x".repeat(50_000));
     }
@@ -328,7 +327,7 @@ fn a_socket_that_is_held_back_still_counts_what_waits() {
 }
 
 #[test]
-fn an_answer_before_is_not_struck() {
+fn an_earlier_answer_is_not_struck() {
     let mut chaos = Chaos::start();
     chaos.strike("half-open");
     let mut client = chaos.server.connect();
@@ -348,7 +347,7 @@ fn an_answer_before_is_not_struck() {
 #[test]
 fn a_connection_that_was_cut_ends_every_exchange_on_it() {
     let mut chaos = Chaos::start();
-    // More often than there may be open exchanges: none may be left of them.
+    // More often than a viewer may have open exchanges: none is left.
     for _ in 0..70 {
         chaos.strike("cut");
         let mut client = chaos.server.connect();
@@ -359,9 +358,9 @@ fn a_connection_that_was_cut_ends_every_exchange_on_it() {
     }
 }
 
-/// The answer to the first of two requests is held back while the second is here already.
+/// The second of two requests arrives while the answer to the first is held back.
 #[test]
-fn faults_reach_what_is_left_of_an_exchange_when_its_connection_has_gone_on() {
+fn faults_apply_to_an_answer_after_the_next_request() {
     let mut chaos = Chaos::start();
     let both = get("/health", Some("a")) + &get("/api/poll?client_id=me", None);
     chaos.switch("delay", 50_000);
@@ -379,7 +378,7 @@ fn faults_reach_what_is_left_of_an_exchange_when_its_connection_has_gone_on() {
     chaos.strike("drop");
     client.expect_end();
     chaos.server.wait_for_open("long_poll", 1);
-    // Let go by the viewer.
+    // Without the viewer.
     let mut client = chaos.server.connect();
     client.send(&both);
     chaos.server.wait_for_open("long_poll", 2);
@@ -398,7 +397,7 @@ fn a_proxy_that_buffers_does_not_wait_for_the_answer_to_the_next_request() {
 }
 
 #[test]
-fn a_delay_is_no_reason_to_give_a_connection_up() {
+fn a_delayed_connection_is_not_closed() {
     let mut chaos = Chaos::start();
     chaos.switch("delay", 60_000);
     let requests = [
@@ -412,7 +411,7 @@ fn a_delay_is_no_reason_to_give_a_connection_up() {
         chaos.wait(|event| event["from"] == "client");
         client
     });
-    // Bit by bit, so that each deadline on the way has its moment, and the viewer answers its pings.
+    // In steps, so that no deadline is skipped and the viewer answers its Pings.
     for _ in 0..11 {
         chaos.server.advance(5);
         chaos.viewer.client.send_text("[]");
@@ -421,7 +420,7 @@ fn a_delay_is_no_reason_to_give_a_connection_up() {
     clients.iter_mut().for_each(|client| is_silent(&chaos, client));
     chaos.server.advance(5);
     clients.iter_mut().for_each(|client| assert_eq!(client.answer().status, 200));
-    // What is not read then is not waited for: an idle connection has its usual time.
+    // An idle connection has its usual time.
     let [mut first, _, mut last] = clients;
     first.expect_end();
     chaos.server.advance(61);
@@ -429,7 +428,7 @@ fn a_delay_is_no_reason_to_give_a_connection_up() {
 }
 
 #[test]
-fn a_connection_that_is_half_open_stays_so() {
+fn a_half_open_connection_stays_half_open() {
     let mut chaos = Chaos::start();
     chaos.strike("half-open");
     let mut client = chaos.server.connect();
@@ -443,7 +442,7 @@ fn a_connection_that_is_half_open_stays_so() {
 }
 
 #[test]
-fn what_was_held_back_reaches_its_peer_when_the_server_ends() {
+fn held_bytes_reach_the_client_at_shutdown() {
     let mut chaos = Chaos::start();
     let mut mute = chaos.stream();
     chaos.strike("half-open").switch("delay", 60_000);
@@ -456,10 +455,9 @@ fn what_was_held_back_reaches_its_peer_when_the_server_ends() {
     assert_eq!(delayed.answer().texts(), ["hello"]);
 }
 
-/// Whatever is switched on and off while whatever is under way: each exchange that began has an end, and
-/// what was shown of it is what went over its connection.
+/// Each exchange has an end, and the shown bytes are those of its connection.
 #[test]
-fn faults_at_random_break_nothing() {
+fn random_faults_lose_no_event_and_no_byte() {
     for seed in 0..4 {
         let (mut chaos, mut dice) = (Chaos::start(), Dice(seed));
         let mut clients: Vec<Client> = Vec::new();
@@ -469,7 +467,7 @@ fn faults_at_random_break_nothing() {
                 0..=3 => {
                     let faults = [("delay", 3000), ("buffer", 5000), ("slow", 3000), ("502", 2)];
                     let (fault, most) = faults[dice.roll(4) as usize];
-                    // Often off, sometimes too much.
+                    // Often 0, sometimes too large.
                     let value = if dice.roll(3) == 0 { 0 } else { dice.roll(most + most / 20) };
                     let label = ["a", "b"][dice.roll(2) as usize];
                     let command = json!({ "label": label, "fault": fault, "value": value });
@@ -510,7 +508,7 @@ fn faults_at_random_break_nothing() {
         }
         assert_eq!(chaos.server.server.post("/api/forget", "").status, 200);
         let addresses: Vec<_> = clients.iter().map(|client| client.stream.local_addr().unwrap().to_string()).collect();
-        // What has come of it is all there is: those that are half open are given up when they end.
+        // Half-open connections are reset when their clients end.
         clients.iter().for_each(|client| drop(client.stream.shutdown(Shutdown::Write)));
         while chaos.server.get("/api/stats").json()["connections"] != 1 {
             chaos.server.advance(1);
@@ -560,15 +558,15 @@ fn faults_at_random_break_nothing() {
 }
 
 #[test]
-fn a_slow_reader_gets_all_of_it_bit_by_bit() {
+fn a_slow_reader_gets_the_whole_answer() {
     let mut chaos = Chaos::start();
-    // Several times a tenth of a second's worth, and nothing but the gate's own timer to go on with.
+    // An answer of several releases: only the timer of the gate continues it.
     chaos.switch("slow", 500);
     assert_eq!(chaos.ask("/health").answer().status, 200);
 }
 
 #[test]
-fn a_switch_does_not_bring_back_what_is_half_open() {
+fn a_switch_does_not_reopen_a_half_open_connection() {
     let mut chaos = Chaos::start();
     let mut stream = chaos.stream();
     chaos.strike("half-open").switch("delay", 5).switch("delay", 0);
@@ -577,7 +575,7 @@ fn a_switch_does_not_bring_back_what_is_half_open() {
 }
 
 #[test]
-fn a_viewer_strikes_only_what_is_marked_with_its_own_id() {
+fn a_viewer_strikes_only_its_own_exchanges() {
     let mut chaos = Chaos::start();
     let mut other = chaos.server.websocket("/-/tap/view?tap=another-id-of-someone");
     other.message();

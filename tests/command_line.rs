@@ -138,7 +138,7 @@ fn wrong_arguments_are_named_and_exit_with_2() {
         (&["--port", "+0"], r#"--port: expected 0 to 65535, not "+0""#),
         (&["--port"], "--port needs a value"),
         (&["--tap-port", "x"], r#"--tap-port: expected 0 to 65535, not "x""#),
-        (&["--no-tap", "--tap-port", "1"], "--no-tap: expected no --tap-port and no --tap-host besides it"),
+        (&["--no-tap", "--tap-port", "1"], "--no-tap: expected no --tap-port and no --tap-host with it"),
         (&["--static", "/dev/null"], r#"--static: "/dev/null" is not a folder"#),
         (&["--allow-origin", "*"], r#"--allow-origin: expected an origin such as https://example.com, not "*""#),
     ];

@@ -184,7 +184,7 @@ fn a_target_that_is_not_there_is_named_in_a_502() {
     let mut client = tap.connect();
     client.send(b"\n\xff\n");
     client.expect_end();
-    // The target comes.
+    // The target starts.
     let target = TcpListener::bind(address).unwrap();
     let mut client = tap.connect();
     client.send(GET);
@@ -290,7 +290,7 @@ fn a_peer_that_does_not_read_costs_little_memory() {
     client.send(&head);
     let mut server = Client::of(target.accept().unwrap().0);
     server.read_exactly(head.len());
-    // The first bytes cost the memory of what handles them.
+    // The first bytes load the code that relays them.
     client.send(vec![b'x'; 4 * 1024 * 1024]);
     skip(&mut server, 4 * 1024 * 1024);
     let before = tap.memory();
@@ -299,7 +299,7 @@ fn a_peer_that_does_not_read_costs_little_memory() {
     let answered = answer.len() + send_until_blocked(&mut server.send(&answer).stream, MOST);
     let grown = tap.memory().saturating_sub(before);
     assert!(grown < 4 * 1024 * 1024, "{sent} bytes up and {answered} bytes down have cost {grown} bytes");
-    // What waits is not lost.
+    // No queued byte is lost.
     skip(&mut client, answered);
     skip(&mut server, sent);
     server.send("x");
@@ -412,7 +412,7 @@ fn requests_to_the_tap_are_answered_on_any_connection() {
     server.read_exactly(GET.len());
     server.send(OK);
     assert_eq!((client.answer().status, client.answer().status), (200, 404));
-    // A path that only looks like one of the tap.
+    // A path that is not below that of the tap.
     let (mut client, mut server) = relay.link();
     let other = own.replace("/-/tap/", "/-/taps/");
     client.send(&other);

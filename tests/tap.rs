@@ -55,7 +55,7 @@ fn a_websocket_is_shown_in_both_directions_with_its_masks() {
     let ping = masked_frame(true, Opcode::Ping, b"?");
     let target = format!("/api/ws?tap={ID}.ws");
     let request = opening_request("localhost", &target, &encode_key([7; 16]));
-    // The first frame comes with the request, the rest behind its answer; the last is cut in two.
+    // The first frame arrives with the request, the others after the answer. The Ping is cut in two.
     let mut client = server.connect();
     client.send([&request[..], &frame].concat());
     let mut raw = client.head().into_bytes();
@@ -73,12 +73,12 @@ fn a_websocket_is_shown_in_both_directions_with_its_masks() {
 }
 
 #[test]
-fn only_what_is_marked_with_this_id_is_shown() {
+fn only_requests_marked_with_this_id_are_shown() {
     let server = TestTap::start();
     let mut viewer = Viewer::open(&server, ID);
     let mut other = Viewer::open(&server, "another-id-of-someone");
     let mut client = server.connect();
-    // On one connection, some of them together.
+    // On one connection, the last three in one segment.
     client.get("/health");
     client.get("/health?tap=0123456789abcdeX.h");
     client.get(&format!("/health?tap={ID}"));
@@ -93,7 +93,7 @@ fn only_what_is_marked_with_this_id_is_shown() {
     assert_eq!(shown, answers[1].head.clone() + answers[1].text());
     assert!(text_of(&events, "client").starts_with("GET /health?tap="), "{events:?}");
     assert_eq!(events.last().unwrap()["closed"], false);
-    // Nothing came before that, and nothing behind it.
+    // Nothing else is shown.
     client.get("/health?tap=another-id-of-someone.x");
     assert_eq!(other.until_end("x")[0]["exchange"], 1);
     client.get(&format!("/health?tap={ID}.next"));
@@ -101,7 +101,7 @@ fn only_what_is_marked_with_this_id_is_shown() {
 }
 
 #[test]
-fn of_pipelined_requests_each_is_shown_with_its_answer() {
+fn each_pipelined_request_is_shown_with_its_answer() {
     let server = TestTap::start();
     let mut viewer = Viewer::open(&server, ID);
     let labels = ["a", "b", "c"];
@@ -138,7 +138,7 @@ fn content_in_chunks_is_shown() {
 }
 
 #[test]
-fn what_was_cut_off_is_shown_as_broken() {
+fn a_frame_that_is_cut_off_is_shown_as_broken() {
     let server = TestTap::start();
     let mut viewer = Viewer::open(&server, ID);
     let mut client = server.websocket(&format!("/api/ws?tap={ID}.ws"));
@@ -152,13 +152,13 @@ fn what_was_cut_off_is_shown_as_broken() {
 }
 
 #[test]
-fn a_viewer_that_does_not_read_is_told_how_much_it_missed() {
+fn a_viewer_that_does_not_read_is_notified_of_what_was_left_out() {
     let server = TestTap::start();
     let mut viewer = Viewer::open(&server, ID);
     let mut client = server.websocket(&format!("/api/ws?tap={ID}.ws"));
     let text = "x".repeat(30_000);
     let mut raw = 0;
-    // Until more has come than the sockets and the viewer's share of the server's memory can hold.
+    // More bytes than the sockets and the queue of the viewer hold.
     while raw < 24 * 1024 * 1024 {
         client.send_text(&json!({ "sender": "me", "text": text }).to_string());
         raw += 2 * client.frame().payload.len();
@@ -178,7 +178,7 @@ fn a_viewer_that_does_not_read_is_told_how_much_it_missed() {
         }
     }
     assert!(left_out > 1024 * 1024, "{raw} bytes, of which {shown} shown, {left_out} left out");
-    // From here on it sees all again.
+    // From here on the viewer sees everything.
     drop(client);
     viewer.until_end("ws");
     let mut client = server.connect();
@@ -200,7 +200,7 @@ fn the_newest_viewer_of_an_id_wins() {
             break;
         }
     }
-    // What the first one looked at is not shown to the second: it has not seen the beginning.
+    // The second viewer does not see the exchanges of the first: it has not seen their beginning.
     server.publish("general", "hello");
     stream.chunk();
     server.get(&format!("/health?tap={ID}.h"));
@@ -215,7 +215,7 @@ fn nothing_is_shown_to_a_viewer_that_is_gone() {
     let mut stream = server.connect();
     stream.send_get(&format!("/api/stream?tap={ID}.s")).head();
     viewer.until_bytes("server", 1);
-    // Its faults are lifted when the tap has noticed.
+    // The tap lifts the faults of a viewer that is gone.
     viewer.command(json!({ "label": "s", "fault": "delay", "value": 60_000 }));
     drop(viewer);
     server.publish("general", "hello");
@@ -228,7 +228,7 @@ fn nothing_is_shown_to_a_viewer_that_is_gone() {
 }
 
 #[test]
-fn a_tap_is_refused_where_it_should_be() {
+fn wrong_ids_and_foreign_origins_are_refused() {
     let server = TestTap::start();
     for (target, complaint) in [
         ("/-/tap/view", "tap: expected 16 to 64 letters"),
@@ -247,7 +247,7 @@ fn a_tap_is_refused_where_it_should_be() {
 }
 
 #[test]
-fn there_are_not_too_many_viewers() {
+fn more_than_64_viewers_are_refused() {
     let server = TestTap::start();
     let viewers: Vec<_> = (0..64).map(|number| Viewer::open(&server, &format!("viewer-number-{number:04}"))).collect();
     let mut one_more = server.websocket(&format!("/-/tap/view?tap={ID}"));
@@ -298,7 +298,7 @@ fn an_interim_response_is_shown_between_head_and_content() {
         assert_eq!(text_of(&events, "server"), interim + &answer.head + answer.text());
         assert_eq!(text_of(&events, "client"), head + &sent);
     }
-    // A client that did not wait is not told, and none is shown.
+    // A client that sends the content at once gets no interim response.
     let request = format!("POST /api/send?tap={ID}.s HTTP/1.1\r\n{fields}Content-Length: 25\r\n\r\n{content}");
     let answer = client.send(&request).answer();
     let events = viewer.until_end("s");
@@ -316,7 +316,7 @@ fn all_bytes_are_shown_or_counted() {
     let answer = server.connect().send(&request).answer();
     let events = viewer.until_end("m");
     assert_eq!(text_of(&events, "server"), answer.head.clone() + answer.text());
-    // More than the sockets and the viewer's share of the memory hold.
+    // More bytes than the sockets and the queue of the viewer hold.
     (0..12).for_each(|_| drop(server.publish("general", &text)));
     let mut all = 0;
     for _ in 0..20 {
@@ -335,7 +335,7 @@ fn all_bytes_are_shown_or_counted() {
 }
 
 #[test]
-fn each_time_something_is_left_out_it_is_told_by_itself() {
+fn every_omission_is_reported_by_an_event_of_its_own() {
     let server = TestTap::start();
     let mut viewer = Viewer::open(&server, ID);
     let mut streams: Vec<_> = (0..64).map(|_| server.connect()).collect();
@@ -355,7 +355,7 @@ fn each_time_something_is_left_out_it_is_told_by_itself() {
 }
 
 #[test]
-fn a_frame_behind_a_request_that_came_in_pieces_is_shown() {
+fn a_frame_after_a_request_in_pieces_is_shown() {
     let server = TestTap::start();
     let mut viewer = Viewer::open(&server, ID);
     let request = opening_request("localhost", &format!("/api/ws?tap={ID}.ws"), &encode_key([7; 16]));
@@ -371,7 +371,7 @@ fn a_frame_behind_a_request_that_came_in_pieces_is_shown() {
 }
 
 #[test]
-fn the_answer_to_a_close_of_the_servers_is_shown() {
+fn the_answer_to_a_close_of_the_server_is_shown() {
     let server = TestTap::start();
     let mut viewer = Viewer::open(&server, ID);
     let mut client = server.websocket(&format!("/api/ws?client_id=me&tap={ID}.ws"));

@@ -59,7 +59,7 @@ impl Audience {
 }
 
 impl Viewer {
-    /// Whether an event of this length fits. One that waits for nothing takes any length.
+    /// Whether an event of this length fits. A viewer with an empty queue takes any length.
     pub fn has_room(&self, length: usize, room: usize, io: &EventLoop) -> bool {
         let waiting = io.waiting(self.socket);
         length <= room && (waiting == 0 || waiting + length <= MAX_WAITING)

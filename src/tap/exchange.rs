@@ -15,9 +15,9 @@ pub const OWN_PATH: &str = "/-/tap";
 
 /// A request and its answer.
 pub struct Exchange {
-    /// The bytes of the answer that the client has not got.
+    /// The bytes of the answer that the client has not received.
     pub gate: Gate,
-    /// What its viewers see of it, if it has any.
+    /// The view of its viewers, if it has any.
     pub shown: Option<Shown>,
     is_head: bool,
     /// The request is complete.
@@ -33,7 +33,7 @@ pub struct Exchange {
 }
 
 impl Exchange {
-    /// Starts with an exchange that nobody sees. The answer to HEAD has no content.
+    /// Creates an exchange without viewers. The answer to HEAD has no content.
     pub fn new(is_head: bool, now: Instant) -> Self {
         Exchange {
             is_head,
@@ -47,7 +47,7 @@ impl Exchange {
         }
     }
 
-    /// Starts with bytes that are not a request.
+    /// Creates an exchange for bytes that are not a request.
     pub fn malformed(shown: Shown, now: Instant) -> Self {
         Exchange { shown: Some(shown), is_malformed: true, ..Exchange::new(false, now) }
     }
@@ -62,7 +62,7 @@ impl Exchange {
         !self.is_answered && !self.is_refused && !self.is_malformed
     }
 
-    /// Whether the request is complete and the client has got all of the answer.
+    /// Whether the request is complete and the client has received all of the answer.
     pub fn is_over(&self) -> bool {
         self.is_asked && self.is_answered && self.gate.is_done()
     }

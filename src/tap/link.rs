@@ -40,13 +40,13 @@ pub struct Env {
     pub by_timer: HashMap<TimerId, ExchangeId>,
 }
 
-/// What a link wants of the tap.
+/// The result of an action on a link.
 #[derive(Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Fate {
-    /// Nothing.
+    /// The link goes on.
     GoOn,
-    /// It has ended.
+    /// The link has ended.
     Over,
     /// The client's connection belongs to the tap itself. These bytes have been read.
     HandOver(Vec<u8>),
@@ -87,7 +87,7 @@ pub struct Link {
 }
 
 impl Link {
-    /// Starts with a connection that was accepted.
+    /// Creates the link of an accepted connection.
     pub fn new(client: ExchangeId, address: SocketAddr, env: &mut Env) -> Self {
         let mut link = Link {
             client,
@@ -109,7 +109,7 @@ impl Link {
         link
     }
 
-    /// Takes bytes of the client.
+    /// Relays bytes of the client.
     pub fn on_client_bytes(&mut self, bytes: &[u8], env: &mut Env) -> Fate {
         let spans = self.splitter.read(Role::Client, bytes);
         self.take_client_spans(spans, env);
@@ -123,7 +123,7 @@ impl Link {
         self.settle(env)
     }
 
-    /// Takes bytes of the target.
+    /// Relays bytes of the target.
     pub fn on_target_bytes(&mut self, bytes: &[u8], env: &mut Env) -> Fate {
         self.take_answer(bytes, env);
         self.settle(env)
@@ -159,12 +159,12 @@ impl Link {
         self.settle(env)
     }
 
-    /// Goes on when something has been written.
+    /// Continues after queued bytes were written.
     pub fn on_drained(&mut self, env: &mut Env) -> Fate {
         self.settle(env)
     }
 
-    /// Goes on when the timer is due.
+    /// Continues when the timer is due.
     pub fn on_timer(&mut self, env: &mut Env) -> Fate {
         self.timer = None;
         if self.patient_until.is_some_and(|at| at <= env.io.now()) {

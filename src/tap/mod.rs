@@ -7,10 +7,10 @@
 //! |-|-|
 //! | `mod.rs` | the loop, and the requests to the tap itself |
 //! | `link.rs`, `relay.rs`, `settle.rs` | one client's connection and the one to the target: both ways, ends, backpressure |
-//! | `exchange.rs`, `splitter.rs` | one request and its answer, and which bytes belong to it |
-//! | `faults.rs` | what holds an answer back |
-//! | `viewer.rs`, `audience.rs`, `shown.rs`, `mask.rs` | who sees which bytes, and how |
-//! | `command.rs` | what a viewer may command |
+//! | `exchange.rs`, `splitter.rs` | one request and its answer, and the bytes that belong to it |
+//! | `faults.rs` | the faults, and the gate that holds an answer back |
+//! | `viewer.rs`, `audience.rs`, `shown.rs`, `mask.rs` | the viewers, and the bytes that they see |
+//! | `command.rs` | the commands of a viewer |
 //!
 //! ```no_run
 //! use overwire::Limits;
@@ -71,11 +71,11 @@ const LISTEN_AGAIN: Duration = Duration::from_millis(100);
 pub enum Mode {
     /// Those that a page has marked with `tap=ID.LABEL`: its viewer has this id.
     Marked,
-    /// All. The tap serves a page that shows them.
+    /// All: those that the page of the tap shows.
     All,
 }
 
-/// What a tap is started with.
+/// The configuration of a tap.
 #[derive(Debug, Clone)]
 pub struct TapConfig {
     /// The name or address to listen on.
@@ -88,18 +88,17 @@ pub struct TapConfig {
     pub target_url: String,
     /// The requests that viewers see.
     pub mode: Mode,
-    /// Names of the tap besides its address and `localhost`.
+    /// The names of the tap in addition to its address and `localhost`.
     pub allow_hosts: Vec<String>,
     /// The bounds of its connections.
     pub limits: Limits,
-    /// Whether SIGINT and SIGTERM end the tap. One loop of a process can have them.
+    /// Whether SIGINT and SIGTERM end the tap. Only one loop of a process can have them.
     pub signals: bool,
 }
 
-/// A tap.
+/// A running tap.
 pub struct Tap {
     env: Env,
-    mode: Mode,
     access: Access,
     address: SocketAddr,
     listener: Option<ListenerId>,
@@ -132,7 +131,6 @@ impl Tap {
                 by_target: HashMap::new(),
                 by_timer: HashMap::new(),
             },
-            mode: config.mode,
             access: Access::new(address, config.allow_hosts, Vec::new()),
             address,
             listener: Some(listener),
@@ -196,7 +194,7 @@ impl Tap {
         }
     }
 
-    /// Lets a link act, and does what it wants.
+    /// Acts on a link, and removes it if it has ended.
     fn with(&mut self, id: ExchangeId, act: impl FnOnce(&mut Link, &mut Env) -> Fate) {
         let Some(link) = self.links.get_mut(&id) else { return };
         match act(link, &mut self.env) {
@@ -209,7 +207,7 @@ impl Tap {
         }
     }
 
-    /// The same for the link of a connection to the target.
+    /// Acts on the link of a connection to the target.
     fn with_link_to(&mut self, target: ExchangeId, act: impl FnOnce(&mut Link, &mut Env) -> Fate) {
         if let Some(id) = self.env.by_target.get(&target) {
             self.with(*id, act);
@@ -234,26 +232,9 @@ impl Tap {
                 Ok(()) => return,
                 Err(response) => response,
             },
-            rest => self.file(rest.unwrap_or_default(), request.method()),
+            rest => file(rest.unwrap_or_default(), request.method()),
         };
         self.env.io.respond(id, response.with_close());
-    }
-
-    /// The page that shows all requests, and its files.
-    fn file(&self, path: &str, method: Method) -> Response {
-        let file = match path {
-            _ if self.mode == Mode::Marked => None,
-            "" => Some(Response::new(308).with_field("Location", "/-/tap/")),
-            "/" => Files::Embedded.get("/wire/viewer.html"),
-            _ => path.strip_prefix("/static").and_then(|path| Files::Embedded.get(path)),
-        };
-        match file {
-            None => Response::error(404, &format!("the tap has nothing at {OWN_PATH}{path}")),
-            Some(_) if !matches!(method, Method::Get | Method::Head) => {
-                Response::error(405, &format!("{method}: expected GET or HEAD")).with_field("Allow", "GET, HEAD")
-            }
-            Some(file) => file,
-        }
     }
 
     fn open_viewer(&mut self, socket: ExchangeId, request: &Request) -> Result<(), Response> {
@@ -348,5 +329,21 @@ impl Tap {
             self.env.io.close(socket, CloseCode::GOING_AWAY, "the tap is going away");
         }
         self.env.io.drain()
+    }
+}
+
+/// The page that shows all requests, and its files.
+fn file(path: &str, method: Method) -> Response {
+    let file = match path {
+        "" => Some(Response::new(308).with_field("Location", "/-/tap/")),
+        "/" => Files::Embedded.get("/wire/viewer.html"),
+        _ => path.strip_prefix("/static").and_then(|path| Files::Embedded.get(path)),
+    };
+    match file {
+        None => Response::error(404, &format!("the tap has nothing at {OWN_PATH}{path}")),
+        Some(_) if !matches!(method, Method::Get | Method::Head) => {
+            Response::error(405, &format!("{method}: expected GET or HEAD")).with_field("Allow", "GET, HEAD")
+        }
+        Some(file) => file,
     }
 }

@@ -1,4 +1,4 @@
-//! What a link does with the bytes of each side: passes them on, and finds the exchange that they belong to.
+//! The relay of bytes from each side to the other, by exchange.
 
 use std::io;
 
@@ -143,7 +143,7 @@ impl Link {
         }
     }
 
-    /// No answer goes on after this: nothing waits for the rest of one.
+    /// Notes that the target sends nothing more: no gate waits for the rest of an answer.
     pub(super) fn end_target(&mut self, end: End, env: &mut Env) {
         self.target_end = end;
         for exchange in &mut self.exchanges {

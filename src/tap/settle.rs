@@ -1,4 +1,4 @@
-//! The consequences of what has happened on a link: releases, ends, backpressure and the timer.
+//! The steps that follow each event of a link: releases, ends, backpressure and the timer.
 
 use super::faults::Strike;
 use super::link::{End, Env, Fate, Link, MAX_WAITING, PATIENCE_AFTER_END};
@@ -6,7 +6,7 @@ use crate::event_loop::{EventLoop, ExchangeId};
 use crate::websocket::{CloseCode, Role};
 
 impl Link {
-    /// Does all that is due, and says what is to become of the link.
+    /// Does all that is due.
     pub(super) fn settle(&mut self, env: &mut Env) -> Fate {
         self.reply(env);
         let is_cut = self.release(env);

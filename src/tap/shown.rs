@@ -31,7 +31,7 @@ pub struct Shown {
 #[derive(Debug)]
 struct Direction {
     tally: Tally,
-    /// What `tally` has counted since the last event that was shown.
+    /// The counts since the last event that was shown.
     counted: Counts,
     /// The mask of bytes without a label: they may be the field lines of a malformed head.
     mask: Mask,
@@ -44,7 +44,7 @@ impl Direction {
 }
 
 impl Shown {
-    /// Starts with an exchange of which no byte is known.
+    /// Creates the view of an exchange before its first byte.
     pub fn new(audience: Rc<str>, label: Rc<str>, number: u64, address: SocketAddr) -> Self {
         Shown {
             audience,
@@ -140,7 +140,7 @@ impl Direction {
     }
 }
 
-/// What the applications of this repository, and many others, send only to keep a connection open.
+/// Recognizes what the applications of this repository, and many others, send only to keep a connection open.
 fn keeps_alive(candidate: &Candidate<'_>) -> bool {
     match candidate {
         Candidate::Event { name: "heartbeat", .. } => true,

@@ -44,7 +44,7 @@ const ENCODING_TIME: Duration = Duration::from_millis(250);
 /// The most bytes of one direction in one event. More come in several events, so that a viewer sees as much as it may.
 const MAX_SHOWN: usize = 32 * 1024;
 
-/// The least length of a piece besides its bytes: `{"bytes":"","kind":"","name":"","section":""}`.
+/// The least length of a piece without its bytes: `{"bytes":"","kind":"","name":"","section":""}`.
 const LEAST_PIECE: usize = 44;
 
 /// The time between two attempts to notify viewers of what was left out.
@@ -69,7 +69,7 @@ pub struct Viewers {
 }
 
 impl Viewers {
-    /// Starts without viewers. `target` is the URL of the target, for their pages.
+    /// Creates the state without viewers. `target` is the URL of the target, for their pages.
     pub fn new(mode: Mode, target: String) -> Self {
         Viewers {
             mode,
