@@ -45,7 +45,7 @@ impl Subject {
         Ok(match self {
             Subject::Floor => [with_port(own("bench-floor")), vec!["--size".into(), size.to_string()]].concat(),
             Subject::Overwire => with_port(own("bench-server")),
-            Subject::Application => with_port(own("../overwire")),
+            Subject::Application => [with_port(own("../overwire")), vec!["--no-tap".into()]].concat(),
             Subject::Node => peer("node"),
             Subject::FastApi => peer("fastapi"),
             Subject::Nchan => peer("nchan"),
