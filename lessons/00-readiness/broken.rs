@@ -1,5 +1,5 @@
-//! Lesson 00 as many examples have it. Its reading is right, and it works for every line that a person types. It takes
-//! a short write for a complete one.
+//! The echo server of many examples. It reads correctly, and it echoes every line that a person types. It ignores the
+//! result of a short write, and so loses bytes.
 
 use std::collections::HashMap;
 use std::io::{self, ErrorKind, Read, Write};
@@ -12,7 +12,7 @@ use mio::{Events, Interest, Poll, Token};
 const LESSON: Lesson = Lesson {
     name: "00-broken",
     port: 8000,
-    about: "the echo server that works as long as little is said",
+    about: "an echo server that loses bytes when a client sends many and reads slowly",
     first: "printf 'hello\\n' | nc -N {address}",
     look_for: "your own line: it works. Now send more",
     costs: &[],

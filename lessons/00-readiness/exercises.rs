@@ -66,7 +66,7 @@ fn lines_reach_all_other_clients() {
     assert_eq!(alice.read_until("\n"), "I am Bob\n", "Alice does not receive her own line");
     assert_eq!(carol.read_until("\n"), "I am Bob\n");
 
-    // One leaves, the others go on.
+    // One leaves. The others still receive lines.
     carol.finish();
     carol.expect_end();
     alice.send("Where is Carol?\n");

@@ -74,7 +74,7 @@ fn serve(mut listener: TcpListener) -> io::Result<()> {
             acceptable = accept(&listener, &poll, &mut clients, &mut next);
         }
         // ANCHOR: poll
-        // A connection can go on at once: poll for the others, but do not sleep.
+        // A connection has work that it can do at once: poll for the others, but do not sleep.
         let timeout = if turns.is_empty() { None } else { Some(Duration::ZERO) };
         match poll.poll(&mut events, timeout) {
             Err(error) if error.kind() == ErrorKind::Interrupted => continue, // a signal woke the thread
@@ -210,11 +210,11 @@ impl Client {
         self.read += count;
         self.tell(&format!("read {count}"));
         if were_few && self.read > TOLD {
-            self.say(&format!("read more than {TOLD}: from here on, not each step is told"));
+            self.say(&format!("read more than {TOLD}: from here on, only changes are logged"));
         }
     }
 
-    /// Logs that neither reading nor writing goes on. With input to read, the bound is the reason.
+    /// Logs that the server stops reading, because the queued bytes have reached the bound.
     fn tell_stop(&mut self) {
         if self.readable && !self.ended && !mem::replace(&mut self.has_stopped, true) {
             self.say(&format!("reading stops: {BOUND} bytes or more wait to be written"));

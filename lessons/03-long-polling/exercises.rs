@@ -70,8 +70,8 @@ fn newer_polls_supersede_older_ones() {
 }
 
 /// Exercise 3: rooms. A poll has `?room=`, a message has `"room"`: 1 to 64 characters, by default `general`. A message
-/// reaches the polls of its room. A cursor belongs to one room; in another it is unknown. There are at most 100 rooms;
-/// one more is answered with 503.
+/// reaches the polls of its room. A cursor belongs to one room. In another it is unknown. There are at most 100 rooms.
+/// A request for one more gets 503.
 #[test]
 fn messages_stay_in_their_room() {
     let running = start();

@@ -57,8 +57,8 @@ fn next_chunk(stream: &mut impl BufRead) -> io::Result<Option<Vec<u8>>> {
 
 // ANCHOR: bug
 fn show(chunk: &[u8]) -> String {
-    // BUG: a chunk need be neither a whole message nor whole characters. Everything between the server and this client
-    // may split it anywhere.
+    // BUG: a chunk may end inside a message, and even inside a character. Every program between the server and this
+    // client may split it anywhere.
     let text = String::from_utf8_lossy(chunk);
     match serde_json::from_str::<Value>(&text) {
         Ok(message) => format!("a message, {}", message["text"]),

@@ -40,7 +40,7 @@ fn next_line(client: &mut Client) -> Value {
     serde_json::from_str(&client.chunk_text()).expect("a line of JSON")
 }
 
-/// Exercise 1: `GET /stream?heartbeat=N`: an empty line every N seconds, 1 to 60; without it, every 15.
+/// Exercise 1: `GET /stream?heartbeat=N` sends an empty line every N seconds, 1 to 60. The default is 15.
 #[test]
 fn heartbeat_interval_is_configurable() {
     let server = start();

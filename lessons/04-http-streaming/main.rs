@@ -21,7 +21,7 @@ const LESSON: Lesson = Lesson {
     port: 8004,
     about: "one answer that never ends, one message a line",
     first: "curl -N --raw {url}/stream",
-    look_for: "the size in front of each chunk, once you have sent to /add-message",
+    look_for: "the size before each chunk, after you send to /add-message",
     costs: &[Costs { receive: Receive::Stream("/stream"), send: Send::Json("/add-message") }],
 };
 
@@ -48,7 +48,7 @@ struct Reader {
     timer: TimerId,
 }
 
-/// The size of a stream's chunks in bytes; none for one chunk a line.
+/// The size of a stream's chunks in bytes. `None` for one chunk a line.
 type Rechunk = Option<usize>;
 
 pub fn serve(server: EventLoop) -> io::Result<()> {

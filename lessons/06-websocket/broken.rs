@@ -1,5 +1,5 @@
-//! A WebSocket server as many tutorials have it, with sockets of `std::net` and two famous bugs. `/handshake` answers
-//! every key with the same accept. `/frames`, whose handshake is right, takes one read for one frame.
+//! The WebSocket server of many tutorials, with sockets of `std::net` and two famous bugs. `/handshake` answers every
+//! key with the same accept. `/frames` has a correct handshake, but treats each read as one frame.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};

@@ -37,8 +37,8 @@ fn known_subprotocol_is_selected() {
     assert_eq!(field(&head, "Sec-WebSocket-Protocol"), None);
 }
 
-/// Exercise 2: a member may send 20 texts in a second. The 21st closes its socket with 1008 and reaches nobody. A
-/// second later it would have passed.
+/// Exercise 2: a member may send 20 texts in a second. The 21st is relayed to nobody and closes the socket with 1008.
+/// After a second, the member may send again.
 #[test]
 fn floods_are_closed_with_1008() {
     let server = lesson();
@@ -96,7 +96,7 @@ fn reconnecting_members_miss_nothing() {
         assert_eq!(texts, missed);
     }
 
-    // A cursor of another server's log: all retained texts, and the news that some may be missing.
+    // A cursor of another server's log gets all retained texts, and `recovered: false`.
     let mut stranger = join_after(&server, &json!("00000000-0000-8000-8000-000000000000"));
     assert_eq!(next(&mut stranger)["recovered"], false);
     assert_eq!(next(&mut stranger)["text"], "one");

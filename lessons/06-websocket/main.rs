@@ -1,6 +1,6 @@
 //! Lesson 06: WebSocket. `/echo` sends each message back; `/chat` sends each text to all members, including its sender.
-//! The handshake, the frames, pings and closes are in `src/websocket`. A program decides what is here: who may enter,
-//! and who gets what.
+//! The handshake, the frames, pings and closes are in `src/websocket`. This file decides who may join, and
+//! who gets which message.
 
 use std::collections::HashSet;
 use std::io;
@@ -71,7 +71,7 @@ pub fn serve(mut server: EventLoop) -> io::Result<()> {
 /// The answer to an opening handshake: 101, or the refusal.
 fn open(request: &Request) -> Result<Accepted, Response> {
     if is_foreign(request) {
-        let sentence = "Origin is another site's: expected this server's own page, or a client that is no browser";
+        let sentence = "Origin is another site's: expected this server's own page, or a client other than a browser";
         return Err(Response::error(403, sentence));
     }
     websocket::accept(request, &[]).map_err(|error| error.response())

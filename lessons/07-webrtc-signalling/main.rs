@@ -1,5 +1,5 @@
 //! Lesson 07: WebRTC signalling. Two browser tabs find each other through `/signal`, a WebSocket, and then talk without
-//! this server. `src/signalling.rs` knows the rooms and decides who receives what. Here is the WebSocket around it.
+//! this server. `src/signalling.rs` has the rooms and decides who receives what. This file has the WebSockets.
 
 use std::io;
 use std::process::ExitCode;
@@ -17,7 +17,7 @@ const PAGE: &str = include_str!("page.html");
 const LESSON: Lesson = Lesson {
     name: "07-webrtc-signalling",
     port: 8007,
-    about: "relays what two browsers need to know for a direct connection, and sees nothing of what they say over it",
+    about: "relays the messages that two browsers need for a direct connection, which does not pass this server",
     first: "cargo run -q --bin wire -- ws '{websocket}/signal?room=tea'",
     look_for: "the welcome with your peer_id; and `joined`, when you run it in another terminal too",
     costs: &[],
@@ -67,10 +67,10 @@ fn deliver(server: &mut EventLoop, deliveries: impl IntoIterator<Item = Delivery
 }
 // ANCHOR_END: serve
 
-/// The answer to an opening handshake, and the room that it names; or the refusal.
+/// Returns the acceptance of an opening handshake and the room, or the refusal.
 fn open(request: &Request) -> Result<(Accepted, String), Response> {
     if is_foreign(request) {
-        let sentence = "Origin is another site's: expected this server's own page, or a client that is no browser";
+        let sentence = "Origin is another site's: expected this server's own page, or a client other than a browser";
         return Err(Response::error(403, sentence));
     }
     let room = room_of(request)?;

@@ -54,7 +54,7 @@ impl Transport {
     const ALL: [Transport; 5] =
         [Transport::Short, Transport::Long, Transport::Stream, Transport::Events, Transport::WebSocket];
 
-    /// Its name; its path is the name after a slash.
+    /// Returns its name. Its path is the name after a slash.
     fn name(self) -> &'static str {
         ["short", "long", "stream", "events", "ws"][self as usize]
     }

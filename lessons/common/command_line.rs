@@ -20,20 +20,20 @@ pub struct Lesson {
     pub first: &'static str,
     /// The part of that command's output to look for.
     pub look_for: &'static str,
-    /// The transports that `--measure` measures; may be empty.
+    /// The transports that `--measure` measures. May be empty.
     pub costs: &'static [Costs],
 }
 
 /// One transport of a lesson, as `--measure` uses it.
 #[derive(Debug, Clone, Copy)]
 pub struct Costs {
-    /// How a client receives a message.
+    /// The way in which a client receives a message.
     pub receive: Receive,
-    /// How another client sends one.
+    /// The way in which another client sends it.
     pub send: Send,
 }
 
-/// How a client receives messages; the texts are request targets.
+/// The ways to receive messages. The texts are request targets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Receive {
     /// The answer to a message is the message.
@@ -50,7 +50,7 @@ pub enum Receive {
     WebSocket(&'static str),
 }
 
-/// How a client sends a message.
+/// The ways to send a message.
 #[derive(Debug, Clone, Copy)]
 pub enum Send {
     /// POST to this target with the message as content.
@@ -150,14 +150,14 @@ impl Lesson {
         );
     }
 
-    /// Prints why the program cannot go on.
+    /// Prints why the program cannot continue.
     pub fn complain(&self, port: u16, error: &io::Error) -> ExitCode {
         match error.kind() {
             ErrorKind::AddrInUse => {
                 eprintln!("{}: port {port} is in use: choose another one with --port", self.name);
             }
             ErrorKind::ConnectionRefused => {
-                eprintln!("{}: nobody listens on port {port}: start the lesson's server first", self.name);
+                eprintln!("{}: no server listens on port {port}: start the lesson's server first", self.name);
             }
             _ => eprintln!("{}: {error}", self.name),
         }

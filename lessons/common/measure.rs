@@ -34,7 +34,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const MAX_HEAD: usize = 16 * 1024;
 const MAX_CONTENT: usize = 1024 * 1024;
 
-/// A WebSocket client masks its frames; in a measurement, the key need not be random.
+/// The key that masks the frames of a WebSocket client. In a measurement, it need not be random.
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 
@@ -149,7 +149,7 @@ impl Site {
         Ok(took)
     }
 
-    /// Lets sixty seconds pass in which nobody sends anything, second by second.
+    /// Lets sixty seconds pass, second by second, without a message.
     fn minute_of_silence(&self, receiver: &mut Receiver) -> io::Result<()> {
         for second in 1..=60 {
             self.remote.advance_clock(Duration::from_secs(1));
