@@ -1,4 +1,4 @@
-//! The request log: one line a request, in the order in which the answers were complete.
+//! The request log: one line a request, written when its answer is complete.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -14,12 +14,12 @@ pub struct Entry {
     target: String,
     began: Instant,
     sent_before: u64,
-    /// The status code of the answer; 0 before there is one, and when there never was one.
+    /// The status code of the answer. 0 before the answer begins.
     pub status: u16,
 }
 
 impl Entry {
-    /// A request that has just arrived on a connection that has sent `sent_before` bytes so far.
+    /// Creates the entry of a new request. Its connection has queued `sent_before` bytes so far.
     pub fn new(peer: Option<SocketAddr>, method: &str, target: &str, began: Instant, sent_before: u64) -> Self {
         // A target may hold control characters beyond ASCII, and a terminal may obey them.
         let target = target.replace(char::is_control, "?");
@@ -27,26 +27,26 @@ impl Entry {
     }
 }
 
-/// Where the lines go.
+/// The destination of the lines.
 pub struct AccessLog {
     sink: Box<dyn Write>,
 }
 
 impl AccessLog {
-    /// A log that writes to `sink`.
+    /// Creates a log that writes to `sink`.
     pub fn new(sink: impl Write + 'static) -> Self {
         AccessLog { sink: Box::new(sink) }
     }
 
-    /// Writes the line of a request whose answer is complete, on a connection that has sent
-    /// had `sent` bytes queued so far. A status of `-` means that the peer hung up unanswered.
+    /// Writes the line of a request whose answer is complete. Its connection has queued `sent` bytes so far. A status
+    /// of `-` means that the peer hung up before the answer.
     pub fn write(&mut self, entry: &Entry, now: Instant, sent: u64) {
         let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let peer = entry.peer.map_or("-".to_owned(), |peer| peer.to_string());
         let status = if entry.status == 0 { "-".to_owned() } else { entry.status.to_string() };
         let milliseconds = now.duration_since(entry.began).as_secs_f64() * 1000.0;
         let (method, target, bytes) = (&entry.method, &entry.target, sent - entry.sent_before);
-        // A log that cannot be written is no reason to stop serving.
+        // The server continues even if its log cannot be written.
         let _ = writeln!(
             self.sink,
             "{} {peer} {method} {target} {status} {bytes} B {milliseconds:.1} ms",

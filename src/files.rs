@@ -105,7 +105,7 @@ impl Files {
     pub fn get(&self, path: &str) -> Option<Response> {
         let name = match path {
             "/" => "index.html",
-            "/docs" | "/redoc" => "docs/docs.html", // the same page; its script shows forms only at /docs
+            "/docs" | "/redoc" => "docs/docs.html", // one page for both, with forms only at /docs
             _ => path.strip_prefix('/')?,
         };
         let content = self.read(name)?;

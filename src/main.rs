@@ -1,4 +1,4 @@
-//! The command line of the server. It starts a tap before the server, so that its page shows the bytes.
+//! The command line of the server. It also starts a tap to the server, whose page shows the bytes.
 
 use std::env;
 use std::io::{self, ErrorKind, Write};
@@ -19,7 +19,7 @@ const TAP_PORT: u16 = 8100;
 /// The most connections of the tap: two for each client. It shares the limit on open files with the server.
 const TAP_CONNECTIONS: usize = 1024;
 
-/// The longest time for which the tap waits for its clients after the server has shut down.
+/// The time that the clients of the tap have to end after the server has shut down.
 const TAP_DRAIN_TIME: Duration = Duration::from_secs(1);
 
 const USAGE: &str = "\
@@ -43,14 +43,14 @@ usage: overwire [OPTIONS]
   --help                 print this and exit
   --version              print the version and exit
 
-Ctrl+C ends it in an orderly way; a second Ctrl+C ends it at once.";
+Ctrl+C ends it in an orderly way. A second Ctrl+C ends it at once.";
 
 enum Command {
     Serve(Box<Config>, TapOptions),
     Print(String),
 }
 
-/// What the arguments say about the tap.
+/// The arguments about the tap.
 #[derive(Default)]
 struct TapOptions {
     host: Option<String>,
@@ -58,7 +58,7 @@ struct TapOptions {
     is_refused: bool,
 }
 
-/// A tap that runs in a thread of its own.
+/// A tap that runs in a separate thread.
 struct RunningTap {
     address: SocketAddr,
     remote: Remote,
@@ -111,11 +111,11 @@ fn main() -> ExitCode {
     }
 }
 
-/// Starts a tap before the server, if it is wanted. A server without a tap serves all the same.
+/// Starts a tap to the server, if it is wanted. If the tap cannot start, the server runs without it.
 fn start_tap(server: &Server, options: TapOptions, port: u16, allow_hosts: Vec<String>) -> Option<RunningTap> {
     let target = reachable(server.local_address());
     let is_asked_for = options.host.is_some() || options.port.is_some();
-    // Bytes are not shown beyond this machine by accident.
+    // The tap shows bytes to all who reach it. Beyond this machine, it runs only on request.
     if options.is_refused || !(server.local_address().ip().is_loopback() || is_asked_for) {
         return None;
     }
@@ -142,7 +142,7 @@ fn start_tap(server: &Server, options: TapOptions, port: u16, allow_hosts: Vec<S
     None
 }
 
-/// Runs a tap in a thread of its own. When it fails, the server goes on.
+/// Runs a tap in a separate thread. If it fails later, the server continues.
 fn run_tap(config: TapConfig) -> io::Result<RunningTap> {
     let (sender, receiver) = mpsc::channel();
     let run = move || match Tap::bind(config) {

@@ -1,4 +1,4 @@
-//! Random bytes from the system, for ids that nobody may guess and for masking-keys.
+//! Random bytes from the system, for masking-keys and for ids that must not be guessable.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read};

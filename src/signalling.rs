@@ -15,7 +15,7 @@
 //! | the other peers | `{"type": "left", "peer_id": "<uuid>"}` | a peer has left |
 //! | the server | `{"type": "offer", "to": "<uuid>", ...}`, or `"answer"`, or `"candidate"` | to be relayed |
 //! | the peer with that id | the same with `"from": "<uuid>"`, and without `"to"` | relayed |
-//! | the sender | `{"type": "error", "error": "<found and expected>"}` | the message was not relayed; nothing else changes |
+//! | the sender | `{"type": "error", "error": "<found and expected>"}` | the message was not relayed |
 //!
 //! A new peer sends an offer to each peer that was there before it, and those wait for the offer. So two peers never
 //! send each other an offer at the same time, which is called glare.
@@ -83,7 +83,9 @@ impl fmt::Display for JoinError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             JoinError::RoomFull(most) => write!(f, "the room is full: expected fewer than {most} peers in it"),
-            JoinError::TooManyRooms(most) => write!(f, "there are {most} rooms and may be no more: try again later"),
+            JoinError::TooManyRooms(most) => {
+                write!(f, "there are already {most} rooms, which is the limit: try again later")
+            }
         }
     }
 }
@@ -127,7 +129,7 @@ impl<C: Copy + Eq + Hash> Signalling<C> {
 
     // ANCHOR: join
     /// Adds a connection to a room. It must not be in one yet. `peer_id` has to be random, because everyone who knows
-    /// it can send to this peer. Returns the welcome for the new peer and, if there are other peers, the news for them.
+    /// it can send to this peer. Returns `welcome` for the new peer and, if there are other peers, `joined` for them.
     ///
     /// # Errors
     /// When the room is full, or when it would be one room too many.
@@ -183,7 +185,7 @@ impl<C: Copy + Eq + Hash> Signalling<C> {
     }
     // ANCHOR_END: relay
 
-    /// Removes a connection. Returns the news for the peers that remain in the room, if there are any.
+    /// Removes a connection. Returns `left` for the peers that remain in the room, if there are any.
     pub fn leave(&mut self, conn: C) -> Option<Delivery<C>> {
         let room = self.room_of.remove(&conn)?;
         let peers = self.rooms.get_mut(&room)?;
@@ -197,7 +199,7 @@ impl<C: Copy + Eq + Hash> Signalling<C> {
         Some(Delivery { to: peers.iter().map(|peer| peer.conn).collect(), text })
     }
 
-    /// Removes all connections without any news.
+    /// Removes all connections, and notifies none of them.
     pub fn clear(&mut self) {
         self.rooms.clear();
         self.room_of.clear();

@@ -27,18 +27,17 @@ unsafe extern "C" {
 static WRITING_END: AtomicI32 = AtomicI32::new(-1);
 
 extern "C" fn on_signal(number: c_int) {
-    // The first signal asks for an orderly end, and the second one takes its usual course. So
-    // there is never more than a byte for each signal in the socket, and the write cannot fail
-    // and change the `errno` of the code that was interrupted.
-    // SAFETY: signal and write are async-signal-safe; the byte outlives the call.
+    // The first signal asks for an orderly end. The second ends the process, as is the default. So the socket has at
+    // most one byte for each signal. The write cannot fail, and so does not change the `errno` of the interrupted code.
+    // SAFETY: signal and write are async-signal-safe. The byte outlives the call.
     unsafe {
         signal(number, SIG_DFL);
         write(WRITING_END.load(Ordering::Relaxed), (&raw const number).cast(), 1);
     }
 }
 
-/// Catches SIGINT and SIGTERM. The returned socket becomes readable at the first of them; a
-/// second one ends the process. Called again, it moves the signals to a new socket.
+/// Catches SIGINT and SIGTERM. The first signal makes the returned socket readable. A second one ends the process.
+/// Another call moves the signals to a new socket.
 ///
 /// # Errors
 /// When there is no file descriptor left, or the system refuses the handler.
@@ -46,7 +45,7 @@ pub fn watch() -> io::Result<UnixStream> {
     let (reading_end, writing_end) = UnixStream::pair()?;
     reading_end.set_nonblocking(true)?;
     writing_end.set_nonblocking(true)?;
-    // The writing end must stay open for as long as a signal can come: for ever.
+    // A signal can arrive at any time, so the writing end stays open forever.
     WRITING_END.store(writing_end.into_raw_fd(), Ordering::Relaxed);
     let handler: extern "C" fn(c_int) = on_signal;
     for number in [SIGINT, SIGTERM] {

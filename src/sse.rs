@@ -216,7 +216,7 @@ impl Reader {
             "event" => self.name = value.to_owned(),
             "id" if !value.contains('\0') => self.id = value.to_owned(),
             "retry" => self.retry = digits(value.as_bytes()).map(Duration::from_millis).or(self.retry),
-            _ => {} // a comment, whose name is empty, or an unknown field
+            _ => {} // a comment (its name is empty), or an unknown field
         }
         None
     }
@@ -224,7 +224,7 @@ impl Reader {
     fn dispatch(&mut self) -> Option<Event> {
         let (mut data, name) = (mem::take(&mut self.data), mem::take(&mut self.name));
         self.last_event_id.clone_from(&self.id);
-        data.pop()?; // the last LF; without a `data` field there is no event
+        data.pop()?; // removes the last LF. Without a `data` field there is no event
         let name = if name.is_empty() { "message".to_owned() } else { name };
         Some(Event { id: self.id.clone(), name, data })
     }

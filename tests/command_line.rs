@@ -81,7 +81,7 @@ impl Program {
     fn wait_for_open(&self, transport: &str, count: u64) {
         let start = Instant::now();
         while self.get("/api/stats").json()["transports"][transport]["open"] != count {
-            assert!(start.elapsed() < PATIENCE, "waited in vain for {count} open {transport}");
+            assert!(start.elapsed() < PATIENCE, "timed out waiting for {count} open {transport}");
         }
     }
 

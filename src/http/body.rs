@@ -1,10 +1,10 @@
-//! The length of content: how the end of a message is known (RFC 9112, section 6.3).
+//! The rules for the length of a message's content (RFC 9112, section 6.3).
 
 use super::error::{ChunkError, FramingError};
 use super::{ChunkedDecoder, is_token};
 use crate::bytes::digits;
 
-/// How the end of a message's content is known (RFC 9112, section 6.3).
+/// The rule that determines the length of a message's content (RFC 9112, section 6.3).
 ///
 /// ```
 /// use overwire::Parse;

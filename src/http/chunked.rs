@@ -173,7 +173,7 @@ impl ChunkedDecoder {
         Ok(Some(used))
     }
 
-    /// One line of the trailer section; the empty line ends the message.
+    /// Takes one line of the trailer section. An empty line ends the message.
     fn trailer_line(&mut self, input: &[u8]) -> Result<Option<usize>, ChunkError> {
         let line = &input[..input.len().min(MAX_LINE)];
         let Some(end) = line.iter().position(|&byte| byte == b'\n') else {

@@ -53,7 +53,7 @@ pub struct RequestHead {
     pub method: Method,
     /// The version of the request line.
     pub version: Version,
-    /// How the end of the content is known.
+    /// The rule that determines the length of the content.
     pub framing: Framing,
     /// Whether the client may send another request on this connection (RFC 9112, section 9.3).
     pub persistent: bool,
@@ -107,7 +107,7 @@ pub fn parse_request_head(
 }
 // ANCHOR_END: parse_head
 
-/// Whether the first line has ended; empty lines before it do not count.
+/// Whether the first line has ended. Empty lines before it do not count.
 fn has_line(bytes: &[u8]) -> bool {
     bytes.trim_ascii_start().contains(&b'\n')
 }
@@ -351,7 +351,7 @@ impl ResponseHead<'_> {
         self.values(name).flat_map(list)
     }
 
-    /// How the end of the content is known. The response to a HEAD request has no content.
+    /// The rule that determines the length of the content. The response to a HEAD request has no content.
     ///
     /// # Errors
     /// [`ResponseError::Framing`] if the framing fields are malformed or ambiguous.

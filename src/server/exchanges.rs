@@ -159,7 +159,7 @@ impl Exchanges {
         self.stats.of(transport).messages += messages;
     }
 
-    /// Holds an exchange for a feature. The feature's `on_timer` is called `after` this time; without one, the exchange
+    /// Holds an exchange for a feature. The feature's `on_timer` is called `after` this time. Without one, the exchange
     /// has no timer.
     pub fn hold(&mut self, call: &Call<'_>, owner: FeatureId, transport: Transport, after: Option<Duration>) {
         let held = Held { owner, transport, cors: call.cors.clone(), since: call.since, timer: None };
@@ -178,7 +178,7 @@ impl Exchanges {
         self.timers.insert(timer, id);
     }
 
-    /// Returns the exchange whose timer this is. `None`: it is not the timer of an exchange.
+    /// Returns the exchange that the timer belongs to. `None` if it belongs to none.
     pub fn take_timer(&mut self, timer: TimerId) -> Option<ExchangeId> {
         let id = self.timers.remove(&timer)?;
         if let Some(held) = self.held.get_mut(&id) {

@@ -38,8 +38,8 @@ impl Transport {
     }
 }
 
-/// Encodes one JSON text for a stream or a WebSocket. The id and the name are those of an event; only SSE has them. The
-/// calls nest as the bytes do: an event inside a chunk.
+/// Encodes one JSON text for a stream or a WebSocket. Only SSE sends the id and the name, as those of an event.
+/// The calls nest as the bytes do: an event inside a chunk.
 pub fn encode(transport: Transport, id: Option<Cursor>, name: &str, json: &str) -> Shared {
     match transport {
         Transport::Sse => http::chunk(&sse::event(id.map(|id| id.to_string()).as_deref(), name, json)),

@@ -71,7 +71,7 @@ pub struct Config {
     pub allow_hosts: Vec<String>,
     /// Whether `POST /api/forget` is allowed.
     pub chaos: bool,
-    /// The port of a tap in front of this server. The server does not use it: `GET /api/stats` reports it to the page.
+    /// The port of a tap to this server. The server only reports it to the page, in `GET /api/stats`.
     pub tap_port: Option<u16>,
     /// The bounds of the event loop.
     pub limits: Limits,
@@ -96,7 +96,7 @@ impl Default for Config {
 
 /// A part of the application that holds exchanges: a request to answer later, a stream, or a WebSocket.
 trait Feature {
-    /// A message arrived on a WebSocket that the feature holds. An error is sent back; the WebSocket stays open.
+    /// A message arrived on a WebSocket that the feature holds. An error is sent back, and the WebSocket stays open.
     fn on_message(&mut self, exchanges: &mut Exchanges, id: ExchangeId, message: &Message) -> Result<(), ApiError>;
 
     /// The timer of an exchange that the feature holds is due.

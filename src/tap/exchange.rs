@@ -1,4 +1,4 @@
-//! One exchange of a link: a request and its answer. And the answers that the tap gives in place of the target.
+//! One exchange of a link: a request and its answer. Also the answers that the tap gives in place of the target.
 
 use std::io;
 use std::time::Instant;
@@ -110,7 +110,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// The answer of a proxy whose server does not answer.
+    /// Returns the answer of a proxy that cannot reach its server.
     pub fn bad_gateway() -> Self {
         let page = "<!doctype html>\n<title>502 Bad Gateway</title>\n<h1>502 Bad Gateway</h1>\n";
         Answer { content_type: "text/html; charset=utf-8", content: page.into(), closes: false }

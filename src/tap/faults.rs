@@ -1,4 +1,4 @@
-//! Faults: what a bad network does to the answer to one request. No sockets, `now` is an argument.
+//! Faults: the effects of a bad network on the answer to one request. No sockets, and `now` is an argument.
 //!
 //! A [`Gate`] stands between the target and the client of one exchange. It holds bytes back in this order: a proxy
 //! that buffers, then a long way, then a slow link.
@@ -14,7 +14,7 @@ pub struct Faults {
     pub delay: Duration,
     /// The number of bytes that a proxy collects before it passes any on. It passes a complete answer on at once.
     pub buffer: usize,
-    /// The bytes a second that the client takes; 0 for as many as there are.
+    /// The bytes a second that the client takes. 0 means no limit.
     pub rate: u32,
 }
 
@@ -25,7 +25,7 @@ pub enum Strike {
     Drop,
     /// Ends the connection in the middle of the next bytes.
     Cut,
-    /// Passes nothing on any more, and ends nothing.
+    /// Stops passing bytes on, and leaves the connection open.
     HalfOpen,
 }
 
@@ -54,9 +54,9 @@ pub struct Gate {
     queue: VecDeque<(Instant, Vec<u8>)>,
     /// The number of bytes in `queue`.
     queued: usize,
-    /// The answer is complete: nothing is pushed any more.
+    /// The answer is complete: no more bytes are pushed.
     complete: bool,
-    /// The time from which on the bytes of `rate` are counted.
+    /// The start of the time in which the bytes of `rate` are counted.
     since: Instant,
     is_cut: bool,
 }
@@ -118,12 +118,12 @@ impl Gate {
         self.complete && self.waiting() == 0
     }
 
-    /// Whether nothing is released any more.
+    /// Whether the gate has stopped releasing bytes.
     pub fn is_half_open(&self) -> bool {
         self.strike == Some(Strike::HalfOpen)
     }
 
-    /// Whether the bytes of the last release were the first half of what was to be released: the connection ends here.
+    /// Whether the last release was cut to its first half. The connection ends after it.
     pub fn is_cut(&self) -> bool {
         self.is_cut
     }
@@ -149,7 +149,7 @@ impl Gate {
         self.take(allowed)
     }
 
-    /// The time at which [`release`](Self::release) may have more, if no more is pushed.
+    /// The time at which [`release`](Self::release) may return more bytes, if none are pushed before.
     pub fn next_release(&self) -> Option<Instant> {
         let (arrived, _) = self.queue.front().filter(|_| !self.is_half_open() && !self.is_cut)?;
         let delayed = *arrived + self.faults.delay;

@@ -18,13 +18,13 @@ use crate::websocket::{CloseCode, Role};
 /// The most bytes that wait in one direction. While more wait, their sender is not read.
 pub const MAX_WAITING: usize = 256 * 1024;
 
-/// The longest time for which the head of a request waits to be complete, and a new connection for its first bytes.
+/// The longest wait for a complete head, and for the first bytes of a new connection.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The longest silence of a client after the end of the target.
 pub const PATIENCE_AFTER_END: Duration = Duration::from_secs(60);
 
-/// What all links share.
+/// The shared environment of all links.
 pub struct Env {
     /// The sockets.
     pub io: EventLoop,

@@ -1,7 +1,7 @@
-//! The tap: a relay before any HTTP or WebSocket server. It shows the bytes of both directions, and disturbs them.
+//! The tap: a relay to any HTTP or WebSocket server. It shows the bytes of both directions, and disturbs them.
 //!
-//! A tap listens on an address of its own, opens a connection to the target for each one that it accepts, and passes
-//! bytes both ways unchanged. It is a program over the event loop, and the target knows nothing of it.
+//! A tap listens on a separate address. For each connection that it accepts, it opens one to the target, and passes the
+//! bytes both ways unchanged. It is a program over the event loop. The target does not notice it.
 //!
 //! | file | what it is for |
 //! |-|-|
@@ -80,7 +80,7 @@ pub enum Mode {
 pub struct TapConfig {
     /// The name or address to listen on.
     pub host: String,
-    /// The port; 0 lets the system choose.
+    /// The port. 0 lets the system choose.
     pub port: u16,
     /// The address of the target.
     pub target: SocketAddr,
@@ -102,7 +102,7 @@ pub struct Tap {
     access: Access,
     address: SocketAddr,
     listener: Option<ListenerId>,
-    /// Ends the time in which the target is down, or tries again to listen.
+    /// The timer after which the tap listens again: the target was down, or the last attempt failed.
     up: Option<TimerId>,
     links: HashMap<ExchangeId, Link>,
     /// [`Limits::drain_time`]

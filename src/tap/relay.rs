@@ -52,7 +52,7 @@ impl Link {
         }
     }
 
-    /// Begins an exchange with the head of its request, of which `passed` bytes have been passed on already.
+    /// Begins an exchange with the head of its request. The first `passed` bytes of it have been passed on already.
     fn begin(&mut self, head: Vec<u8>, passed: usize, env: &mut Env) {
         let Some(request) = request_of(&head) else { return self.pass(head, env) };
         if passed == 0 && is_own(&request) {

@@ -88,7 +88,7 @@ impl Link {
         let is_alone = self.target.is_none() && self.is_released();
         let is_half_open = self.exchanges.iter().any(|exchange| exchange.gate.is_half_open());
         if is_half_open && (self.waiting_for_client(env) > MAX_WAITING || self.has_ended()) {
-            self.is_broken = true; // nothing can come of it any more
+            self.is_broken = true; // no answer can pass
         }
         if self.is_broken || is_cut {
             self.target.into_iter().for_each(|target| env.io.reset(target));
@@ -128,7 +128,7 @@ impl Link {
             balance(target, down, &mut self.is_target_paused, &mut env.io);
         }
         let up = self.target.map_or(0, |target| env.io.waiting(target));
-        // What follows a request to the tap itself is read by the tap.
+        // The tap itself reads the bytes after a request to the tap.
         let up = if self.own.is_some() { usize::MAX } else { up };
         balance(self.client, up, &mut self.is_client_paused, &mut env.io);
     }

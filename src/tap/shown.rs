@@ -22,7 +22,7 @@ pub struct Shown {
     pub number: u64,
     /// The client's end of the connection.
     address: SocketAddr,
-    /// Labels the bytes. `None` after some were left out of it: then no more can be labelled.
+    /// Labels the bytes. `None` after some bytes were left out, because later ones cannot be labelled without them.
     conversation: Option<Conversation>,
     client: Direction,
     server: Direction,
@@ -68,7 +68,7 @@ impl Shown {
         self.conversation = None;
     }
 
-    /// Labels what `from` did not complete.
+    /// Labels the bytes of an incomplete part that `from` sent.
     pub fn end(&mut self, from: Role) -> Vec<Piece> {
         let pieces = self.conversation.as_mut().map(|conversation| conversation.end(from));
         let pieces = self.count(from, pieces.unwrap_or_default());

@@ -1,8 +1,8 @@
 //! Exchanges: which bytes of a connection belong to which request and its answer. No sockets, no clock.
 //!
-//! A [`Splitter`] takes the bytes of both directions as they arrive, and returns them as [`Span`]s. Joined, the spans of
-//! a direction are exactly its bytes. Only the head of a request waits until it is complete, because the head decides
-//! what becomes of the request.
+//! A [`Splitter`] takes the bytes of both directions as they arrive, and returns them as [`Span`]s. Joined, the spans
+//! of a direction are exactly its bytes. Only the head of a request waits until it is complete, because the head
+//! decides what becomes of the request.
 
 use std::mem;
 
@@ -67,7 +67,7 @@ struct Direction {
     pending: Vec<u8>,
     /// The number of bytes at the front of `pending` that are returned already.
     returned: usize,
-    /// There are no messages any more.
+    /// The remaining bytes are not messages.
     is_broken: bool,
 }
 
@@ -96,7 +96,7 @@ impl Splitter {
         self.split(from, &pieces)
     }
 
-    /// Notes that `from` sends nothing more. Nothing of it is held back after this.
+    /// Notes that `from` sends nothing more, and returns all of its bytes that were held back.
     pub fn end(&mut self, from: Role) -> Vec<Span> {
         let pieces = self.conversation.end(from);
         let mut spans = self.split(from, &pieces);
@@ -117,7 +117,7 @@ impl Splitter {
         self.client.pending.len() > self.client.returned
     }
 
-    /// Whether the bytes of the client are not HTTP, or not any more.
+    /// Whether the bytes of the client are not HTTP, or have stopped being HTTP.
     pub fn is_client_broken(&self) -> bool {
         self.client.is_broken
     }

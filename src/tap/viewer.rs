@@ -38,7 +38,7 @@ const MAX_WAITING_OF_ALL: usize = 8 * 1024 * 1024;
 /// The most bytes that all exchanges together keep because their label is not known yet.
 const MAX_KEPT: usize = 8 * 1024 * 1024;
 
-/// The most time of a second in which events are encoded.
+/// The longest time in each second that is spent on encoding events.
 const ENCODING_TIME: Duration = Duration::from_millis(250);
 
 /// The most bytes of one direction in one event. More come in several events, so that a viewer sees as much as it may.
@@ -160,8 +160,8 @@ impl Viewers {
         Some((shown, now))
     }
 
-    /// The audience and the label of a request. A page sees the requests of its own scripts: neither what a link or
-    /// another site makes the browser send, nor its navigations, whose answers hold more than scripts may read.
+    /// Returns the audience and the label of a request. A page sees only the requests of its own scripts. It does not
+    /// see requests that a link or another site causes, nor navigations: scripts may not read all of their answers.
     fn find(&self, request: &Request) -> Option<(Rc<str>, Rc<str>)> {
         if self.mode == Mode::All {
             let (key, _) = self.audiences.get_key_value(ALL.0)?;
@@ -341,7 +341,7 @@ impl Viewers {
     }
 }
 
-/// Whether `id` can be that of a viewer: long enough that nobody guesses it.
+/// Checks that `id` may be the id of a viewer: it is too long to be guessed.
 ///
 /// # Errors
 /// A sentence that says what was expected.

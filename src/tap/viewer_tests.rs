@@ -104,7 +104,7 @@ fn events_beyond_the_budget_of_time_are_left_out_and_counted() {
 fn all_exchanges_together_have_a_budget_of_bytes_without_labels() {
     let mut bench = Bench::new(Mode::Marked, 1);
     let mut exchanges: Vec<_> = (0..20).map(|_| bench.begin(0)).collect();
-    let line = vec![b'x'; 1000 * 1024]; // of which the end is not here
+    let line = vec![b'x'; 1000 * 1024]; // an incomplete line
     for shown in &mut exchanges {
         bench.show(shown, Role::Server, HEAD);
         bench.show(shown, Role::Server, &line);

@@ -114,7 +114,7 @@ pub struct FrameHeader {
 /// Parses the header of a frame from `sender`, at the front of `bytes`.
 ///
 /// # Errors
-/// A [`ProtocolError`] at the first byte that shows it. A reserved opcode is an error before the second byte is here.
+/// A [`ProtocolError`] at the first byte that shows it. A reserved opcode is an error before the second byte arrives.
 pub fn parse_header(bytes: &[u8], sender: Role) -> Result<Parse<FrameHeader>, ProtocolError> {
     // ANCHOR: parse_header
     let Some(&first) = bytes.first() else { return Ok(Parse::Partial) };

@@ -168,8 +168,8 @@ impl Receiver {
         }
     }
 
-    /// Whether the frame is a whole message and all of it is here, as most messages are: a short cut, by which the
-    /// payload is copied once and checked once.
+    /// Whether the frame is a whole message and has arrived completely, as most do. Its payload is then copied once and
+    /// checked once.
     fn is_whole_message(&self, header: &FrameHeader, available: usize, max_message: usize) -> bool {
         let begins_and_ends = header.fin && matches!(header.opcode, Opcode::Text | Opcode::Binary);
         begins_and_ends && self.opcode.is_none() && header.length <= available.min(max_message) as u64
@@ -220,7 +220,7 @@ impl Receiver {
 
     /// Unmasks and checks text, and appends it. The bytes of a character that is not complete yet stay in `payload`.
     fn take_text(&mut self, bytes: &[u8], key: [u8; 4]) -> Result<(), ProtocolError> {
-        // With room for a character of which the block before had only the first bytes, at most 3.
+        // The previous block may have ended inside a character: at most 3 bytes of it are kept.
         self.payload.reserve_exact(bytes.len().min(TEXT_BLOCK) + 3);
         for block in bytes.chunks(TEXT_BLOCK) {
             append_masked(&mut self.payload, block, key); // the key fits: the length of a block is a multiple of 4

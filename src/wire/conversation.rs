@@ -94,7 +94,7 @@ impl Conversation {
     /// Labels bytes of `from`. An incomplete piece is kept until the rest of it arrives.
     ///
     /// Bytes of a client after a request to switch protocols are kept until it is answered. The next call for the
-    /// client labels them; it may have no bytes.
+    /// client labels them. It may have no bytes.
     pub fn read(&mut self, from: Role, bytes: &[u8]) -> Vec<Piece> {
         let mut input = mem::take(&mut self.direction(from).pending);
         input.extend_from_slice(bytes);

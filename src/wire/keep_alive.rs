@@ -39,8 +39,9 @@ pub enum Candidate<'a> {
     Answer(&'a str),
 }
 
-/// Marks the frames, the events and the lines of JSON that are whole in `pieces` and of which the application says that
-/// they only keep the connection open: their kind becomes [`Kind::KeepAlive`](super::Kind::KeepAlive).
+/// Marks the frames, the events and the lines of JSON that only keep the connection open, by the judgement of the
+/// application. Their kind becomes [`Kind::KeepAlive`](super::Kind::KeepAlive). Only those that are whole in `pieces`
+/// are marked.
 ///
 /// ```
 /// use overwire::websocket::Role;

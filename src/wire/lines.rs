@@ -40,7 +40,7 @@ pub enum LinePart {
     /// The front or the middle of a line, which continues in the next content. The last piece of the line says which
     /// part it is.
     Cut,
-    /// The LF of a CRLF whose CR was in the content before.
+    /// The LF of a CRLF. Its CR was at the end of the previous content.
     LineFeed,
     /// A line or an event longer than 1 MiB, and all content after it.
     TooLong,
@@ -143,7 +143,7 @@ impl Line {
     }
 }
 
-/// `retry` counts milliseconds; a value with anything but digits is ignored (WHATWG HTML, section 9.2.6).
+/// `retry` counts milliseconds. A value with anything except digits is ignored (WHATWG HTML, section 9.2.6).
 fn reconnection_time(value: &str) -> String {
     match digits(value.as_bytes()) {
         Some(time) => format!("reconnect after {}.{:03} s", time / 1000, time % 1000),

@@ -186,12 +186,12 @@ impl Tally {
         }
     }
 
-    /// Whether nothing is undecided but the framing around it.
+    /// Whether only framing is undecided.
     fn is_settled(&self) -> bool {
         self.event.framing + self.event.payload + self.line.front.length + self.content.length == 0
     }
 
-    /// Decides on the framing: that of nothing but keep-alive is keep-alive.
+    /// Decides on the framing. If its content only keeps the connection open, so does the framing.
     fn settle(&mut self) {
         self.inside.keep_alive += mem::take(&mut self.event.comments);
         let inside = mem::take(&mut self.inside);
@@ -296,7 +296,7 @@ impl Tally {
         }
     }
 
-    /// Decides on the event, of whose last line there are `length` bytes. Returns the kind of its line end.
+    /// Decides on the event, whose last line has `length` bytes. Returns the kind of the line end.
     fn end_event(&mut self, length: u64) -> Kind {
         let Event { fields, payload, framing, comments } = mem::take(&mut self.event);
         self.inside.keep_alive += comments;

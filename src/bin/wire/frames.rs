@@ -73,7 +73,7 @@ impl View {
         Ok(())
     }
 
-    /// Prints bytes in hex beside their text.
+    /// Prints bytes in hex, with their text next to them.
     pub fn dump(&mut self, way: Way, name: &'static str, dumped: &[u8], text: &[String]) -> io::Result<()> {
         for (row, text) in dumped.chunks(ROW).zip(text) {
             self.printer.row(way, name, &hex(row), text)?;

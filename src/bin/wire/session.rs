@@ -167,7 +167,7 @@ impl<'a> Session<'a> {
 struct Reading {
     ending: Option<Ending>,
     has_begun: bool,
-    /// 0 while only interim responses are here.
+    /// 0 while only interim responses have arrived.
     status: u16,
     interim: usize,
     closes: bool,

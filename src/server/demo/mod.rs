@@ -1,5 +1,5 @@
-//! The two-channel demo: two rooms of [`Rooms`]. Long polls read one of them, event streams the other, in which a
-//! ticker publishes.
+//! The two-channel demo: two rooms of [`Rooms`]. Long polls read one of them. Event streams read the other, in which
+//! a ticker publishes.
 
 #[cfg(test)]
 mod tests;

@@ -13,5 +13,5 @@ pub const IDEMPOTENCY_KEYS: usize = 8;
 pub const MAILBOXES: usize = 20_000;
 pub const BYTES: usize = 64 * 1024 * 1024;
 
-/// How long a mailbox without a reader exists after its owner's last request.
+/// The lifetime of a mailbox without a reader, from its owner's last request.
 pub const LIFETIME: Duration = Duration::from_secs(60);

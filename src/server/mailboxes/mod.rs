@@ -1,5 +1,5 @@
-//! Mailboxes: each isolated connection has one. A text that is put into a mailbox reaches its one reader, on any
-//! transport, and nobody else.
+//! Mailboxes: each isolated connection has one. A text that is put into a mailbox reaches only its one reader, on
+//! any transport.
 //!
 //! This file holds the handlers. `mailbox` holds the state, `limits` its bounds.
 
@@ -25,7 +25,7 @@ use crate::http::Response;
 use crate::sse;
 use crate::websocket::Message;
 
-/// How long a poll is held.
+/// The longest time that a poll is held.
 const POLL: Duration = Duration::from_secs(30);
 
 /// The mailboxes and their readers.

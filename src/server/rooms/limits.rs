@@ -12,12 +12,12 @@ pub const IDEMPOTENCY_KEYS: usize = 256;
 /// The most rooms.
 pub const ROOMS: usize = 256;
 
-/// The most clients whose positions are stored, and for how long after their last request.
+/// The most clients whose positions are stored, and the time for which they are, from the last request.
 pub const CLIENTS: usize = 100_000;
 pub const CLIENT_LIFETIME: Duration = Duration::from_secs(300);
 
 /// The most rooms in which the position of one client is stored.
 pub const ROOMS_PER_CLIENT: usize = 16;
 
-/// How long a client counts as active after its last request.
+/// The time for which a client counts as active, from its last request.
 pub const CLIENT_ACTIVE: Duration = Duration::from_secs(60);

@@ -31,7 +31,8 @@ use crate::websocket::{self, Message};
 /// The default duration of a poll, in seconds.
 pub const POLL_SECONDS: u64 = 25;
 
-/// The longest duration of a poll whose cursor was not recovered: its client has to know soon, and must not spin.
+/// The longest duration of a poll whose cursor is not recovered. Its client must learn this soon, but must not poll in
+/// a busy loop.
 const NOT_RECOVERED_POLL: Duration = Duration::from_secs(1);
 
 /// The members of a poll's answer between `messages` and `recovered`, when there are messages.
@@ -67,7 +68,7 @@ pub struct Poll<'a> {
     pub client: Option<Rc<str>>,
     /// The last message that the client has.
     pub cursor: Option<Cursor>,
-    /// How long the poll is held without messages.
+    /// The longest time that the poll is held without messages.
     pub timeout: Duration,
 }
 

@@ -47,12 +47,12 @@ pub struct Room {
 }
 
 impl Room {
-    /// Returns the start of a reader: after its cursor, or after the newest message.
+    /// Returns the position where a reader continues: after its cursor, or after the newest message.
     pub fn replay(&self, cursor: Option<Cursor>) -> Replay {
         cursor.map_or(Replay { after: self.feed.tip(), recovered: true }, |cursor| self.feed.replay(cursor))
     }
 
-    /// Returns the start of a reader whose position is unknown: before everything retained, not recovered.
+    /// Returns the position before all retained messages, for a reader whose position is unknown.
     pub fn replay_everything(&self) -> Replay {
         Replay { after: self.feed.last(usize::MAX), recovered: false }
     }
