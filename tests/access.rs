@@ -5,7 +5,7 @@ use overwire::websocket::opening_request;
 
 const FRIEND: &str = "https://friend.example";
 
-/// A server with another name of its own and an allowed foreign origin.
+/// A server with an additional name and an allowed foreign origin.
 fn server_with_friends() -> TestServer {
     TestServer::with(|config| {
         config.allow_hosts = vec!["overwire.example".into()];

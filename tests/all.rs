@@ -1,6 +1,6 @@
 //! The tests of the library and of the programs. They are one program, because a program is linked once:
-//! `cargo test --test all tap::` runs the tests of one file. `allocations` and `fairness` count what a process does, and are
-//! programs of their own.
+//! `cargo test --test all tap::` runs the tests of one file. `allocations` and `fairness` measure
+//! a whole process, so they are separate programs.
 
 mod common;
 #[path = "common/tap.rs"]

@@ -57,7 +57,7 @@ impl Chaos {
         client
     }
 
-    /// A marked stream whose head is here.
+    /// Opens a marked stream and reads its head.
     fn stream(&mut self) -> Client {
         let mut client = self.ask("/api/stream");
         client.head();

@@ -55,7 +55,7 @@ fn peers_that_do_not_read_do_not_starve_others() {
         assert!(start.elapsed() < PATIENCE, "the server still reads requests of a peer that does not read its answers");
     }
     assert_eq!(server.get("/health").status, 200);
-    // When the answers are read, the server goes on.
+    // When the answers are read, the server continues.
     for _ in 0..1000 {
         assert_eq!(greedy.answer().status, 200);
     }

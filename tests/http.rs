@@ -267,7 +267,7 @@ fn continue_is_sent_only_to_clients_that_wait() {
         // RFC 9110, section 10.1.1: no 100 if some of the content has already arrived.
         assert_eq!(connect_and_send("1.1", framing, content).answer().status, 200);
     }
-    // Nor if the content is known to be too long, nor to a 1.0 client, which does not know the status code.
+    // No 100 if the content is known to be too long, or for a 1.0 client, which does not know the status code.
     assert_eq!(connect_and_send("1.1", "Content-Length: 9999999", "").answer().status, 413);
     assert_eq!(connect_and_send("1.0", "Content-Length: 15", "").send(&chunk[3..18]).answer().status, 200);
 }

@@ -311,7 +311,7 @@ fn the_package_has_only_sources_and_pages() {
     }
 }
 
-/// Cargo does not look for tests here: a file that nobody names would never run.
+/// Cargo does not look for tests here. A file that no other file names would never run.
 #[test]
 fn every_test_file_is_named() {
     let mut unnamed = Vec::new();

@@ -35,12 +35,12 @@ impl Program {
 
     fn next(&mut self) -> Event {
         match self.event_loop.next_event().unwrap() {
-            Event::Timer(timer) if timer == self.alarm => panic!("waited in vain for an event"),
+            Event::Timer(timer) if timer == self.alarm => panic!("timed out waiting for an event"),
             event => event,
         }
     }
 
-    /// All events until the loop has had time for everything that is there.
+    /// Runs the loop until it has handled all input. Returns its events.
     fn turn(&mut self) -> Vec<Event> {
         let mut events = Vec::new();
         for _ in 0..3 {
@@ -77,7 +77,7 @@ impl Program {
         id
     }
 
-    /// Receives `count` bytes on one connection. Other events but `Drained` fail the test.
+    /// Receives `count` bytes on one connection. All other events except `Drained` fail the test.
     fn receive(&mut self, from: ExchangeId, count: usize) -> Vec<u8> {
         let mut received = Vec::new();
         while received.len() < count {
@@ -106,7 +106,7 @@ impl Program {
     }
 }
 
-/// Bytes of which no two stretches are alike.
+/// Bytes in which no sequence repeats.
 fn pattern(count: usize) -> Vec<u8> {
     let mut state = 1_u32;
     let next = |_| {
@@ -183,7 +183,7 @@ fn the_program_ends_first_and_still_receives() {
     let (id, mut client) = program.accept();
     program.event_loop.send_bytes(id, b"question".to_vec());
     program.event_loop.end(id);
-    assert!(program.turn().is_empty(), "an end says nothing of its outbox");
+    assert!(program.turn().is_empty(), "no `Drained` follows an end");
     assert_eq!(read_all(&client), b"question");
     client.write_all(b"answer").unwrap();
     assert_eq!(program.receive(id, 6), b"answer");
@@ -347,7 +347,7 @@ unsafe extern "C" {
     fn listen(socket: c_int, backlog: c_int) -> c_int;
 }
 
-/// A listener whose queue is full: the system drops what would open another connection.
+/// A listener whose queue is full. The system drops the SYN of another connection.
 fn full_listener() -> (TcpListener, Vec<TcpStream>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     // SAFETY: the descriptor is open. Calling listen(2) again only sets the length of the queue.
@@ -471,7 +471,7 @@ fn what_a_handed_over_connection_has_not_read_yet_follows() {
     client.shutdown(Shutdown::Write).unwrap();
     let first = program.receive(raw, request.len());
     program.expect_end(raw);
-    // Also of a connection whose end has been told already, HTTP learns that nothing follows.
+    // HTTP sees the end of input even if the raw connection has reported it before.
     program.event_loop.serve_http(raw, first[..20].to_vec());
     program.turn();
     assert!(read_all(&client).starts_with(b"HTTP/1.1 400 "));
@@ -530,7 +530,7 @@ fn raw_connections_drain() {
     let remote = program.event_loop.remote();
     let reader = std::thread::spawn(move || {
         assert!(read_all(&client) == expected);
-        // The silent client has its closing time, and no more.
+        // The silent client has only its closing time.
         remote.advance_clock(Duration::from_secs(5));
     });
     let mut chunks = sent.chunks(500_000).peekable();
@@ -566,7 +566,7 @@ fn a_stale_id_reaches_nobody() {
     assert_eq!((program.event_loop.waiting(stale), program.event_loop.waiting(id)), (0, 0));
     client.write_all(b"alive").unwrap();
     assert_eq!(program.receive(id, 5), b"alive");
-    // What is meant for HTTP does nothing on a raw connection.
+    // Operations of HTTP do nothing on a raw connection.
     program.event_loop.respond(id, Response::text(200, "no"));
     program.event_loop.begin(id, Response::new(200));
     program.event_loop.send(id, &Shared::from(b"no".to_vec()));

@@ -267,7 +267,7 @@ fn send_until_blocked(socket: &mut TcpStream, most: usize) -> usize {
             Err(error) => panic!("{error}"),
         }
     }
-    panic!("the tap has taken {count} bytes of which none was read");
+    panic!("the tap has taken {count} bytes, although none were read");
 }
 
 /// Reads `count` bytes.

@@ -1,4 +1,4 @@
-//! What the lessons' tests share.
+//! Shared by the tests of the lessons.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -108,7 +108,7 @@ pub fn expect_page(server: &TestServer, title: &str) {
     assert_eq!((server.get("/page.css").status, server.get("/nothing").status), (200, 404));
 }
 
-/// Starts 10,000 polls of `target` and hangs up on each. Checks that the program keeps nothing of them.
+/// Starts 10,000 polls of `target` and hangs up on each. Checks that the program frees their memory.
 #[track_caller]
 pub fn expect_aborted_polls_forgotten(program: &str, target: &str) {
     let running = start(program);
@@ -125,7 +125,7 @@ pub fn expect_aborted_polls_forgotten(program: &str, target: &str) {
     assert!(growth < 200_000, "10,000 polls have left {growth} bytes");
 }
 
-/// Starts 20,000 streams of `target` that end at once. Checks that the program keeps nothing of them.
+/// Starts 20,000 streams of `target` that end at once. Checks that the program frees their memory.
 #[track_caller]
 pub fn expect_ended_streams_forgotten(program: &str, target: &str) {
     let running = start(program);

@@ -1,5 +1,5 @@
-//! Shared by the tests: a server in a thread, whose clock can be advanced, and a client of raw bytes. Each wait is for
-//! an event, with a time limit that only a failure reaches.
+//! Shared by the tests: a server in a thread, with a clock that a test can advance, and a client of raw bytes. Each
+//! wait is for an event, and has a time limit that only a failure reaches.
 #![allow(dead_code)] // each test file uses a part of it
 
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -113,7 +113,7 @@ impl TestServer {
             if is_so(&stats) {
                 return;
             }
-            assert!(start.elapsed() < PATIENCE, "waited in vain for {what}: {stats}");
+            assert!(start.elapsed() < PATIENCE, "timed out waiting for {what}: {stats}");
             thread::yield_now();
         }
     }

@@ -1,4 +1,4 @@
-//! A tap in a thread of its own, and a viewer of it.
+//! A tap in a separate thread, and a viewer of it.
 #![allow(dead_code)] // each test file uses its own part of this
 
 use std::net::SocketAddr;

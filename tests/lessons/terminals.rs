@@ -1,4 +1,4 @@
-//! Terminals: commands that run beside each other, with their output line by line.
+//! Terminals: commands that run at the same time, with their output line by line.
 
 use std::io::Read;
 use std::net::TcpListener;

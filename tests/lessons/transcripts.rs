@@ -25,7 +25,7 @@ fn terminal_of<'a>(block: &'a Block, lines: &[String]) -> Option<&'a str> {
 
 /// A part of a transcript block: a command with the lines that it prints.
 struct Part {
-    /// None when the block goes on with the output of a running command.
+    /// `None` when the block continues the output of a running command.
     command: Option<String>,
     first: usize,
     end: usize,

@@ -204,7 +204,7 @@ fn closed_idle_connections_are_replaced() {
     });
     let (code, output, complaint) = server.run_wire("poll", &["--count", "2", "--interval", "0", "--no-reconnect"], "");
     assert_eq!((code, complaint.as_str()), (Some(0), ""), "{output}");
-    // The reason is a reset if the next request was sent before the end was read.
+    // The end is a reset if the next request was sent before the end was read.
     assert!(output.contains(" while it was idle\n* connected to "), "{output}");
 }
 

@@ -66,7 +66,7 @@ fn broken(what: impl std::fmt::Display) -> io::Error {
 }
 
 impl Conn {
-    /// Sends bytes, or queues them if the socket takes no more.
+    /// Sends bytes, or queues those that the socket does not take.
     pub fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         if self.output.is_empty() {
             match self.stream.write(bytes) {
@@ -217,8 +217,8 @@ pub struct Fleet {
 }
 
 impl Fleet {
-    /// Creates a fleet for `address`, which opens `at_once` connections at a time. So many fit into the queue of a
-    /// listener.
+    /// Creates a fleet for `address`, which opens `at_once` connections at a time. The queue of a listener must have
+    /// room for them.
     pub fn new(address: SocketAddr, at_once: usize) -> io::Result<Self> {
         let (poll, events) = (Poll::new()?, Events::with_capacity(1024));
         Ok(Fleet { poll, events, buffer: vec![0; 256 * 1024].into(), address, at_once, conns: Vec::new() })

@@ -354,7 +354,7 @@ fn print_idle(options: &Options, subjects: &[Subject]) -> io::Result<()> {
                             own = Some(idle);
                         }
                     }
-                    // A peer may be unable to hold so many connections.
+                    // A peer may be unable to hold this number of connections.
                     Err(error) if options.peers().contains(subject) => {
                         eprintln!("bench: {name}, {count}, {}: {error}", subject.name());
                         cells += " fails |";

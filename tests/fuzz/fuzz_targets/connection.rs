@@ -1,6 +1,9 @@
-//! One connection, with an application, a peer and a clock that act in any order. The promises: no panic; an outbox
-//! within its limit plus one item; `Closed` exactly when something that the application holds ends without it; and a
-//! deadline while nothing is held, so that no connection stays open forever.
+//! One connection, with an application, a peer and a clock that act in any order. The promises:
+//!
+//! - It does not panic.
+//! - The outbox stays within its limit plus one item.
+//! - `Closed` is reported exactly when something that the application holds ends, unless the application ended it.
+//! - There is a deadline while nothing is held, so that no connection stays open forever.
 //!
 //! The input is a script: one letter for each step, for some steps with an argument after it (see [`World::step`]).
 
