@@ -39,6 +39,9 @@ pub struct Cursor {
 // ANCHOR_END: cursor
 
 impl Cursor {
+    /// A position that no log reaches: a reader with it gets everything retained, and `recovered: false`.
+    pub const UNKNOWN: Cursor = Cursor { epoch: 0, sequence: (1 << SEQUENCE_BITS) - 1 };
+
     /// Returns the random number of the log, of 60 bits.
     pub fn epoch(self) -> u64 {
         self.epoch
@@ -283,8 +286,9 @@ mod tests {
         assert_eq!(after(&feed, 2), (vec![3, 4, 5], true));
         assert_eq!(after(&feed, 1), (vec![3, 4, 5], false));
         assert_eq!(after(&feed, 6), (vec![3, 4, 5], false));
-        let foreign = Cursor { epoch: 7, sequence: 4 };
-        assert_eq!((feed.after(foreign).len(), feed.replay(foreign).recovered), (3, false));
+        for foreign in [Cursor { epoch: 7, sequence: 4 }, Cursor::UNKNOWN] {
+            assert_eq!((feed.after(foreign).len(), feed.replay(foreign).recovered), (3, false));
+        }
     }
 
     #[test]

@@ -34,7 +34,7 @@
 //!
 //! | module | what it is for | what it may know |
 //! |-|-|-|
-//! | [`bytes`], [`slab`], [`limits`], [`random`] | what everything else is made of | nothing |
+//! | [`bytes`], [`json`], [`slab`], [`limits`], [`random`] | what everything else is made of | nothing |
 //! | [`http`], [`sse`], [`websocket`] | the codecs: bytes to values and back | no sockets, no clock |
 //! | [`feed`], [`signalling`], [`timers`], [`outbox`], `access`, `files`, `signals`, `linger`, `access_log`, [`wire`] | one log and its cursors; who is told what so that two browsers connect; deadlines; the outgoing queue; the checks of Host and Origin; the browser client; names for raw bytes | the codecs |
 //! | [`connection`] | one peer: all that is decided about it | `now` is an argument; no sockets |
@@ -58,6 +58,7 @@ pub mod event_loop;
 pub mod feed;
 mod files;
 pub mod http;
+pub mod json;
 pub mod limits;
 mod linger;
 pub mod outbox;

@@ -30,6 +30,7 @@ use std::rc::Rc;
 
 use serde_json::{Map, Value, json};
 
+use crate::json;
 use crate::websocket::Message;
 
 /// The length of the longest message that is relayed, in bytes. The description of a connection with a data channel is
@@ -229,10 +230,10 @@ fn parse(message: &Message) -> Result<Map<String, Value>, String> {
     if text.len() > MAX_MESSAGE {
         return Err(format!("the message has {} bytes: expected at most {MAX_MESSAGE}", text.len()));
     }
-    match serde_json::from_str(text) {
+    match json::parse(text.as_bytes()) {
         Ok(Value::Object(members)) => Ok(members),
         Ok(other) => Err(format!("expected a JSON object, not {}", describe(&other))),
-        Err(error) => Err(format!("expected a JSON object, but the message is not JSON: {error}")),
+        Err(error) => Err(format!("expected a JSON object, but the message is {error}")),
     }
 }
 

@@ -68,10 +68,10 @@ fn errors_name_the_field() {
         let sentence = answer.json()["error"].as_str().unwrap().to_owned();
         assert!(answer.status == 400 && sentence.starts_with(start), "{content}: {} {sentence}", answer.status);
     }
-    for target in ["/poll?last_message_id=7", "/events?last_event_id=7"] {
-        let answer = server.get(target);
-        assert_eq!((answer.status, answer.text().contains("_id: expected the id of a message")), (400, true));
-    }
+    let answer = server.get("/poll?last_message_id=7");
+    assert_eq!((answer.status, answer.text().contains("last_message_id: expected the id of a message")), (400, true));
+    let answer = server.get(&format!("/events?client_id={}", "x".repeat(129)));
+    assert_eq!((answer.status, answer.text().contains("client_id: expected a string")), (400, true));
 }
 
 #[test]
@@ -133,6 +133,20 @@ fn the_ticker_stops_when_no_stream_is_open() {
     server.advance(3);
     assert_ne!(event(&mut resumed).0, id);
     assert_eq!(total_messages(&server), 3);
+}
+
+#[test]
+fn a_stream_with_the_id_of_something_else_is_not_recovered() {
+    let server = TestServer::start();
+    let mut first = open_stream(&server, "");
+    server.pass(3, &first);
+    first.event();
+    let mut by_query = server.connect();
+    by_query.send_get("/events?last_event_id=41").head();
+    for mut stream in [open_stream(&server, "41"), by_query] {
+        assert!(stream.event().data.contains(r#""recovered":false"#));
+        assert!(stream.event().data.contains("Message 1"));
+    }
 }
 
 #[test]

@@ -227,16 +227,116 @@ fn head_is_answered_with_fields_and_no_content() {
         assert_eq!(without_dates(&head), without_dates(&answer.head), "{target}");
         assert!(!answer.content.is_empty());
     }
+}
+
+#[test]
+fn head_of_a_live_resource_has_the_head_of_get() {
+    let server = TestServer::start();
+    server.publish("general", "hello");
+    let message = server.publish("general", "again");
+    let mut client = server.connect();
+    let head_of = |client: &mut Client, method: &str, target: &str| {
+        client.send(format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\n\r\n")).head()
+    };
+    for target in [
+        "/api/stream",
+        &format!("/api/stream?last_message_id={message}"),
+        "/api/events?room=general",
+        "/api/events?last_event_id=41",
+        "/sse",
+        "/events",
+        "/api/poll?client_id=a&last_message_id=00000000-0000-8000-8000-000000000007",
+    ] {
+        let head = head_of(&mut client, "HEAD", target);
+        // RFC 9110, section 9.3.2: a field that depends on the content may be left out.
+        let get = head_of(&mut server.connect(), "GET", target);
+        let lines = |head: &str| -> Vec<String> {
+            let is_kept = |line: &&str| !line.starts_with("Date: ") && !line.starts_with("Content-Length: ");
+            head.lines().filter(is_kept).map(str::to_owned).collect()
+        };
+        assert_eq!(lines(&head), lines(&get), "{target}");
+        assert!(head.starts_with("HTTP/1.1 200 ") && head.contains("\r\nContent-Type: "), "{target}: {head}");
+    }
+    for target in [
+        "/api/poll",
+        "/api/poll?client_id=a&timeout=1",
+        "/api/poll?client_id=a&last_message_id=41",
+        "/api/stream?room=",
+        "/api/stream?last_message_id=41",
+        "/api/events?client_id=",
+        "/api/messages?last_message_id=41",
+        "/poll?last_message_id=41",
+        "/events?client_id=",
+    ] {
+        let head = head_of(&mut client, "HEAD", target);
+        let get = client.get(target);
+        assert_eq!((get.status, without_dates(&head)), (400, without_dates(&get.head)), "{target}");
+    }
     // Nothing is held, streamed or remembered.
-    for target in ["/api/poll?client_id=a", "/api/stream", "/api/events", "/sse", "/poll", "/events"] {
-        let head = client.send(request(target)).head();
+    for target in ["/api/poll?client_id=b", "/api/stream", "/api/events", "/sse", "/poll", "/events"] {
+        let head = head_of(&mut client, "HEAD", target);
         assert!(head.starts_with("HTTP/1.1 200 ") && head.contains("no-store"), "{target}: {head}");
     }
+    server.wait_for("the end of the streams of GET", |stats| {
+        ["long_poll", "stream", "sse"].iter().all(|transport| stats["transports"][transport]["open"] == 0)
+    });
     let stats = client.get("/api/stats").json();
-    assert_eq!((&stats["active_clients"], &stats["mailboxes"]["connected"]), (&0.into(), &0.into()), "{stats}");
-    for transport in ["long_poll", "stream", "sse"] {
-        assert_eq!(stats["transports"][transport]["open"], 0, "{transport}");
+    assert_eq!((&stats["active_clients"], &stats["mailboxes"]["connected"]), (&1.into(), &0.into()), "{stats}");
+}
+
+#[test]
+fn compressed_content_is_refused_with_the_codings_that_are_not() {
+    let server = TestServer::start();
+    let gzip = b"\x1f\x8b\x08\0\0\0\0\0\0\x03\xab\xae\x05\0\x43\xbf\xa6\xa3\x02\0\0\0";
+    let mut client = server.connect();
+    let mut post = |target: &str, coding: &str, content: &[u8]| {
+        let (length, fields) = (content.len(), "HTTP/1.1\r\nHost: localhost\r\nContent-Encoding");
+        let head = format!("POST {target} {fields}: {coding}\r\nContent-Length: {length}\r\n\r\n");
+        client.send([head.as_bytes(), content].concat()).answer()
+    };
+    for target in ["/api/send", "/send", "/poll", "/sse/message"] {
+        for coding in ["gzip", "identity, GZIP", "br"] {
+            let answer = post(target, coding, gzip);
+            // RFC 9110, section 15.5.16.
+            assert_eq!((answer.status, answer.field("Accept-Encoding")), (415, Some("identity")), "{answer:?}");
+            assert!(answer.json()["error"].as_str().unwrap().starts_with("Content-Encoding: expected"), "{answer:?}");
+        }
     }
+    for coding in ["identity", "", "Identity, identity"] {
+        let answer = post("/send", coding, br#"{"message": "1"}"#);
+        assert_eq!((answer.status, answer.field("Accept-Encoding")), (200, None), "{answer:?}");
+    }
+    assert_eq!(post("/poll", "gzip", b"").status, 200, "there is no content");
+}
+
+#[test]
+fn content_that_cannot_be_text_is_named_for_what_it_is() {
+    let server = TestServer::start();
+    let mut client = server.connect();
+    let post = |client: &mut Client, content: &[u8]| {
+        let length = content.len();
+        let head = format!("POST /send HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n");
+        client.send([head.as_bytes(), content].concat()).answer()
+    };
+    for (content, sentence) in [
+        (
+            &br#"{"message": "\ud83d"}"#[..],
+            "the content is JSON with \\ud83d at line 1 column 14, which is half of a character: expected a surrogate pair",
+        ),
+        (b"{\"message\": \"\xff\"}", "the content is not UTF-8 at line 1 column 14: expected JSON in UTF-8"),
+        (b"{\"message\": x}", "the content is not JSON: expected value at line 1 column 13"),
+    ] {
+        let answer = post(&mut client, content);
+        assert_eq!((answer.status, answer.json()["error"].as_str()), (400, Some(sentence)));
+    }
+    assert_eq!(post(&mut client, "\u{feff}{\"message\": \"\\ud83d\\ude00\"}".as_bytes()).status, 200);
+    let mut socket = server.websocket("/api/ws");
+    let error = socket.send_text(r#"{"sender": "a", "text": "\ude00"}"#).message().json();
+    assert!(error["error"].as_str().unwrap().starts_with("the message is JSON with \\ude00 at line 1"), "{error}");
+    let mut peer = server.websocket("/api/signal");
+    peer.message();
+    let error = peer.send_text(r#"{"type": "\ud83d"}"#).message().json();
+    assert!(error["error"].as_str().unwrap().contains("JSON with \\ud83d at line 1 column 11"), "{error}");
 }
 
 #[test]

@@ -356,9 +356,17 @@ fn errors_name_the_parameter() {
         let sentence = answer.json()["error"].as_str().unwrap().to_owned();
         assert!(answer.status == 400 && sentence.starts_with(start), "{path} {start:?}: {} {sentence}", answer.status);
     }
+}
+
+#[test]
+fn an_event_stream_with_the_id_of_something_else_begins_a_new_mailbox() {
+    let server = TestServer::start();
     for request in ["GET /sse?last_event_id=7 HTTP/1.1\r\n", "GET /sse HTTP/1.1\r\nLast-Event-ID: 7\r\n"] {
-        let answer = server.connect().send(format!("{request}Host: localhost\r\n\r\n")).answer();
-        assert_eq!((answer.status, answer.text().contains("expected the id of a message")), (400, true), "{answer:?}");
+        let mut client = server.connect();
+        let head = client.send(format!("{request}Host: localhost\r\n\r\n")).head();
+        assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+        let first = data(&client.event());
+        assert_eq!((&first["type"], &first["recovered"]), (&"connected".into(), &false.into()), "{request}");
     }
 }
 

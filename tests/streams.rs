@@ -220,6 +220,9 @@ fn the_last_event_id_field_overrides_the_query() {
         (in_query(&ids[1]), None, "3"),
         (in_query(&ids[1]), Some(&*ids[0]), "2"), // the field is newer
         (in_query("wrong"), Some(&*ids[1]), "3"),
+        (in_query(&ids[1]), Some(""), "3"), // an empty field is none
+        (format!("/api/events?last_message_id={}", ids[1]), None, "3"),
+        (format!("/api/events?last_event_id=&last_message_id={}", ids[1]), Some(""), "3"),
     ];
     for (target, field, first) in cases {
         let (mut stream, _) = begin(&server, &target, field);
@@ -235,15 +238,11 @@ fn the_last_event_id_field_overrides_the_query() {
 fn errors_name_the_parameter() {
     let server = TestServer::start();
     let (long_room, long_client) = (format!("room={}", "x".repeat(65)), format!("client_id={}", "x".repeat(129)));
+    let cursors = ["last_message_id=x", "last_message_id=1b4e28ba-2fa1-4d3b-8a5e-3f6c9d0e7b21"]; // version 4
     for path in ["/api/stream", "/api/events", "/api/ws"] {
-        let cursor = if path == "/api/events" { "last_event_id" } else { "last_message_id" };
-        for (query, name) in [
-            (format!("{cursor}=x"), cursor),
-            (format!("{cursor}=1b4e28ba-2fa1-4d3b-8a5e-3f6c9d0e7b21"), cursor), // version 4
-            ("room=".into(), "room"),
-            (long_room.clone(), "room"),
-            (long_client.clone(), "client_id"),
-        ] {
+        let of_cursors = cursors.iter().filter(|_| path != "/api/events").map(|query| (*query, "last_message_id"));
+        let others = [("room=", "room"), (&*long_room, "room"), (&*long_client, "client_id")];
+        for (query, name) in of_cursors.chain(others) {
             let target = format!("{path}?{query}");
             let answer = match path {
                 "/api/ws" => {
@@ -256,9 +255,32 @@ fn errors_name_the_parameter() {
             assert!(answer.status == 400 && sentence.starts_with(&format!("{name}: expected ")), "{path}: {answer:?}");
         }
     }
-    let answer =
-        server.connect().send("GET /api/events HTTP/1.1\r\nHost: localhost\r\nLast-Event-ID: 7\r\n\r\n").answer();
-    assert_eq!((answer.status, answer.text().contains("Last-Event-ID: expected the id")), (400, true), "{answer:?}");
+}
+
+/// Any answer but 200 ends an `EventSource` for good (WHATWG HTML, section 9.2.3), and the page cannot see it.
+#[test]
+fn an_event_stream_with_the_id_of_something_else_is_not_recovered() {
+    let server = TestServer::start();
+    let id = server.publish("general", "1");
+    for foreign in ["41", "1b4e28ba-2fa1-4d3b-8a5e-3f6c9d0e7b21", "\u{fc} \u{1f600}", "0", &id[1..]] {
+        let mut clients = vec![begin(&server, "/api/events", Some(foreign))];
+        if foreign.is_ascii() {
+            for parameter in ["last_event_id", "last_message_id"] {
+                clients.push(begin(&server, &format!("/api/events?{parameter}={foreign}"), None));
+            }
+            // The field is the newer of the two.
+            clients.push(begin(&server, &format!("/api/events?last_event_id={id}"), Some(foreign)));
+        }
+        for (mut client, head) in clients {
+            assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{foreign}: {head}");
+            let notice: Value = serde_json::from_str(&client.event().data).unwrap();
+            assert_eq!((&notice["type"], &notice["recovered"]), (&json!("notice"), &json!(false)), "{foreign}");
+            assert!(client.event().data.contains(r#""text":"1""#), "{foreign}");
+        }
+    }
+    let mut bytes = server.connect();
+    bytes.send(b"GET /api/events HTTP/1.1\r\nHost: localhost\r\nLast-Event-ID: \xff\xfe\r\n\r\n").head();
+    assert_eq!(bytes.event().name, "notice");
 }
 
 #[test]

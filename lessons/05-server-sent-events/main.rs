@@ -88,12 +88,10 @@ pub fn serve(server: EventLoop) -> io::Result<()> {
 impl Streams {
     fn answer(&mut self, conn: ExchangeId, request: &Request) {
         let response = match (request.method(), &*request.path()) {
-            (Method::Get | Method::Head, path @ ("/events" | "/quiet")) => match last_event_id(request) {
-                Ok(cursor) => {
-                    return self.begin(conn, if path == "/quiet" { Stream::Quiet } else { Stream::Events }, cursor);
-                }
-                Err(sentence) => Response::error(400, &sentence),
-            },
+            (Method::Get | Method::Head, path @ ("/events" | "/quiet")) => {
+                let stream = if path == "/quiet" { Stream::Quiet } else { Stream::Events };
+                return self.begin(conn, stream, last_event_id(request));
+            }
             (Method::Post, "/add-message") => match text(request.content()) {
                 Ok(text) => added(self.publish(&text, false)),
                 Err(sentence) => Response::error(400, &sentence),
@@ -172,13 +170,11 @@ impl Said {
 
 // ANCHOR: last_event_id
 /// Reads the cursor. A browser sends the field when it reconnects. The query is for clients that cannot set a field.
-/// A URL stays the same over reconnections, so the query is the older of the two.
-fn last_event_id(request: &Request) -> Result<Option<Cursor>, String> {
+/// A URL stays the same over reconnections, so the query is the older of the two. Any answer but 200 ends an
+/// `EventSource` for good, so an id of something else is not an error: it is a cursor that no log continues.
+fn last_event_id(request: &Request) -> Option<Cursor> {
     let field = request.field("last-event-id").map(String::from_utf8_lossy);
-    match field.or(request.parameter("last_event_id")) {
-        None => Ok(None),
-        Some(text) if text.is_empty() => Ok(None),
-        Some(text) => text.parse().map(Some).map_err(|_| "Last-Event-ID: expected the id of an event".to_owned()),
-    }
+    let id = [field, request.parameter("last_event_id")].into_iter().flatten().find(|id| !id.is_empty())?;
+    Some(id.parse().unwrap_or(Cursor::UNKNOWN))
 }
 // ANCHOR_END: last_event_id

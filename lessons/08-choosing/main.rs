@@ -320,6 +320,7 @@ impl Site {
 fn cursor(request: &Request) -> Result<Option<Cursor>, String> {
     match request.field("last-event-id").and_then(|value| str::from_utf8(value).ok()) {
         None | Some("") => api::cursor(request, "last_message_id"),
-        Some(id) => id.parse().map(Some).map_err(|_| format!("Last-Event-ID: expected the id of an event, not {id:?}")),
+        // An error would end an EventSource for good.
+        Some(id) => Ok(Some(id.parse().unwrap_or(Cursor::UNKNOWN))),
     }
 }

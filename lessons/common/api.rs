@@ -13,8 +13,7 @@ const LONGEST: usize = 1000;
 
 /// Reads the text of a new message: `{"message": "..."}`.
 pub fn text(content: &[u8]) -> Result<String, String> {
-    let content: Value =
-        serde_json::from_slice(content).map_err(|error| format!("the content is not JSON: {error}"))?;
+    let content = overwire::json::parse(content).map_err(|error| format!("the content is {error}"))?;
     match content.get("message") {
         Some(Value::String(text)) if (1..=LONGEST).contains(&text.chars().count()) => Ok(text.clone()),
         Some(Value::String(_)) => Err(format!("message: expected 1 to {LONGEST} characters")),

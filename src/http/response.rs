@@ -28,6 +28,8 @@ pub enum Content {
     Static(&'static [u8]),
     /// Bytes that other responses have too.
     Shared(Shared),
+    /// Bytes that only the response to GET has. The response to HEAD does not give their length.
+    Omitted,
 }
 
 impl Deref for Content {
@@ -38,6 +40,7 @@ impl Deref for Content {
             Content::Own(bytes) => bytes,
             Content::Static(bytes) => bytes,
             Content::Shared(bytes) => bytes,
+            Content::Omitted => &[],
         }
     }
 }
@@ -167,10 +170,11 @@ impl Response {
         self.content
     }
 
-    /// The framing of a response whose content is known: its length, or none for the status 1xx, 204 or 304.
+    /// The framing of a response whose content is known: its length, or none for the status 1xx, 204 or 304, and for
+    /// [`Content::Omitted`].
     pub fn framing(&self) -> Framing {
-        match self.status {
-            100..=199 | 204 | 304 => Framing::Empty,
+        match (self.status, &self.content) {
+            (100..=199 | 204 | 304, _) | (_, Content::Omitted) => Framing::Empty,
             _ => Framing::Length(self.content.len() as u64),
         }
     }

@@ -245,9 +245,8 @@ impl Server {
         let (method, path) = (call.request.method(), call.request.path());
         match routes::find(method, &path) {
             Found::Handler(handler) => handler(self, call),
-            Found::HeadOfLive => {
-                let head = Response::new(200).with_field("Cache-Control", "no-store");
-                self.exchanges.begin(call, Opening::Stream(head));
+            Found::Head(head) => {
+                self.exchanges.begin(call, Opening::Stream(head(call.request)?));
                 Ok(Reply::Later)
             }
             Found::Options(methods) => Ok(Reply::Now(Access::preflight(&methods))),

@@ -1,6 +1,8 @@
 //! The parameters of a request: JSON fields and query parameters, checked. A wrong one is a 400 that names the field,
 //! the expected value and the received one. Unknown fields are ignored.
 
+use std::borrow::Cow;
+use std::iter;
 use std::ops::RangeInclusive;
 
 use serde_json::{Map, Value};
@@ -8,6 +10,7 @@ use serde_json::{Map, Value};
 use crate::bytes::digits;
 use crate::feed::Cursor;
 use crate::http::{Request, Response};
+use crate::json;
 use crate::websocket::Message;
 
 /// An error answer.
@@ -42,7 +45,12 @@ impl ApiError {
     /// Returns the answer.
     pub fn response(&self) -> Response {
         let response = Response::error(self.status, &self.sentence);
-        if self.status == 503 { response.with_field("Retry-After", "5") } else { response }
+        match self.status {
+            503 => response.with_field("Retry-After", "5"),
+            // RFC 9110, section 15.5.16: the content codings that would be accepted.
+            415 => response.with_field("Accept-Encoding", "identity"),
+            _ => response,
+        }
     }
 }
 
@@ -82,23 +90,35 @@ impl Fields {
     /// When it is binary, is not JSON, or is not an object.
     pub fn of_message(message: &Message) -> Result<Self, ApiError> {
         match message {
-            Message::Text(text) => Fields::parse(text.as_bytes()),
+            Message::Text(text) => Fields::parse("message", text.as_bytes()),
             Message::Binary(_) => Err(ApiError::bad("expected a text message with a JSON object, not a binary one")),
         }
     }
 
-    /// Parses a content.
+    /// Parses the content of a request.
     ///
     /// # Errors
-    /// When it is not JSON, or not an object.
-    pub fn parse(bytes: &[u8]) -> Result<Self, ApiError> {
+    /// When it is compressed, is not JSON, or is not an object.
+    pub fn of_content(request: &Request) -> Result<Self, ApiError> {
+        let content = request.content();
+        let is_encoded = |coding: &[u8]| !coding.eq_ignore_ascii_case(b"identity");
+        match request.elements("content-encoding").find(|coding| is_encoded(coding)) {
+            Some(coding) if !content.is_empty() => {
+                let sentence = format!("Content-Encoding: expected JSON as it is, not in {}", shorten(&lossy(coding)));
+                Err(ApiError { status: 415, sentence })
+            }
+            _ => Fields::parse("content", content),
+        }
+    }
+
+    fn parse(what: &str, bytes: &[u8]) -> Result<Self, ApiError> {
         if bytes.trim_ascii().is_empty() {
             return Ok(Fields(Map::new()));
         }
-        match serde_json::from_slice(bytes) {
+        match json::parse(bytes) {
             Ok(Value::Object(fields)) => Ok(Fields(fields)),
             Ok(other) => Err(ApiError::bad(format!("expected a JSON object, not {}", shorten(&other.to_string())))),
-            Err(error) => Err(ApiError::bad(format!("the content is not JSON: {error}"))),
+            Err(error) => Err(ApiError::bad(format!("the {what} is {error}"))),
         }
     }
 
@@ -178,12 +198,20 @@ pub fn cursor(request: &Request, name: &str) -> Result<Option<Cursor>, ApiError>
 }
 
 /// Returns the cursor of an event stream: the field that a browser sends when it reconnects, or else the query
-/// parameter of a client that cannot set fields. If both are there, the field is the newer one.
-pub fn last_event_id(request: &Request) -> Result<Option<Cursor>, ApiError> {
-    match request.field("last-event-id") {
-        Some(id) => parse_cursor("Last-Event-ID", &String::from_utf8_lossy(id)),
-        None => cursor(request, "last_event_id"),
-    }
+/// parameter of a client that cannot set fields. If both are there, the field is the newer one. `last_message_id` is
+/// the name of this parameter on the other transports.
+///
+/// Any answer but 200 ends an `EventSource` for good, and the page cannot see why. So an id of something else, such as
+/// the application that had this address before, is not an error: it is a cursor that no log continues.
+pub fn last_event_id(request: &Request) -> Option<Cursor> {
+    let field = request.field("last-event-id").map(lossy);
+    let parameters = ["last_event_id", "last_message_id"].map(|name| request.parameter(name));
+    let id = iter::once(field).chain(parameters).flatten().find(|id| !id.is_empty())?;
+    Some(id.parse().unwrap_or(Cursor::UNKNOWN))
+}
+
+fn lossy(bytes: &[u8]) -> Cow<'_, str> {
+    String::from_utf8_lossy(bytes)
 }
 
 fn parse_cursor(name: &str, text: &str) -> Result<Option<Cursor>, ApiError> {

@@ -1,20 +1,26 @@
 //! The table of all routes: which handler answers which method and path.
 
 use super::Server;
+use super::demo::Demo;
 use super::exchanges::{Call, Reply};
-use crate::http::{Method, Response};
-use crate::server::params::ApiError;
+use super::mailboxes::Mailboxes;
+use super::params::ApiError;
+use super::rooms::Rooms;
+use crate::http::{Method, Request, Response};
 
 /// Answers a call, or holds its exchange.
 type Handler = fn(&mut Server, &Call<'_>) -> Result<Reply, ApiError>;
 
+/// Checks a HEAD request as the handler of GET does, and returns the head that GET would get.
+type Head = fn(&Request) -> Result<Response, ApiError>;
+
 /// The behaviour of a resource on a HEAD request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 enum Kind {
     /// The answer comes at once and changes nothing. HEAD gets the same without the content.
     Plain,
-    /// The answer may be held, never end, or move a position. HEAD gets an empty one.
-    Live,
+    /// The answer may be held, never end, or move a position. HEAD gets the head alone.
+    Live(Head),
     /// HEAD is not allowed: the request changes something, or opens a WebSocket.
     NoHead,
 }
@@ -34,23 +40,29 @@ const fn route(method: Method, path: &'static str, kind: Kind, handler: Handler)
 const ROUTES: &[Route] = &[
     // Mailboxes.
     route(Method::Post, "/poll", Kind::NoHead, |s, call| s.mailboxes.poll(&mut s.exchanges, call)),
-    route(Method::Get, "/sse", Kind::Live, |s, call| s.mailboxes.events(&mut s.exchanges, call)),
+    route(Method::Get, "/sse", Kind::Live(Mailboxes::events_head), |s, call| {
+        s.mailboxes.events(&mut s.exchanges, call)
+    }),
     route(Method::Post, "/sse/message", Kind::NoHead, |s, call| s.mailboxes.text(&mut s.exchanges, call)),
     route(Method::Get, "/ws", Kind::NoHead, |s, call| s.mailboxes.websocket(&mut s.exchanges, call)),
     // Rooms.
-    route(Method::Get, "/api/poll", Kind::Live, |s, call| s.rooms.poll(&mut s.exchanges, call)),
+    route(Method::Get, "/api/poll", Kind::Live(Rooms::poll_head), |s, call| s.rooms.poll(&mut s.exchanges, call)),
     route(Method::Post, "/api/send", Kind::NoHead, |s, call| s.rooms.send(&mut s.exchanges, call)),
     route(Method::Get, "/api/messages", Kind::Plain, |s, call| s.rooms.messages(&mut s.exchanges, call)),
-    route(Method::Get, "/api/stream", Kind::Live, |s, call| s.rooms.stream(&mut s.exchanges, call)),
-    route(Method::Get, "/api/events", Kind::Live, |s, call| s.rooms.events(&mut s.exchanges, call)),
+    route(Method::Get, "/api/stream", Kind::Live(Rooms::stream_head), |s, call| s.rooms.stream(&mut s.exchanges, call)),
+    route(Method::Get, "/api/events", Kind::Live(Rooms::events_head), |s, call| s.rooms.events(&mut s.exchanges, call)),
     route(Method::Get, "/api/ws", Kind::NoHead, |s, call| s.rooms.websocket(&mut s.exchanges, call)),
     route(Method::Get, "/api/history", Kind::Plain, |s, call| s.rooms.history(call)),
     // Signalling.
     route(Method::Get, "/api/signal", Kind::NoHead, |s, call| s.peers.websocket(&mut s.exchanges, call)),
     // The two-channel demo.
-    route(Method::Get, "/poll", Kind::Live, |s, call| s.demo.poll(&mut s.exchanges, &mut s.rooms, call)),
+    route(Method::Get, "/poll", Kind::Live(Demo::poll_head), |s, call| {
+        s.demo.poll(&mut s.exchanges, &mut s.rooms, call)
+    }),
     route(Method::Post, "/send", Kind::NoHead, |s, call| s.demo.send(&mut s.exchanges, &mut s.rooms, call)),
-    route(Method::Get, "/events", Kind::Live, |s, call| s.demo.events(&mut s.exchanges, &mut s.rooms, call)),
+    route(Method::Get, "/events", Kind::Live(Demo::events_head), |s, call| {
+        s.demo.events(&mut s.exchanges, &mut s.rooms, call)
+    }),
     // The server itself.
     route(Method::Get, "/api/stats", Kind::Plain, |s, _| s.statistics()),
     route(Method::Post, "/api/forget", Kind::NoHead, |s, _| s.forget()),
@@ -63,7 +75,7 @@ pub enum Found {
     /// The handler.
     Handler(Handler),
     /// HEAD of a [`Kind::Live`] resource.
-    HeadOfLive,
+    Head(Head),
     /// OPTIONS of a path with these methods.
     Options(String),
     /// Another method than these.
@@ -76,15 +88,15 @@ pub enum Found {
 pub fn find(method: Method, path: &str) -> Found {
     let here = || ROUTES.iter().filter(|route| matches(route.path, path));
     let wanted = if method == Method::Head { Method::Get } else { method };
-    match here().find(|route| route.method == wanted) {
-        Some(route) if method == Method::Head && route.kind == Kind::Live => return Found::HeadOfLive,
-        Some(route) if method != Method::Head || route.kind == Kind::Plain => return Found::Handler(route.handler),
-        _ => {}
+    match here().find(|route| route.method == wanted).map(|route| (method, route.kind, route.handler)) {
+        Some((Method::Head, Kind::Live(head), _)) => return Found::Head(head),
+        Some((Method::Head, Kind::NoHead, _)) | None => {}
+        Some((_, _, handler)) => return Found::Handler(handler),
     }
     let mut allowed = Vec::new();
     for route in here() {
         allowed.push(route.method.as_str());
-        if route.method == Method::Get && route.kind != Kind::NoHead {
+        if route.method == Method::Get && !matches!(route.kind, Kind::NoHead) {
             allowed.push("HEAD");
         }
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use super::faults::Strike;
+use crate::json;
 
 /// The length of the name of a fault, and of a label, in characters.
 const NAME: RangeInclusive<usize> = 1..=32;
@@ -46,10 +47,10 @@ pub enum Switch {
 /// # Errors
 /// A sentence that names the field, the expected value and the value.
 pub fn parse(text: &str) -> Result<Command, String> {
-    let fields: Map<String, Value> = match serde_json::from_str(text) {
+    let fields: Map<String, Value> = match json::parse(text.as_bytes()) {
         Ok(Value::Object(fields)) => fields,
         Ok(other) => return Err(format!("expected a JSON object, not {}", shorten(&other))),
-        Err(error) => return Err(format!("the content is not JSON: {error}")),
+        Err(error) => return Err(format!("the message is {error}")),
     };
     let fault = name(&fields, "fault")?;
     let value = |range| whole_number(&fields, range);

@@ -8,8 +8,10 @@ use std::time::Duration;
 
 use super::exchanges::{Call, Exchanges, Reply};
 use super::params::{self, ApiError, Fields, TEXT};
-use super::rooms::{Draft, POLL_SECONDS, Poll, Rooms, sent};
+use super::rooms::{Draft, POLL_SECONDS, Poll, Rooms, Subscription, sent};
 use crate::event_loop::TimerId;
+use crate::http::{Request, Response};
+use crate::sse;
 
 /// The room of the long polls.
 const LONG_POLL_ROOM: &str = "longpoll";
@@ -35,17 +37,26 @@ impl Demo {
         rooms.hold_poll(exchanges, call, Poll { room: LONG_POLL_ROOM, client: None, cursor, timeout })
     }
 
+    /// HEAD /poll
+    pub fn poll_head(request: &Request) -> Result<Response, ApiError> {
+        params::cursor(request, "last_message_id").map(|_| Poll::head())
+    }
+
     /// POST /send
     pub fn send(&self, exchanges: &mut Exchanges, rooms: &mut Rooms, call: &Call<'_>) -> Result<Reply, ApiError> {
-        let fields = Fields::parse(call.request.content())?;
+        let fields = Fields::of_content(call.request)?;
         let text = fields.required("message", &TEXT)?;
         rooms.publish(exchanges, &Draft { room: LONG_POLL_ROOM, sender: "anonymous", text, key: None }).map(sent)
     }
 
     /// GET /events
     pub fn events(&self, exchanges: &mut Exchanges, rooms: &mut Rooms, call: &Call<'_>) -> Result<Reply, ApiError> {
-        let cursor = params::last_event_id(call.request)?;
-        rooms.begin_events(exchanges, call, TICKER_ROOM, cursor)
+        rooms.begin_events(exchanges, call, &Subscription::to_events_of(TICKER_ROOM, call.request)?)
+    }
+
+    /// HEAD /events
+    pub fn events_head(request: &Request) -> Result<Response, ApiError> {
+        Subscription::to_events_of(TICKER_ROOM, request).map(|_| sse::stream_head())
     }
 
     /// Starts the ticker if a stream of its room is open, also one that `/api/events` or `/api/ws` has opened.

@@ -21,7 +21,7 @@ use super::params::{self, ApiError, Fields, ID, KEY, TEXT};
 use super::{Feature, FeatureId, HEARTBEAT, uncached};
 use crate::event_loop::ExchangeId;
 use crate::feed::Cursor;
-use crate::http::Response;
+use crate::http::{Request, Response};
 use crate::sse;
 use crate::websocket::Message;
 
@@ -50,7 +50,7 @@ enum ReaderKind {
 impl Mailboxes {
     /// POST /poll
     pub fn poll(&mut self, exchanges: &mut Exchanges, call: &Call<'_>) -> Result<Reply, ApiError> {
-        let fields = Fields::parse(call.request.content())?;
+        let fields = Fields::of_content(call.request)?;
         let (id, text) = (fields.optional("connection_id", &ID)?, fields.optional("text", &TEXT)?);
         let (cursor, key) = (fields.cursor("last_message_id")?, fields.optional("key", &KEY)?);
         let now = exchanges.now();
@@ -81,7 +81,7 @@ impl Mailboxes {
 
     /// POST /sse/message
     pub fn text(&mut self, exchanges: &mut Exchanges, call: &Call<'_>) -> Result<Reply, ApiError> {
-        let fields = Fields::parse(call.request.content())?;
+        let fields = Fields::of_content(call.request)?;
         let (id, text) = (fields.required("connection_id", &ID)?, fields.required("text", &TEXT)?);
         let key = fields.optional("key", &KEY)?;
         let id = self.mailboxes.get(id, exchanges.now())?.id.clone();
@@ -93,7 +93,7 @@ impl Mailboxes {
     /// GET /sse: a new mailbox, or the one that `Last-Event-ID` is a position in.
     pub fn events(&mut self, exchanges: &mut Exchanges, call: &Call<'_>) -> Result<Reply, ApiError> {
         let now = exchanges.now();
-        let cursor = params::last_event_id(call.request)?;
+        let cursor = params::last_event_id(call.request);
         let known = cursor.and_then(|cursor| self.mailboxes.of_cursor(cursor, now)).map(|mailbox| mailbox.id.clone());
         let (mailbox, recovered) = match (known, cursor) {
             (Some(id), Some(cursor)) => {
@@ -113,6 +113,11 @@ impl Mailboxes {
         exchanges.send(call.id, &encode(Transport::Sse, Some(position), "message", &connected.to_string()));
         self.begin_stream(exchanges, call, Transport::Sse, id, 0);
         Ok(Reply::Later)
+    }
+
+    /// HEAD /sse
+    pub fn events_head(_: &Request) -> Result<Response, ApiError> {
+        Ok(sse::stream_head())
     }
 
     /// GET /ws

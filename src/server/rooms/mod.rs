@@ -24,7 +24,7 @@ use super::{Feature, FeatureId, HEARTBEAT, uncached};
 use crate::bytes::Shared;
 use crate::event_loop::ExchangeId;
 use crate::feed::{Cursor, Replay};
-use crate::http::{self, Response};
+use crate::http::{self, Content, Request, Response};
 use crate::sse;
 use crate::websocket::{self, Message};
 
@@ -72,6 +72,48 @@ pub struct Poll<'a> {
     pub timeout: Duration,
 }
 
+impl Poll<'_> {
+    /// The head of the answer, for HEAD.
+    pub fn head() -> Response {
+        json_response(Content::Omitted)
+    }
+}
+
+/// The parameters of a stream or a WebSocket.
+pub struct Subscription {
+    room: String,
+    client: Option<String>,
+    cursor: Option<Cursor>,
+}
+
+impl Subscription {
+    /// Reads the parameters of a stream of lines, or of a WebSocket.
+    ///
+    /// # Errors
+    /// 400 that names the parameter.
+    fn to_stream(request: &Request) -> Result<Self, ApiError> {
+        let (room, cursor) = (params::room(request)?, params::cursor(request, "last_message_id")?);
+        Ok(Subscription { room, cursor, client: params::text(request, "client_id", &ID)? })
+    }
+
+    /// Reads the parameters of an event stream.
+    ///
+    /// # Errors
+    /// 400 that names the parameter.
+    fn to_events(request: &Request) -> Result<Self, ApiError> {
+        Subscription::to_events_of(&params::room(request)?, request)
+    }
+
+    /// Reads the parameters of an event stream of this room.
+    ///
+    /// # Errors
+    /// 400 that names the parameter.
+    pub fn to_events_of(room: &str, request: &Request) -> Result<Self, ApiError> {
+        let cursor = params::last_event_id(request);
+        Ok(Subscription { room: room.into(), cursor, client: params::text(request, "client_id", &ID)? })
+    }
+}
+
 /// A message to publish.
 pub struct Draft<'a> {
     /// The name of the room.
@@ -87,13 +129,14 @@ pub struct Draft<'a> {
 impl Rooms {
     /// GET /api/poll
     pub fn poll(&mut self, exchanges: &mut Exchanges, call: &Call<'_>) -> Result<Reply, ApiError> {
-        let client = params::text(call.request, "client_id", &ID)?;
-        let client = client.ok_or_else(|| params::missing("client_id", &ID))?;
-        let room = params::room(call.request)?;
-        let cursor = params::cursor(call.request, "last_message_id")?;
-        let seconds = params::number(call.request, "timeout", POLL_SECONDS, 5..=60)?;
+        let (client, room, cursor, timeout) = poll_parameters(call.request)?;
         let client = Some(self.clients.see(&client, exchanges.now())?);
-        self.hold_poll(exchanges, call, Poll { room: &room, client, cursor, timeout: Duration::from_secs(seconds) })
+        self.hold_poll(exchanges, call, Poll { room: &room, client, cursor, timeout })
+    }
+
+    /// HEAD /api/poll
+    pub fn poll_head(request: &Request) -> Result<Response, ApiError> {
+        poll_parameters(request).map(|_| Poll::head())
     }
 
     /// Answers a poll if there are messages for it, and holds it otherwise. A client without a cursor continues after
@@ -116,7 +159,7 @@ impl Rooms {
             }
         }
         if messages > 0 {
-            return Ok(Reply::Counted(json_response(room.batch(from, SUCCESS)), Transport::LongPoll, messages));
+            return Ok(Reply::Counted(json_response(shared(room.batch(from, SUCCESS))), Transport::LongPoll, messages));
         }
         room.polls.insert(call.id);
         if let Some(client) = client {
@@ -138,7 +181,7 @@ impl Rooms {
         let from = room.replay(Some(cursor.unwrap_or(room.feed.last(usize::MAX))));
         let messages = room.feed.after(from.after).len() as u64;
         let content = room.batch(from, r#""stopPolling":false"#);
-        Ok(Reply::Counted(json_response(content), Transport::ShortPoll, messages))
+        Ok(Reply::Counted(json_response(shared(content)), Transport::ShortPoll, messages))
     }
 
     /// GET /api/history
@@ -150,12 +193,12 @@ impl Rooms {
             None => Vec::new(),
         };
         let content = format!(r#"{{"room":{},"messages":[{}]}}"#, json!(name), messages.join(",")) + "\n";
-        Ok(Reply::Now(json_response(content)))
+        Ok(Reply::Now(json_response(shared(content))))
     }
 
     /// POST /api/send
     pub fn send(&mut self, exchanges: &mut Exchanges, call: &Call<'_>) -> Result<Reply, ApiError> {
-        let fields = Fields::parse(call.request.content())?;
+        let fields = Fields::of_content(call.request)?;
         let room = fields.name("room")?.unwrap_or(params::DEFAULT_ROOM);
         let draft = draft(room, &fields)?;
         self.publish(exchanges, &draft).map(sent)
@@ -203,7 +246,7 @@ impl Rooms {
             let (response, messages) = answers[usize::from(from.recovered)]
                 .get_or_insert_with(|| {
                     let messages = room.feed.after(from.after).len() as u64;
-                    (json_response(room.batch(from, SUCCESS)), messages)
+                    (json_response(shared(room.batch(from, SUCCESS))), messages)
                 })
                 .clone();
             if let Some(client) = client.and_then(|client| self.clients.get_mut(&client)) {
@@ -217,18 +260,23 @@ impl Rooms {
 
     /// GET /api/stream
     pub fn stream(&mut self, exchanges: &mut Exchanges, call: &Call<'_>) -> Result<Reply, ApiError> {
-        let (room, cursor) = (params::room(call.request)?, params::cursor(call.request, "last_message_id")?);
-        let head = Response::new(200)
-            .with_field("Content-Type", "application/x-ndjson")
-            .with_field("Cache-Control", "no-store")
-            .with_field("X-Accel-Buffering", "no");
-        self.begin_stream(exchanges, call, Transport::Stream, &room, cursor, Opening::Stream(head))
+        let subscription = Subscription::to_stream(call.request)?;
+        self.begin_stream(exchanges, call, Transport::Stream, &subscription, Opening::Stream(lines_head()))
+    }
+
+    /// HEAD /api/stream
+    pub fn stream_head(request: &Request) -> Result<Response, ApiError> {
+        Subscription::to_stream(request).map(|_| lines_head())
     }
 
     /// GET /api/events
     pub fn events(&mut self, exchanges: &mut Exchanges, call: &Call<'_>) -> Result<Reply, ApiError> {
-        let (room, cursor) = (params::room(call.request)?, params::last_event_id(call.request)?);
-        self.begin_events(exchanges, call, &room, cursor)
+        self.begin_events(exchanges, call, &Subscription::to_events(call.request)?)
+    }
+
+    /// HEAD /api/events
+    pub fn events_head(request: &Request) -> Result<Response, ApiError> {
+        Subscription::to_events(request).map(|_| sse::stream_head())
     }
 
     /// Begins an event stream of a room.
@@ -236,17 +284,16 @@ impl Rooms {
         &mut self,
         exchanges: &mut Exchanges,
         call: &Call<'_>,
-        room: &str,
-        cursor: Option<Cursor>,
+        subscription: &Subscription,
     ) -> Result<Reply, ApiError> {
-        self.begin_stream(exchanges, call, Transport::Sse, room, cursor, Opening::Stream(sse::stream_head()))
+        self.begin_stream(exchanges, call, Transport::Sse, subscription, Opening::Stream(sse::stream_head()))
     }
 
     /// GET /api/ws
     pub fn websocket(&mut self, exchanges: &mut Exchanges, call: &Call<'_>) -> Result<Reply, ApiError> {
-        let (room, cursor) = (params::room(call.request)?, params::cursor(call.request, "last_message_id")?);
+        let subscription = Subscription::to_stream(call.request)?;
         match Opening::websocket(call.request) {
-            Ok(opening) => self.begin_stream(exchanges, call, Transport::WebSocket, &room, cursor, opening),
+            Ok(opening) => self.begin_stream(exchanges, call, Transport::WebSocket, &subscription, opening),
             Err(refusal) => Ok(refusal),
         }
     }
@@ -257,15 +304,14 @@ impl Rooms {
         exchanges: &mut Exchanges,
         call: &Call<'_>,
         transport: Transport,
-        room: &str,
-        cursor: Option<Cursor>,
+        subscription: &Subscription,
         opening: Opening,
     ) -> Result<Reply, ApiError> {
-        let client = params::text(call.request, "client_id", &ID)?;
+        let Subscription { room, client, cursor } = subscription;
         let now = exchanges.now();
-        let client = client.map(|id| self.clients.see(&id, now)).transpose()?;
+        let client = client.as_ref().map(|id| self.clients.see(id, now)).transpose()?;
         let room = self.rooms.open(room, OpenFor::Reading, &mut exchanges.random, now)?;
-        let from = room.replay(cursor);
+        let from = room.replay(*cursor);
         exchanges.begin(call, opening);
         if transport == Transport::Sse {
             // An event without data is not dispatched, but its id counts: a client whose connection breaks before the
@@ -379,7 +425,7 @@ impl Feature for Rooms {
         match self.remove_reader(exchanges, id) {
             Some(Reader { room, kind: ReaderKind::Poll(from), .. }) => {
                 let content = self.rooms.get(&room).map(|room| room.batch(from, status_of_empty_answer(reason)));
-                exchanges.answer(id, json_response(content.unwrap_or_default()), 0);
+                exchanges.answer(id, json_response(shared(content.unwrap_or_default())), 0);
             }
             Some(Reader { kind: ReaderKind::Stream(_), .. }) => exchanges.end(id, reason),
             None => {}
@@ -421,10 +467,31 @@ fn status_of_empty_answer(reason: EndReason) -> &'static str {
     }
 }
 
-/// Returns 200 with JSON that no cache stores. Clones share the content.
-fn json_response(json: String) -> Response {
-    let content: Shared = json.into_bytes().into();
-    Response::new(200).with_content("application/json", &content).with_field("Cache-Control", "no-store")
+/// Reads the parameters of a poll: the client, the room, the cursor, and how long the poll is held.
+fn poll_parameters(request: &Request) -> Result<(String, String, Option<Cursor>, Duration), ApiError> {
+    let client = params::text(request, "client_id", &ID)?.ok_or_else(|| params::missing("client_id", &ID))?;
+    let room = params::room(request)?;
+    let cursor = params::cursor(request, "last_message_id")?;
+    let seconds = params::number(request, "timeout", POLL_SECONDS, 5..=60)?;
+    Ok((client, room, cursor, Duration::from_secs(seconds)))
+}
+
+/// Returns the head of a stream of lines. Each line is JSON.
+fn lines_head() -> Response {
+    Response::new(200)
+        .with_field("Content-Type", "application/x-ndjson")
+        .with_field("Cache-Control", "no-store")
+        .with_field("X-Accel-Buffering", "no")
+}
+
+/// Returns 200 with JSON that no cache stores.
+fn json_response(json: impl Into<Content>) -> Response {
+    Response::new(200).with_content("application/json", json).with_field("Cache-Control", "no-store")
+}
+
+/// Makes content of JSON. Clones share it.
+fn shared(json: String) -> Content {
+    Content::Shared(json.into_bytes().into())
 }
 
 /// Encodes the notice that messages are missing before the next one. `from` is the position that follows.

@@ -1,0 +1,166 @@
+//! JSON texts of a peer (RFC 8259): the value, or an error that says what is wrong.
+
+use std::fmt;
+
+use serde_json::Value;
+
+/// The reason why a text is not a JSON value. It reads on after "the content is".
+///
+/// ```
+/// let error = overwire::json::parse(br#"{"text": "\ud83d"}"#).unwrap_err();
+/// assert_eq!(
+///     format!("the content is {error}"),
+///     "the content is JSON with \\ud83d at line 1 column 11, which is half of a character: expected a surrogate pair"
+/// );
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum JsonError {
+    /// A byte is not of UTF-8 (RFC 8259, section 8.1).
+    NotUtf8(Place),
+    /// An escape is one half of a surrogate pair, and the other half is not there (section 8.2). Programs that cut text
+    /// between two UTF-16 code units write such an escape.
+    LoneSurrogate(String, Place),
+    /// The grammar is violated. The text says how and where.
+    Syntax(String),
+}
+
+/// A byte of a text: its line, and its position there. Both count from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// The number of the line.
+    pub line: usize,
+    /// The number of the byte in its line.
+    pub column: usize,
+}
+
+impl Place {
+    /// The place of the byte after `front`.
+    fn after(front: &[u8]) -> Self {
+        let mut lines = front.split(|&byte| byte == b'\n');
+        Place { line: lines.clone().count(), column: lines.next_back().map_or(0, <[u8]>::len) + 1 }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {} column {}", self.line, self.column)
+    }
+}
+
+impl fmt::Display for JsonError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            JsonError::NotUtf8(place) => write!(f, "not UTF-8 at {place}: expected JSON in UTF-8"),
+            JsonError::LoneSurrogate(escape, place) => {
+                write!(f, "JSON with {escape} at {place}, which is half of a character: expected a surrogate pair")
+            }
+            JsonError::Syntax(error) => write!(f, "not JSON: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for JsonError {}
+
+/// Parses a JSON text. A byte order mark before it is ignored (RFC 8259, section 8.1).
+///
+/// ```
+/// assert_eq!(overwire::json::parse(b"[1, 2]")?[1], 2);
+/// # Ok::<(), overwire::json::JsonError>(())
+/// ```
+///
+/// # Errors
+/// A [`JsonError`] for anything else.
+pub fn parse(bytes: &[u8]) -> Result<Value, JsonError> {
+    let text = str::from_utf8(bytes).map_err(|error| {
+        let (front, _) = bytes.split_at(error.valid_up_to());
+        JsonError::NotUtf8(Place::after(front))
+    })?;
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    serde_json::from_str(text).map_err(|error| explain(text, &error))
+}
+
+fn explain(text: &str, error: &serde_json::Error) -> JsonError {
+    // The parser stops at the first error: a lone surrogate that it has read is the error.
+    let reached = Place { line: error.line(), column: error.column() };
+    let lone = lone_surrogate(text.as_bytes()).filter(|_| error.is_syntax());
+    match lone.map(|at| (&text[at..at + ESCAPE], Place::after(&text.as_bytes()[..at]))) {
+        Some((escape, place)) if place <= reached => JsonError::LoneSurrogate(escape.to_owned(), place),
+        _ => JsonError::Syntax(error.to_string()),
+    }
+}
+
+/// The length of an escape such as `\ud83d`.
+const ESCAPE: usize = 6;
+
+/// The position of the first escape that is one half of a surrogate pair without the other half.
+fn lone_surrogate(text: &[u8]) -> Option<usize> {
+    let (mut at, mut in_string) = (0, false);
+    while at < text.len() {
+        match (text[at], code_unit(&text[at..])) {
+            (b'"', _) => in_string = !in_string,
+            (b'\\', Some(0xd800..=0xdbff)) if in_string => match code_unit(&text[at + ESCAPE..]) {
+                Some(0xdc00..=0xdfff) => at += 2 * ESCAPE - 1,
+                _ => return Some(at),
+            },
+            (b'\\', Some(0xdc00..=0xdfff)) if in_string => return Some(at),
+            (b'\\', _) => at += 1,
+            _ => {}
+        }
+        at += 1;
+    }
+    None
+}
+
+/// The UTF-16 code unit of the escape at the front of `text`.
+fn code_unit(text: &[u8]) -> Option<u32> {
+    let digits = text.strip_prefix(b"\\u")?.get(..4)?;
+    digits.iter().try_fold(0, |unit, &byte| Some(unit << 4 | char::from(byte).to_digit(16)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(text: &str) -> String {
+        parse(text.as_bytes()).expect_err(text).to_string()
+    }
+
+    #[test]
+    fn a_lone_surrogate_is_reported_where_it_is() {
+        for (text, place) in [
+            (r#""\ud83d""#, "line 1 column 2"),
+            (r#""\uDE00""#, "line 1 column 2"),
+            (r#""\ud83dx""#, "line 1 column 2"),
+            (r#""\ud83d\n""#, "line 1 column 2"),
+            (r#""\ud83d\ud83d\ude00""#, "line 1 column 2"),
+            (r#""\ud83d\ude00\ud83d""#, "line 1 column 14"),
+            (r#""\ud83d\ude00\ude00""#, "line 1 column 14"),
+            ("[\n \"\\\\\\\"\\ud83d\"\n]", "line 2 column 7"),
+            (r#"{"\ud83d": 1}"#, "line 1 column 3"),
+        ] {
+            let error = error(text);
+            assert!(error.starts_with("JSON with \\u") && error.contains(place), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn other_errors_are_not_taken_for_a_lone_surrogate() {
+        for text in
+            [r#"[x, "\ud83d"]"#, r#"\ud83d"#, r#""\ud83"#, r#""\ud83d"#, r#"["\\ud83d" x]"#, r#"{"a": 1} "\ud83d""#]
+        {
+            let error = error(text);
+            assert!(error.starts_with("not JSON: "), "{text}: {error}");
+        }
+        assert_eq!(parse(br#""\ud83d\ude00 \u00e9 \\ud83d""#), Ok("\u{1f600} \u{e9} \\ud83d".into()));
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_ignored_and_other_encodings_are_named() {
+        assert_eq!(parse("\u{feff}[]".as_bytes()), Ok(Value::Array(vec![])));
+        assert!(error("[\u{feff}]").starts_with("not JSON: "));
+        let latin_1 = parse(b"[\n\"\xe9\"]").unwrap_err();
+        assert_eq!(latin_1.to_string(), "not UTF-8 at line 2 column 2: expected JSON in UTF-8");
+        let utf_16 = parse(b"\xff\xfe{\0}\0").unwrap_err();
+        assert_eq!(utf_16, JsonError::NotUtf8(Place { line: 1, column: 1 }));
+    }
+}
