@@ -53,7 +53,7 @@ fn serve(mut listener: TcpListener) -> io::Result<()> {
 }
 
 // ANCHOR: bug
-/// Echoes what there is to read. Returns whether the connection goes on.
+/// Echoes the available input. Returns whether the connection stays open.
 fn echo(socket: &mut TcpStream) -> bool {
     let mut buffer = [0; 4096];
     loop {

@@ -1,4 +1,4 @@
-//! Lesson 01: requests and their answers. The answer to a POST has its content; `/echo` lists the parts of a request.
+//! Lesson 01: requests and their answers. The answer to a POST has its content. `/echo` lists the parts of a request.
 
 use std::io;
 use std::process::ExitCode;

@@ -32,7 +32,7 @@ fn cursor_of(answer: &Answer) -> String {
     answer.json()["last_message_id"].as_str().expect("an answer has a last_message_id").to_owned()
 }
 
-/// Exercise 1: `held_ms` in an answer is the time that the poll was held, in milliseconds; 0 if it was not held.
+/// Exercise 1: `held_ms` in an answer is the time that the poll was held, in milliseconds, or 0.
 #[test]
 fn answers_report_the_time_held() {
     let running = start();

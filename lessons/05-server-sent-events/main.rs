@@ -1,5 +1,5 @@
 //! Lesson 05, server-sent events: a stream in a format that the browser reads and resumes by itself. `/events` has a
-//! tick every second and the posted messages; `/quiet` has the posted messages.
+//! tick every second and the posted messages. `/quiet` has only the posted messages.
 
 use std::collections::HashMap;
 use std::io;

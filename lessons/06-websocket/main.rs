@@ -1,4 +1,4 @@
-//! Lesson 06: WebSocket. `/echo` sends each message back; `/chat` sends each text to all members, including its sender.
+//! Lesson 06: WebSocket. `/echo` sends each message back. `/chat` sends each text to all members, including its sender.
 //! The handshake, the frames, pings and closes are in `src/websocket`. This file decides who may join, and
 //! who gets which message.
 
