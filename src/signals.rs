@@ -23,7 +23,7 @@ unsafe extern "C" {
     fn write(file: c_int, bytes: *const c_void, count: usize) -> isize;
 }
 
-/// The end that the handler writes to; -1 before [`watch`].
+/// The end that the handler writes to. -1 before [`watch`].
 static WRITING_END: AtomicI32 = AtomicI32::new(-1);
 
 extern "C" fn on_signal(number: c_int) {

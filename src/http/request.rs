@@ -7,7 +7,7 @@ use super::head::{RequestHead, Span};
 use super::list;
 use super::target::{decode_component, query_pairs, query_value, split_port, split_scheme};
 
-/// A request method (RFC 9110, section 9; PATCH: RFC 5789). CONNECT is left out: this is no proxy.
+/// A request method (RFC 9110, section 9; PATCH: RFC 5789). CONNECT is left out, because this is not a proxy.
 ///
 /// ```
 /// assert_eq!(overwire::http::Method::Get.to_string(), "GET");

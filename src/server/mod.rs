@@ -57,7 +57,7 @@ const SWEEP: Duration = Duration::from_secs(10);
 pub struct Config {
     /// The name or address to listen on.
     pub host: String,
-    /// The port; 0 lets the system choose.
+    /// The port. 0 lets the system choose.
     pub port: u16,
     /// A folder to serve the browser client from, in place of the files in the binary.
     pub static_folder: Option<PathBuf>,

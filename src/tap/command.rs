@@ -32,7 +32,7 @@ pub enum Command {
     Down(Duration),
 }
 
-/// A fault with its new value; 0 switches it off.
+/// A fault with its new value. 0 switches it off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum Switch {

@@ -44,7 +44,7 @@ pub struct Env {
 #[derive(Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Fate {
-    /// The link goes on.
+    /// The link continues.
     GoOn,
     /// The link has ended.
     Over,

@@ -47,7 +47,7 @@ impl CloseCode {
     pub const MESSAGE_TOO_BIG: CloseCode = CloseCode(1009);
     /// 1010: the server did not agree on an extension that the client needs. Only a client sends it.
     pub const MANDATORY_EXTENSION: CloseCode = CloseCode(1010);
-    /// 1011: the endpoint cannot go on because of an internal error.
+    /// 1011: the endpoint cannot continue because of an internal error.
     pub const INTERNAL_ERROR: CloseCode = CloseCode(1011);
     /// 1012: the server restarts. The client may reconnect after a random delay.
     pub const SERVICE_RESTART: CloseCode = CloseCode(1012);

@@ -73,7 +73,7 @@ pub enum Received {
 struct Frame {
     opcode: Opcode,
     fin: bool,
-    /// The masking-key as it applies to the next byte of the payload; 0, which changes nothing, if it is not masked.
+    /// The masking-key, rotated for the next byte of the payload. 0 if the payload is not masked.
     key: [u8; 4],
     /// The number of payload bytes that have not arrived yet.
     left: u64,

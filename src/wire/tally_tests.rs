@@ -1,4 +1,4 @@
-//! The sums of a tally. Each vector is counted whole, in pieces of every small size and cut in two at every byte; the
+//! The sums of a tally. Each vector is counted whole, in pieces of every small size and cut in two at every byte. The
 //! sums must be the same.
 
 use serde_json::Value;
@@ -65,7 +65,7 @@ fn upgraded() -> Conversation {
     conversation
 }
 
-/// Checks an answer; all of its bytes are decided before the exchange ends.
+/// Checks an answer. All of its bytes are decided before the exchange ends.
 fn answer(head: &str, content: &[u8], expected: Counts) {
     let bytes = [format!("HTTP/1.1 200 OK\r\n{head}\r\n").as_bytes(), content].concat();
     let expected = Counts { header: expected.header + (bytes.len() - content.len()) as u64, ..expected };
