@@ -306,6 +306,45 @@ fn a_peer_that_does_not_read_costs_little_memory() {
     client.read_exactly(1);
 }
 
+/// A target that answers each request with `OK`, in a thread of each connection.
+fn answer_all(target: TcpListener) {
+    for socket in target.incoming().map_while(Result::ok) {
+        thread::spawn(move || {
+            let (mut socket, mut bytes) = (socket, [0; 4096]);
+            while let Ok(1..) = socket.read(&mut bytes) {
+                let _ = socket.write_all(OK.as_bytes());
+            }
+        });
+    }
+}
+
+#[test]
+fn links_that_are_over_leave_nothing() {
+    let target = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", target.local_addr().unwrap());
+    thread::spawn(move || answer_all(target));
+    let tap = Running::start(Command::new(env!("CARGO_BIN_EXE_wire")).args(["tap", &url, "--port", "0"]));
+    let files = || std::fs::read_dir(format!("/proc/{}/fd", tap.process.id())).unwrap().count();
+    let before = files();
+    let growth = tap.growth(|| {
+        for _ in 0..50 {
+            let mut kept = Client::connect(tap.address);
+            assert_eq!(kept.send(GET).answer().status, 200);
+            drop(Client::connect(tap.address));
+            Client::connect(tap.address).send(&GET[..10]);
+            Client::connect(tap.address).send("not HTTP\n\n");
+            Client::connect(tap.address).get("/-/tap/nothing").json();
+            assert_eq!(kept.send(GET).answer().status, 200);
+        }
+    });
+    assert!(growth < 1024 * 1024, "5,000 connections have left {growth} bytes");
+    let start = Instant::now();
+    while files() > before {
+        assert!(start.elapsed() < PATIENCE, "{} connections are still open", files() - before);
+        thread::yield_now();
+    }
+}
+
 #[test]
 fn secrets_are_masked_however_they_arrive() {
     let request = format!(
