@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_foreign_page_is_refused_where_something_changes() {
+    fn foreign_pages_cannot_make_changes() {
         for (method, fields, status) in [
             ("POST", "Origin: http://chat.example\r\n", Ok(())),
             ("POST", "Origin: https://friend.example\r\n", Ok(())),

@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lone_surrogate_is_reported_where_it_is() {
+    fn the_position_of_a_lone_surrogate_is_reported() {
         for (text, place) in [
             (r#""\ud83d""#, "line 1 column 2"),
             (r#""\uDE00""#, "line 1 column 2"),

@@ -310,7 +310,7 @@ fn compressed_content_is_refused_with_the_codings_that_are_not() {
 }
 
 #[test]
-fn content_that_cannot_be_text_is_named_for_what_it_is() {
+fn errors_say_why_content_is_not_json() {
     let server = TestServer::start();
     let mut client = server.connect();
     let post = |client: &mut Client, content: &[u8]| {

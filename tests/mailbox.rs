@@ -371,7 +371,7 @@ fn an_event_stream_with_the_id_of_something_else_begins_a_new_mailbox() {
 }
 
 #[test]
-fn a_cursor_that_is_no_string_is_refused() {
+fn cursors_must_be_strings() {
     let server = TestServer::start();
     let answer = server.post("/poll", r#"{"last_message_id": 5}"#);
     let sentence = "last_message_id: expected the id of a message (a UUID of version 8), not 5";

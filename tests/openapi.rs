@@ -455,7 +455,7 @@ fn try_ends(schema: &Value, mut ask: impl FnMut(&Value) -> (u16, String)) -> usi
 }
 
 #[test]
-fn ranges_end_where_they_are_described() {
+fn ranges_end_at_the_described_values() {
     let (server, ..) = prepared_server();
     let api = Api::of(&server);
     // A poll of either room gets a message at once.

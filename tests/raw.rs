@@ -463,7 +463,7 @@ fn an_accepted_connection_can_be_handed_over_to_http() {
 }
 
 #[test]
-fn what_a_handed_over_connection_has_not_read_yet_follows() {
+fn unread_bytes_follow_a_hand_over() {
     let mut program = Program::new();
     let (raw, mut client) = program.accept();
     let request = b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
@@ -506,7 +506,7 @@ fn one_loop_has_several_listeners() {
 }
 
 #[test]
-fn a_raw_listener_closes_what_is_beyond_the_limit() {
+fn raw_connections_beyond_the_limit_are_closed() {
     let mut program = Program::with(Limits { connections: 1, ..Limits::default() });
     let (id, _client) = program.accept();
     let beyond = TcpStream::connect(program.address).unwrap();
@@ -549,7 +549,7 @@ fn raw_connections_drain() {
 }
 
 #[test]
-fn a_stale_id_reaches_nobody() {
+fn stale_ids_have_no_effect() {
     let mut program = Program::new();
     let (stale, client) = program.accept();
     program.event_loop.reset(stale);
@@ -577,7 +577,7 @@ fn a_stale_id_reaches_nobody() {
 }
 
 #[test]
-fn connections_to_one_another_are_told_apart() {
+fn accepted_and_outgoing_connections_do_not_mix() {
     let mut program = Program::new();
     let target = TcpListener::bind("127.0.0.1:0").unwrap();
     let (near, mut client) = program.accept();

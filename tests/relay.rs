@@ -536,7 +536,7 @@ fn many_links_at_once_do_not_mix() {
 }
 
 #[test]
-fn a_proxy_that_buffers_passes_on_what_was_cut_off() {
+fn buffered_bytes_of_a_cut_answer_are_passed_on() {
     let relay = Relay::start(Mode::Marked);
     let mut viewer = Viewer::open(&relay.tap, ID);
     viewer.command(json!({ "label": "a", "fault": "buffer", "value": 1000 }));
@@ -552,7 +552,7 @@ fn a_proxy_that_buffers_passes_on_what_was_cut_off() {
 }
 
 #[test]
-fn bytes_that_are_not_a_request_are_shown_where_everything_is() {
+fn malformed_requests_are_shown_in_mode_all() {
     let relay = Relay::start(Mode::All);
     let mut viewer = Viewer::open(&relay.tap, ID);
     let (mut client, mut server) = relay.link();

@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slow_link_passes_on_its_rate_and_no_more_after_a_pause() {
+    fn a_slow_link_does_not_catch_up_after_a_pause() {
         let (mut gate, now) = gate(Faults { rate: 100, ..Faults::default() });
         gate.push(vec![b'x'; 1000], now);
         assert_eq!(gate.release(now), b"");

@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_is_too_long_is_no_secret_name() {
+    fn too_long_names_are_not_secret() {
         let line = format!("Cookie{}: a\n", "x".repeat(100));
         check(&line, &line);
     }

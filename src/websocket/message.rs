@@ -448,7 +448,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_grows_with_what_has_arrived_and_not_with_each_piece() {
+    fn memory_grows_with_the_bytes_and_not_with_the_pieces() {
         for first in [Opcode::Binary, Opcode::Text] {
             let memory = |receiver: &Receiver| receiver.payload.capacity() + receiver.text.capacity();
             let (mut receiver, mut growths) = (Receiver::new(Role::Client), 0);

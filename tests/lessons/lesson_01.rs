@@ -212,7 +212,7 @@ fn broken_takes_chunk_sizes_for_content() {
 }
 
 #[test]
-fn broken_serves_nobody_while_one_client_is_silent() {
+fn broken_is_blocked_by_one_silent_client() {
     let server = lesson::start(BROKEN);
     let silent = Client::connect(server.address);
     let mut client = Client::connect(server.address);

@@ -75,7 +75,7 @@ fn resuming_clients_miss_nothing() {
 }
 
 #[test]
-fn unknown_cursors_get_recovered_false_and_what_is_retained() {
+fn unknown_cursors_get_recovered_false_and_all_retained_messages() {
     let server = start();
     let first = add(&server, "0");
     let last = (1..=101).fold(String::new(), |_, number| add(&server, &number.to_string()));

@@ -177,7 +177,7 @@ fn query_resumes_without_last_event_id() {
 }
 
 #[test]
-fn unknown_ids_get_recovered_false_and_what_is_retained() {
+fn unknown_ids_get_recovered_false_and_all_retained_messages() {
     let server = start();
     add(&server, "one");
     let (recovered, mut client) = resume_at(&server, "/events", FOREIGN);
