@@ -1,14 +1,9 @@
-// The page: which lanes there are, in which room or mode, and who starts, stops and sends. One panel shows one lane
-// (panel.js); the dock has the tools that look at them. `?room=tea`, `?mode=isolated`, `?lanes=sse,websocket` and
-// `?start` say how it begins.
+// The page: the lanes of a room or of mailboxes, and what starts them, stops them and sends. A panel shows one lane
+// (page/panel.js). Seen through the tap, the page also has the tools of the dock (page/tools.js); seen on the server,
+// it has a button that leads to the tap. `?room=tea`, `?mode=isolated`, `?lanes=sse,websocket` and `?start` or
+// `?start=sse` say how the page begins.
 
-import { mountChaos } from './chaos/chaos.js';
-import { mountCompare } from './compare/compare.js';
-import { Connections } from './page/connections.js';
-import { Deliveries } from './page/deliveries.js';
-import { Dock } from './page/dock.js';
 import { make } from './dom.js';
-import { Gauge } from './page/gauge.js';
 import { LongPoll } from './lanes/long-poll.js';
 import { MailboxPoll } from './lanes/mailbox-poll.js';
 import { MailboxSse } from './lanes/mailbox-sse.js';
@@ -18,18 +13,23 @@ import { Sse } from './lanes/sse.js';
 import { Stream } from './lanes/stream.js';
 import { WebRtc } from './lanes/webrtc.js';
 import { WebSocketLane } from './lanes/websocket.js';
+import { Connections } from './page/connections.js';
+import { Deliveries } from './page/deliveries.js';
+import { Gauge } from './page/gauge.js';
 import { Marks } from './page/marks.js';
 import { Outgoing } from './page/outgoing.js';
 import { Panel } from './page/panel.js';
+import { atTap, isTap } from './page/tap-address.js';
+import { Tools } from './page/tools.js';
 import { Tap } from './tap.js';
-import { mountWireView } from './wire/wire-view.js';
 
 const LANES = {
   room: [ShortPoll, LongPoll, Stream, Sse, WebSocketLane, WebRtc],
   isolated: [MailboxPoll, MailboxSse, MailboxWebSocket],
 };
 const STATS_EVERY = 5_000; // milliseconds
-const SETTLED = 500; // milliseconds after which a lane that was started is mostly open
+const FIRST_STATS = 1_000; // milliseconds that lanes wait for the first answer
+const SETTLED = 500; // milliseconds after which a started lane is usually open
 
 const element = (id) => document.getElementById(id);
 const action = (name) => document.querySelector(`[data-action="${name}"]`);
@@ -39,6 +39,8 @@ const wanted = parameters.get('lanes')?.split(',');
 let room = parameters.get('room') || 'general';
 let changed = undefined; // the timer since a lane was started or stopped
 let mode = parameters.get('mode') === 'isolated' ? 'isolated' : 'room';
+let tools = undefined; // until it is known that the page is seen through the tap
+let tapPort = undefined; // until the server has answered; null if there is no tap
 
 const tap = new Tap();
 const deliveries = new Deliveries();
@@ -46,26 +48,21 @@ const marks = new Marks(element('panels'));
 const connections = new Connections();
 const held = new Map(); // panel -> the function that gives back its connection
 const gauge = new Gauge(connections, (panel) => panel.start());
-const dock = new Dock();
 const outgoing = new Outgoing({ connections, deliveries, to: () => ({ mode, room, panels, sender: sender() }) });
 const publish = (text) => outgoing.publish(text);
 const send = (panel, text) => outgoing.send(panel, text);
 
 const sets = Object.fromEntries(Object.entries(LANES).map(([name, classes]) => [name, panelsOf(classes, name)]));
 let panels = sets[mode];
-const lanes = sets.room.map(({ label, title }) => ({ label, title }));
-const wireView = mountWireView(element('bytes'), { tap, lanes });
-let chaos = undefined; // until the tap says that faults are allowed
-const compare = mountCompare(element('compare'), { tap, lanes, deliveries, publish });
 
 function panelsOf(classes, name) {
   const chosen = classes.filter(({ lane }) => wanted?.includes(lane) ?? true);
-  const act = { start, send, bytes: showBytes, running: hold };
+  const act = { start, send, bytes: (label) => tools.showBytes(label), running: hold };
   return (chosen.length > 0 ? chosen : classes).map((Lane) => (
     new Panel(Lane, { isolated: name === 'isolated', marks, deliveries, act })));
 }
 
-/** Makes new lanes for the room and the mode. What ran in the same mode runs on. */
+/** Makes new lanes for the room and the mode. Lanes that ran in the same mode start again. */
 function arrange(nextMode, nextRoom) {
   const running = panels.filter((panel) => panel.running);
   running.forEach((panel) => panel.lane.stop());
@@ -80,15 +77,51 @@ function arrange(nextMode, nextRoom) {
   element('panels').dataset.count = panels.length;
   element('panels').replaceChildren(...panels.map((panel) => panel.element));
   for (const panel of panels) {
-    const lane = panel.renew({ room, tap: tap.of(panel.label), ready: () => tap.ready() });
-    wireView.watch(panel.label, lane);
-    compare.watch(panel.label, lane);
-    chaos?.watch(panel.label, lane);
+    panel.renew({ room, ready });
+    tapLane(panel);
   }
   if (same) {
     running.forEach(start);
   }
-  return showStats();
+  leadToTap();
+}
+
+/** A lane connects when its bytes are shown, or when it is known that they are not. */
+async function ready() {
+  await met;
+  await tap.ready();
+}
+
+function tapLane({ label, lane }) {
+  if (tools) {
+    lane.tap = tap.of(label);
+    tools.watch(label, lane);
+  }
+}
+
+/** The first answer of the server tells whether this page is seen through the tap. */
+function meet({ tap_port: port, chaos }) {
+  if (tapPort === undefined && isTap(port)) {
+    const lanes = sets.room.map(({ label, title }) => ({ label, title }));
+    const note = (label, text) => panels.find((panel) => panel.label === label)?.note(text);
+    tools = new Tools({ tap, lanes, deliveries, publish, note });
+    document.body.dataset.tap = 'here';
+    panels.forEach(tapLane);
+    tap.start();
+  }
+  tapPort = port ?? null;
+  tools?.allowForget(chaos === true);
+  leadToTap();
+}
+
+/** On the server, a button leads to the same page at the tap. */
+function leadToTap() {
+  const link = element('see-bytes');
+  link.hidden = tools !== undefined || !tapPort || location.protocol !== 'http:'; // which is all that the tap speaks
+  if (!link.hidden) {
+    const running = panels.filter((panel) => panel.running).map(({ label }) => label);
+    link.href = atTap(tapPort, { all: panels, running });
+  }
 }
 
 function keepInUrl() {
@@ -96,18 +129,19 @@ function keepInUrl() {
   room === 'general' ? url.searchParams.delete('room') : url.searchParams.set('room', room);
   mode === 'room' ? url.searchParams.delete('mode') : url.searchParams.set('mode', mode);
   history.replaceState(null, '', url);
+  leadToTap();
 }
 
 /**
- * Starts a lane, unless its first request would be the seventh at once. Where six are not held it starts before this
- * returns, so that lanes which are started together are counted one after the other.
+ * Starts a lane, unless its first request would be the seventh connection. While six are not held, the lane starts
+ * before this returns: so lanes that start together are counted one after the other.
  */
 async function start(panel) {
   const needsOne = panel.label !== 'webrtc' && !(panel.label === 'websocket' && mode === 'isolated');
   const { lane } = panel;
   if (needsOne && connections.full && await connections.areFull()) {
     gauge.refuse(panel);
-  } else if (panel.lane === lane && panels.includes(panel)) { // room and mode are still those
+  } else if (panel.lane === lane && panels.includes(panel)) { // room and mode have not changed
     panel.start();
   }
 }
@@ -120,39 +154,34 @@ function hold(panel) {
     held.get(panel)?.();
     held.delete(panel);
   }
+  leadToTap();
   clearTimeout(changed);
-  changed = setTimeout(showStats, SETTLED); // it counts among those who are present, once it is open
+  changed = setTimeout(showStats, SETTLED); // an open lane counts among the people present
 }
 
-/** First those that need a connection for a moment only: one that is held is taken from them. */
-function startAll() {
-  [...panels].sort((a, b) => a.holds - b.holds).forEach((panel) => panel.running || start(panel));
+/** First the lanes that need a connection for a moment only: a lane that holds one would leave them none. */
+function startAll(labels = panels.map(({ label }) => label)) {
+  [...panels].sort((a, b) => a.holds - b.holds)
+    .filter((panel) => labels.includes(panel.label) && !panel.running).forEach(start);
 }
 
 const sender = () => element('sender').value.trim() || 'anonymous';
 
-function showBytes(label) {
-  dock.show('bytes');
-  wireView.show(label);
-  element('dock').scrollIntoView({ block: 'nearest' });
-}
-
-/**
- * Who is there, which rooms there are, and what time it is there. Asked for while somebody sees it, and not when it
- * would have to wait.
- */
+/** Shows the people present and the rooms. Skips requests that nobody would see or that would have to wait. */
 async function showStats() {
-  if (document.hidden || mode !== 'room' || connections.full) {
+  const isFirst = tapPort === undefined;
+  if (!isFirst && (document.hidden || mode !== 'room' || connections.full)) {
     return;
   }
   try {
     const asked = Date.now();
-    const response = await fetch('/api/stats', { signal: AbortSignal.timeout(STATS_EVERY) });
+    const response = await fetch('/api/stats', { signal: AbortSignal.timeout(isFirst ? FIRST_STATS : STATS_EVERY) });
     const answered = Date.now();
-    const { rooms, present, timestamp } = await response.json();
-    deliveries.compareClocks(asked, timestamp * 1000, answered);
-    element('present').value = Object.hasOwn(present, room) ? present[room] : 0; // it may be called `constructor`
-    element('rooms').replaceChildren(...rooms.map((name) => make('option', { value: name })));
+    const stats = await response.json();
+    meet(stats);
+    deliveries.compareClocks(asked, stats.timestamp * 1000, answered);
+    element('present').value = Object.hasOwn(stats.present, room) ? stats.present[room] : 0; // a room `constructor`
+    element('rooms').replaceChildren(...stats.rooms.map((name) => make('option', { value: name })));
   } catch {
     element('present').value = '–';
   }
@@ -168,38 +197,32 @@ element('composer').addEventListener('submit', async (event) => {
   try {
     await publish(text);
   } catch (error) {
-    field.value ||= text; // not lost, unless something else has been typed meanwhile
+    field.value ||= text; // unless something else has been typed meanwhile
     element('composer-says').value = `Not sent: ${error.message}`;
   }
 });
-action('start-all').addEventListener('click', startAll);
+action('start-all').addEventListener('click', () => startAll());
 action('stop-all').addEventListener('click', () => panels.forEach((panel) => panel.lane.stop()));
 element('room').addEventListener('change', () => {
   arrange(mode, element('room').value.trim() || 'general');
   keepInUrl();
+  showStats();
 });
 for (const choice of document.querySelectorAll('[name=mode]')) {
   choice.addEventListener('change', () => {
     arrange(choice.value, room);
     keepInUrl();
+    showStats();
   });
 }
-tap.addEventListener('open', ({ detail }) => {
-  if (detail.chaos && element('chaos').childElementCount === 0) {
-    const note = (label, text) => panels.find((panel) => panel.label === label)?.note(text);
-    chaos = mountChaos(element('chaos'), { tap, lanes, note });
-    panels.forEach(({ label, lane }) => chaos.watch(label, lane));
-  }
-  dock.offer('chaos', detail.chaos);
-});
 setInterval(() => {
   connections.refresh();
   showStats();
 }, STATS_EVERY);
 
-const arranged = arrange(mode, room);
-tap.start();
-await Promise.all([arranged, connections.refresh()]);
+const met = showStats();
+arrange(mode, room);
+await Promise.all([met, connections.refresh()]);
 if (parameters.has('start')) {
-  startAll();
+  startAll(parameters.get('start') ? parameters.get('start').split(',') : undefined);
 }

@@ -1,18 +1,18 @@
-// The page's connection to the tap: one WebSocket to /api/tap, which shows the bytes of all requests whose URL has
-// `tap=ID.label`. Each message of the tap is an event here, named by its `type`. Two more events are `lost` (the socket
-// is closed: bytes until the next `open` are not shown) and `commanded` (a command that was sent).
+// The page's connection to the tap: one WebSocket, which shows the bytes of all requests whose URL has `tap=ID.label`.
+// Each message of the tap is an event here, named by its `type`. Two more events are `lost` (the socket is closed:
+// bytes are not shown until the next `open`) and `commanded` (a command was sent).
 
 import { socketUrl } from './lanes/socket-url.js';
 import { backoff } from './lanes/waiting.js';
 
 const READY = 1_000; // milliseconds: the longest wait for the tap
 
+const randomHex = () => (
+  Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, '0')).join(''));
+
 export class Tap extends EventTarget {
   /** A secret: anyone who knows it sees the bytes. It never changes, because the lanes' URLs contain it. */
-  id = Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, '0')).join('');
-
-  /** Whether the server allows faults. */
-  chaos = false;
+  id = randomHex();
 
   /** Whether the tap shows the bytes of requests that begin now. */
   open = false;
@@ -76,7 +76,7 @@ export class Tap extends EventTarget {
   }
 
   #connect() {
-    const socket = new WebSocket(socketUrl(`/api/tap?tap=${this.id}`));
+    const socket = new WebSocket(socketUrl(`/-/tap/view?tap=${this.id}`));
     this.#socket = socket;
     this.#attempt = new Promise((resolve) => { this.#settle = resolve; });
     socket.addEventListener('message', ({ data }) => socket === this.#socket && this.#receive(JSON.parse(data)));
@@ -86,7 +86,6 @@ export class Tap extends EventTarget {
   #receive(event) {
     if (event.type === 'open') {
       this.open = true;
-      this.chaos = event.chaos === true;
       this.#failures = 0;
       this.#settle();
     }

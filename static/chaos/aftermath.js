@@ -1,15 +1,15 @@
-// What becomes of a lane that was struck: for how long it is away, and whether it loses or repeats messages. No DOM.
+// The state of a lane after a strike: how long it is away, and whether it loses or repeats messages. No DOM.
 //
-// Lost: the lane was told so (`recovered: false`), or a number is missing among the ids, which count. Repeated: it has
-// seen the id before.
+// A message is lost if the lane received `recovered: false`, or if a number is missing in the sequence of ids. It is
+// repeated if the lane has seen its id before.
 
 const REMEMBERED = 1000; // ids
-const VERDICT_AFTER = 1000; // milliseconds from being open again: a replay is over by then
-const NOTICED_WITHIN = 3000; // milliseconds; a browser may repeat a request by itself, and the lane sees nothing
+const VERDICT_AFTER = 1000; // milliseconds after the lane is open again: a replay is over by then
+const NOTICED_WITHIN = 3000; // milliseconds: a browser can repeat a request by itself, and the lane notices nothing
 
 const AWAY = ['waiting', 'connecting'];
 const plural = (number, noun) => `${number} ${noun}${number === 1 ? '' : 's'}`;
-const COUNTED = /^(.{8}-.{4}-8.{3})-.{4}-([0-9a-f]{12})$/; // which log it is, and the number in it
+const CURSOR = /^(.{8}-.{4}-8.{3})-.{4}-([0-9a-f]{12})$/; // the log, and the number in it
 const zeros = () => ({ lost: 0, silent: 0, repeated: 0, came: 0 });
 
 export class Aftermath {
@@ -17,20 +17,20 @@ export class Aftermath {
   #lane = undefined;
   #state = 'stopped';
   #seen = new Set();
-  #last = undefined; // { log, number } of the message before, unless messages were told to be missing
-  #counts = undefined; // since the strike, or the loss
+  #last = undefined; // { log, number } of the last message, unless the lane knows that messages are missing
+  #counts = undefined; // since the strike, or since the connection was lost
   #awaySince = undefined;
   #timer = undefined;
 
-  #isCounted;
+  #isInSequence;
 
-  /** `tell(kind, text)`: kind is 'state', 'problem', 'good' or 'bad'. `isCounted`: the ids of its messages count. */
-  constructor(tell, isCounted) {
+  /** `tell(kind, text)`: kind is 'state', 'problem', 'good' or 'bad'. `isInSequence`: no id of the lane is skipped. */
+  constructor(tell, isInSequence) {
     this.#tell = tell;
-    this.#isCounted = isCounted;
+    this.#isInSequence = isInSequence;
   }
 
-  /** Another lane object in place of the one before: its messages may be of another room. */
+  /** Replaces the lane object. The messages of the new one can be from another room. */
   watch(lane) {
     this.#lane = lane;
     this.#seen.clear();
@@ -47,11 +47,11 @@ export class Aftermath {
     listen('problem', (text) => this.#tell('problem', text));
   }
 
-  /** A fault has taken effect; the lane may have seen it before it is told here. */
+  /** A fault has taken effect. The lane may have noticed it before. */
   strike(fault) {
     if (this.#awaySince === undefined && this.#lane && this.#state !== 'stopped') {
-      this.#counts = { ...zeros(), ...this.#counts, came: 0 }; // a verdict that was due is one on both
-      if (fault !== 'half-open') { // which is noticed late, by its nature
+      this.#counts = { ...zeros(), ...this.#counts, came: 0 }; // a verdict that was due is now on both strikes
+      if (fault !== 'half-open') { // a lane notices that one late, by its nature
         clearTimeout(this.#timer);
         const unnoticed = 'the lane has not noticed (a browser repeats a request by itself); so far ';
         this.#timer = setTimeout(() => this.#conclude(unnoticed), NOTICED_WITHIN);
@@ -106,9 +106,9 @@ export class Aftermath {
     }
   }
 
-  /** Finds what is missing and was not told of. */
+  /** Finds messages that are missing without a notice. */
   #follow(id) {
-    const [, log, digits] = this.#isCounted && COUNTED.exec(id) || [];
+    const [, log, digits] = this.#isInSequence && CURSOR.exec(id) || [];
     const last = this.#last;
     this.#last = log && { log, number: parseInt(digits, 16) };
     const missing = log && last?.log === log ? this.#last.number - last.number - 1 : 0;

@@ -1,15 +1,15 @@
-// What one sees of the chaos panel: the table of controls, the legend and the question before a restart. What they do
+// The controls of the chaos panel: the table, the buttons, the legend, and the question before a restart. What they do
 // is in chaos.js.
 
 import { make } from '../dom.js';
-import { RESTART, STRIKES, SWITCHES } from './faults.js';
+import { DOWN, RESTART, STRIKES, SWITCHES } from './faults.js';
 
-const HINT = 'Strike a lane that runs, send a message meanwhile, and see whether anything is lost. The first four stay '
-  + 'until they are off, the others strike once.';
+const HINT = 'Choose a fault, send a message meanwhile, and see whether anything is lost. The first four stay until '
+  + 'they are off, the others strike once.';
 
-/** A row for each of `rows` ({ label, title }). `set(label, one, value)` and `strike(label, one)` are called. */
+/** A row for each of `rows` ({ label, title }). It calls `set(label, one, value)` and `strike(label, one)`. */
 export class FaultTable {
-  #shown = new Map(); // by label and fault: puts a control where its value is
+  #shown = new Map(); // label and fault -> the function that sets the control to a value
   #act;
 
   constructor(rows, act) {
@@ -22,7 +22,7 @@ export class FaultTable {
         make('tbody', {}, ...rows.map((row) => this.#row(row)))));
   }
 
-  /** No value: the lanes differ. */
+  /** Shows the value of a control. Without a value: the lanes differ. */
   show(label, fault, value) {
     this.#shown.get(`${fault} ${label}`)(value);
   }
@@ -92,13 +92,22 @@ function choice(one, name, set) {
   };
 }
 
+/** The button that takes the server down, and the seconds for which it does. It calls `act(seconds)`. */
+export function downControl(act) {
+  const seconds = make('select', { 'aria-label': `${DOWN.title}, seconds` },
+    ...DOWN.seconds.map((value) => make('option', { value, selected: value === 5 }, `for ${value} s`)));
+  return make('span', { class: 'chaos-down', 'data-fault': DOWN.fault },
+    make('button', { type: 'button', 'data-action': 'down', onclick: () => act(Number(seconds.value)) }, DOWN.title),
+    seconds);
+}
+
 /**
- * What each fault imitates. That at which the pointer or the keyboard is, anywhere in `root`, stands out; `hint` says
- * it too, because the list may be out of sight.
+ * The explanations of the faults. The one that the pointer or the focus is at, anywhere in `root`, is highlighted, and
+ * `hint` shows it too, because the list may be out of sight. `withLanes` adds what a lane does.
  */
-export function legend(root) {
-  const entries = [...SWITCHES, ...STRIKES, RESTART].map(({ fault, title, about }) => (
-    make('div', { 'data-fault': fault }, make('dt', {}, title), make('dd', {}, about))));
+export function legend(root, { withLanes, faults }) {
+  const entries = faults.map(({ fault, title, imitates, lane }) => make('div', { 'data-fault': fault },
+    make('dt', {}, title), make('dd', {}, withLanes ? `${imitates} ${lane}` : imitates)));
   const hint = make('p', { class: 'chaos-hint' }, HINT);
   const point = ({ target }) => {
     const fault = target.closest('[data-fault]')?.dataset.fault;
@@ -112,7 +121,7 @@ export function legend(root) {
   return { element: make('section', {}, make('h3', {}, 'What it imitates'), list), hint };
 }
 
-/** Asks before others lose what they have. */
+/** The question before the data of others are lost. */
 export function confirmation(act) {
   const close = (then) => () => {
     dialog.close();
@@ -120,7 +129,7 @@ export function confirmation(act) {
   };
   const dialog = make('dialog', { class: 'chaos-dialog', 'aria-labelledby': 'chaos-restart' },
     make('h3', { id: 'chaos-restart' }, `${RESTART.title}?`),
-    make('p', {}, 'Rooms, mailboxes and clients are forgotten, and every connection drops: also those of others.'),
+    make('p', {}, 'Rooms, mailboxes and clients are forgotten, and every connection is reset, also those of others.'),
     make('div', { class: 'chaos-buttons' },
       make('button', { type: 'button', 'data-action': 'keep', onclick: close() }, 'Keep it'),
       make('button', { type: 'button', 'data-action': 'confirm', onclick: close(act) }, 'Restart')));

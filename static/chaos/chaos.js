@@ -1,75 +1,91 @@
-// The dock "Chaos": what can go wrong on the way, switched on by hand, for one lane or for all. The server does it to
-// the tapped connections (started with --chaos); the lanes do not know.
+// The tool "Chaos": faults on the way, for one lane or for all. The tap causes them; the lanes do not know of them.
 
-import { Aftermath } from './aftermath.js';
-import { FaultTable, confirmation, legend } from './chaos-controls.js';
 import { make } from '../dom.js';
-import { RESTART, STRIKES, SWITCHES } from './faults.js';
+import { Aftermath } from './aftermath.js';
+import { FaultTable, confirmation, downControl, legend } from './chaos-controls.js';
+import { DOWN, RESTART, STRIKES, SWITCHES, UP } from './faults.js';
 
-const ALL = 'all lanes'; // the label of a row that stands for each
+const ALL = 'all lanes'; // the label of the row that stands for every lane
 const LOG_LINES = 300;
 
-export function mountChaos(root, { tap, lanes, note }) {
-  const panel = new ChaosPanel(root, tap, lanes, note);
-  return { watch: (label, lane) => panel.watch(label, lane) };
+/**
+ * `note(label, text)` adds a line to the log of a lane. `forget()` makes the server forget everything; without it,
+ * there is no button for that. `allowForget(is)` shows the button or hides it.
+ */
+export function mountChaos(root, { tap, lanes, note = () => {}, forget }) {
+  const panel = new ChaosPanel(root, { tap, lanes, note, forget });
+  return { watch: (label, lane) => panel.watch(label, lane), allowForget: (is) => panel.allowForget(is) };
 }
 
 class ChaosPanel {
   #tap;
   #note;
+  #forget;
   #titles;
-  #values = new Map(); // by label: the value of each switch
+  #values = new Map(); // label -> the value of each switch
   #table;
   #aftermaths = new Map();
   #log = make('ol');
-  #none = make('p', { class: 'chaos-none' }, 'Nothing yet. Start a lane, and press Drop in its row.');
+  #none;
   #status = make('p', { class: 'chaos-status', role: 'status' });
   #scroller;
   #dialog;
-  #fields;
+  #restart;
 
-  constructor(root, tap, lanes, note) {
+  constructor(root, { tap, lanes, note, forget }) {
     this.#tap = tap;
-    this.#note = note ?? (() => {});
+    this.#note = note;
+    this.#forget = forget;
     this.#titles = new Map(lanes.map(({ label, title }) => [label, title]));
     for (const { label } of lanes) {
       this.#values.set(label, Object.fromEntries(SWITCHES.map(({ fault }) => [fault, 0])));
       this.#aftermaths.set(label, new Aftermath((kind, text) => this.#tell(label, kind, text),
-        label !== 'webrtc')); // a channel also brings messages of which some go another way
+        label !== 'webrtc')); // a data channel also brings messages that others sent another way
     }
-    this.#table = new FaultTable([{ label: ALL, title: 'All lanes' }, ...lanes], {
+    this.#none = make('p', { class: 'chaos-none' }, lanes.length > 1
+      ? 'Nothing yet. Start a lane, and press Drop in its row.' : 'Nothing yet. Press Drop, and send a request.');
+    const rows = lanes.length > 1 ? [{ label: ALL, title: 'All lanes' }, ...lanes] : lanes;
+    this.#table = new FaultTable(rows, {
       set: (label, one, value) => this.#set(label, one, value),
       strike: (label, one) => this.#strike(label, one),
     });
-    this.#dialog = confirmation(() => this.#send({ fault: RESTART.fault }));
+    this.#dialog = confirmation(() => this.#forgetAll());
     this.#scroller = make('div', {
       class: 'chaos-log', tabindex: 0, role: 'log', 'aria-label': 'What happened',
     }, this.#none, this.#log);
-    this.#fields = make('fieldset', { class: 'chaos-fields' }, make('legend', { class: 'unseen' }, 'Faults'),
-      this.#buttons(), this.#table.element);
-    root.classList.add('chaos');
-    const happened = make('section', { class: 'chaos-happened' },
-      make('div', { class: 'chaos-headline' }, make('h3', {}, 'What happened'), this.#status), this.#scroller);
-    const { element, hint } = legend(root);
-    this.#fields.querySelector('.chaos-buttons').append(hint);
-    root.append(this.#fields, happened, element, this.#dialog);
+    this.#append(root);
+    this.allowForget(false);
     this.#listen();
-    this.#allowed();
   }
 
   watch(label, lane) {
     this.#aftermaths.get(label)?.watch(lane);
   }
 
-  #buttons() {
-    const button = (action, title, onclick) => (
-      make('button', { type: 'button', 'data-action': action, onclick }, title));
-    const restart = button('restart', `${RESTART.title} …`, () => this.#dialog.showModal());
-    restart.dataset.fault = RESTART.fault;
-    return make('div', { class: 'chaos-buttons' }, button('calm', 'Calm', () => this.#calm()), restart);
+  allowForget(is) {
+    this.#restart.hidden = !is;
   }
 
-  // What is done.
+  #append(root) {
+    const faults = [...SWITCHES, ...STRIKES, DOWN, ...this.#forget ? [RESTART] : []];
+    const { element, hint } = legend(root, { faults, withLanes: this.#titles.size > 1 });
+    const button = (action, title, attributes) => (
+      make('button', { type: 'button', 'data-action': action, ...attributes }, title));
+    this.#restart = button('restart', `${RESTART.title} …`,
+      { 'data-fault': RESTART.fault, onclick: () => this.#dialog.showModal() });
+    const buttons = make('div', { class: 'chaos-buttons' },
+      button('calm', 'Calm', { onclick: () => this.#calm() }), downControl((seconds) => this.#takeDown(seconds)),
+      this.#restart, hint);
+    const happened = make('section', { class: 'chaos-happened' },
+      make('div', { class: 'chaos-headline' }, make('h3', {}, 'What happened'), this.#status), this.#scroller);
+    root.classList.add('chaos');
+    root.append(
+      make('fieldset', { class: 'chaos-fields' }, make('legend', { class: 'unseen' }, 'Faults'), buttons,
+        this.#table.element),
+      happened, element, this.#dialog);
+  }
+
+  // Commands.
 
   #set(label, one, value) {
     const labels = label === ALL ? [...this.#values.keys()] : [label];
@@ -91,8 +107,14 @@ class ChaosPanel {
     }
   }
 
+  #takeDown(seconds) {
+    if (this.#send({ fault: DOWN.fault, value: seconds })) {
+      this.#status.textContent = `${DOWN.title} for ${seconds} s.`;
+    }
+  }
+
   #calm() {
-    SWITCHES.forEach((one) => this.#set(ALL, one, 0));
+    this.#values.forEach((_, label) => SWITCHES.forEach((one) => this.#set(label, one, 0)));
     this.#status.textContent = 'Calm: every switch is off.';
   }
 
@@ -102,57 +124,65 @@ class ChaosPanel {
     return isSent;
   }
 
-  /** Puts every control where its value is; those of all lanes are mixed when the lanes differ. */
+  async #forgetAll() {
+    this.#status.textContent = '';
+    try {
+      await this.#forget();
+      this.#struck(undefined, RESTART.fault);
+    } catch (error) {
+      this.#status.textContent = `Not restarted: ${error.message}.`;
+    }
+  }
+
+  /** Sets every control to its value. The control of all lanes is mixed when the lanes differ. */
   #show() {
     for (const { fault } of SWITCHES) {
       this.#values.forEach((values, label) => this.#table.show(label, fault, values[fault]));
-      const different = new Set([...this.#values.values()].map((values) => values[fault]));
-      this.#table.show(ALL, fault, different.size === 1 ? [...different][0] : undefined);
+      if (this.#values.size > 1) {
+        const different = new Set([...this.#values.values()].map((values) => values[fault]));
+        this.#table.show(ALL, fault, different.size === 1 ? [...different][0] : undefined);
+      }
     }
   }
 
-  #allowed() {
-    this.#fields.disabled = !this.#tap.chaos;
-    if (!this.#tap.chaos) {
-      this.#status.textContent = 'Off: the server was not started with --chaos.';
-    }
-  }
-
-  // What happens.
+  // Events.
 
   #listen() {
     this.#tap.addEventListener('open', () => {
       this.#status.textContent = '';
-      this.#allowed();
       this.#values.forEach((values, label) => {
         Object.entries(values).filter(([, value]) => value !== 0)
-          .forEach(([fault, value]) => this.#send({ label, fault, value })); // with the tap the server forgot them
+          .forEach(([fault, value]) => this.#send({ label, fault, value })); // the tap forgot them with the last socket
       });
     });
     this.#tap.addEventListener('struck', ({ detail: { label, fault } }) => this.#struck(label, fault));
-    this.#tap.addEventListener('error', ({ detail }) => this.#tell(undefined, 'problem', detail.error));
+    this.#tap.addEventListener('error', ({ detail }) => this.#tell('Tap', 'problem', detail.error));
   }
 
+  /** Without a label, the fault struck every lane. */
   #struck(label, fault) {
-    const isRestart = fault === RESTART.fault; // of all lanes, and without a label
-    const happened = [...STRIKES, RESTART].find((one) => one.fault === fault)?.happened ?? fault;
-    this.#tell(isRestart ? undefined : label, 'struck', happened);
+    const happened = [...STRIKES, DOWN, UP, RESTART].find((one) => one.fault === fault)?.happened ?? fault;
+    this.#tell(label ?? 'Server', fault === UP.fault ? 'good' : 'struck', happened);
     this.#aftermaths.forEach((aftermath, each) => {
-      if (isRestart || each === label) {
-        aftermath.strike(fault);
-        this.#note(each, `Chaos: ${happened}`);
+      if (label !== undefined && each !== label) {
+        return;
       }
+      if (fault !== UP.fault) {
+        aftermath.strike(fault);
+      }
+      this.#note(each, `Chaos: ${happened}`);
     });
   }
 
-  #tell(label, kind, text) {
+  /** `who` is the label of a lane, or a name. */
+  #tell(who, kind, text) {
     const now = new Date();
     const time = `${now.toTimeString().slice(0, 8)}.${String(now.getMilliseconds()).padStart(3, '0')}`;
     const wasAtEnd = this.#scroller.scrollHeight - this.#scroller.scrollTop - this.#scroller.clientHeight < 8;
     this.#none.hidden = true;
-    this.#log.append(make('li', { 'data-kind': kind, 'data-row': label },
+    this.#log.append(make('li', { 'data-kind': kind, 'data-row': this.#titles.has(who) && who },
       make('time', { datetime: now.toISOString() }, time), ' ',
-      make('b', {}, this.#titles.get(label) ?? label ?? 'Server'), ' ', make('span', {}, text)));
+      make('b', {}, this.#titles.get(who) ?? who), ' ', make('span', {}, text)));
     while (this.#log.childElementCount > LOG_LINES) {
       this.#log.firstElementChild.remove();
     }

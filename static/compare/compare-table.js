@@ -1,5 +1,5 @@
-// The live table of the comparison: two rows for each lane, what went up and what came down. A cell is written only
-// when its text changes, so that a selection stays and a quiet lane costs nothing.
+// The live table of the comparison: two rows for each lane, one for each direction. A cell is written only when its
+// text changes, so that a selection stays and a quiet lane costs nothing.
 
 import { SECONDS } from './figures.js';
 import { make } from '../dom.js';
@@ -7,11 +7,9 @@ import { KINDS } from './meter.js';
 import { count, markdown, milliseconds, percentile } from './numbers.js';
 import { Sparkline, decadesFor } from './sparkline.js';
 
-export const KIND_TITLES = { payload: 'payload', framing: 'framing', headers: 'headers', keepalive: 'keep-alive' };
-
-const DIRECTIONS = { up: 'up', down: 'down' };
-const BEFORE = { requests: 'Requests' }; // columns of a lane: in front of the bytes, and behind them
-const BEHIND = {
+const DIRECTIONS = ['up', 'down'];
+const BEFORE = { requests: 'Requests' }; // the columns of a lane before its bytes
+const AFTER = { // and after them
   messages: 'Messages', p50: 'Delay p50', p95: 'Delay p95', empty: 'Empty answers', reconnections: 'Reconnections',
 };
 
@@ -41,13 +39,12 @@ export class CompareTable {
   }
 
   markdown() {
-    const directions = Object.keys(DIRECTIONS);
-    const columns = ['Lane', 'Requests', ...directions.flatMap((direction) => (
-      [`Bytes ${direction}`, ...KINDS.map((kind) => `${direction}: ${KIND_TITLES[kind]}`)])), ...Object.values(BEHIND)];
+    const columns = ['Lane', 'Requests', ...DIRECTIONS.flatMap((direction) => (
+      [`Bytes ${direction}`, ...KINDS.map((kind) => `${direction}: ${kind}`)])), ...Object.values(AFTER)];
     const rows = [...this.#rows].map(([label, { title }]) => {
       const figures = withDelays(this.#figures.of(label));
-      const bytes = directions.flatMap((direction) => ['total', ...KINDS].map((kind) => figures[direction][kind]));
-      return [title, figures.requests, ...bytes, ...Object.keys(BEHIND).map((key) => text(key, figures[key]))];
+      const bytes = DIRECTIONS.flatMap((direction) => ['total', ...KINDS].map((kind) => figures[direction][kind]));
+      return [title, figures.requests, ...bytes, ...Object.keys(AFTER).map((key) => text(key, figures[key]))];
     });
     return markdown('Lanes compared', columns.map((column, at) => ({ title: column, isNumber: at > 0 })), rows);
   }
@@ -59,14 +56,14 @@ export class CompareTable {
         make('th', { scope: 'col', rowspan: 2 }, 'Lane'),
         ...Object.values(BEFORE).map(tall),
         make('th', { scope: 'colgroup', colspan: 3 + KINDS.length, class: 'group' }, 'Bytes'),
-        ...Object.values(BEHIND).map(tall),
+        ...Object.values(AFTER).map(tall),
         make('th', { scope: 'col', rowspan: 2 }, 'Bytes per second, 60 s', this.#top)),
       make('tr', {},
         make('th', { scope: 'col' }, make('span', { class: 'unseen' }, 'direction')),
         make('th', { scope: 'col', class: 'number' }, 'total'),
         make('th', { scope: 'col' }, 'share'),
         ...KINDS.map((kind) => make('th', { scope: 'col', class: 'number' },
-          make('i', { class: `swatch ${kind}` }), make('span', {}, KIND_TITLES[kind])))));
+          make('i', { class: `swatch ${kind}` }), make('span', {}, kind)))));
   }
 }
 
@@ -84,14 +81,14 @@ class LaneRow {
       lane.append(make('small', {}, 'signalling only'));
     }
     const bytes = (direction) => [
-      make('th', { scope: 'row', class: 'direction' }, DIRECTIONS[direction]),
+      make('th', { scope: 'row', class: 'direction' }, direction),
       cell(`${direction}-total`),
       make('td', {}, this.#bars[direction] = bar()),
       ...KINDS.map((kind) => cell(`${direction}-${kind}`)),
     ];
     const tall = (key) => cell(key, { rowspan: 2 });
     this.element = make('tbody', { 'data-row': label, 'data-state': 'stopped' },
-      make('tr', {}, lane, ...Object.keys(BEFORE).map(tall), ...bytes('up'), ...Object.keys(BEHIND).map(tall),
+      make('tr', {}, lane, ...Object.keys(BEFORE).map(tall), ...bytes('up'), ...Object.keys(AFTER).map(tall),
         make('td', { rowspan: 2 }, this.sparkline.element)),
       make('tr', {}, ...bytes('down')));
   }
@@ -99,10 +96,10 @@ class LaneRow {
   update(figures, isAtLeast) {
     const all = withDelays(figures);
     this.element.dataset.state = figures.state;
-    for (const key of [...Object.keys(BEFORE), ...Object.keys(BEHIND)]) {
+    for (const key of [...Object.keys(BEFORE), ...Object.keys(AFTER)]) {
       write(this.#cells[key], text(key, all[key]));
     }
-    for (const direction of Object.keys(DIRECTIONS)) {
+    for (const direction of DIRECTIONS) {
       const bytes = all[direction];
       for (const kind of ['total', ...KINDS]) {
         write(this.#cells[`${direction}-${kind}`], (isAtLeast && bytes[kind] > 0 ? '≥ ' : '') + count(bytes[kind]));
@@ -112,7 +109,7 @@ class LaneRow {
   }
 }
 
-/** What a row consists of; the numbers stand beside it. */
+/** The shares of a row. The numbers are beside it. */
 function bar() {
   return make('div', { class: 'compare-bar', 'aria-hidden': 'true' },
     ...KINDS.map((kind) => make('i', { class: kind })));
@@ -124,7 +121,7 @@ function withDelays(figures) {
 
 const text = (key, value) => key === 'p50' || key === 'p95' ? milliseconds(value) : count(value);
 
-/** Does not touch what is right already, and shows a zero less than a number. */
+/** Writes a text only if it differs. A zero is less visible than a number. */
 function write(element, wanted) {
   if (element.textContent !== wanted) {
     element.textContent = wanted;

@@ -1,6 +1,6 @@
-// The dock "Compare": what each lane costs, live, and two experiments.
+// The tool "Compare": the cost of each lane, live, and two experiments.
 
-import { CompareTable, KIND_TITLES } from './compare-table.js';
+import { CompareTable } from './compare-table.js';
 import { BURST, burst, silence } from './experiments.js';
 import { Figures } from './figures.js';
 import { make } from '../dom.js';
@@ -13,7 +13,7 @@ const SILENCE_COLUMNS = [
   ['Requests', ({ requests }) => count(requests)],
   ['Bytes up', ({ up }) => count(up.total)],
   ['Bytes down', ({ down }) => count(down.total)],
-  ...KINDS.map((kind) => [`of which ${KIND_TITLES[kind]}`, ({ up, down }) => count(up[kind] + down[kind])]),
+  ...KINDS.map((kind) => [`of which ${kind}`, ({ up, down }) => count(up[kind] + down[kind])]),
   ['Empty answers', ({ empty }) => count(empty)],
   ['Reconnections', ({ reconnections }) => count(reconnections)],
 ];
@@ -26,17 +26,17 @@ const BURST_COLUMNS = [
   ['Requests', ({ requests }) => count(requests)],
   ['Bytes up', ({ up }) => count(up.total)],
   ['Bytes down', ({ down }) => count(down.total)],
-  ['Bytes per message', ({ label, up, down, arrived }) => ( // those of a data channel are not known
+  ['Bytes per message', ({ label, up, down, arrived }) => ( // the bytes of a data channel are not known
     arrived === 0 || label === 'webrtc' ? '–' : count(Math.round((up.total + down.total) / arrived)))],
 ];
 
 const ABOUT = [
-  'Bytes are those of HTTP and WebSocket, as the server reads and writes them; TCP, IP and TLS come on top. Not '
-    + 'counted: the parameter tap in the URLs, by which this page watches, and what is published through no lane.',
+  'The bytes are those of HTTP and WebSocket, as they pass the tap; those of TCP, IP and TLS are not included. Not '
+    + 'counted: the parameter tap in the URLs, which marks the requests for the tap, and messages sent through no lane.',
   'A bar shows the shares of its own row. Bytes per second: up and down together, on one logarithmic scale for all '
     + 'lanes, so each line across is ten times the one below it. Delays: of the last 1,000 messages.',
-  'WebRTC: the bytes are those of the signalling. What goes over its data channel does not pass the server, and nobody '
-    + 'here can count it.',
+  'WebRTC: the bytes are those of the signalling. The bytes of its data channel pass neither the server nor the tap, so '
+    + 'they cannot be counted here.',
 ];
 
 export function mountCompare(root, { tap, lanes, deliveries, publish }) {
@@ -55,7 +55,7 @@ class CompareView {
   #running = undefined; // the AbortController of an experiment
   #results = new Map();
   #status = make('p', { class: 'compare-status', role: 'status' },
-    'Silence shows what it costs to wait, a burst what it costs to talk.');
+    'A minute of silence shows the cost of waiting, a burst the cost of talking.');
   #left = make('p', { class: 'compare-left-out', hidden: true });
   #buttons = [
     button('silence', 'A minute of silence', () => this.#try('silence')),
@@ -173,7 +173,7 @@ function button(action, title, onclick) {
   return make('button', { type: 'button', 'data-action': action, onclick }, title);
 }
 
-/** Wide tables scroll inside of this, also with the keyboard. */
+/** A wide table scrolls inside this, also with the keyboard. */
 function scroller(title, table) {
   return make('div', { class: 'compare-scroller', tabindex: 0, role: 'region', 'aria-label': title }, table);
 }

@@ -1,21 +1,21 @@
-// Two experiments with the lanes as they run: a minute in which nobody publishes, and a hundred messages at once. No
-// DOM. Each ends early when its signal aborts, and then returns nothing.
+// Two experiments with the running lanes: a minute in which nobody publishes, and a hundred messages at once. No DOM.
+// An experiment ends early when its signal aborts, and then returns nothing.
 
 import { added } from './figures.js';
 
-export const SILENCE = 60; // seconds
+export const QUIET = 60; // seconds
 export const BURST = 100; // messages
-const PATIENCE = 10_000; // milliseconds without an arrival after which the rest is not waited for
-const TAP_LAG = 500; // milliseconds; the bytes come over another connection, a moment later
+const PATIENCE = 10_000; // milliseconds without an arrival that end the wait for the rest
+const TAP_LAG = 500; // milliseconds: the tap's connection brings the bytes a moment later
 
-/** What each lane costs while nothing is said. `tick(seconds)` tells how many are left. */
+/** The cost of each lane while nobody publishes. `tick(seconds)` is called with the seconds that are left. */
 export async function silence(figures, signal, tick) {
   const [before, begin, gaps] = [figures.all(), performance.now(), figures.gaps];
   const published = new Set();
   const running = new Set(figures.running);
   const heard = ({ detail: { id } }) => published.add(id);
   figures.addEventListener('message', heard);
-  for (let left = SILENCE; left > 0 && !signal.aborted; left = SILENCE - (performance.now() - begin) / 1000) {
+  for (let left = QUIET; left > 0 && !signal.aborted; left = QUIET - (performance.now() - begin) / 1000) {
     figures.running.forEach((label) => running.add(label));
     tick(Math.ceil(left));
     await pause(Math.min(1000, left * 1000), signal);
@@ -27,7 +27,7 @@ export async function silence(figures, signal, tick) {
   };
 }
 
-/** Publishes as fast as it is accepted. `tick(text)` tells how far it is. */
+/** Publishes messages as fast as they are accepted. `tick(text)` is called with the progress. */
 export async function burst(figures, deliveries, publish, signal, tick) {
   const name = `burst ${crypto.getRandomValues(new Uint32Array(1))[0].toString(16)}`;
   const before = figures.all();
@@ -39,7 +39,7 @@ export async function burst(figures, deliveries, publish, signal, tick) {
   for (let number = 1; number <= BURST && !signal.aborted; number += 1) {
     tick(`published ${number - 1} of ${BURST}`);
     try {
-      await Promise.race([publish(`${name}, ${number} of ${BURST}`), stopped]); // which may not end for long
+      await Promise.race([publish(`${name}, ${number} of ${BURST}`), stopped]); // `publish` can take long
       accepted += 1;
     } catch (error) {
       problem = error.message;
@@ -56,12 +56,12 @@ export async function burst(figures, deliveries, publish, signal, tick) {
   return signal.aborted ? undefined : { lanes, accepted, problem, isAtLeast: figures.gaps !== gaps };
 }
 
-/** Which messages of a burst have come, on which lane and when. */
+/** The messages of a burst that arrived: on which lane, and when. */
 class Arrivals {
   #begin = performance.now();
   #last = this.#begin;
-  #lanes = new Map(); // label: ids and when each came
-  #delays = new Map(); // label: ids, of other messages too, and their delays
+  #lanes = new Map(); // label -> ids and their times of arrival
+  #delays = new Map(); // label -> ids, of other messages too, and their delays
   #listening = new AbortController();
   #figures;
 
@@ -110,7 +110,7 @@ class Arrivals {
   }
 }
 
-/** Waits, but not past an abort. */
+/** Waits, until `signal` aborts at the latest. */
 function pause(time, signal) {
   return new Promise((resolve) => {
     const timer = setTimeout(done, time);

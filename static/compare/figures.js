@@ -1,14 +1,14 @@
-// What the lanes have cost and brought since the last reset: the bytes from the tap, all else from the lanes. No DOM.
-// Re-dispatches the lanes' messages as `message` { label, id, text }.
+// The figures of the lanes since the last reset: the bytes from the tap, everything else from the lanes. No DOM. It
+// dispatches the lanes' messages again, as `message` { label, id, text }.
 
 import { Meter, difference } from './meter.js';
 
-export const SECONDS = 60; // of bytes per second that are kept
-const DELAYS = 1000; // that are kept
-const COUNTED = { empty: 'empty', heartbeat: 'heartbeats', reconnection: 'reconnections' };
+export const SECONDS = 60; // the seconds whose bytes are kept
+const DELAYS = 1000; // the delays that are kept
+const NUMBERS = { empty: 'empty', heartbeat: 'heartbeats', reconnection: 'reconnections' };
 
 export class Figures extends EventTarget {
-  /** How often bytes were missed: the tap was closed, or had to leave some out. */
+  /** How often bytes were missed: the tap was closed, or left some out. */
   gaps = 0;
 
   #meter = new Meter();
@@ -17,11 +17,8 @@ export class Figures extends EventTarget {
   constructor(labels, tap, deliveries) {
     super();
     labels.forEach((label) => this.#lanes.set(label, { ...nothing(), state: 'stopped', rate: new Rate() }));
-    for (const type of ['bytes', 'end', 'left_out']) {
+    for (const type of ['bytes', 'left_out']) {
       tap.addEventListener(type, ({ detail }) => this.#take(detail));
-    }
-    for (const type of ['open', 'lost']) {
-      tap.addEventListener(type, () => this.#meter.interrupted());
     }
     tap.addEventListener('lost', () => { this.gaps += 1; });
     deliveries.addEventListener('delivery', ({ detail: { label, delay } }) => {
@@ -39,15 +36,15 @@ export class Figures extends EventTarget {
     row.lane = lane;
     row.state = lane.state ?? 'stopped';
     lane.addEventListener('state', ({ detail }) => {
-      row.state = row.lane === lane ? detail.state : row.state; // one that was replaced may stop late
+      row.state = row.lane === lane ? detail.state : row.state; // a replaced lane can stop late
     });
     lane.addEventListener('wire', ({ detail: { what } }) => {
-      if (what in COUNTED) {
-        row[COUNTED[what]] += 1;
+      if (what in NUMBERS) {
+        row[NUMBERS[what]] += 1;
       }
     });
     lane.addEventListener('message', ({ detail: { id, text, own } }) => {
-      row.messages += own ? 0 : 1; // what it sent itself did not come over the wire
+      row.messages += own ? 0 : 1; // its own messages did not come over the wire
       this.dispatchEvent(new CustomEvent('message', { detail: { label, id, text } }));
     });
   }
@@ -64,7 +61,7 @@ export class Figures extends EventTarget {
     return this.#meter.leftOut;
   }
 
-  /** { state, messages, empty, heartbeats, reconnections, delays, requests, up, down } of a lane until now. */
+  /** The figures of a lane: { state, messages, empty, heartbeats, reconnections, delays, requests, up, down }. */
   of(label) {
     const { state, messages, empty, heartbeats, reconnections, delays } = this.#lanes.get(label);
     return { state, messages, empty, heartbeats, reconnections, delays: [...delays], ...this.#meter.of(label) };
@@ -74,7 +71,7 @@ export class Figures extends EventTarget {
     return new Map(this.labels.map((label) => [label, this.of(label)]));
   }
 
-  /** Bytes per second, up and down together, the oldest first. */
+  /** The bytes of each second, up and down together, the oldest first. */
   rate(label) {
     return this.#lanes.get(label).rate.values();
   }
@@ -96,7 +93,7 @@ export class Figures extends EventTarget {
   }
 }
 
-/** What was added to one lane between two readings. */
+/** The difference between two readings of one lane. */
 export function added(before, after) {
   const counts = ['messages', 'empty', 'heartbeats', 'reconnections'].map((key) => [key, after[key] - before[key]]);
   return { ...Object.fromEntries(counts), ...difference(before, after) };
@@ -104,7 +101,7 @@ export function added(before, after) {
 
 const nothing = () => ({ messages: 0, empty: 0, heartbeats: 0, reconnections: 0, delays: [] });
 
-/** Bytes by the second of their arrival. */
+/** The bytes of each second. */
 class Rate {
   #bytes = new Array(SECONDS).fill(0);
   #second = now();

@@ -1,9 +1,9 @@
-// Numbers for reading: bytes, times, percentiles, and a table as Markdown. No DOM.
+// Numbers as text: bytes, times, percentiles, and a table as Markdown. No DOM.
 
 const GROUPED = new Intl.NumberFormat('en-US');
 const UNITS = [[1e9, 'GB'], [1e6, 'MB'], [1e3, 'kB']];
 
-/** "12,345"; exact as long as it is short. */
+/** "12,345", exact while it is short. */
 export function count(value) {
   if (value < 1e6) {
     return GROUPED.format(value);
@@ -23,7 +23,7 @@ export function milliseconds(value) {
   return value >= 10 ? `${GROUPED.format(Math.round(value))} ms` : `${value.toFixed(value >= 1 ? 1 : 2)} ms`;
 }
 
-/** The value that this share of the values does not exceed (nearest rank); nothing of nothing. */
+/** The value that this share of the values does not exceed (nearest rank). Undefined without values. */
 export function percentile(values, share) {
   const sorted = Float64Array.from(values).sort();
   return sorted.length === 0 ? undefined : sorted[Math.max(0, Math.ceil(share * sorted.length) - 1)];

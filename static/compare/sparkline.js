@@ -1,9 +1,8 @@
-// Bytes per second over the last minute, one bar a second. The scale is logarithmic, because a heartbeat and a burst
-// have to be seen in one picture; so a second without a byte has no bar, and each line across is ten times the one
-// below it.
+// Bytes per second over the last minute, one bar a second. The scale is logarithmic, so that one picture shows both a
+// heartbeat and a burst. A second without a byte has no bar. Each line across is ten times the one below it.
 
 const SVG = 'http://www.w3.org/2000/svg';
-const BAR = 2.5; // of which half a pixel is the gap
+const BAR = 2.5; // pixels, with a gap of half a pixel
 const HEIGHT = 40;
 
 export class Sparkline {
@@ -18,7 +17,7 @@ export class Sparkline {
     this.element.append(this.#grid, this.#bars);
   }
 
-  /** `values`: bytes, the oldest second first. The top is 10 to the power of `decades`, the same for all lanes. */
+  /** `values` are bytes, the oldest second first. The top is 10 to the power of `decades`, the same for all lanes. */
   draw(values, decades) {
     const bars = values.map((value, at) => {
       const height = value === 0 ? 0 : Math.max(1, Math.log10(value) / decades * HEIGHT);
@@ -34,7 +33,7 @@ export class Sparkline {
   }
 }
 
-/** How many powers of ten it takes to show the largest value. */
+/** The number of powers of ten that shows the largest value. */
 export function decadesFor(largest) {
   return Math.max(3, Math.ceil(Math.log10(Math.max(1, largest))));
 }

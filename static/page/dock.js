@@ -47,15 +47,6 @@ export class Dock {
     this.open(true);
   }
 
-  /** A tab that does not apply is not there. */
-  offer(name, offered) {
-    const tab = document.getElementById(`tab-${name}`);
-    tab.hidden = !offered;
-    if (!offered && tab.getAttribute('aria-selected') === 'true') {
-      this.show('bytes');
-    }
-  }
-
   /** Within what page.css allows. */
   #resize(height) {
     document.documentElement.style.setProperty('--tools', `${height}px`);

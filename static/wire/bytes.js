@@ -1,5 +1,5 @@
-// Bytes as text and as hex. What a peer sent is shown as it is only where it is harmless: control characters, what is
-// invisible or turns the direction of text around, and what is not UTF-8 are escaped, in the way of the client `wire`.
+// Bytes as text and as hex. Control characters, invisible characters, characters that change the direction of text, and
+// bytes that are not UTF-8 are escaped, as the client `wire` escapes them.
 
 export const ROW = 16; // bytes in a row of the text form
 
@@ -25,12 +25,12 @@ export const hexByte = (byte) => byte.toString(16).padStart(2, '0');
 export const hex = (bytes) => Array.from(bytes, hexByte).join(' ');
 export const countOf = (number, what = 'byte') => `${number} ${what}${number === 1 || number === 1n ? '' : 's'}`;
 
-/** RFC 6455, section 5.3: byte i is combined with byte i mod 4 of the key; `offset` bytes came before these. */
+/** RFC 6455, section 5.3: byte i is combined with byte i mod 4 of the key. `offset` bytes came before these. */
 export function unmask(bytes, key, offset = 0) {
   return bytes.map((byte, at) => byte ^ key[(offset + at) % 4]);
 }
 
-/** How many bytes a character beginning with this byte has, and what the second one may be (RFC 3629, section 4). */
+/** The length of a character with this first byte, and the range of its second byte (RFC 3629, section 4). */
 function shape(first) {
   if (first < 0x80) return [1];
   if (first >= 0xc2 && first <= 0xdf) return [2, 0x80, 0xbf];
@@ -39,7 +39,7 @@ function shape(first) {
   return [0];
 }
 
-/** The code point at `at` and its length in bytes; no code point if there is none. */
+/** The code point at `at` and its length in bytes. No code point if the bytes are not UTF-8. */
 function characterAt(bytes, at) {
   const [length, low, high] = shape(bytes[at]);
   if (length === 1) {
@@ -63,7 +63,7 @@ function isHarmless(code) {
     || within(0x2028, 0x202e) || within(0x2060, 0x206f) || within(0xfff9, 0xfffb) || within(0xe0000, 0xe0fff));
 }
 
-/** Whether a backslash in front of `at` could be taken for the beginning of an escape. */
+/** Whether a backslash before `at` looks like the beginning of an escape. */
 function looksLikeEscape(bytes, at) {
   if (at >= bytes.length) {
     return false;
@@ -90,7 +90,7 @@ function shown(bytes, at, { code, length }) {
   return isHarmless(code) ? String.fromCodePoint(code) : `\\u{${code.toString(16)}}`;
 }
 
-/** The bytes as runs of text that stands for itself and of escapes. */
+/** The bytes as runs of plain text and of escapes. */
 export function runs(bytes) {
   const all = [];
   for (let at = 0; at < bytes.length;) {
@@ -109,7 +109,7 @@ export function runs(bytes) {
 
 export const escape = (bytes) => runs(bytes).map(({ text }) => text).join('');
 
-/** One text for each byte: a character stands at its first byte, and a dot at each byte that cannot be shown. */
+/** One text for each byte: a character at its first byte, a dot at each byte that cannot be shown. */
 export function cells(bytes) {
   const all = [];
   for (let at = 0; at < bytes.length;) {
@@ -123,7 +123,7 @@ export function cells(bytes) {
   return all;
 }
 
-/** Whether the bytes end, or begin, in the middle of a character. */
+/** Whether the bytes begin, and whether they end, in the middle of a character. */
 export function cutsCharacter(bytes) {
   const begins = bytes.length > 0 && (bytes[0] & 0xc0) === 0x80;
   let at = bytes.length - 1;

@@ -1,4 +1,4 @@
-// The buttons and fields above the rows of the wire view: which lane, which rows, and what is done with them.
+// The buttons and fields above the rows of the wire view. They choose the lane and the rows, and act on the rows.
 
 import { make } from '../dom.js';
 
@@ -24,7 +24,8 @@ export class Controls extends EventTarget {
     this.#pause = this.#button('pause', 'Pause');
     this.element = make('div', { class: 'wire-controls' },
       make('div', { class: 'wire-top' },
-        make('div', { class: 'wire-lanes', role: 'group', 'aria-label': 'Lane' }, ...this.#lanes.values()),
+        ...lanes.length === 0 ? []
+          : [make('div', { class: 'wire-lanes', role: 'group', 'aria-label': 'Lane' }, ...this.#lanes.values())],
         make('div', { class: 'wire-buttons' }, this.#pause, this.#button('clear', 'Clear'),
           this.#button('copy', 'Copy'), this.#button('save', 'Save as text'))),
       make('div', { class: 'wire-tools' },
@@ -54,7 +55,7 @@ export class Controls extends EventTarget {
     this.#status.textContent = text;
   }
 
-  /** Says once what came of a button. */
+  /** Shows the result of a button. */
   tell(text) {
     this.#told.textContent = text;
   }

@@ -1,5 +1,5 @@
-// The line that tells about one field: its name, where it is, what it amounts to, and the section that defines it. It
-// has the same height whatever it says.
+// The line about one field: its name, its position, the section that defines it, and its meaning. The height of the
+// line never changes.
 
 import { countOf, cutsCharacter } from './bytes.js';
 import { make } from '../dom.js';
@@ -15,8 +15,7 @@ export class Detail {
   clear() {
     this.element.replaceChildren(
       make('span', { class: 'wire-hint' }, 'Point at a field, or walk with the arrow keys. Escape lets go.'),
-      make('span', { class: 'wire-legend' }, ...Object.entries(KINDS).map(([kind, name]) => (
-        make('span', { 'data-kind': kind }, name)))));
+      make('span', { class: 'wire-legend' }, ...KINDS.map((kind) => make('span', { 'data-kind': kind }, kind))));
   }
 
   show(field) {
@@ -42,7 +41,7 @@ function extentOf({ start, bytes }) {
     : `${countOf(bytes.length)}, ${at(start)} to ${at(start + bytes.length - 1)}`;
 }
 
-/** What cannot be seen in the row alone: what came before and after it. */
+/** What the row alone does not show: the parts of the same line or payload in other rows. */
 function notesOn({ name, line, frame, offset, isLast, text, bytes }) {
   const notes = [];
   if (line?.parts.length > 1) {

@@ -3,11 +3,11 @@
 import { countOf, hex } from './bytes.js';
 import { OPCODES } from './names.js';
 
-export const opcodeName = (opcode) => OPCODES[opcode] ?? 'reserved';
+const opcodeName = (opcode) => OPCODES[opcode] ?? 'reserved';
 
 const bit = (byte, at) => (byte >> (7 - at)) & 1;
 
-/** What the bytes of a whole frame header say. The length is a Number, or a BigInt if it is too large for that. */
+/** The values in the bytes of a whole frame header. The length is a Number, or a BigInt if it is too large. */
 export function readHeader(bytes) {
   const [first, second] = bytes;
   const short = second & 0x7f;
@@ -29,15 +29,9 @@ export function readHeader(bytes) {
   };
 }
 
-/** A header in words, as the client `wire` prints it. */
-export function describe({ fin, opcode, length, key }) {
-  const mask = key ? `, mask ${hex(key)}` : '';
-  return `${fin ? 'FIN ' : ''}${opcodeName(opcode)}, length ${length}${mask}${fin ? '' : ', more follows'}`;
-}
-
 const binary = (value, bits) => value.toString(2).padStart(bits, '0').replace(/\B(?=(.{4})+$)/g, ' ');
 
-/** The fields of a header in their order: how many bits each has, its value, and what that means. */
+/** The fields of a header in their order: the number of bits, the value, and the meaning of each. */
 export function fieldsOf(header) {
   const { fin, reserved, opcode, mask, short, extended, length, key } = header;
   const fields = [
@@ -46,10 +40,10 @@ export function fieldsOf(header) {
     ...reserved.map((value, at) => ({
       name: `RSV${at + 1}`, bits: 1, value, meaning: value ? 'set: for an extension' : 'no extension uses it' })),
     { name: 'opcode', bits: 4, value: binary(opcode, 4), meaning: `0x${opcode.toString(16)}: ${opcodeName(opcode)}` },
-    { name: 'MASK', bits: 1, value: mask, meaning: mask ? 'the payload is masked, as a client must do it'
-      : 'the payload is not masked, as a server must do it' },
+    { name: 'MASK', bits: 1, value: mask, meaning: mask ? 'the payload is masked, as a client must do'
+      : 'the payload is not masked, as a server must do' },
     { name: 'Payload len', bits: 7, value: binary(short, 7), meaning: extended
-      ? `${short}: the length stands in the next ${8 * extended} bits` : `${countOf(short)} of payload` },
+      ? `${short}: the length is in the next ${8 * extended} bits` : `${countOf(short)} of payload` },
   ];
   if (extended) {
     fields.push({ name: 'Extended payload length', bits: 8 * extended, value: String(length),
@@ -61,7 +55,7 @@ export function fieldsOf(header) {
   return fields;
 }
 
-/** The fields cut into rows of 32 bits, as the RFC draws them, with the payload behind. */
+/** The fields cut into rows of 32 bits, as the RFC draws them, followed by the payload. */
 export function table(header) {
   const rows = [[]];
   let room = 32;

@@ -1,4 +1,4 @@
-// A frame opened: its header as the table of RFC 6455, section 5.2, and its payload masked and unmasked, byte under
+// An opened frame: its header as the table of RFC 6455, section 5.2, and its payload masked and unmasked, byte under
 // byte.
 
 import { cells, countOf, hexByte, join } from './bytes.js';
@@ -25,7 +25,7 @@ export class FramePanel {
     this.refresh();
   }
 
-  /** Shows the payload as far as it is here. */
+  /** Shows the payload as far as it has arrived. */
   refresh() {
     const { header, payload, kept, arrived } = this.#frame;
     const [wire, text] = ['bytes', 'text'].map((which) => join(payload.map((field) => field[which])));
@@ -70,7 +70,7 @@ function bitCell({ name, bits, value, isRest, goesOn, isPayload }) {
     make('span', {}, shown), isRest ? '' : make('code', {}, String(value)));
 }
 
-/** Eight bytes: as they were sent, the key, what they mean. */
+/** Eight bytes: as they were sent, the key, the unmasked bytes. */
 function group(at, key, wire, text, signs) {
   const row = (name, values) => make('tr', {}, make('th', { scope: 'row' }, name),
     ...values.map((value) => make('td', {}, value)));

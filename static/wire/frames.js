@@ -1,17 +1,15 @@
 // Frames as fields of the view. A header and the parts of its payload can come in several events, and a message in
-// several frames: they know of each other.
+// several frames: here they are connected.
 
-import { describe, readHeader } from './frame-bits.js';
 import { fromHex, unmask } from './bytes.js';
-import { isHeartbeat, markHeartbeat } from './lines.js';
+import { readHeader } from './frame-bits.js';
 
-const KEPT_OF_FRAME = 64 * 1024; // bytes of a payload that are kept together with its header
+const KEPT_OF_FRAME = 64 * 1024; // bytes of a payload that are kept with its header
 const FRAMES_OF_MESSAGE = 64; // frames of a message that are kept together
 
 export function beginFrame(field, flow) {
   const header = readHeader(field.bytes);
   const isControl = header.opcode >= 8;
-  field.meaning ||= describe(header);
   field.frame = { header, field, payload: [], kept: 0, arrived: 0 };
   flow.frame = field.frame;
   if (!isControl) {
@@ -25,13 +23,14 @@ export function beginFrame(field, flow) {
   }
 }
 
-export function addPayload(field, { opcode, masking_key: key, offset: told }, flow) {
+/** The tap gives the offset only of a masked payload. */
+export function addPayload(field, { masking_key: key, offset: given }, flow) {
   const { frame } = flow;
-  const offset = told ?? frame?.arrived ?? 0; // it is told only where the mask depends on it
+  const offset = given ?? frame?.arrived ?? 0;
   field.text = key ? unmask(field.bytes, fromHex(key), offset) : field.bytes;
   field.isMasked = Boolean(key);
   if (frame?.arrived !== offset) {
-    return; // something in between was left out
+    return; // bytes before these were left out
   }
   field.frame = frame;
   field.offset = offset;
@@ -41,10 +40,4 @@ export function addPayload(field, { opcode, masking_key: key, offset: told }, fl
   }
   frame.arrived += field.bytes.length;
   field.isLast = frame.arrived === frame.header.length;
-  if (field.isLast && opcode === 8 && offset === 0 && field.text.length >= 2) {
-    field.meaning ||= `status code ${(field.text[0] << 8) | field.text[1]}`;
-  }
-  if (field.isLast && opcode === 1 && frame.header.fin) {
-    markHeartbeat([frame.field, field], frame.kept === frame.arrived && isHeartbeat(frame.payload));
-  }
 }

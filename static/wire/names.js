@@ -1,4 +1,4 @@
-// What the fields of the wire are called, which kind of bytes they are, and where they are defined.
+// The names of kinds, opcodes and faults, and the addresses of the sections that the tap names.
 
 const EVENT_STREAM = 'https://html.spec.whatwg.org/multipage/server-sent-events.html';
 const EVENT_STREAM_SECTIONS = {
@@ -14,7 +14,7 @@ const EVENT_STREAM_SECTIONS = {
 const NDJSON = 'https://github.com/ndjson/ndjson-spec';
 const NDJSON_SECTIONS = { '3.1': '31-serialization', '3.2': '32-parsing' };
 
-/** Where a section stands: 'RFC 9112, section 7.1' is a part of rfc9112. Undefined for what nothing defines. */
+/** The address of a section: 'RFC 9112, section 7.1' is in rfc9112. Undefined for a field that nothing defines. */
 export function sectionUrl(section) {
   const [, standard, number] = /^(RFC \d+|WHATWG HTML|NDJSON), section ([\d.]+)$/.exec(section ?? '') ?? [];
   if (standard === undefined) {
@@ -29,43 +29,16 @@ export function sectionUrl(section) {
   return `https://www.rfc-editor.org/rfc/rfc${standard.slice(4)}#section-${number}`;
 }
 
-export const KINDS = { headers: 'headers', framing: 'framing', payload: 'payload', keepalive: 'keep-alive' };
-
-const KIND_OF_PIECE = {
-  'empty line': 'headers',
-  'request line': 'headers',
-  'status line': 'headers',
-  'field line': 'headers',
-  'end of head': 'headers',
-  'trailer field': 'headers',
-  'chunk-size': 'framing',
-  'end of chunk': 'framing',
-  'last-chunk': 'framing',
-  'end of chunks': 'framing',
-  'end of message': 'framing',
-  'frame header': 'framing',
-  broken: 'problem',
-};
-
-const KIND_OF_LINE = { comment: 'keepalive', 'empty line': 'keepalive', 'too long': 'problem' };
-
-const PING = 9;
-const PONG = 10;
+/** The kinds of bytes. The tap has one more, `problem`. */
+export const KINDS = ['header', 'framing', 'payload', 'keep-alive'];
 
 export const OPCODES = { 0: 'continuation', 1: 'text', 2: 'binary', 8: 'Close', 9: 'Ping', 10: 'Pong' };
 
-/** The kind of a piece: headers, framing, payload, keepalive or problem. */
-export function kindOfPiece({ name, opcode }) {
-  return opcode === PING || opcode === PONG ? 'keepalive' : KIND_OF_PIECE[name] ?? 'payload';
-}
-
-/** The kind of a line inside of content. */
-export const kindOfLine = ({ name }) => KIND_OF_LINE[name] ?? 'payload';
-
-/** What a fault that took effect did. */
+/** What a fault did when it took effect. */
 export const FAULTS = {
-  drop: 'The server closed the connection, as it was told to.',
-  cut: 'The server cut the connection in the middle of the bytes, as it was told to.',
-  restart: 'The server forgot rooms, mailboxes and clients, and closed every connection, as it was told to.',
-  'half-open': 'The server says nothing more on this connection and never closes it, as it was told to.',
+  drop: 'The tap closed the connection, as commanded.',
+  cut: 'The tap cut the connection in the middle of the bytes, as commanded.',
+  'half-open': 'The tap passes nothing more on this connection and never closes it, as commanded.',
+  down: 'The tap reset every connection and refuses new ones, as commanded.',
+  up: 'The tap accepts connections again.',
 };

@@ -1,7 +1,7 @@
-// The reader's place in a list that grows at its end and loses rows anywhere else. At the end the list follows what is
-// new; anywhere else what the reader looks at stays where it is.
+// The reader's place in a list that grows at its end and loses rows anywhere. At the end, the list follows the new
+// rows. Anywhere else, the rows that the reader sees stay where they are.
 
-const NEAR = 4; // pixels from the end that are the end
+const NEAR = 4; // pixels from the end that count as the end
 
 export class Place {
   /** Whether the list follows its end. */
@@ -10,10 +10,10 @@ export class Place {
   #list;
   #rows;
   #changed;
-  #top = 0; // where the list was scrolled to when it was last looked at
-  #rest = 0; // the part of a pixel by which it is not where it should be: parts would add up
+  #top = 0; // the last known scroll position
+  #rest = 0; // the part of a pixel by which the position is wrong: parts would add up
 
-  /** `rows` is in `list`, which scrolls; `changed` is called when the reader has scrolled. */
+  /** `rows` is in `list`, which scrolls. `changed` is called when the reader has scrolled. */
   constructor(list, rows, changed) {
     [this.#list, this.#rows, this.#changed] = [list, rows, changed];
     list.addEventListener('scroll', () => this.#scrolled());
@@ -28,7 +28,7 @@ export class Place {
     this.#changed();
   }
 
-  /** Goes on following the end, if it did. */
+  /** Scrolls to the end, if the list follows it. */
   settle() {
     if (this.isAtEnd) {
       this.#list.scrollTop = this.#list.scrollHeight;
@@ -36,13 +36,13 @@ export class Place {
     }
   }
 
-  /** The reader has changed the height of a row: what he looks at is not to be carried away. */
+  /** The reader has changed the height of a row. The list does not follow its end if that moved away. */
   look() {
     this.isAtEnd = this.#gap() < NEAR;
     this.#changed();
   }
 
-  /** Those of `rows` that are not seen. */
+  /** Those of `rows` that are not in sight. */
   unseen(rows) {
     const list = this.#list.getBoundingClientRect();
     return rows.filter((row) => {
@@ -51,7 +51,7 @@ export class Place {
     });
   }
 
-  /** Does `remove`, which takes away rows that are not seen, and leaves those that are where they are. */
+  /** Calls `remove`, which removes rows out of sight, and keeps the rows in sight in their place. */
   keep(remove) {
     const { top } = this.#list.getBoundingClientRect();
     const seen = [...this.#rows.children].find((row) => !row.hidden && row.getBoundingClientRect().bottom > top);
@@ -69,7 +69,7 @@ export class Place {
     return this.#list.scrollHeight - this.#list.scrollTop - this.#list.clientHeight;
   }
 
-  /** The list can also be further from its end because it has grown: only who scrolls up leaves the end. */
+  /** The list is also farther from its end when it has grown: only scrolling up leaves the end. */
   #scrolled() {
     const { scrollTop } = this.#list;
     if (this.#gap() < NEAR) {

@@ -1,6 +1,6 @@
-// Which field the reader looks at: its bytes are lit in the text and in the hex of its row, and the line of detail
-// tells about it. Pointing lights a field. A click or the arrow keys hold one: it is told about whenever the pointer is
-// at no other, so that its link can be reached.
+// The field that the reader looks at. Its bytes are lit in the text and in the hex of its row, and the line of detail
+// describes it. Pointing lights a field. A click or an arrow key holds a field: the line of detail describes it while
+// the pointer is at no other, so that the link in the line can be reached.
 
 import { Detail } from './detail.js';
 
@@ -13,7 +13,7 @@ export class Pointer {
   #fields = new WeakMap(); // of a row
   #lit = undefined;
   #held = undefined;
-  #stop = undefined; // the one that Tab leads to
+  #stop = undefined; // the element that Tab leads to
 
   constructor(list, rows) {
     [this.#list, this.#rows] = [list, rows];
@@ -26,7 +26,7 @@ export class Pointer {
     list.addEventListener('keydown', (event) => event.target === list && this.#enter(event));
   }
 
-  /** The rows' fields are found through this. */
+  /** Notes the fields of a row. */
   learn(row, fields) {
     this.#fields.set(row, fields);
   }

@@ -1,11 +1,11 @@
-// What is kept of all that the tap and the lanes tell. Says `kept` for each record, `gone` for each that had to go for
-// it, and `change` when there is something new to show.
+// The records of the events of the tap and of the lanes, as far as they are kept. The events are `kept`, with a new
+// record; `gone`, with a record that had to go for it; and `change`, when there is something new to show.
 
-import { message, Reader, remark } from './records.js';
+import { peerMessage, Reader, remark } from './records.js';
 import { Store } from './store.js';
 
 const PEERS = 'A data channel is encrypted and goes from browser to browser: no server sees its bytes, and no page '
-  + 'either. These are its messages, as the lane tells them.';
+  + 'either. These are its messages, as the lane reports them.';
 const AGAIN = 'The tap is open again. It shows the requests that begin from now on.';
 
 const now = () => Date.now() / 1000;
@@ -16,7 +16,7 @@ export class Recording extends EventTarget {
 
   #reader = new Reader();
   #store = new Store();
-  #waiting = undefined; // while paused: a store of what came meanwhile
+  #waiting = undefined; // while paused: a store of the new records
   #hasToldPeers = false;
   #wasLost = false;
   #watched = new Map(); // label to lane
@@ -34,14 +34,14 @@ export class Recording extends EventTarget {
     return this.#store.records;
   }
 
-  /** How much is kept, how much had to go, and how much waits; that is undefined unless it is paused. */
+  /** The numbers of records and bytes that are kept, that were dropped, and that wait; undefined unless paused. */
   get amount() {
     const { records, bytes, dropped } = this.#store;
     return { records: records.length, bytes, dropped,
       waiting: this.#waiting && this.#waiting.records.length + this.#waiting.dropped };
   }
 
-  /** Listens to what a lane tells of a transport that passes no server; the lane before it is forgotten. */
+  /** Listens to the messages that a lane sends past the server. It replaces the former lane with this label. */
   watch(label, lane) {
     this.#watched.set(label, lane);
     lane.addEventListener('wire', ({ detail: { what, text } }) => {
@@ -52,11 +52,11 @@ export class Recording extends EventTarget {
         this.#hasToldPeers = true;
         this.#take(remark({ type: 'note', label, time: now() }, PEERS));
       }
-      this.#take(message({ what, label, text, time: now() }));
+      this.#take(peerMessage({ what, label, text, time: now() }));
     });
   }
 
-  /** Pauses, or goes on with all that came meanwhile; returns whether it is paused now. */
+  /** Pauses, or takes in the records that wait. Returns whether it is paused now. */
   pause() {
     const waiting = this.#waiting;
     this.#waiting = waiting ? undefined : new Store();
@@ -78,7 +78,7 @@ export class Recording extends EventTarget {
 
   #lose() {
     this.#wasLost = true;
-    this.#take(remark({ type: 'lost', time: now() }, 'The tap is closed: what passes now is not seen.'));
+    this.#take(remark({ type: 'lost', time: now() }, 'The tap is closed: bytes are not shown until it is open again.'));
   }
 
   #find() {

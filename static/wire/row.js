@@ -1,5 +1,5 @@
-// One row of the wire view: when, in which direction, on which connection; and the bytes, as text and as hex. Every
-// field has the same `data-field` in both.
+// One row of the wire view: time, direction and connection, and the bytes as text and as hex. A field has the same
+// `data-field` in both.
 
 import { countOf, hexByte, runs } from './bytes.js';
 import { make } from '../dom.js';
@@ -34,7 +34,7 @@ export function makeRow(record, title) {
 
 const portOf = (connection) => `:${connection.replace(/.*:/, '')}`;
 
-/** Shows as many bytes as are to be shown of the record, which are more when its button was pressed. */
+/** Shows the first bytes of the record. Its button shows more. */
 export function fillRow(row, record) {
   row.querySelectorAll('.wire-text, .wire-hex, .wire-more').forEach((element) => element.remove());
   if (record.fields.length === 0) {
@@ -59,23 +59,23 @@ export function showMore(row, record) {
   fillRow(row, record);
 }
 
-/** A field as text: its name, if the one above has another, its bytes, and what they amount to. */
+/** A field as text: its name, if the field above has another, its bytes, and their meaning. */
 function lineOf(field, shown, isSame) {
   const { index, name, kind, text, start, meaning, isMasked, frame } = field;
   const part = text.subarray(0, Math.max(0, shown - start));
-  const behind = [];
+  const after = [];
   if (frame?.field === field) {
-    behind.push(make('button', { type: 'button', class: 'wire-bits', tabindex: -1, 'data-frame': index,
+    after.push(make('button', { type: 'button', class: 'wire-bits', tabindex: -1, 'data-frame': index,
       'aria-expanded': 'false' }, 'bits'));
   }
-  const told = [meaning, isMasked && 'unmasked; in hex as on the wire'].filter(Boolean).join('; ');
-  if (told) {
-    behind.push(make('span', { class: 'wire-meaning' }, told));
+  const words = [meaning, isMasked && 'unmasked; in hex as on the wire'].filter(Boolean).join('; ');
+  if (words) {
+    after.push(make('span', { class: 'wire-meaning' }, words));
   }
   const bytes = make('span', { class: 'wire-field', role: 'button', tabindex: -1, 'data-field': index,
     'data-kind': kind }, ...(part.length > 0 ? runs(part).map(runOf) : [make('i', {}, 'no bytes')]));
   return make('div', { class: 'wire-line' }, make('span', { class: isSame ? 'wire-name is-same' : 'wire-name' }, name),
-    make('span', {}, bytes, ...behind));
+    make('span', {}, bytes, ...after));
 }
 
 const runOf = ({ text, escaped }) => escaped ? make('span', { class: 'wire-escape' }, text) : text;

@@ -1,5 +1,5 @@
-// Keeps the newest records, bounded: when there are too many, the oldest of the lane that has the most goes first, so
-// that a lane that talks much does not push out one that is quiet.
+// The newest records, bounded. When there are too many, the oldest record of the lane with the most records goes first:
+// so a busy lane does not push out a quiet one.
 
 const MOST_RECORDS = 500;
 const MOST_BYTES = 1024 * 1024;
@@ -10,7 +10,7 @@ export class Store {
   bytes = 0;
   #lanes = new Map(); // label to { records, bytes }
 
-  /** Takes a record, and returns those that had to go for it. */
+  /** Adds a record, and returns the records that had to go for it. */
   add(record) {
     this.records.push(record);
     this.#count(record, 1);

@@ -1,5 +1,5 @@
-// Records as text, in the columns of the client `wire`: seconds, direction, name, bytes, meaning. What belongs together
-// is put together again: a line that came in two events is one line here.
+// Records as text, in the columns of the client `wire`: seconds, direction, name, bytes, meaning. A line that came in
+// two events is one line here.
 
 import { cells, countOf, escape, hex, join, ROW } from './bytes.js';
 
@@ -19,7 +19,7 @@ class Printer {
   #base;
   #above = ''; // direction and name of the line before
   #exchange = '';
-  #pending = new Map(); // what is not whole, by exchange and direction
+  #pending = new Map(); // unfinished lines and payloads, by exchange and direction
 
   constructor(base) {
     this.#base = base;
@@ -67,8 +67,8 @@ class Printer {
     } else if (last.bytes.length > 0) {
       const bytes = join(fields.map((field) => field.bytes));
       const shown = last.name === 'frame header' ? hex(bytes) : escape(bytes);
-      const told = last.meaning.replace(/^0x[\da-f]+ is /, '');
-      this.#row(record, last.name, shown, last.name === 'part of line' ? meaning : told);
+      const words = last.meaning.replace(/^0x[\da-f]+ is /, '');
+      this.#row(record, last.name, shown, last.name === 'part of line' ? meaning : words);
     } else if (last.name === 'broken') {
       this.#remark(record, [last.section && `this violates ${last.section}`, last.meaning].filter(Boolean).join(': '));
     }
@@ -76,12 +76,13 @@ class Printer {
 
   #payload(record, fields) {
     const [bytes, text] = ['bytes', 'text'].map((which) => join(fields.map((field) => field[which])));
-    const { frame, name, meaning } = fields.at(-1);
+    const { frame, name } = fields.at(-1);
+    const [{ meaning }] = fields;
     const signs = cells(text);
     for (let at = 0; at < Math.min(bytes.length, SHORT * ROW); at += ROW) {
       const code = frame?.header.opcode === 8 && at === 0 && meaning.match(/\d+/)?.[0];
-      const told = code ? [code, signs.slice(2, ROW).join('')].join(' ') : signs.slice(at, at + ROW).join('');
-      this.#row(record, name, hex(bytes.subarray(at, at + ROW)), told);
+      const shown = code ? [code, signs.slice(2, ROW).join('')].join(' ') : signs.slice(at, at + ROW).join('');
+      this.#row(record, name, hex(bytes.subarray(at, at + ROW)), shown);
     }
     if (bytes.length > SHORT * ROW) {
       this.#row(record, name, `... and ${countOf(bytes.length - SHORT * ROW)} more`, '');
@@ -109,7 +110,7 @@ class Printer {
   }
 }
 
-/** The bytes of a text message, if its last frame is all here and nothing was too long to be kept. */
+/** The bytes of a text message, if all its frames are whole and kept. */
 function wholeText({ message }) {
   const isWhole = ({ header, kept }) => kept === header.length;
   return message?.opcode === 1 && !message.isCut && message.frames.every(isWhole)
@@ -119,7 +120,7 @@ function wholeText({ message }) {
 const where = ({ label, connection, exchange }) => [label, connection && `connection ${connection.replace(/.*:/, '')}`,
   exchange && `exchange ${exchange}`].filter(Boolean).join(', ');
 
-/** Whether more of it may come. */
+/** Whether more of the field can come. */
 function isCut({ name, frame, isLast, bytes }) {
   return name === 'part of line' || (name === 'payload' && frame !== undefined && !isLast)
     || (['content', 'chunk-data'].includes(name) && bytes.at(-1) !== 0x0a);

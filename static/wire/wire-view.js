@@ -1,6 +1,5 @@
-// The wire view: what passes on the connections of the lanes, byte by byte, as the tap tells it. Events are kept at
-// once, and drawn some at a time, and only while the view is seen. Nothing that is seen moves, unless the end of the
-// list is followed, and then it scrolls.
+// The wire view: the bytes on the connections, as the tap shows them. Events are kept at once. They are drawn in
+// portions, and only while the view is in sight. Rows in sight never move, except that a list at its end scrolls.
 
 import { make } from '../dom.js';
 import { escape } from './bytes.js';
@@ -12,12 +11,13 @@ import { Pointer } from './pointer.js';
 import { makeRow, showMore } from './row.js';
 import { textOf } from './text.js';
 
-const DRAWING = 24; // milliseconds that are drawn at a time
-const BETWEEN = 50; // milliseconds from one time to the next
+const DRAWING = 24; // milliseconds of one portion
+const BETWEEN = 50; // milliseconds from one portion to the next
 
-export function mountWireView(root, { tap, lanes }) {
+/** `hint` says what to do while there are no rows. */
+export function mountWireView(root, { tap, lanes, hint = 'Start a lane, and its bytes appear here.' }) {
   const recording = new Recording(tap);
-  const view = new WireView(root, recording, lanes);
+  const view = new WireView(root, recording, lanes, `Nothing yet. ${hint}`);
   return { show: (label) => view.show(label), watch: (label, lane) => recording.watch(label, lane) };
 }
 
@@ -27,16 +27,17 @@ class WireView {
   #titles;
   #stalePanels = new Set();
   #records = new WeakMap(); // of a row
-  #hasFilled = false; // since rows were last taken away
-  #fresh = []; // rows that were put in since then
-  #gone = new Set(); // rows of records that are not kept any more
+  #hasFilled = false; // since rows were last removed
+  #fresh = []; // rows that were added since then
+  #gone = new Set(); // rows of records that are no longer kept
   #isSeen = false;
   #isDue = false;
-  #drawn = -BETWEEN; // when
-  #version = 0; // of what is chosen; a record remembers for which one it was judged
+  #drawn = -BETWEEN; // the time of the last portion
+  #version = 0; // of the filters; a record notes the version for which it was judged
+  #nothing;
 
   #rows = make('ol', { class: 'wire-rows' });
-  #empty = make('p', { class: 'wire-empty' }, 'Nothing yet. Start a lane, and its bytes appear here.');
+  #empty = make('p', { class: 'wire-empty' });
   #toEnd = make('button', { type: 'button', class: 'wire-to-end', hidden: true, onclick: () => this.#place.toEnd() },
     'To the newest');
   #list = make('div', { class: 'wire-list', role: 'region', 'aria-label': 'Bytes', tabindex: 0 },
@@ -44,8 +45,10 @@ class WireView {
   #place = new Place(this.#list, this.#rows, () => this.#scrolled());
   #pointer = new Pointer(this.#list, this.#rows);
 
-  constructor(root, recording, lanes) {
+  constructor(root, recording, lanes, nothing) {
     this.#recording = recording;
+    this.#nothing = nothing;
+    this.#empty.textContent = nothing;
     this.#titles = new Map(lanes.map(({ label, title }) => [label, title]));
     this.#controls = new Controls(lanes);
     root.classList.add('wire-view');
@@ -81,7 +84,7 @@ class WireView {
     this.#controls.choose(label);
   }
 
-  /** An opened frame shows its payload as far as it is here. */
+  /** An opened frame shows its payload as far as it has arrived. */
   #freshen({ fields }) {
     for (const { frame } of fields) {
       if (frame?.panel) {
@@ -100,7 +103,7 @@ class WireView {
 
   #choose() {
     this.#version += 1;
-    this.#take([...this.#gone]); // nobody asks whether they are like what is chosen now
+    this.#take([...this.#gone]); // the new filters are not applied to these
     this.#schedule();
   }
 
@@ -163,7 +166,7 @@ class WireView {
     }
   }
 
-  /** A row that was drawn anew has no panels any more. */
+  /** A row that was drawn again has lost its panels. */
   #reopen(button, { panel }) {
     if (panel) {
       button.setAttribute('aria-expanded', 'true');
@@ -204,13 +207,13 @@ class WireView {
   }
 
   /**
-   * A frame either puts rows in or takes rows away, never both: what is put in scrolls the list, and what is taken away
-   * leaves everything where it is seen. Both together would be a shift of the layout.
+   * Adds rows or removes rows, never both in one frame: adding scrolls the list, removing keeps the rows in sight in
+   * their place. Both together would be a layout shift.
    */
   #draw() {
     this.#isDue = false;
     if (!this.#isSeen) {
-      return; // not any more: it is drawn when it is seen again
+      return; // it is drawn when it is in sight again
     }
     this.#drawn = performance.now();
     if (this.#hasFilled && this.#isTrimDue()) {
@@ -225,10 +228,10 @@ class WireView {
     return this.#fresh.length > 0 || this.#place.unseen([...this.#gone]).length > 0;
   }
 
-  /** What the reader looks at stays until he does not. */
+  /** A row in sight stays until it is out of sight. */
   #trim() {
     this.#hasFilled = false;
-    // They have been measured, so they may be left out of the layout while they are not seen.
+    // They have been measured, so they can be left out of the layout while they are out of sight.
     this.#fresh.splice(0).forEach((row) => row.classList.add('is-measured'));
     this.#place.keep(() => this.#take(this.#place.unseen([...this.#gone])));
   }
@@ -246,8 +249,8 @@ class WireView {
   #fill() {
     this.#hasFilled = true;
     const end = this.#drawn + DRAWING;
-    let above = null; // the row, shown or not, that the next one stands behind
-    let before; // the record that is shown above
+    let above = null; // the row, shown or not, before the next one
+    let before; // the record shown before the next one
     let shown = 0;
     for (const record of this.#recording.records) {
       const isShown = this.#matches(record);
@@ -300,7 +303,7 @@ class WireView {
     this.#rows.classList.toggle('of-one-lane', this.#controls.label !== undefined);
     this.#empty.hidden = shown > 0;
     this.#empty.textContent = this.#recording.records.length === 0
-      ? 'Nothing yet. Start a lane, and its bytes appear here.' : 'No row matches. Change the filter, or choose All.';
+      ? this.#nothing : 'No row matches. Change the filter, or choose All.';
     this.#controls.showStatus(this.#status(shown));
     this.#place.settle();
     if (this.#isTrimDue()) {
@@ -321,7 +324,7 @@ class WireView {
   #scrolled() {
     this.#toEnd.hidden = this.#place.isAtEnd;
     if (this.#gone.size > 0) {
-      this.#schedule(); // some of them may not be seen any more
+      this.#schedule(); // some of them may be out of sight now
     }
   }
 }

@@ -1,6 +1,6 @@
-// Every fault on every lane, in a browser: what a lane received is compared with what was sent, message by message. A
-// lane may be late, and it may have to connect anew, but it loses nothing and repeats nothing; only a server that has
-// forgotten everything is told of.
+// Every fault on every lane, in a browser, through the tap. The messages that a lane received are compared with the
+// messages that were sent. A lane may be late, and may have to reconnect, but it loses nothing and repeats nothing.
+// Only when the server has forgotten everything, the lane says that messages are missing.
 
 import assert from 'node:assert/strict';
 import { Server, check, finish, until } from '../interop/server.mjs';
@@ -10,13 +10,13 @@ import { blank, complaints, fault, get, launch, limits, numbered, received, repo
 const NAMES = ['short-poll', 'long-poll', 'stream', 'sse', 'websocket'];
 const STREAMS = ['stream', 'sse', 'websocket'];
 
-const server = await Server.start(0, process.env.OVERWIRE, ['--chaos']);
+const server = await Server.tapped({ options: ['--chaos'] });
 const browser = await launch();
 let rooms = 0;
 
 /** A page with a tap, and with lanes in a room of their own; `all` is what was sent so far. */
 async function scene() {
-  const page = await blank(browser, server.url);
+  const page = await blank(browser, server.tapUrl);
   const tap = await tapped(page);
   const room = `room ${rooms += 1}`;
   for (const name of NAMES) {
@@ -184,8 +184,7 @@ await check('502: an answer of a proxy is a problem, and no message', async () =
 await check('restart: each lane says that messages are missing, once, and goes on', async () => {
   const scenery = await scene();
   const { page, post, all } = scenery;
-  await page.evaluate(() => window.tap.command({ fault: 'restart' }));
-  await until(15_000, () => page.evaluate(() => window.struck.some(({ fault }) => fault === 'restart')), 'the restart');
+  assert.deepEqual(await server.post('/api/forget'), { status: 'forgotten' });
   await post(numbered('after the restart', 5));
   await received(page, NAMES, all);
   for (const name of NAMES) {
@@ -221,7 +220,7 @@ await check('what is sent while a connection is struck arrives once, or is known
 });
 
 await check('isolated: a mailbox outlives its connections, and its lane goes on where it was', async () => {
-  const page = await blank(browser, server.url);
+  const page = await blank(browser, server.tapUrl);
   const tap = await tapped(page);
   for (const name of ['mailbox-poll', 'mailbox-sse']) {
     await started(page, [name], { tap: `${tap}.${name}` });
@@ -245,7 +244,7 @@ await check('isolated: a mailbox outlives its connections, and its lane goes on 
 });
 
 await check('isolated: /ws has a new mailbox for each connection, and its lane says so', async () => {
-  const page = await blank(browser, server.url);
+  const page = await blank(browser, server.tapUrl);
   const tap = await tapped(page);
   await started(page, ['mailbox-websocket'], { tap: `${tap}.ws` });
   await until(15_000, () => get(page, 'mailbox-websocket', 'id'), 'the mailbox');

@@ -1,5 +1,5 @@
-// The comparison of the lanes and the chaos panel: what is counted, byte by byte, and what they do. In a page of its
-// own, with lanes that are played; the tap is played too, and at the end the server's.
+// The tools Compare and Chaos, in a page of their own with lanes that the test plays. First the test plays the tap too;
+// at the end it is the real one.
 
 import assert from 'node:assert/strict';
 import { mkdtempSync, readFileSync } from 'node:fs';
@@ -9,7 +9,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { chromium } from 'playwright-core';
 import { Server, check, finish, until, within } from '../interop/server.mjs';
-import { Meter } from '../../static/compare/meter.js';
+import { Meter, difference } from '../../static/compare/meter.js';
 import { count, markdown, milliseconds, percentile } from '../../static/compare/numbers.js';
 
 const FLAGS = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
@@ -29,171 +29,50 @@ const HTML = `<!doctype html><html lang="en"><head><meta charset="utf-8"><title>
 // The meter.
 
 const base64 = (text) => Buffer.from(text, 'latin1').toString('base64');
-const piece = (name, bytes = '', more = {}) => ({ name, bytes: base64(bytes), ...more });
-const lines = (name, ...parts) => piece(name, parts.map(([, bytes]) => bytes).join(''), {
-  lines: parts.map(([line, bytes]) => piece(line, bytes)),
-});
-const bytesOf = (label, from, pieces, exchange = 1) => ({
-  type: 'bytes', label, connection: '127.0.0.1:1', exchange, from, time: 0, pieces,
-});
-const HEAD = [
-  piece('status line', 'HTTP/1.1 200 OK\r\n'), piece('field line', 'A: b\r\n'), piece('end of head', '\r\n')];
-const HEAD_LENGTH = 25;
+const piece = (name, bytes = '') => ({ name, kind: 'payload', section: '', bytes: base64(bytes) });
+const counts = (counted = {}) => ({ payload: 0, framing: 0, header: 0, 'keep-alive': 0, ...counted });
+const HEAD = { header: 25 }; // what an event with a head has counted
 
-/** What a meter has counted in one direction after these pieces. */
-function counted(from, events, { end = false } = {}) {
+/** An event of the tap: `counted` are its bytes by kind. */
+const bytesOf = (label, from, counted, pieces = []) => ({
+  type: 'bytes', label, connection: '127.0.0.1:1', exchange: 1, from, time: 0, pieces, counted: counts(counted),
+});
+const REQUEST_LINE = [piece('request line', 'GET / HTTP/1.1\r\n')];
+
+/** A masked text frame. */
+function frame(text, key) {
+  const masked = Buffer.from(text, 'latin1').map((byte, at) => byte ^ key[at % 4]);
+  return Buffer.from([0x81, 0x80 | text.length, ...key, ...masked]).toString('latin1');
+}
+
+await check('the meter sums what the tap has counted, by lane, direction and kind', () => {
   const meter = new Meter();
-  events.forEach((pieces) => meter.take(bytesOf('lane', from, pieces)));
-  if (end) {
-    meter.take({ type: 'end', label: 'lane', connection: '127.0.0.1:1', exchange: 1, time: 0, closed: true });
-  }
-  return meter.of('lane')[from === 'client' ? 'up' : 'down'];
-}
-
-/** All pieces at once, and each by itself. */
-function counts(from, pieces, expected, options) {
-  const { payload = 0, framing = 0, headers = 0, keepalive = 0 } = expected;
-  const wanted = { total: payload + framing + headers + keepalive, payload, framing, headers, keepalive };
-  assert.deepEqual(counted(from, [pieces], options), wanted);
-  assert.deepEqual(counted(from, pieces.map((one) => [one]), options), wanted);
-}
-
-function chunk(...parts) {
-  const length = parts.reduce((sum, [, bytes]) => sum + bytes.length, 0);
-  const size = piece('chunk-size', `${length.toString(16)}\r\n`);
-  return [size, lines('chunk-data', ...parts), piece('end of chunk', '\r\n')];
-}
-
-function frame(opcode, text, { key, fin = true } = {}) {
-  const length = text.length < 126 ? [text.length] : [126, text.length >> 8, text.length & 255];
-  const [first, second] = [(fin ? 0x80 : 0) | opcode, (key ? 0x80 : 0) | length[0]];
-  const header = Buffer.from([first, second, ...length.slice(1), ...key ?? []]);
-  const masked = Buffer.from(text, 'latin1').map((byte, at) => key ? byte ^ key[at % 4] : byte);
-  const piece = (name, bytes, more) => ({ name, opcode, bytes: Buffer.from(bytes).toString('base64'), ...more });
-  const masking = key && { masking_key: Buffer.from(key).toString('hex') };
-  return { header: piece('frame header', header), length: header.length, payload: (from = 0, to = text.length) => (
-    piece('payload', masked.subarray(from, to), { ...masking, offset: from })) };
-}
-
-await check('a request and its answer are headers and payload, and the parameter tap is not counted', () => {
-  const line = (query) => piece('request line', `GET /api/poll${query} HTTP/1.1\r\n`);
-  const bare = 'GET /api/poll HTTP/1.1\r\n'.length;
-  counts('client', [line('?tap=abc.sse')], { headers: bare });
-  counts('client', [line('?tap=abc.sse&a=1')], { headers: bare + 4 });
-  counts('client', [line('?a=1&tap=abc.sse')], { headers: bare + 4 });
-  counts('client', [line('?a=1&tap=abc.sse&b=2')], { headers: bare + 8 });
-  counts('client', [line('?atap=abc')], { headers: bare + 9 });
-  counts('client', [piece('empty line', '\r\n'), line(''), piece('field line', 'Host: x\r\n'),
-    piece('end of head', '\r\n'), piece('content', '{"text":"a"}'), piece('end of message')],
-    { headers: bare + 13, payload: 12 });
-  counts('server', [...HEAD, piece('content', '{"messages":[{}]}'), piece('end of message')],
-    { headers: HEAD_LENGTH, payload: 17 });
-  counts('server', [...HEAD, piece('content', 'x'.repeat(400)), piece('content', 'x'.repeat(400))],
-    { headers: HEAD_LENGTH, payload: 800 });
+  assert.equal(meter.take(bytesOf('a', 'client', { header: 16 }, REQUEST_LINE)), 16);
+  assert.equal(meter.take(bytesOf('a', 'client', { header: 10 }, REQUEST_LINE)), 10);
+  meter.take(bytesOf('b', 'client', { header: 16 }, REQUEST_LINE));
+  assert.equal(meter.take(bytesOf('a', 'server', { header: 25, framing: 7, payload: 5 })), 37);
+  assert.equal(meter.take(bytesOf('a', 'server', { 'keep-alive': 6, payload: 2 })), 8);
+  assert.deepEqual(meter.of('a'), { requests: 2, up: { total: 26, ...counts({ header: 26 }) },
+    down: { total: 45, payload: 7, framing: 7, header: 25, 'keep-alive': 6 } });
+  assert.deepEqual([meter.of('b').requests, meter.of('b').up.total, meter.of('c').down.total], [1, 16, 0]);
+  const before = meter.of('a');
+  meter.take(bytesOf('a', 'server', { payload: 3 }));
+  assert.deepEqual(difference(before, meter.of('a')), { requests: 0, up: { total: 0, ...counts() },
+    down: { total: 3, ...counts({ payload: 3 }) } });
 });
 
-await check('the content of an empty answer is keep-alive', () => {
-  for (const content of ['{"messages":[],"status":"timeout"}', '{"connection_id":"a","type":"timeout"}']) {
-    counts('server', [...HEAD, piece('content', content.slice(0, 5)), piece('content', content.slice(5)),
-      piece('end of message')], { headers: HEAD_LENGTH, keepalive: content.length });
-    counts('client', [piece('content', content), piece('end of message')], { payload: content.length });
-  }
-  counts('server', [piece('content', '[]'), piece('end of message')], { payload: 2 });
-  counts('server', [piece('content', 'null'), piece('end of message')], { payload: 4 });
-  counts('server', [piece('content', '<html>')], { payload: 6 }, { end: true });
-});
-
-await check('chunks of JSON lines: the LF is framing, an empty line is keep-alive with its chunk', () => {
-  counts('server', [...HEAD, ...chunk(['JSON line', '{"id":1}\n'])],
-    { headers: HEAD_LENGTH, payload: 8, framing: 1 + 3 + 2 });
-  counts('server', chunk(['empty line', '\n']), { keepalive: 1 + 3 + 2 });
-  counts('server', chunk(['empty line', '\n'], ['JSON line', '{}\n']),
-    { keepalive: 1, payload: 2, framing: 1 + 3 + 2 });
-  counts('server', [...chunk(['part of line', '{"a"']), ...chunk(['JSON line', ':1}\n'])],
-    { payload: 7, framing: 1 + 3 + 2 + 3 + 2 });
-  counts('server', [...chunk(['JSON line', '{}\n']), piece('last-chunk', '0\r\n'), piece('trailer field', 'A: b\r\n'),
-    piece('end of chunks', '\r\n'), piece('end of message')], { payload: 2, framing: 1 + 5 + 3 + 2, headers: 6 });
-});
-
-await check('events: the value of data is payload, all else framing, over the borders of chunks', () => {
-  const event = [['id field', 'id: 7\n'], ['event field', 'event: message\n'], ['data field', 'data: {"a":1}\n'],
-    ['end of event', '\n']];
-  counts('server', chunk(...event), { payload: 7, framing: 6 + 15 + 7 + 1 + 4 + 2 });
-  const cut = [['id field', 'id: 7\n'], ['part of line', 'event: mess']];
-  const rest = [['event field', 'age\n'], ['part of line', 'da']];
-  const last = [['data field', 'ta: {"a":1}\r\n'], ['end of event', '\r\n']];
-  counts('server', [cut, rest, last].flatMap((part) => chunk(...part)),
-    { payload: 7, framing: 6 + 15 + 8 + 2 + (4 + 2) + (3 + 2) + (3 + 2) });
-  counts('server', chunk(['data field', 'data:x\n'], ['data field', 'data\n'], ['end of event', '\n']),
-    { payload: 1, framing: 6 + 5 + 1 + 3 + 2 });
-  counts('server', chunk(['id field', 'id: 7\n'], ['retry field', 'retry: 1000\n'], ['end of event', '\n']),
-    { framing: 6 + 12 + 1 + 4 + 2 });
-});
-
-await check('heartbeats and comments of an event stream are keep-alive, with their chunks', () => {
-  const beat = [['event field', 'event: heartbeat\n'], ['data field', 'data: {"timestamp":1}\n'],
-    ['end of event', '\n']];
-  counts('server', chunk(...beat), { keepalive: 17 + 22 + 1 + 4 + 2 });
-  const isolated = [['event field', 'event: message\n'],
-    ['data field', 'data: {"message":"Message 1","type":"heartbeat"}\n'], ['end of event', '\n']];
-  counts('server', chunk(...isolated), { keepalive: 15 + 49 + 1 + 4 + 2 });
-  counts('server', chunk(['comment', ': hello\n']), { keepalive: 8 + 3 + 2 });
-  counts('server', chunk(['comment', ': hello\n'], ['end of event', '\n']), { keepalive: 8 + 1 + 3 + 2 });
-  counts('server', chunk(['comment', ':\n'], ['data field', 'data: x\n'], ['end of event', '\n']),
-    { keepalive: 2, payload: 1, framing: 7 + 1 + 3 + 2 });
-});
-
-await check('frames: the header is framing, pings and heartbeats are keep-alive both ways', () => {
-  const key = [0x37, 0xfa, 0x21, 0x3d];
-  const whole = (made) => [made.header, made.payload()];
-  counts('server', whole(frame(1, '{"id":"x"}')), { framing: 2, payload: 10 });
-  counts('client', whole(frame(1, '{"id":"x"}', { key })), { framing: 6, payload: 10 });
-  counts('server', whole(frame(2, 'x'.repeat(200))), { framing: 4, payload: 200 });
-  counts('server', whole(frame(1, 'x'.repeat(700))), { framing: 4, payload: 700 });
-  counts('server', whole(frame(9, 'beat')), { keepalive: 6 });
-  counts('client', whole(frame(10, 'beat', { key })), { keepalive: 10 });
-  counts('server', [frame(9, '').header], { keepalive: 2 });
-  counts('server', whole(frame(8, '\u0003\u00e8bye')), { framing: 2 + 5 });
-  const beat = frame(1, '{"type": "heartbeat"}', { key });
-  counts('client', whole(beat), { keepalive: 6 + 21 });
-  counts('client', [beat.header, beat.payload(0, 5), beat.payload(5)], { keepalive: 6 + 21 });
-  counts('client', [beat.header, beat.payload(0, 5)], { framing: 6, payload: 5 }, { end: true });
-  counts('server', [...whole(frame(1, '{"type": "hea', { fin: false })), ...whole(frame(0, 'rtbeat"}'))],
-    { framing: 4, payload: 21 });
-  counts('server', [frame(1, '').header], { framing: 2 });
-});
-
-await check('the kinds of a chunk are counted when it is complete, or when the exchange ends', () => {
-  const [size, data] = chunk(['JSON line', '{}\n']);
-  assert.deepEqual(counted('server', [[size, data]]), { total: 6, payload: 0, framing: 0, headers: 0, keepalive: 0 });
-  counts('server', [size, data], { payload: 2, framing: 4 }, { end: true });
-  counts('server', [size, lines('chunk-data', ['id field', 'id: 1\n'], ['part of line', 'data: {"a'])],
-    { payload: 3, framing: 3 + 6 + 6 }, { end: true });
-  counts('server', [piece('broken'), piece('unlabelled', 'abc')], { framing: 3 });
-});
-
-await check('lanes, requests and exchanges are counted apart, and what was left out is said', () => {
+await check('the meter says what was left out, and begins from 0 after a reset', () => {
   const meter = new Meter();
-  const ask = piece('request line', 'GET / HTTP/1.1\r\n');
-  assert.equal(meter.take(bytesOf('a', 'client', [ask], 1)), 16);
-  meter.take(bytesOf('b', 'client', [ask], 2));
-  meter.take(bytesOf('a', 'client', [ask], 3));
-  meter.take(bytesOf('a', 'server', HEAD, 3));
-  assert.deepEqual([meter.of('a').requests, meter.of('a').exchanges, meter.of('b').requests], [2, 2, 1]);
+  meter.take(bytesOf('a', 'client', { header: 16 }, REQUEST_LINE));
   assert.deepEqual(meter.leftOut, { bytes: 0, events: 0 });
-  meter.take({ type: 'left_out', bytes: 100, events: 2 });
+  assert.equal(meter.take({ type: 'left_out', bytes: 100, events: 2 }), 0);
   meter.take({ type: 'left_out', bytes: 10, events: 1 });
+  assert.equal(meter.take({ type: 'end', label: 'a', closed: true }), 0);
   assert.deepEqual(meter.leftOut, { bytes: 110, events: 3 });
-  meter.take(bytesOf('a', 'server', [piece('end of chunk', '\r\n')], 3)); // the front of which was left out
-  assert.equal(meter.of('a').down.framing, 2);
   meter.reset();
   assert.equal(meter.of('a').up.total + meter.of('a').requests + meter.leftOut.bytes, 0);
-  meter.take(bytesOf('a', 'server', chunk(['empty line', '\n']), 3));
-  assert.equal(meter.of('a').down.keepalive, 6, 'an exchange goes on after a reset');
-  for (let exchange = 10; exchange < 2000; exchange += 1) {
-    meter.take(bytesOf('c', 'server', [piece('chunk-size', '3\r\n')], exchange));
-  }
-  assert.ok(meter.of('c').down.framing > 1500 * 3, 'what is half here is bounded');
+  meter.take(bytesOf('a', 'server', { 'keep-alive': 6 }));
+  assert.equal(meter.of('a').down['keep-alive'], 6);
 });
 
 await check('numbers are formatted for reading', () => {
@@ -207,15 +86,15 @@ await check('numbers are formatted for reading', () => {
     '**T**\n\n| a | b |\n| - | -: |\n| x\\|y | 1 |');
 });
 
-// The page, with a tap that is played.
+// The page, with a tap that the test plays.
 
 const screenshots = process.env.SCREENSHOTS ?? mkdtempSync(join(tmpdir(), 'overwire-compare-'));
-const server = await Server.start(0, undefined, ['--chaos']);
+const server = await Server.tapped({ options: ['--chaos'] });
 const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', args: FLAGS });
 const complaints = [];
 
-/** A page with both panels, lanes without a transport, and `window.commands`: what the panel asked the tap for. */
-async function open({ clock = false, played = true, chaos = true } = {}) {
+/** A page with both tools, lanes without a transport, and `page.commands`: what the page commanded. */
+async function open({ clock = false, played = true } = {}) {
   const context = await browser.newContext({ viewport: { width: 1600, height: 1000 } });
   await context.grantPermissions(['clipboard-read', 'clipboard-write']);
   const page = await context.newPage();
@@ -228,17 +107,17 @@ async function open({ clock = false, played = true, chaos = true } = {}) {
   page.sockets = []; // of the tap, the newest last
   page.commands = [];
   if (played) {
-    await page.routeWebSocket(/\/api\/tap/, (socket) => {
+    await page.routeWebSocket(/\/-\/tap\/view/, (socket) => {
       page.sockets.push(socket);
       socket.onMessage((message) => page.commands.push(JSON.parse(message)));
-      socket.send(JSON.stringify({ type: 'open', chaos }));
+      socket.send(JSON.stringify({ type: 'open', mode: 'marked', target: server.url }));
     });
   }
   await page.route('**/favicon.ico', (route) => route.fulfill({ status: 204 }));
   if (clock) {
     await page.clock.install();
   }
-  await page.goto(`${server.url}/health`); // a page that a test made up would be kept from the server's WebSocket
+  await page.goto(`${server.tapUrl}/health`); // a page without this origin could not open the tap's WebSocket
   await page.setContent(HTML);
   await page.evaluate(mount, LANES);
   await page.waitForFunction(() => window.tap.open);
@@ -259,12 +138,17 @@ async function mount(lanes) {
   const tap = new Tap();
   const notes = [];
   const published = [];
-  Object.assign(window, { tap, deliveries, notes, published, lanes: {} });
+  const forgotten = [];
+  Object.assign(window, { tap, deliveries, notes, published, forgotten, lanes: {} });
+  window.forget = async () => { forgotten.push('everything'); };
   window.publish = async (text) => { published.push(text); };
   const compare = mountCompare(document.querySelector('#compare'), {
     tap, lanes, deliveries, publish: (text) => window.publish(text),
   });
-  const chaos = mountChaos(document.querySelector('#chaos'), { tap, lanes, note: (...note) => notes.push(note) });
+  const chaos = mountChaos(document.querySelector('#chaos'), {
+    tap, lanes, note: (...note) => notes.push(note), forget: () => window.forget(),
+  });
+  window.allowForget = chaos.allowForget;
   window.watch = (label) => {
     window.lanes[label] = new PlayedLane();
     compare.watch(label, window.lanes[label]);
@@ -312,10 +196,8 @@ const page = await open();
 
 await check('the live table shows what the tap and the lanes report', async () => {
   await stateOf(page, 'stream', 'open');
-  show(page, bytesOf('stream', 'client', [piece('request line', 'GET /api/stream?tap=a.stream HTTP/1.1\r\n'),
-    piece('end of head', '\r\n')]));
-  show(page, bytesOf('stream', 'server', [...HEAD, ...chunk(['JSON line', `{"text":"${'x'.repeat(2000)}"}\n`]),
-    ...chunk(['empty line', '\n'])]));
+  show(page, bytesOf('stream', 'client', { header: 28 }, REQUEST_LINE));
+  show(page, bytesOf('stream', 'server', { header: 25, payload: 2011, framing: 8, 'keep-alive': 6 }));
   await page.evaluate(() => {
     for (let number = 1; number <= 20; number += 1) {
       window.deliver('stream', `id-${number}`, 'hello', number);
@@ -324,8 +206,8 @@ await check('the live table shows what the tap and the lanes report', async () =
     window.lanes['short-poll'].say('wire', { what: 'empty', text: '' });
   });
   await shows(page, 'stream', {
-    requests: '1', 'up-total': '28', 'up-headers': '28', 'down-total': '2,050', 'down-payload': '2,011',
-    'down-framing': '8', 'down-headers': '25', 'down-keepalive': '6', messages: '20', p50: '10 ms', p95: '19 ms',
+    requests: '1', 'up-total': '28', 'up-header': '28', 'down-total': '2,050', 'down-payload': '2,011',
+    'down-framing': '8', 'down-header': '25', 'down-keep-alive': '6', messages: '20', p50: '10 ms', p95: '19 ms',
     reconnections: '1', empty: '0',
   });
   await shows(page, 'short-poll', { empty: '1', requests: '0', p50: '–' });
@@ -378,17 +260,17 @@ await check('a minute of silence shows what each lane cost in it', async () => {
   const page = await open({ clock: true });
   await stateOf(page, 'stream', 'open');
   await stateOf(page, 'short-poll', 'open');
-  show(page, bytesOf('stream', 'server', HEAD)); // before it: does not count
+  show(page, bytesOf('stream', 'server', HEAD)); // before the experiment: does not count
   await page.clock.runFor(1000);
-  await shows(page, 'stream', { 'down-headers': '25' });
+  await shows(page, 'stream', { 'down-header': '25' });
   await action(page, 'silence').click();
   await status(page, 'compare', /^60 s of silence left/);
   assert.ok(await action(page, 'burst').isDisabled() && await action(page, 'reset').isDisabled());
   await page.clock.runFor(13_000);
   await status(page, 'compare', /^47 s of silence left/);
-  show(page, bytesOf('stream', 'server', chunk(['empty line', '\n'])));
+  show(page, bytesOf('stream', 'server', { 'keep-alive': 6 }));
   await page.clock.runFor(1000);
-  await shows(page, 'stream', { 'down-keepalive': '6' });
+  await shows(page, 'stream', { 'down-keep-alive': '6' });
   await page.clock.runFor(47_000);
   await result(page, 'silence').waitFor();
   assert.match(await result(page, 'silence').textContent(),
@@ -428,7 +310,7 @@ await check('a burst of 100 shows the delays, the last arrival and the bytes per
       window.tap.dispatchEvent(new CustomEvent('bytes', { detail: event }));
     };
     window.deliver('stream', 'other', 'of somebody else', 99_999);
-  }, bytesOf('stream', 'server', chunk(['JSON line', `{"text":"${'x'.repeat(100)}"}\n`])));
+  }, bytesOf('stream', 'server', { payload: 111, framing: 7 }));
   await action(page, 'burst').click();
   await result(page, 'burst').waitFor();
   assert.match(await result(page, 'burst').textContent(),
@@ -445,7 +327,7 @@ await check('a burst of 100 shows the delays, the last arrival and the bytes per
     /\n\n\*\*A burst of 100: 99 of 100 .*\*\*\n\n\| Lane \| Arrived/);
 });
 
-await check('a burst waits for a lane that gets nothing, but not for ever, and can be stopped', async () => {
+await check('a burst waits for a lane that gets nothing, but not forever, and can be stopped', async () => {
   const page = await open({ clock: true });
   await stateOf(page, 'stream', 'open');
   await stateOf(page, 'webrtc', 'holding');
@@ -482,7 +364,7 @@ await check('a burst that is stopped does not wait for a message that is under w
   await page.context().close();
 });
 
-// The chaos panel.
+// The tool Chaos.
 
 const control = (page, label, fault) => page.locator(`.chaos-table [data-row="${label}"] [data-fault="${fault}"]`)
   .locator('input, select, button');
@@ -546,16 +428,41 @@ await check('Calm puts every switch to off', async () => {
   assert.ok(!await control(page, 'long-poll', '502').isChecked());
 });
 
-await check('the server\'s state is restarted only after a confirmation', async () => {
+await check('the server is taken down for some seconds, and every lane is told', async () => {
   page.commands.length = 0;
+  await page.locator('.chaos-down select').selectOption('10');
+  await action(page, 'down').click();
+  await commanded(page, { fault: 'down', value: 10 });
+  await status(page, 'chaos', /^Server down for 10 s\.$/);
+  await stateOf(page, 'sse', 'open');
+  show(page, { type: 'struck', fault: 'down', time: 0 });
+  await logs(page, /^Server: down: open connections are reset, new ones are refused$/);
+  await stateOf(page, 'sse', 'waiting', 'waiting to retry in 0.2 s');
+  show(page, { type: 'struck', fault: 'up', time: 0 });
+  await logs(page, /^Server: up again$/);
+  await stateOf(page, 'sse', 'open');
+  await logs(page, /^Server-sent events: nothing lost, nothing repeated$/);
+  const notes = await page.evaluate(() => window.notes.filter(([label]) => label === 'websocket').slice(-2));
+  assert.deepEqual(notes.map(([, text]) => text),
+    ['Chaos: down: open connections are reset, new ones are refused', 'Chaos: up again']);
+});
+
+await check('the server\'s state is restarted only after a confirmation, and only if the server allows it', async () => {
+  assert.ok(await action(page, 'restart').isHidden());
+  await page.evaluate(() => window.allowForget(true));
   await action(page, 'restart').click();
   await action(page, 'keep').click();
-  assert.deepEqual(page.commands, []);
+  assert.deepEqual(await page.evaluate(() => window.forgotten), []);
   await action(page, 'restart').click();
   await action(page, 'confirm').click();
-  await commanded(page, { fault: 'restart' });
-  show(page, { type: 'struck', fault: 'restart', time: 0 });
   await logs(page, /^Server: restarted: rooms, mailboxes and clients are forgotten$/);
+  assert.deepEqual(await page.evaluate(() => window.forgotten), ['everything']);
+  await page.evaluate(() => { window.forget = async () => { throw new Error('403 faults are off'); }; });
+  await action(page, 'restart').click();
+  await action(page, 'confirm').click();
+  await status(page, 'chaos', /^Not restarted: 403 faults are off\.$/);
+  await page.evaluate(() => window.allowForget(false));
+  assert.ok(await action(page, 'restart').isHidden());
 });
 
 await check('the log tells what a strike did to a lane, to the end', async () => {
@@ -600,7 +507,7 @@ await check('losses and repetitions are told, with a strike and without', async 
   await say(page, 'sse', 'message', { id: 'a', text: 'x' });
   assert.equal((await chaosLog(page)).length, before);
   show(page, { type: 'error', error: 'value: expected 0 to 60000' });
-  await logs(page, /^Server: value: expected 0 to 60000$/);
+  await logs(page, /^Tap: value: expected 0 to 60000$/);
 });
 
 await check('a hole that nobody told of is found, and a second strike does not hide a loss', async () => {
@@ -651,25 +558,17 @@ await check('the log is bounded, and what strangers typed is text', async () => 
   assert.ok(isAtEnd, 'the newest line is in sight');
 });
 
-await check('a server that allows no faults: nothing can be pressed, and it is said why', async () => {
-  const page = await open({ chaos: false });
-  await status(page, 'chaos', /not started with --chaos/);
-  assert.ok(await control(page, 'sse', 'cut').isDisabled());
-  await page.context().close();
-});
-
 // How it looks.
 
 /** Something of everything, so that the screenshots and axe-core see all of it. */
 async function fill(page) {
   const costs = [['short-poll', 30, 230, 12], ['long-poll', 4, 230, 60], ['stream', 1, 70, 6], ['sse', 1, 110, 60],
     ['websocket', 2, 62, 10], ['webrtc', 1, 900, 6]];
-  for (const [label, requests, headers, beats] of costs) {
+  for (const [label, requests, header, beats] of costs) {
     await stateOf(page, label, 'open');
     for (let number = 0; number < requests; number += 1) {
-      show(page, bytesOf(label, 'client', [piece('request line', 'x'.repeat(headers))], number));
-      show(page, bytesOf(label, 'server', [piece('status line', 'x'.repeat(headers + 40)),
-        ...chunk(['JSON line', `${'x'.repeat(900)}\n`]), ...chunk(['empty line', '\n'.repeat(beats)])], number));
+      show(page, bytesOf(label, 'client', { header }, REQUEST_LINE));
+      show(page, bytesOf(label, 'server', { header: header + 40, payload: 900, framing: 8, 'keep-alive': beats + 5 }));
     }
   }
   await page.evaluate((lanes) => {
@@ -727,7 +626,7 @@ await check('no layout shift while numbers change', async () => {
   }));
   const before = await box();
   for (let number = 0; number < 50; number += 1) {
-    show(full, bytesOf('stream', 'server', chunk(['JSON line', `${'x'.repeat(1000)}\n`]), 1));
+    show(full, bytesOf('stream', 'server', { payload: 1000, framing: 8 }));
   }
   await until(15_000, async () => /^5\d,/.test(await figure(full, 'stream', 'down-total').textContent()), 'more bytes');
   assert.deepEqual(await box(), before);
@@ -735,13 +634,13 @@ await check('no layout shift while numbers change', async () => {
 
 await full.context().close();
 
-// The page with the server's tap: what is shown is what a client of another kind counts.
+// The page with the real tap: it must show the bytes that another kind of client counts.
 
-/** Speaks to the server without a browser, and counts what passes. Ends when `isComplete` says so of what came. */
+/** Speaks to the tap without a browser. Ends when `isComplete` is true of the bytes that came, and returns them. */
 function raw(request, isComplete, next) {
   let received = '';
   return within(10_000, new Promise((resolve, reject) => {
-    const socket = connect(server.port, '127.0.0.1');
+    const socket = connect(server.tapPort, '127.0.0.1');
     socket.on('connect', () => socket.write(request, 'latin1'));
     socket.on('error', reject);
     socket.on('data', (data) => {
@@ -759,13 +658,13 @@ function raw(request, isComplete, next) {
 }
 
 const get = (path, label, id, fields = '') => (
-  `GET ${path}&tap=${id}.${label} HTTP/1.1\r\nHost: 127.0.0.1:${server.port}\r\n${fields}\r\n`);
+  `GET ${path}&tap=${id}.${label} HTTP/1.1\r\nHost: 127.0.0.1:${server.tapPort}\r\n${fields}\r\n`);
 const headOf = (received) => received.indexOf('\r\n\r\n') + 4;
-const lengths = (direction, { total, payload = 0, framing = 0, headers = 0, keepalive = 0 }) => Object.fromEntries(
-  Object.entries({ total, payload, framing, headers, keepalive })
+const lengths = (direction, counted) => Object.fromEntries(
+  Object.entries(counts(counted))
     .map(([kind, bytes]) => [`${direction}-${kind}`, count(bytes)]));
 
-await check('with the server\'s tap: a lane has the bytes that a raw client counts, less the parameter', async () => {
+await check('with the real tap: a lane has the bytes that a raw client counts, less the parameter', async () => {
   const page = await open({ played: false });
   const id = await page.evaluate(() => window.tap.id);
   const tapLength = (label) => `&tap=${id}.${label}`.length;
@@ -776,43 +675,43 @@ await check('with the server\'s tap: a lane has the bytes that a raw client coun
   const question = get('/api/messages?room=nobody', 'short-poll', id, 'Connection: close\r\n');
   const answer = await raw(question, (received) => received.endsWith('}\n'));
   const asked = question.length - tapLength('short-poll');
-  await shows(page, 'short-poll', { requests: '1', ...lengths('up', { total: asked, headers: asked }),
-    ...lengths('down', { total: answer.length, headers: headOf(answer), keepalive: answer.length - headOf(answer) }) });
+  await shows(page, 'short-poll', { requests: '1', ...lengths('up', { total: asked, header: asked }),
+    ...lengths('down',
+      { total: answer.length, header: headOf(answer), 'keep-alive': answer.length - headOf(answer) }) });
 
   for (const [label, path, end] of [['stream', '/api/stream', '}\n\r\n'], ['sse', '/api/events', '}\n\n\r\n']]) {
     const request = get(`${path}?room=counted`, label, id);
     const received = await raw(request, (all) => all.includes(text) && all.endsWith(end), post);
-    const [total, headers, payload] = [received.length, headOf(received), json(received)];
+    const [total, header, payload] = [received.length, headOf(received), json(received)];
     const sent = request.length - tapLength(label);
-    await shows(page, label, { requests: '1', ...lengths('up', { total: sent, headers: sent }),
-      ...lengths('down', { total, headers, payload, framing: total - headers - payload }) });
+    await shows(page, label, { requests: '1', ...lengths('up', { total: sent, header: sent }),
+      ...lengths('down', { total, header, payload, framing: total - header - payload }) });
   }
 
   const upgrade = get('/api/ws?room=counted', 'websocket', id, 'Connection: Upgrade\r\nUpgrade: websocket\r\n'
     + 'Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n');
-  const beat = frame(1, '{"type": "heartbeat"}', { key: [1, 2, 3, 4] });
-  const beatBytes = Buffer.from(beat.header.bytes, 'base64').toString('latin1')
-    + Buffer.from(beat.payload().bytes, 'base64').toString('latin1');
+  const beat = frame('{"type": "heartbeat"}', [1, 2, 3, 4]);
   const received = await raw(upgrade, (all) => all.includes(text) && all.includes('heartbeat'), (socket) => {
-    socket.write(beatBytes, 'latin1');
+    socket.write(beat, 'latin1');
     post();
   });
-  const [total, headers, payload] = [received.length, headOf(received), json(received)];
+  const [total, header, payload] = [received.length, headOf(received), json(received)];
   const sent = upgrade.length - tapLength('websocket');
-  const keepalive = 2 + /\{"t[^}]*heartbeat[^}]*\}/.exec(received)[0].length;
+  const keepAlive = 2 + /\{"t[^}]*heartbeat[^}]*\}/.exec(received)[0].length;
   await shows(page, 'websocket', {
-    ...lengths('up', { total: sent + beatBytes.length, headers: sent, keepalive: beatBytes.length }),
-    ...lengths('down', { total, headers, payload, keepalive, framing: total - headers - payload - keepalive }),
+    ...lengths('up', { total: sent + beat.length, header: sent, 'keep-alive': beat.length }),
+    ...lengths('down',
+      { total, header, payload, 'keep-alive': keepAlive, framing: total - header - payload - keepAlive }),
   });
   await page.context().close();
 });
 
-await check('with the server\'s tap: a cut takes effect and is told', async () => {
+await check('with the real tap: a cut takes effect, and the page says so', async () => {
   const page = await open({ played: false });
   const id = await page.evaluate(() => window.tap.id);
   await control(page, 'stream', 'cut').click();
   await status(page, 'chaos', /^Cut, HTTP streaming: strikes what is open now, else the next request/);
-  const socket = connect(server.port, '127.0.0.1');
+  const socket = connect(server.tapPort, '127.0.0.1');
   socket.on('error', () => {}); // a reset is an end, too
   const closed = new Promise((resolve) => { socket.on('close', resolve); });
   socket.on('data', () => server.post('/api/send', { sender: 'node', text: 'cut me', room: 'cut' }));
@@ -822,11 +721,11 @@ await check('with the server\'s tap: a cut takes effect and is told', async () =
   await page.context().close();
 });
 
-await check('in the client: a burst on the lanes as they are, and a cut that loses nothing', async () => {
+await check('in the page: a burst on the real lanes, and a cut that loses nothing', async () => {
   const context = await browser.newContext({ viewport: { width: 1600, height: 1000 } });
   const page = await context.newPage();
   page.on('pageerror', (error) => complaints.push(error.stack));
-  await page.goto(`${server.url}/?room=burst&lanes=stream,sse,websocket&start`);
+  await page.goto(`${server.tapUrl}/?room=burst&lanes=stream,sse,websocket&start`);
   await page.locator('#tab-compare').click();
   await until(10_000, () => page.evaluate(() => (
     document.querySelectorAll('.compare-live [data-state="open"]').length === 3)), 'three lanes to be open');

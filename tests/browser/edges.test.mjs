@@ -1,5 +1,5 @@
-// The client at its edges: a clock that is wrong, rooms of any name, a page that is kept for the back button, answers
-// that never come.
+// The page at its edges: a wrong clock, rooms of any name, a page that is kept for the back button, answers that never
+// come.
 
 import assert from 'node:assert/strict';
 import { Server, check, finish, until } from '../interop/server.mjs';
@@ -7,16 +7,16 @@ import { launch } from './lane-page.mjs';
 
 const HOUR = 3_600_000; // milliseconds
 
-const server = await Server.start(0, process.env.OVERWIRE, ['--chaos']);
+const server = await Server.tapped({ options: ['--chaos'] });
 const browser = await launch();
 const complaints = []; // what the pages threw
 
-/** The client, with `script` run before it. */
+/** The page, seen through the tap; `script` runs before it. */
 async function open(query, script = () => {}, argument = undefined) {
   const page = await (await browser.newContext()).newPage();
   page.on('pageerror', (error) => complaints.push(error.stack));
   await page.addInitScript(script, argument);
-  await page.goto(`http://localhost:${server.port}/?${new URLSearchParams(query)}`);
+  await page.goto(`http://localhost:${server.tapPort}/?${new URLSearchParams(query)}`);
   return page;
 }
 
@@ -112,9 +112,9 @@ await check('lanes that begin or return with the page begin when the tap is open
   await close(page);
 });
 
-await check('a server without taps does not keep a lane from starting', async () => {
+await check('a tap that does not answer does not keep a lane from starting', async () => {
   const page = await open({ room: 'no tap', lanes: 'stream', start: '' }, () => {
-    window.WebSocket = class extends EventTarget { // connects for ever
+    window.WebSocket = class extends EventTarget { // connects forever
       close() {}
     };
   });

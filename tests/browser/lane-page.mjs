@@ -1,4 +1,4 @@
-// Lanes without the page: each module is imported into a page without scripts and driven from here.
+// Lanes without the page: their modules are imported into a page without scripts, and driven from here.
 
 import assert from 'node:assert/strict';
 import { chromium } from 'playwright-core';
@@ -11,14 +11,14 @@ const CLASSES = {
   webrtc: 'WebRtc', 'mailbox-poll': 'MailboxPoll', 'mailbox-sse': 'MailboxSse', 'mailbox-websocket': 'MailboxWebSocket',
 };
 
-/** What the pages threw. */
+/** The errors that the pages threw. */
 export const complaints = [];
 
 export const launch = (...flags) => chromium.launch({
   executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', args: [...FLAGS, ...flags],
 });
 
-/** A page without scripts of the server behind `base`. It keeps, of each lane, what that reported. */
+/** A page without scripts, from the server or the tap at `base`. It keeps the reports of each lane. */
 export async function blank(browser, base) {
   const context = await browser.newContext();
   const page = await context.newPage();
@@ -88,7 +88,7 @@ export const limits = (page, { file = 'lane', name = 'Lane', ...values }) => pag
 
 export const numbered = (word, count) => Array.from({ length: count }, (_, at) => `${word} ${at}`);
 
-/** A tap in the page, which keeps in `struck` what it is told of faults; its id. */
+/** Opens the tap in the page, which keeps its `struck` events. Returns the id. */
 export const tapped = (page) => page.evaluate(async () => {
   const { Tap } = await import('/tap.js');
   window.tap = new Tap();
@@ -102,7 +102,7 @@ export const tapped = (page) => page.evaluate(async () => {
   return window.tap.id;
 });
 
-/** Has something go wrong with a lane. */
+/** Commands a fault of a lane. */
 export const fault = (page, label, fault, value) => page.evaluate((command) => {
   window.tap.command(command);
 }, { label, fault, value });

@@ -1,5 +1,5 @@
-// The client in each of its states, narrow and light, wide and dark: axe-core finds nothing, nothing widens the page,
-// and no title is cut. One page goes through all of them; the server allows faults.
+// The page in each of its states, narrow and light, wide and dark: axe-core finds nothing, nothing widens the page, and
+// no title is cut. One page goes through all states.
 
 import assert from 'node:assert/strict';
 import { mkdtempSync, readFileSync } from 'node:fs';
@@ -16,7 +16,7 @@ const SIZES = [[360, 'light'], [1280, 'dark'], [1600, 'light']]; // axe-core tak
 const STREAMS = ['stream', 'sse', 'websocket'];
 
 const screenshots = process.env.SCREENSHOTS ?? mkdtempSync(join(tmpdir(), 'overwire-looks-'));
-const server = await Server.start(0, process.env.OVERWIRE, ['--chaos']);
+const server = await Server.tapped({ options: ['--chaos'] });
 const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', args: FLAGS });
 const context = await browser.newContext({ viewport: { width: 1280, height: 800 } });
 const errors = [];
@@ -25,8 +25,8 @@ const page = await open('');
 async function open(query) {
   const opened = await context.newPage();
   opened.on('pageerror', ({ stack }) => errors.push(stack));
-  await opened.goto(`${server.url}/${query}`);
-  await opened.locator('#tab-chaos').waitFor(); // the tap is open
+  await opened.goto(`${server.tapUrl}/${query}`);
+  await opened.locator('#tab-chaos').waitFor(); // the page knows that it is seen through the tap
   return opened;
 }
 
@@ -147,7 +147,7 @@ await check('the comparison: at first, in an experiment, and after a burst', asy
   await looks('burst', '#tools');
 });
 
-await check('the faults: all lanes come first, and what one imitates is said where it is pointed at', async () => {
+await check('the faults: all lanes come first, and a fault is explained where the pointer is', async () => {
   await tab('chaos');
   assert.equal(await page.locator('.chaos-table tbody tr').first().getAttribute('data-row'), 'all lanes');
   assert.match(await page.locator('.chaos-log').innerText(), /^Nothing yet\. Start a lane, and press Drop/);

@@ -1,10 +1,9 @@
-// The page in two tabs of one browser, every panel running in both.
+// The page in two tabs of one browser, every panel running in both, seen through the tap.
 //
-// A browser opens at most six HTTP/1.1 connections to one host, over all tabs. Long poll, stream and SSE
-// hold one each, so two tabs of one host would leave none for short polling and for sending. The page says
-// so, and what it advises is what is tested: one tab at localhost, the other at 127.0.0.1. Most steps
-// run in the same two tabs, in this order. What comes after a step of its own has tabs of its own: they are in
-// another context of the browser, which has six connections of its own.
+// A browser opens at most six HTTP/1.1 connections to one host, over all tabs. Long poll, stream and SSE hold one each,
+// so two tabs of one host would leave none for short polling and for sending. The page says so, and the tests follow
+// its advice: one tab is at localhost, the other at 127.0.0.1. Most steps run in the same two tabs, in this order. The
+// later steps have tabs of their own.
 //
 // WebRTC between tabs is in webrtc.test.mjs and webrtc-lane.test.mjs; here its lane has no peer.
 
@@ -25,12 +24,12 @@ const LOG_ENTRIES = 200;
 const RETAINED = 1000; // messages that a room retains
 
 const screenshots = process.env.SCREENSHOTS ?? mkdtempSync(join(tmpdir(), 'overwire-page-'));
-let server = await Server.start();
+let server = await Server.tapped();
 const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', args: FLAGS });
 const context = await newContext();
-const complaints = []; // what the consoles said
+const complaints = []; // the errors and warnings of the consoles
 let front; // the tab that is shown
-let expectFailures = false; // while the server is down, a browser complains, and should
+let expectFailures = false; // while the server is down, the browser complains
 
 const a = await open('localhost');
 const b = await open('127.0.0.1');
@@ -67,7 +66,7 @@ async function open(host, query = '', within = context) {
   const complain = (text) => expectFailures || complaints.push(`${host}${query}: ${text}`);
   page.on('console', (message) => ['error', 'warning'].includes(message.type()) && complain(message.text()));
   page.on('pageerror', (error) => complaints.push(`${host}: ${error.stack}`));
-  await page.goto(`http://${host}:${server.port}/${query}`);
+  await page.goto(`http://${host}:${server.tapPort}/${query}`);
   await page.fill('#sender', host);
   return page;
 }
@@ -130,7 +129,7 @@ async function say(page, lane, text) {
   await click(page, lane, 'send');
 }
 
-/** Sends past the browser. */
+/** Sends without the browser. */
 async function post(text, sender = 'node') {
   await server.post('/api/send', { sender, text });
 }
@@ -148,7 +147,7 @@ async function showOnce(texts, pages = tabs) {
   }
 }
 
-/** Waits until the server holds so many connections of each kind. */
+/** Waits until the server holds this number of connections of each kind. */
 async function held(counts) {
   let open;
   await until(10_000, async () => {
@@ -161,13 +160,13 @@ async function held(counts) {
 /** Asserts that the lanes of a page ask for nothing during the next seconds. */
 async function quiet(page, seconds) {
   const asked = [];
-  const note = (request) => asked.push(request.url()); // the page itself asks who is there, and listens to the tap
+  const note = (request) => asked.push(request.url()); // also those of the page itself: for the stats, and to the tap
   page.on('request', note);
   page.on('websocket', note);
   await new Promise((resolve) => setTimeout(resolve, seconds * 1000));
   page.off('request', note);
   page.off('websocket', note);
-  assert.deepEqual(asked.filter((url) => !/\/api\/(stats$|tap\?)/.test(url)), []);
+  assert.deepEqual(asked.filter((url) => !/\/api\/stats$|\/-\/tap\/view\?/.test(url)), []);
 }
 
 const numbered = (word, count) => Array.from({ length: count }, (_, at) => `${word} ${at}`);
@@ -343,7 +342,7 @@ await check('an answer of 503 is shown, and asked for again', async () => {
 
 await check('a server that goes and comes back: every panel goes on, and tells of the hole', async () => {
   expectFailures = true;
-  const { port } = server;
+  const { port, tapPort } = server;
   await server.stop();
   await everywhere(async (page, lane) => {
     await until(10_000, async () => ['waiting', 'connecting'].includes(await state(page, lane)), `${lane} to notice`);
@@ -351,7 +350,7 @@ await check('a server that goes and comes back: every panel goes on, and tells o
   for (const page of tabs) {
     await told(page, 'websocket', /1001/, (problems) => problems.join());
   }
-  server = await Server.start(port);
+  server = await Server.tapped({ port, tapPort });
   await everywhere((page, lane) => inState(page, lane, 'open'));
   expectFailures = false;
   for (const lane of Object.keys(HELD)) {
@@ -378,13 +377,13 @@ await check('the page fits, light and dark, wide and narrow', async () => {
 
 await check('Stop also ends the wait for a server that is gone', async () => {
   expectFailures = true;
-  const { port } = server;
+  const { port, tapPort } = server;
   await server.stop();
   await everywhere(async (page, lane) => {
     await until(10_000, async () => !['open', 'holding'].includes(await state(page, lane)), `${lane} to notice`);
     await click(page, lane, 'stop');
   });
-  server = await Server.start(port);
+  server = await Server.tapped({ port, tapPort });
   await quiet(a, 3);
   expectFailures = false;
   await held(() => 0);
@@ -465,7 +464,8 @@ await check('what the composer sends is highlighted in every lane, with its dela
 let counted; // a tab that stays open until its heartbeats have come, which are 15 seconds apart
 
 await check('a panel counts what it sent and received, and copies its id', async () => {
-  await context.grantPermissions(['clipboard-read', 'clipboard-write'], { origin: `http://localhost:${server.port}` });
+  const origin = `http://localhost:${server.tapPort}`;
+  await context.grantPermissions(['clipboard-read', 'clipboard-write'], { origin });
   const page = await open('localhost', '?room=counts&lanes=stream,websocket&start');
   await inState(page, 'stream', 'open');
   await inState(page, 'websocket', 'open');
@@ -482,12 +482,12 @@ await check('a panel counts what it sent and received, and copies its id', async
   counted = page;
 });
 
-await check('who prefers less motion gets a heart that does not move', async () => {
+await check('the heart does not move for a reader who prefers less motion', async () => {
   const page = await context.newPage();
   front = page;
   for (const [reducedMotion, moves] of [['reduce', false], ['no-preference', true]]) {
     await page.emulateMedia({ reducedMotion });
-    await page.goto(`${server.url}/?mode=isolated&lanes=websocket&start`); // whose first heartbeat comes at once
+    await page.goto(`${server.tapUrl}/?mode=isolated&lanes=websocket&start`); // its first heartbeat comes at once
     await until(10_000, () => page.evaluate(() => window.animated.length > 0), 'a heartbeat');
     assert.deepEqual((await page.evaluate(() => window.animated))[0], ['heartbeat', 'websocket', undefined, moves]);
   }
@@ -625,7 +625,7 @@ await check('the gauge counts the connections of all tabs, and the seventh is no
 await check('where the browser has no locks, the gauge counts this tab and says so', async () => {
   const page = await context.newPage();
   await page.addInitScript(() => Object.defineProperty(Navigator.prototype, 'locks', { value: undefined }));
-  await page.goto(`${server.url}/?lanes=sse&start`);
+  await page.goto(`${server.tapUrl}/?lanes=sse&start`);
   await inState(page, 'sse', 'open');
   assert.equal(await gauge(page), '1 of 6, this tab only');
   await page.click('[popovertarget]');
@@ -764,24 +764,20 @@ await check('10,000 messages do not slow the page, and nothing moves while they 
 await check('the dock: a panel opens it on its bytes, the arrow keys go from tab to tab, it folds', async () => {
   const page = await context.newPage();
   front = page;
-  const taps = [];
-  await page.routeWebSocket(/\/api\/tap/, (socket) => {
-    taps.push(socket);
-    socket.send(JSON.stringify({ type: 'open', chaos: false }));
-  });
-  await page.goto(`${server.url}/`);
+  await page.goto(`${server.tapUrl}/`);
   const selected = () => page.locator('[role=tab][aria-selected=true]').textContent();
+  await page.locator('#dock').waitFor();
   assert.equal(await selected(), 'Bytes');
   await page.locator('#tab-bytes').focus();
   await page.keyboard.press('ArrowRight');
   assert.equal(await selected(), 'Compare');
   assert.ok(await page.locator('#compare').isVisible() && await page.locator('#bytes').isHidden());
-  await page.keyboard.press('ArrowRight');
-  assert.equal(await selected(), 'Bytes', 'where faults are not allowed there is no third');
-  taps[0].send(JSON.stringify({ type: 'open', chaos: true }));
-  await page.locator('#tab-chaos').waitFor({ state: 'visible' });
   await page.keyboard.press('End');
   assert.equal(await selected(), 'Chaos');
+  assert.ok(await page.locator('#chaos [data-action="drop"], #chaos [data-action="calm"]').first().isVisible());
+  assert.ok(await page.locator('#chaos [data-action="restart"]').isHidden(), 'this server does not allow it');
+  await page.keyboard.press('ArrowRight');
+  assert.equal(await selected(), 'Bytes');
   await page.click('#tab-compare');
   await page.click('#fold');
   assert.ok(await page.locator('#compare').isHidden());
@@ -801,6 +797,77 @@ await check('the dock: a panel opens it on its bytes, the arrow keys go from tab
   await page.keyboard.press('Enter');
   await inState(page, 'sse', 'stopped'); // the button that was pressed still has the focus
   await page.close();
+});
+
+const parametersOf = async (link) => Object.fromEntries(new URL(await link.getAttribute('href')).searchParams);
+
+await check('on the server there are no tools, but a button that leads to the tap with the same lanes', async () => {
+  const page = await context.newPage();
+  front = page;
+  const asked = [];
+  page.on('request', (request) => asked.push(request.url()));
+  page.on('websocket', (socket) => asked.push(socket.url()));
+  await page.goto(`http://localhost:${server.port}/?room=tea&lanes=sse,websocket,stream`);
+  const button = page.locator('#see-bytes');
+  await button.waitFor();
+  assert.equal((await button.textContent()).replace(/\s+/g, ' '), 'See the bytes');
+  assert.ok(await page.locator('#dock').isHidden());
+  assert.equal(await page.locator('[data-part="bytes"]').filter({ visible: true }).count(), 0);
+  assert.equal(new URL(await button.getAttribute('href')).host, `localhost:${server.tapPort}`);
+  const lanes = 'sse,websocket,stream';
+  assert.deepEqual(await parametersOf(button), { room: 'tea', lanes });
+  await page.click('[data-action="start-all"]');
+  for (const lane of ['sse', 'websocket', 'stream']) {
+    await inState(page, lane, 'open');
+  }
+  assert.deepEqual(await parametersOf(button), { room: 'tea', lanes, start: '' });
+  await compose(page, 'without a tap');
+  await shows(page, 'sse', 'without a tap');
+  await click(page, 'stream', 'stop');
+  assert.deepEqual(await parametersOf(button), { room: 'tea', lanes, start: 'sse,websocket' });
+  assert.deepEqual(asked.filter((url) => /tap=|\/-\/tap/.test(url)), [], 'no request is marked');
+
+  await button.click();
+  await page.waitForURL(`http://localhost:${server.tapPort}/**`);
+  await page.locator('#dock').waitFor();
+  for (const [lane, wanted] of [['sse', 'open'], ['websocket', 'open'], ['stream', 'stopped']]) {
+    await inState(page, lane, wanted);
+  }
+  assert.equal(await page.inputValue('#room'), 'tea');
+  assert.ok(await button.isHidden());
+  await shows(page, 'websocket', 'without a tap');
+  for (const lane of ['sse', 'websocket']) {
+    await page.locator(`.wire-row[data-label="${lane}"]`).first().waitFor();
+  }
+  await page.close();
+});
+
+await check('the button leads to the tap in the mode of the page, and follows its room', async () => {
+  const page = await context.newPage();
+  front = page;
+  await page.goto(`${server.url}/?mode=isolated`);
+  const button = page.locator('#see-bytes');
+  await button.waitFor();
+  assert.deepEqual(await parametersOf(button), { mode: 'isolated' });
+  await page.locator('[name=mode][value=room]').check();
+  await page.fill('#room', 'a room');
+  await page.press('#room', 'Enter');
+  assert.deepEqual(await parametersOf(button), { room: 'a room' });
+  await page.evaluate(AXE);
+  assert.deepEqual((await page.evaluate(() => window.axe.run())).violations.map(({ id }) => id), []);
+  await page.screenshot({ path: join(screenshots, 'server.png') });
+  await page.close();
+});
+
+await check('without a tap there is no button, and the lanes run', async () => {
+  const plain = await Server.start();
+  const page = await context.newPage();
+  front = page;
+  await page.goto(`${plain.url}/?lanes=sse&start`);
+  await inState(page, 'sse', 'open');
+  assert.ok(await page.locator('#see-bytes').isHidden() && await page.locator('#dock').isHidden());
+  await page.close();
+  await plain.stop();
 });
 
 for (const [query, name] of [['', 'room'], ['?mode=isolated', 'isolated']]) {

@@ -23,7 +23,7 @@ const LARGEST = 300_000; // bytes of a picture
 
 const folder = process.argv[2] ?? 'screenshots';
 mkdirSync(folder, { recursive: true });
-const server = await Server.start(0, process.env.OVERWIRE, ['--chaos']);
+const server = await Server.tapped({ options: ['--chaos'] });
 const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', args: [
   '--headless', '--no-sandbox', '--disable-gpu', '--disable-features=WebRtcHideLocalIpsWithMdns'] });
 const context = await browser.newContext({ viewport: { width: 1600, height: 1000 }, colorScheme: 'light' });
@@ -32,7 +32,7 @@ const painter = await browser.newPage();
 
 async function open(name, query) {
   const page = await context.newPage();
-  await page.goto(`${server.url}/${query}`);
+  await page.goto(`${server.tapUrl}/${query}`);
   await page.fill('#sender', name);
   return page;
 }

@@ -11,8 +11,9 @@ const FLAGS = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', 
   '--disable-features=WebRtcHideLocalIpsWithMdns'];
 const KEPT = 200; // messages that a peer keeps for the others
 
-let server = await Server.start(0, process.env.OVERWIRE, ['--chaos']);
-const { port } = server;
+const options = ['--chaos'];
+let server = await Server.tapped({ options });
+const { port, tapPort } = server;
 const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', args: FLAGS });
 const complaints = []; // what the pages threw
 
@@ -205,7 +206,7 @@ await check('when the server goes, the channels stay; when it is back, they are 
   const all = [...await sendAll(a, ['without', 'a server']), ...await sendAll(b, ['from', 'b'])];
   await received([a, b], all);
   assert.deepEqual([await state(a), await state(b)], ['open to 1 peer', 'open to 1 peer']);
-  server = await Server.start(port, process.env.OVERWIRE, ['--chaos']);
+  server = await Server.tapped({ port, tapPort, options });
   for (const page of [a, b]) {
     await until(60_000, async () => (await said(page, 'id')).length === 2, 'the next welcome');
   }
@@ -353,7 +354,7 @@ await check('whatever goes wrong with the way to the server, nothing of what the
   const room = 'chaos';
   const peers = [];
   for (const name of ['a', 'b']) {
-    const page = await lanes.blank(browser, server.url);
+    const page = await lanes.blank(browser, server.tapUrl);
     const tap = await lanes.tapped(page);
     await lanes.started(page, ['webrtc'], { room, tap: `${tap}.webrtc` });
     peers.push({ name, page });
@@ -363,10 +364,14 @@ await check('whatever goes wrong with the way to the server, nothing of what the
   await Promise.all(peers.map(openTo));
   const all = [];
   const faults = [['drop'], ['cut'], ['half-open'], ['delay', 500], ['drop'], ['delay', 0], ['slow', 500], ['drop'], ['slow', 0],
-    ['buffer', 4096], ['drop'], ['buffer', 0], ['502', 1], ['drop'], ['502', 0], ['restart'], ['drop']];
+    ['buffer', 4096], ['drop'], ['buffer', 0], ['502', 1], ['drop'], ['502', 0], ['forget'], ['drop']];
   for (const [at, [what, value]] of faults.entries()) {
     for (const { name, page } of peers) {
-      await lanes.fault(page, 'webrtc', what, value);
+      if (what === 'forget') {
+        await server.post('/api/forget');
+      } else {
+        await lanes.fault(page, 'webrtc', what, value);
+      }
       for (const text of numbered(`${name} ${at} ${what}`, 3)) {
         assert.equal((await lanes.send(page, 'webrtc', name, text)).error, undefined);
         all.push(text);

@@ -1,5 +1,5 @@
-// The wire view in a page of its own: first with a tap that the test plays, then with the server's. What the view shows
-// of the server's bytes must be what a plain socket receives.
+// The wire view in a page without lanes: first with a tap that the test plays, then with the real one. The view must
+// show the bytes that a plain socket receives from the server.
 
 import assert from 'node:assert/strict';
 import { mkdtempSync, readdirSync, readFileSync } from 'node:fs';
@@ -42,15 +42,15 @@ const SCRIPT = `
 const POLICY = "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'";
 
 const screenshots = process.env.SCREENSHOTS ?? mkdtempSync(join(tmpdir(), 'overwire-wire-'));
-const server = await Server.start();
+const server = await Server.tapped();
 const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', args: FLAGS });
 const complaints = []; // what the consoles said
-const sockets = []; // the taps that the test plays
+const sockets = []; // of the tap that the test plays
 let page = await open({ playsTap: true });
 
 async function open({ playsTap }) {
   const context = await browser.newContext({ viewport: { width: 1600, height: 1000 }, acceptDownloads: true });
-  await context.grantPermissions(['clipboard-read', 'clipboard-write'], { origin: server.url });
+  await context.grantPermissions(['clipboard-read', 'clipboard-write'], { origin: server.tapUrl });
   const opened = await context.newPage();
   opened.on('console', (message) => ['error', 'warning'].includes(message.type()) && complaints.push(message.text()));
   opened.on('pageerror', (error) => complaints.push(error.stack));
@@ -59,53 +59,65 @@ async function open({ playsTap }) {
   await opened.route('**/wire-test', serve('text/html', PAGE));
   await opened.route('**/wire-test.js', serve('text/javascript', SCRIPT));
   if (playsTap) {
-    await opened.routeWebSocket('**/api/tap?**', (socket) => {
+    await opened.routeWebSocket('**/-/tap/view?**', (socket) => {
       sockets.push({ socket, said: [], url: socket.url() });
       const own = sockets.at(-1);
       socket.onMessage((text) => own.said.push(JSON.parse(text)));
-      socket.send(JSON.stringify({ type: 'open', chaos: true }));
+      socket.send(JSON.stringify({ type: 'open', mode: 'marked', target: server.url }));
     });
   }
-  await opened.goto(`${server.url}/wire-test`);
+  await opened.goto(`${server.tapUrl}/wire-test`);
   await opened.waitForFunction(() => window.tap?.open);
   return opened;
 }
 
-// What the tap says.
+// The events of the tap that the test plays.
+
+const KINDS = { 'chunk-size': 'framing', 'end of chunk': 'framing', 'end of message': 'framing', broken: 'problem',
+  'frame header': 'framing', content: 'payload', 'chunk-data': 'payload', payload: 'payload' };
 
 let clock = 1_000_000_000;
 const base64 = (bytes) => Buffer.from(bytes).toString('base64');
-const piece = (name, bytes, section = '', more = {}) => ({ name, section, bytes: base64(bytes), ...more });
+const piece = (name, bytes, section = '', more = {}) => (
+  { name, kind: KINDS[name] ?? 'header', section, bytes: base64(bytes), ...more });
 const say = (event) => sockets.at(-1).socket.send(JSON.stringify(event));
 
 function event(label, from, pieces, more = {}) {
   clock += 0.125;
-  return { type: 'bytes', label, connection: '127.0.0.1:53122', exchange: 7, from, time: clock, pieces, ...more };
+  const counted = { payload: 0, framing: 0, header: 0, 'keep-alive': 0 };
+  return { type: 'bytes', label, connection: '127.0.0.1:53122', exchange: 7, from, time: clock, pieces, counted,
+    ...more };
 }
 
-const field = (name, text) => ({ name, section: 'WHATWG HTML, section 9.2.6', bytes: base64(text) });
+const field = (name, text, more = {}) => (
+  { name, kind: 'payload', section: 'WHATWG HTML, section 9.2.6', bytes: base64(text), ...more });
+const endOfEvent = (meaning = 'dispatches an event of type message') => field('end of event', '\n', { meaning });
 
-/** A chunk with lines of an event stream, as the tap takes it apart. */
+/** A chunk with lines of an event stream, as the tap labels it. */
 function chunk(...lines) {
   const data = Buffer.concat(lines.map(({ bytes }) => Buffer.from(bytes, 'base64')));
   const section = 'RFC 9112, section 7.1';
-  return [piece('chunk-size', `${data.length.toString(16)}\r\n`, section),
+  const size = data.length.toString(16);
+  return [piece('chunk-size', `${size}\r\n`, section, { meaning: `0x${size} is ${data.length} bytes` }),
     piece('chunk-data', data, section, { lines }), piece('end of chunk', '\r\n', section)];
 }
 
-const heartbeat = () => event('sse', 'server', chunk(field('event field', 'event: heartbeat\n'),
-  field('data field', 'data: {"timestamp":1}\n'), field('end of event', '\n')));
+const keepAlive = (lines) => lines.map((line) => ({ ...line, kind: 'keep-alive' }));
+const heartbeat = () => event('sse', 'server', chunk(...keepAlive([field('event field', 'event: heartbeat\n'),
+  field('data field', 'data: {"timestamp":1}\n'), endOfEvent('dispatches an event of type heartbeat')])));
 
 const message = (text, label = 'sse') => event(label, 'server', chunk(field('id field', 'id: 5\n'),
-  field('data field', `data: ${text}\n`), field('end of event', '\n')));
+  field('data field', `data: ${text}\n`), endOfEvent()));
 
 const KEY = Buffer.from('37fa213d', 'hex');
 const mask = (bytes, key = KEY, offset = 0) => Buffer.from(bytes).map((byte, at) => byte ^ key[(at + offset) % 4]);
-const frameHeader = (bytes, opcode) => piece('frame header', bytes, 'RFC 6455, section 5.2', { opcode });
-const payload = (bytes, opcode, offset = 0) => piece('payload', mask(bytes, KEY, offset), 'RFC 6455, section 5.3',
-  { opcode, masking_key: '37fa213d', offset });
+const frameHeader = (bytes, meaning, more = {}) => (
+  piece('frame header', bytes, 'RFC 6455, section 5.2', { opcode: bytes[0] & 15, meaning, ...more }));
+const payload = (bytes, opcode, offset = 0, more = {}) => piece('payload', mask(bytes, KEY, offset),
+  'RFC 6455, section 5.3', { opcode, masking_key: '37fa213d', offset, ...more });
+const HELLO = [frameHeader([0x81, 0x85, ...KEY], 'FIN text, length 5, mask 37 fa 21 3d'), payload('Hello', 1)];
 
-// What the view shows.
+// The parts of the view.
 
 const rows = () => page.locator('.wire-row:not([hidden])');
 const button = (action) => page.locator(`[data-action="${action}"]`);
@@ -135,7 +147,7 @@ async function showAll(events) {
   await count(events.length);
 }
 
-/** The bytes of rows, as the hex says. */
+/** The bytes of rows, by their hex. */
 async function bytesOf(selector) {
   for (;;) {
     const more = page.locator(`${selector} [data-action=more]`);
@@ -199,7 +211,7 @@ await check('the tap has an id that nobody guesses, and comes back with it when 
   assert.match(id, /^[0-9a-f]{32}$/);
   assert.equal(of, `${id}.sse`);
   assert.equal(new URL(sockets[0].url).search, `?tap=${id}`);
-  assert.equal(await page.evaluate(() => window.tap.chaos && window.tap.command({ label: 'sse', fault: 'cut' })), true);
+  assert.equal(await page.evaluate(() => window.tap.command({ label: 'sse', fault: 'cut' })), true);
   await until(5_000, () => sockets[0].said.length === 1, 'the command');
   assert.deepEqual(sockets[0].said, [{ label: 'sse', fault: 'cut' }]);
   await sockets[0].socket.close({ code: 1011 });
@@ -222,8 +234,9 @@ await check('a head and a chunk: names, text with its escapes, hex, and the size
     piece('field line', 'Accept: */*\r\n', 'RFC 9112, section 5'),
     piece('end of head', '\r\n', 'RFC 9112, section 2.1'), piece('end of message', '', 'RFC 9112, section 6.3')]),
   event('sse', 'server', [piece('status line', 'HTTP/1.1 200 OK\r\n', 'RFC 9112, section 4'),
-    piece('field line', 'Transfer-Encoding: chunked\r\n', 'RFC 9112, section 5'), piece('end of head', '\r\n'),
-    ...chunk(field('data field', 'data: w\u00f6rld \u{1f40e}\n'), field('end of event', '\n'))])]);
+    piece('field line', 'Transfer-Encoding: chunked\r\n', 'RFC 9112, section 5'),
+    piece('end of head', '\r\n', '', { meaning: 'chunks follow' }),
+    ...chunk(field('data field', 'data: w\u00f6rld \u{1f40e}\n'), endOfEvent())])]);
   const [request, answer] = [rows().nth(0), rows().nth(1)];
   assert.deepEqual(await texts(fields(request)), ['GET /api/events HTTP/1.1\\r\\n', 'Host: a\\r\\n',
     'Accept: */*\\r\\n', '\\r\\n', 'no bytes']);
@@ -238,7 +251,7 @@ await check('a head and a chunk: names, text with its escapes, hex, and the size
   assert.equal((await bytesOf('.wire-row:nth-child(2)')).toString(),
     'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n13\r\ndata: w\u00f6rld \u{1f40e}\n\n\r\n');
   const kinds = await fields(answer).evaluateAll((all) => all.map(({ dataset }) => dataset.kind));
-  assert.deepEqual(kinds, ['headers', 'headers', 'headers', 'framing', 'payload', 'payload', 'framing']);
+  assert.deepEqual(kinds, ['header', 'header', 'header', 'framing', 'payload', 'payload', 'framing']);
 });
 
 await check('pointing at a field lights it in text and hex, and the line of detail moves nothing', async () => {
@@ -290,7 +303,7 @@ await check('a field that was clicked, or reached by the arrow keys, stays until
 });
 
 await check('a frame opens into its bits, and its payload is shown masked and unmasked', async () => {
-  await showAll([event('websocket', 'client', [frameHeader([0x81, 0x85, ...KEY], 1), payload('Hello', 1)])]);
+  await showAll([event('websocket', 'client', HELLO)]);
   const row = rows().first();
   assert.deepEqual(await texts(fields(row)), ['\\x81\\x857\\xfa!=', 'Hello']);
   assert.deepEqual(await texts(row.locator('.wire-meaning')), ['FIN text, length 5, mask 37 fa 21 3d',
@@ -323,7 +336,7 @@ await check('lengths of 16 and 64 bits, a reserved bit, an unmasked frame and on
     [[0x8a, 0x00], ['FIN 1', 'opcode 1010', 'MASK 0', 'Payload len 000 0000'], 'FIN Pong, length 0'],
   ];
   for (const [bytes, wanted, described] of cases) {
-    await showAll([event('websocket', 'server', [frameHeader(bytes, bytes[0] & 15)])]);
+    await showAll([event('websocket', 'server', [frameHeader(bytes, described)])]);
     assert.equal(await rows().first().locator('.wire-meaning').textContent(), described);
     await rows().first().locator('.wire-bits').click();
     const cells = await page.locator('.frame-bits td').evaluateAll((all) => all.map((cell) => (
@@ -340,7 +353,7 @@ await check('lengths of 16 and 64 bits, a reserved bit, an unmasked frame and on
 await check('a payload that comes in several events is unmasked and put together', async () => {
   const text = Buffer.from('one \u20ac is not two');
   await clear();
-  say(event('websocket', 'client', [frameHeader([0x81, 0x80 | text.length, ...KEY], 1)]));
+  say(event('websocket', 'client', [frameHeader([0x81, 0x80 | text.length, ...KEY], 'FIN text, length 18')]));
   await count(1);
   await rows().first().locator('.wire-bits').click();
   assert.match(await page.locator('.frame-payload').textContent(), /18 bytes of the payload have not come yet/);
@@ -360,9 +373,10 @@ await check('a payload that comes in several events is unmasked and put together
 
 await check('so is one that is not masked, and a message of two frames', async () => {
   const part = (text) => piece('payload', text, 'RFC 6455, section 5.2', { opcode: 1 });
-  await showAll([event('websocket', 'server', [frameHeader([0x01, 0x07], 1), part('one')]),
+  await showAll([event('websocket', 'server', [frameHeader([0x01, 0x07], 'text, length 7, more follows'), part('one')]),
     event('websocket', 'server', [part(', t')]),
-    event('websocket', 'server', [part('w'), frameHeader([0x80, 0x01], 0), piece('payload', 'o', '', { opcode: 0 })])]);
+    event('websocket', 'server', [part('w'), frameHeader([0x80, 0x01], 'FIN continuation, length 1'),
+      piece('payload', 'o', '', { opcode: 0 })])]);
   await fields(rows().nth(1)).first().hover();
   assert.match(await detail(), /bytes 3 to 5 of the 7 of the payload/);
   assert.deepEqual((await copied()).split('\n').slice(1, -1).map((line) => line.slice(8)), [
@@ -376,9 +390,10 @@ await check('so is one that is not masked, and a message of two frames', async (
 await check('a line that is cut by a chunk, or by what had come, is told to be one line', async () => {
   const part = (text) => field('part of line', text);
   const data = (text) => piece('chunk-data', text, '', { lines: [part(text)] });
-  await showAll([event('sse', 'server', [piece('chunk-size', '10\r\n'), data('data: on')]),
+  const size = piece('chunk-size', '10\r\n', '', { meaning: '0x10 is 16 bytes' });
+  await showAll([event('sse', 'server', [size, data('data: on')]),
     event('sse', 'server', [data('e, two, '), piece('end of chunk', '\r\n')]),
-    event('sse', 'server', chunk(field('data field', 'three\n'), field('end of event', '\n')))]);
+    event('sse', 'server', chunk(field('data field', 'three\n'), endOfEvent()))]);
   await fields(rows().nth(0)).nth(1).hover();
   assert.match(await detail(), /^part of line.*part of a line that goes on: it is a data field$/);
   await fields(rows().nth(2)).nth(1).hover();
@@ -396,11 +411,13 @@ await check('a line that is cut by a chunk, or by what had come, is told to be o
 });
 
 await check('rows are found by text, by direction, by lane, and heartbeats can be hidden', async () => {
-  const ping = event('websocket', 'server', [frameHeader([0x89, 0x00], 9)]);
+  const kind = 'keep-alive';
+  const ping = event('websocket', 'server', [frameHeader([0x89, 0x00], 'FIN Ping, length 0', { kind })]);
   const beat = '{"type": "heartbeat"}';
-  const asked = event('websocket', 'client', [frameHeader([0x81, 0x80 | beat.length, ...KEY], 1), payload(beat, 1)]);
-  const comment = event('sse', 'server', chunk({ name: 'comment', section: '', bytes: base64(': still here\n') }));
-  const empty = event('short-poll', 'server', chunk({ name: 'empty line', section: '', bytes: base64('\n') }));
+  const asked = event('websocket', 'client',
+    [frameHeader([0x81, 0x80 | beat.length, ...KEY], 'FIN text, length 21', { kind }), payload(beat, 1, 0, { kind })]);
+  const comment = event('sse', 'server', chunk(...keepAlive([field('comment', ': still here\n')])));
+  const empty = event('short-poll', 'server', chunk(...keepAlive([field('empty line', '\n')])));
   await showAll([message('needle'), heartbeat(), ping, asked, comment, empty, message('hay'),
     event('short-poll', 'client', [piece('request line', 'GET / HTTP/1.1\r\n')])]);
   await page.check('text=hide keep-alive');
@@ -452,9 +469,11 @@ await check('Pause keeps what comes, Resume shows it, Clear forgets', async () =
 await check('Copy and Save give the rows as the client wire prints them', async () => {
   await showAll([event('websocket', 'client', [piece('request line', 'GET /api/ws HTTP/1.1\r\n'),
     piece('field line', 'Host: a\r\n'), piece('field line', 'Upgrade: websocket\r\n'), piece('end of head', '\r\n')]),
-  event('websocket', 'client', [frameHeader([0x89, 0x85, ...KEY], 9), payload('hello', 9)]),
-  event('websocket', 'server', [frameHeader([0x88, 0x07], 8),
-    piece('payload', [0x03, 0xe9, ...Buffer.from('bye!!')], 'RFC 6455, section 5.2', { opcode: 8, offset: 0 })]),
+  event('websocket', 'client', [frameHeader([0x89, 0x85, ...KEY], 'FIN Ping, length 5, mask 37 fa 21 3d'),
+    payload('hello', 9)]),
+  event('websocket', 'server', [frameHeader([0x88, 0x07], 'FIN Close, length 7'),
+    piece('payload', [0x03, 0xe9, ...Buffer.from('bye!!')], 'RFC 6455, section 5.2',
+      { opcode: 8, meaning: 'status code 1001' })]),
   { type: 'end', label: 'websocket', connection: '127.0.0.1:53122', exchange: 7, time: clock + 1, closed: true }]);
   const text = [
     '  0.000 * websocket, connection 53122, exchange 7',
@@ -478,12 +497,13 @@ await check('what happened without bytes is a row too, and what a stranger sent 
   await showAll([message('<img src=x onerror=alert(1)> \u202e'),
     { type: 'left_out', bytes: 12345, events: 17 },
     { type: 'struck', label: 'sse', fault: 'cut', connection: '127.0.0.1:1', time: clock },
-    { type: 'struck', fault: 'restart', time: clock },
+    { type: 'struck', fault: 'down', time: clock },
+    { type: 'struck', fault: 'up', time: clock },
     event('sse', 'server', [piece('broken', '', 'RFC 9112, section 8', { meaning: 'it ended early' })])]);
   assert.equal(await page.locator('#view img').count(), 0);
   assert.match(await rows().first().textContent(), /data: <img src=x onerror=alert\(1\)> \\u\{202e\}\\n/);
   assert.match((await texts(page.locator('.wire-remark'))).join(),
-    /12345 bytes in 17 events.*cut the connection.*forgot rooms/);
+    /12345 bytes in 17 events.*cut the connection.*reset every connection.*accepts connections again/);
   assert.match(await rows().last().textContent(), /broken.*it ended early/);
 });
 
@@ -643,7 +663,7 @@ for (const colorScheme of ['light', 'dark']) {
         message('a'), heartbeat(),
         { type: 'struck', label: 'sse', fault: 'drop', connection: '127.0.0.1:1', time: clock },
         event('sse', 'server', [piece('broken', '', '', { meaning: 'it ended early' })]),
-        event('websocket', 'client', [frameHeader([0x81, 0x85, ...KEY], 1), payload('Hello', 1)])]);
+        event('websocket', 'client', HELLO)]);
       await page.locator('.wire-bits').click();
       await page.locator('.wire-bits').press('ArrowRight');
       await fields(rows().nth(1)).first().hover();
@@ -661,7 +681,7 @@ for (const colorScheme of ['light', 'dark']) {
   }
 }
 
-// The same with the server's own tap.
+// The same with the real tap.
 
 await page.context().close();
 page = await open({ playsTap: false });
@@ -705,7 +725,7 @@ await check('what is shown of an event stream is what a plain socket receives fo
   await page.screenshot({ path: join(screenshots, 'wire-sse.png') });
 });
 
-/** Takes frames apart, without any code of the view's. */
+/** Parses frames, without the code of the view. */
 function framesIn(bytes) {
   const frames = [];
   for (let at = 0; at < bytes.length;) {

@@ -4,26 +4,46 @@ import { spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
 
 export class Server {
-  /** Starts `binary`, by default the one that OVERWIRE names. With `port` 0 the system chooses a port. */
-  static async start(port = 0, binary = process.env.OVERWIRE, options = []) {
+  /** Starts `binary`, by default the one that OVERWIRE names, without a tap. The system chooses a port for 0. */
+  static async start(port = 0, binary = undefined, options = binary ? [] : ['--no-tap']) {
+    const server = new Server();
+    [server.port] = await server.#spawn(binary, ['--port', String(port), ...options], 1);
+    server.url = `http://127.0.0.1:${server.port}`;
+    return server;
+  }
+
+  /** Starts the binary that OVERWIRE names with a tap. `tapUrl` is the same server, seen through the tap. */
+  static async tapped({ port = 0, tapPort = 0, options = [] } = {}) {
+    const server = new Server();
+    const args = ['--port', String(port), '--tap-port', String(tapPort), ...options];
+    [server.port, server.tapPort] = await server.#spawn(undefined, args, 2);
+    server.url = `http://127.0.0.1:${server.port}`;
+    server.tapUrl = `http://127.0.0.1:${server.tapPort}`;
+    return server;
+  }
+
+  /** Starts a binary and returns the ports in its first lines. */
+  async #spawn(binary = process.env.OVERWIRE, args, lines) {
     if (!binary) {
       throw new Error('OVERWIRE must name the server binary; use the script `run`');
     }
-    const server = new Server();
-    server.child = spawn(binary, ['--port', String(port), ...options], { stdio: ['ignore', 'pipe', 'inherit'] });
-    process.once('exit', () => server.child.kill('SIGKILL'));
-    server.ended = new Promise((resolve) => server.child.once('exit', (code, signal) => resolve(signal ?? code)));
-    const first = await new Promise((resolve, reject) => {
-      createInterface({ input: server.child.stdout }).once('line', resolve);
-      server.child.once('error', reject);
-      server.ended.then((code) => reject(new Error(`the server ended with ${code} before it printed a line`)));
+    this.child = spawn(binary, args, { stdio: ['ignore', 'pipe', 'inherit'] });
+    process.once('exit', () => this.child.kill('SIGKILL'));
+    this.ended = new Promise((resolve) => this.child.once('exit', (code, signal) => resolve(signal ?? code)));
+    const printed = [];
+    await new Promise((resolve, reject) => {
+      createInterface({ input: this.child.stdout })
+        .on('line', (line) => printed.push(line) === lines && resolve());
+      this.child.once('error', reject);
+      this.ended.then((code) => reject(new Error(`the server ended with ${code} after ${printed.length} lines`)));
     });
-    server.port = Number(/http:\/\/[^\s/]+:(\d+)/.exec(first)?.[1]);
-    if (!server.port) {
-      throw new Error(`the first line of the server has no address: ${first}`);
-    }
-    server.url = `http://127.0.0.1:${server.port}`;
-    return server;
+    return printed.slice(0, lines).map((line) => {
+      const port = Number(/http:\/\/[^\s/]+:(\d+)/.exec(line)?.[1]);
+      if (!port) {
+        throw new Error(`this line of the server has no address: ${line}`);
+      }
+      return port;
+    });
   }
 
   /** Shuts the server down like a service manager. */
@@ -87,7 +107,7 @@ export async function until(milliseconds, condition, what) {
 
 let passed = 0;
 
-/** Runs one check, whose name is a sentence. */
+/** One check, named by a sentence. */
 export async function check(sentence, body) {
   try {
     await body();

@@ -1,0 +1,45 @@
+// The tools of the dock, which look at the lanes through the tap: Bytes, Compare and Chaos.
+
+import { mountChaos } from '../chaos/chaos.js';
+import { mountCompare } from '../compare/compare.js';
+import { request, whole } from '../lanes/http.js';
+import { mountWireView } from '../wire/wire-view.js';
+import { Dock } from './dock.js';
+
+const ANSWER = 10_000; // milliseconds without a byte after which a request is given up
+
+export class Tools {
+  #dock = new Dock();
+  #bytes;
+  #compare;
+  #chaos;
+
+  /**
+   * `lanes` are { label, title } of the lanes in a room. `publish(text)` sends to the room, and `note(label, text)`
+   * adds a line to the log of a lane.
+   */
+  constructor({ tap, lanes, deliveries, publish, note }) {
+    const element = (id) => document.getElementById(id);
+    this.#bytes = mountWireView(element('bytes'), { tap, lanes });
+    this.#compare = mountCompare(element('compare'), { tap, lanes, deliveries, publish });
+    this.#chaos = mountChaos(element('chaos'), { tap, lanes, note, forget });
+    element('dock').hidden = false;
+  }
+
+  watch(label, lane) {
+    [this.#bytes, this.#compare, this.#chaos].forEach((tool) => tool.watch(label, lane));
+  }
+
+  showBytes(label) {
+    this.#dock.show('bytes');
+    this.#bytes.show(label);
+    document.getElementById('dock').scrollIntoView({ block: 'nearest' });
+  }
+
+  /** Whether the server can be made to forget everything. */
+  allowForget(is) {
+    this.#chaos.allowForget(is);
+  }
+}
+
+const forget = () => whole(request('/api/forget', { method: 'POST', limit: ANSWER }));

@@ -1,0 +1,28 @@
+// The page of `wire tap`: the wire view and the faults, for every connection through the tap. It has no lanes: the
+// requests come from any client, and all have the label `all`.
+
+import { mountChaos } from '../chaos/chaos.js';
+import { Tap } from '../tap.js';
+import { mountWireView } from './wire-view.js';
+
+const EVERY_CONNECTION = { label: 'all', title: 'Every connection' };
+
+const element = (id) => document.getElementById(id);
+const here = new URL('/', location.href).href;
+
+const tap = new Tap();
+mountWireView(element('bytes'), { tap, lanes: [], hint: `Send a request to ${here}, and its bytes appear here.` });
+mountChaos(element('chaos'), { tap, lanes: [EVERY_CONNECTION] });
+
+tap.addEventListener('open', ({ detail: { mode, target } }) => {
+  element('target').textContent = target;
+  document.title = `${target}, tapped`;
+  element('state').textContent = mode === 'all' ? 'open: every request is shown'
+    : 'open: the page at / marks the requests that it wants to see, and sees them there';
+  element('state').dataset.state = 'open';
+});
+tap.addEventListener('lost', () => {
+  element('state').textContent = 'closed: bytes are not shown until the tap is open again';
+  element('state').dataset.state = 'lost';
+});
+tap.start();
