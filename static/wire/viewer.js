@@ -14,11 +14,10 @@ const tap = new Tap();
 mountWireView(element('bytes'), { tap, lanes: [], hint: `Send a request to ${here}, and its bytes appear here.` });
 mountChaos(element('chaos'), { tap, lanes: [EVERY_CONNECTION] });
 
-tap.addEventListener('open', ({ detail: { mode, target } }) => {
+tap.addEventListener('open', ({ detail: { target } }) => {
   element('target').textContent = target;
   document.title = `${target}, tapped`;
-  element('state').textContent = mode === 'all' ? 'open: every request is shown'
-    : 'open: the page at / marks the requests that it wants to see, and sees them there';
+  element('state').textContent = 'open: every request is shown';
   element('state').dataset.state = 'open';
 });
 tap.addEventListener('lost', () => {
