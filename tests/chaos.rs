@@ -286,7 +286,7 @@ fn faults_end_with_their_viewer() {
 fn errors_of_commands_say_what_was_expected() {
     let mut chaos = Chaos::start();
     for (command, complaint) in [
-        ("x", "the content is not JSON"),
+        ("x", "the message is not JSON"),
         ("[]", "expected a JSON object, not []"),
         ("{}", "fault: expected a string of 1 to 32 characters, but it is missing"),
         (r#"{"fault":"delay"}"#, "label: expected a string of 1 to 32 characters, but it is missing"),
