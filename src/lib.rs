@@ -74,7 +74,9 @@ pub mod websocket;
 pub mod wire;
 
 pub use bytes::{Parse, Shared};
-pub use event_loop::{Closed, Event, EventLoop, ExchangeId, ListenerId, Opened, Remote, Speaks, TimerId, Traffic};
+pub use event_loop::{
+    Closed, Event, EventLoop, ExchangeId, GroupId, ListenerId, Opened, Remote, Speaks, TimerId, Traffic,
+};
 pub use limits::Limits;
 
 /// The server in README.md compiles.

@@ -65,6 +65,13 @@ impl<T> Slab<T> {
         self.slots.get_mut(key.slot()).filter(|entry| entry.generation == key.generation)?.value.as_mut()
     }
 
+    /// The value that is in this slot now, and its key.
+    pub fn at(&self, slot: usize) -> Option<(Key, &T)> {
+        let entry = self.slots.get(slot)?;
+        let key = Key { slot: slot as u32, generation: entry.generation };
+        entry.value.as_ref().map(|value| (key, value))
+    }
+
     /// The value that is in this slot now, to be changed, and its key.
     pub fn at_mut(&mut self, slot: usize) -> Option<(Key, &mut T)> {
         let entry = self.slots.get_mut(slot)?;

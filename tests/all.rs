@@ -12,6 +12,7 @@ mod command_line;
 mod connection;
 mod demo;
 mod forget;
+mod groups;
 mod http;
 mod layers;
 mod limits;

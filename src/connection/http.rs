@@ -219,6 +219,25 @@ impl Connection {
         }
     }
 
+    /// Queues `joined`, which is all `pieces` in one, as [`send`](Self::send) does.
+    pub(crate) fn send_joined(&mut self, joined: &Shared, pieces: &[Shared], context: &Context) -> Option<Outcome> {
+        match self.state {
+            // Only a single chunk knows its data.
+            State::Streaming(AnswerRules { version: Version::Http10, .. }) if !pieces.is_empty() => {
+                pieces.iter().find_map(|piece| self.send(piece, context))
+            }
+            _ => self.send(joined, context),
+        }
+    }
+
+    /// The number of bytes that [`send`](Self::send) queues for `bytes`.
+    pub(crate) fn length_of(&self, bytes: &Shared) -> usize {
+        match self.state {
+            State::Streaming(AnswerRules { version: Version::Http10, .. }) => bytes.unframed().len(),
+            _ => bytes.len(),
+        }
+    }
+
     pub(super) fn cut_slow_consumer(&mut self, context: &Context) -> Outcome {
         // A stream gets no last-chunk: without it the client sees that it is incomplete
         // (RFC 9112, section 8), and resumes.

@@ -68,6 +68,33 @@ pub struct TimerId(pub(super) Key);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ListenerId(pub(super) Key);
 
+/// The id of a group, from [`EventLoop::group`](super::EventLoop::group).
+///
+/// ```no_run
+/// # use overwire::{Event, EventLoop, Limits, http, sse};
+/// # fn main() -> std::io::Result<()> {
+/// let mut server = EventLoop::bind("127.0.0.1:8000", Limits::default())?;
+/// let readers = server.group();
+/// loop {
+///     match server.next_event()? {
+///         Event::Request(id, request) if request.path() == "/events" => {
+///             server.begin(id, sse::stream_head());
+///             server.join(readers, id);
+///         }
+///         Event::Request(id, request) => {
+///             let text = String::from_utf8_lossy(request.content());
+///             server.send_to_group(readers, &http::chunk(&sse::event(None, "message", &text)));
+///             server.respond(id, http::Response::new(204));
+///         }
+///         Event::Shutdown => return server.drain(),
+///         _ => {} // an exchange that is over has left its group
+///     }
+/// }
+/// # }
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct GroupId(pub(super) Key);
+
 /// The protocol of the connections that a listener accepts.
 ///
 /// ```

@@ -10,6 +10,7 @@
 //! connection with its socket.
 
 mod event;
+mod groups;
 mod peer;
 mod poll;
 mod remote;
@@ -24,7 +25,8 @@ use std::time::{Duration, Instant};
 use mio::net::{TcpListener, TcpStream, UnixStream};
 use mio::{Events, Interest, Poll, Waker};
 
-pub use self::event::{Event, ExchangeId, ListenerId, Opened, Speaks, TimerId};
+pub use self::event::{Event, ExchangeId, GroupId, ListenerId, Opened, Speaks, TimerId};
+use self::groups::Group;
 use self::peer::{End, Peer};
 use self::poll::Listener;
 pub use self::remote::Remote;
@@ -57,6 +59,7 @@ pub struct EventLoop {
     /// When the date in the context changes.
     date_until: Instant,
     peers: Slab<Peer>,
+    groups: Slab<Group>,
     agenda: Agenda,
     /// Lent to one connection after the other for its turn. A connection owns a buffer only while it has a part of
     /// something.
@@ -100,6 +103,7 @@ impl EventLoop {
             context: Context { limits, now, date: String::new(), draining: false },
             date_until: now,
             peers: Slab::default(),
+            groups: Slab::default(),
             agenda: Agenda::default(),
             buffer: vec![0; LARGE_READ].into(),
             turn: None,
@@ -193,12 +197,17 @@ impl EventLoop {
     /// Returns the number of bytes that a connection has moved since it was opened. It is known until the event after
     /// [`Event::Closed`].
     pub fn traffic(&self, id: ExchangeId) -> Traffic {
-        self.peers.get(id.key).map(|peer| peer.connection.traffic()).unwrap_or_default()
+        let Some(peer) = self.peers.get(id.key) else { return Traffic::default() };
+        let Traffic { received, sent } = peer.connection.traffic();
+        let pending = self.pending_of(peer).iter().map(|piece| peer.connection.length_of(piece) as u64);
+        Traffic { received, sent: sent + pending.sum::<u64>() }
     }
 
     /// Returns the number of bytes that are queued for a peer and not written yet.
     pub fn waiting(&self, id: ExchangeId) -> usize {
-        self.peers.get(id.key).filter(|peer| peer.exchange == id.number).map_or(0, |peer| peer.connection.queued())
+        let Some(peer) = self.peers.get(id.key).filter(|peer| peer.exchange == id.number) else { return 0 };
+        let pending = self.pending_of(peer).iter().map(|piece| peer.connection.length_of(piece));
+        peer.connection.queued() + pending.sum::<usize>()
     }
 
     /// Returns a handle for other threads.
@@ -335,6 +344,9 @@ impl EventLoop {
     /// Closes a connection at once with a TCP reset, whatever it is. What is queued is dropped. The program has let go of
     /// it: no event follows.
     pub fn reset(&mut self, id: ExchangeId) {
+        if self.peers.get(id.key).is_some_and(|peer| peer.exchange == id.number) {
+            self.remove_member(id.key); // what waits for it in its group is dropped too
+        }
         self.act(id, 0, |connection, _, _| {
             connection.reset();
             None

@@ -7,6 +7,7 @@ use std::time::Instant;
 use mio::event::Event;
 use mio::net::TcpStream;
 
+use super::groups::Membership;
 use super::spares::Spares;
 use crate::access_log::Entry;
 use crate::connection::{Closed, Connection, Context, EndOfInput, Outcome, Socket};
@@ -50,6 +51,8 @@ pub struct Peer {
     pub timer: Option<(Key, Instant)>,
     /// The request that is being answered, if there is a log.
     pub entry: Option<Box<Entry>>,
+    /// Its place in a group.
+    pub membership: Membership,
 }
 
 /// What is to be done for a peer: what its connection demands, as far as its socket allows it.
@@ -81,6 +84,7 @@ impl Peer {
             is_unflushed: false,
             timer: None,
             entry: None,
+            membership: Membership::NONE,
         }
     }
 
@@ -181,6 +185,20 @@ impl Peer {
         }
     }
 
+    pub fn is_member(&self) -> bool {
+        self.membership != Membership::NONE
+    }
+
+    /// Writes if `more` bytes do not fit into the outbox, before the turn is over. So a peer is slow when its socket
+    /// takes no more, not when the program says much at once.
+    #[inline]
+    pub fn make_room(&mut self, more: usize, context: &Context, spares: &mut Spares) -> Option<Outcome> {
+        if more > 0 && self.writable && !self.connection.has_room(more, &context.limits) {
+            return self.write(context, spares);
+        }
+        None
+    }
+
     /// Writes its outbox until it is empty or the socket takes no more. Shuts writing down if the connection demands it.
     pub fn write(&mut self, context: &Context, spares: &mut Spares) -> Option<Outcome> {
         let mut count = 0;
@@ -237,6 +255,7 @@ mod tests {
             ),
             ("timer: its key and its time", size_of::<Option<(Key, Instant)>>()),
             ("entry: of the log, if there is one", size_of::<Option<Box<Entry>>>()),
+            ("membership: its place in a group, if it is in one", size_of::<Membership>()),
         ];
         for (field, size) in sizes {
             println!("{size:4} B  {field}");

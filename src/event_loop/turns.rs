@@ -49,6 +49,7 @@ pub(super) struct Agenda {
     /// The number of turns that are left before the loop flushes and looks at its sockets.
     left_in_round: usize,
     pub unflushed: Vec<Key>,
+    pub unflushed_groups: Vec<Key>,
     /// Closed connections, kept until their `Closed` has been reported.
     pub closed: Vec<Key>,
     pub timers: Timers<Due>,
@@ -206,6 +207,7 @@ impl EventLoop {
 
     /// Writes what has been queued since the last round.
     pub(super) fn flush(&mut self) {
+        self.flush_groups();
         let mut flushing = mem::take(&mut self.agenda.unflushed);
         for key in flushing.drain(..) {
             let Some(peer) = self.peers.get_mut(key) else { continue };
@@ -248,13 +250,15 @@ impl EventLoop {
         action: impl FnOnce(&mut Connection, &Context, &mut Spares) -> Option<Outcome>,
     ) {
         let ExchangeId { key, number } = id;
-        let Some(peer) = self.peers.get_mut(key).filter(|peer| peer.exchange == number) else { return };
-        // A peer is slow when its socket takes no more, not when the program says much at once: if the bytes do not fit
-        // into the outbox, it is written before the turn is over.
-        let mut outcome = None;
-        if more > 0 && peer.writable && !peer.connection.has_room(more, &self.context.limits) {
-            outcome = peer.write(&self.context, &mut self.spares);
+        let Some(mut peer) = self.peers.get_mut(key).filter(|peer| peer.exchange == number) else { return };
+        if peer.is_member() {
+            self.catch_up(key);
+            match self.peers.get_mut(key) {
+                Some(again) => peer = again,
+                None => return,
+            }
         }
+        let mut outcome = peer.make_room(more, &self.context, &mut self.spares);
         if outcome.is_none() {
             outcome = action(&mut peer.connection, &self.context, &mut self.spares);
         }
@@ -269,7 +273,7 @@ impl EventLoop {
         if let Some(outcome) = outcome {
             let event = self.report(key, outcome);
             self.pending.extend(event);
-        } else if peer.entry.is_some() {
+        } else if peer.entry.is_some() || peer.is_member() {
             self.conclude(key);
         }
     }
@@ -289,7 +293,7 @@ impl EventLoop {
     }
 
     /// Turns an outcome into the event for the program, if it is one.
-    fn report(&mut self, key: Key, outcome: Outcome) -> Option<Event> {
+    pub(super) fn report(&mut self, key: Key, outcome: Outcome) -> Option<Event> {
         let peer = self.peers.get_mut(key)?;
         peer.exchange = peer.exchange.wrapping_add(u32::from(matches!(outcome, Outcome::Request(_))));
         let id = ExchangeId { key, number: peer.exchange };
@@ -326,12 +330,14 @@ impl EventLoop {
         peer.entry = Some(Box::new(entry));
     }
 
-    /// If the exchange of a connection is over, writes its line into the access log: the only place that does.
+    /// If the exchange of a connection is over, writes its line into the access log, and takes it out of its group: the
+    /// only place that does.
     fn conclude(&mut self, key: Key) {
         let Some(peer) = self.peers.get_mut(key).filter(|peer| !peer.connection.is_held()) else { return };
         if let (Some(entry), Some(log)) = (peer.entry.take(), &mut self.log) {
             log.write(&entry, self.remote.now(), peer.connection.traffic().sent);
         }
+        self.remove_member(key);
     }
 
     /// Closes the sockets of closed connections.

@@ -14,7 +14,7 @@ use std::process::ExitCode;
 
 use overwire::http::{Method, Request, Response};
 use overwire::websocket::Message;
-use overwire::{Event, EventLoop, ExchangeId, Limits, Shared, http, sse, websocket};
+use overwire::{Event, EventLoop, ExchangeId, GroupId, Limits, Shared, http, sse, websocket};
 
 /// The number of messages that are kept for polls.
 const RETAINED: usize = 1000;
@@ -43,15 +43,15 @@ fn run(port: u16) -> io::Result<()> {
     let mut server = EventLoop::bind(("127.0.0.1", port), Limits::default())?;
     server.watch_signals()?;
     println!("listening on http://{}", server.local_address());
-    let mut room = Room::default();
+    let mut room = Room::new(&mut server);
     loop {
         match server.next_event()? {
             Event::Request(conn, request) => answer(&mut server, &mut room, conn, &request),
-            Event::Message(conn, Message::Text(text)) if room.websockets.contains(&conn) => {
+            Event::Message(conn, Message::Text(text)) if server.group_of(conn).is_some() => {
                 room.publish(&mut server, text)
             }
             Event::Message(conn, message) => server.send_message(conn, message),
-            Event::Closed(conn, _) => room.leave(conn),
+            Event::Closed(conn, _) => drop(room.polls.remove(&conn)),
             Event::Shutdown => return server.drain(),
             _ => {}
         }
@@ -65,18 +65,18 @@ fn answer(server: &mut EventLoop, room: &mut Room, conn: ExchangeId, request: &R
             Ok(accepted) => {
                 server.upgrade(conn, accepted);
                 if path == "/ws" {
-                    room.websockets.insert(conn);
+                    server.join(room.websockets, conn);
                 }
             }
             Err(error) => server.respond(conn, error.response()),
         },
         (Method::Get, "/sse") => {
             server.begin(conn, sse::stream_head());
-            room.events.insert(conn);
+            server.join(room.events, conn);
         }
         (Method::Get, "/chunk") => {
             server.begin(conn, Response::new(200).with_field("Content-Type", "text/plain; charset=utf-8"));
-            room.chunks.insert(conn);
+            server.join(room.chunks, conn);
         }
         (Method::Get, "/poll") => match request.parameter("since").map(|since| since.parse()) {
             Some(Ok(since)) => room.poll(server, conn, since),
@@ -94,29 +94,35 @@ fn answer(server: &mut EventLoop, room: &mut Room, conn: ExchangeId, request: &R
 }
 
 /// The room: its last messages and its subscribers.
-#[derive(Default)]
 struct Room {
     /// The number of the newest message. The first one has number 1.
     newest: u64,
     retained: VecDeque<String>,
-    websockets: BTreeSet<ExchangeId>,
-    events: BTreeSet<ExchangeId>,
-    chunks: BTreeSet<ExchangeId>,
+    websockets: GroupId,
+    events: GroupId,
+    chunks: GroupId,
     polls: BTreeSet<ExchangeId>,
 }
 
 impl Room {
+    fn new(server: &mut EventLoop) -> Self {
+        Room {
+            newest: 0,
+            retained: VecDeque::new(),
+            websockets: server.group(),
+            events: server.group(),
+            chunks: server.group(),
+            polls: BTreeSet::new(),
+        }
+    }
+
     /// Encodes a message once for each transport, and sends it to all subscribers.
     fn publish(&mut self, server: &mut EventLoop, text: String) {
         self.newest += 1;
-        let send = |server: &mut EventLoop, to: &BTreeSet<ExchangeId>, bytes: &Shared| {
-            for conn in to {
-                server.send(*conn, bytes);
-            }
-        };
-        send(server, &self.websockets, &websocket::text(&text));
-        send(server, &self.events, &http::chunk(&sse::event(Some(&self.newest.to_string()), "message", &text)));
-        send(server, &self.chunks, &http::chunk(text.as_bytes()));
+        server.send_to_group(self.websockets, &websocket::text(&text));
+        let event = sse::event(Some(&self.newest.to_string()), "message", &text);
+        server.send_to_group(self.events, &http::chunk(&event));
+        server.send_to_group(self.chunks, &http::chunk(text.as_bytes()));
         let answer = poll_answer(self.newest, &text);
         for conn in std::mem::take(&mut self.polls) {
             server.respond(conn, answer.clone());
@@ -134,12 +140,6 @@ impl Room {
         match self.retained.get((number - oldest) as usize) {
             Some(text) => server.respond(conn, poll_answer(number, text)),
             None => drop(self.polls.insert(conn)),
-        }
-    }
-
-    fn leave(&mut self, conn: ExchangeId) {
-        for set in [&mut self.websockets, &mut self.events, &mut self.chunks, &mut self.polls] {
-            set.remove(&conn);
         }
     }
 }
