@@ -4,16 +4,19 @@
 //! resolves to this machine (DNS rebinding). `Origin` and `Sec-Fetch-Site` expose a foreign page.
 
 use std::net::{IpAddr, SocketAddr};
-use std::rc::Rc;
 
-use crate::http::{Method, Request, Response};
+use crate::http::{Method, Origins, Request, Response};
+
+/// The request fields that a page of an allowed origin may set, in addition to those that need no permission (WHATWG
+/// Fetch, "CORS-safelisted request-header").
+const ALLOWED_FIELDS: &str = "Authorization, Cache-Control, Content-Type, Last-Event-ID, Pragma, X-Requested-With";
 
 /// The names and origins that a server accepts.
 #[derive(Debug)]
 pub struct Access {
     bound: IpAddr,
     hosts: Vec<String>,
-    origins: Vec<Rc<str>>,
+    origins: Origins,
 }
 
 /// A refused request: the status code and the sentence of the answer.
@@ -32,42 +35,19 @@ impl Refusal {
     }
 }
 
-/// The fields of an answer that follow from the request's Origin (WHATWG Fetch, "CORS protocol").
-#[derive(Debug, Clone, Default)]
-pub struct Cors {
-    /// Answers differ by Origin: a cache has to compare it.
-    varies: bool,
-    /// The foreign origin that may read the answer.
-    allowed: Option<Rc<str>>,
-}
-
-impl Cors {
-    /// Returns the fields that allow the page to read the answer. They repeat the origin and never say `*`.
-    pub fn fields(&self) -> impl Iterator<Item = (&'static str, &str)> {
-        let vary = self.varies.then_some(("Vary", "Origin"));
-        let allow = self.allowed.as_deref().map(|origin| ("Access-Control-Allow-Origin", origin));
-        vary.into_iter().chain(allow)
-    }
-
-    /// Adds the [fields](Self::fields) to an answer.
-    pub fn apply(&self, response: Response) -> Response {
-        self.fields().fold(response, |response, (name, value)| response.with_field(name, value))
-    }
-}
-
 impl Access {
-    /// Creates the rules of a server that listens on `bound`. `hosts` are names of the server in addition to its
-    /// address and those of the loopback interface. `origins` are the foreign origins whose pages may use it.
-    pub fn new(bound: SocketAddr, hosts: Vec<String>, origins: Vec<String>) -> Self {
-        Access { bound: bound.ip(), hosts, origins: origins.into_iter().map(Rc::from).collect() }
+    /// Creates the rules of a server that listens on `bound`. `hosts` are names and addresses of the server in addition
+    /// to `bound` and those of the loopback interface. `origins` are the foreign origins whose pages may use it.
+    pub fn new(bound: SocketAddr, hosts: Vec<String>, origins: Origins) -> Self {
+        Access { bound: bound.ip(), hosts, origins }
     }
 
-    /// Decides whether the request may be answered, and which page may read the answer.
+    /// Decides whether the request may be answered.
     ///
     /// # Errors
     /// 421 for a foreign Host. 403 for a foreign Origin if the request changes something or opens a WebSocket: the
     /// same-origin policy of browsers does not cover those.
-    pub fn check(&self, request: &Request) -> Result<Cors, Refusal> {
+    pub fn check(&self, request: &Request) -> Result<(), Refusal> {
         if let Some(name) = request.host_name()
             && !self.knows_host(name)
         {
@@ -76,19 +56,14 @@ impl Access {
             );
             return Err(Refusal { status: 421, sentence });
         }
-        let cors = Cors { varies: !self.origins.is_empty(), allowed: None };
-        let Some(origin) = request.field("origin") else { return refuse_foreign_fetch(request).map(|()| cors) };
+        let Some(origin) = request.field("origin") else { return refuse_foreign_fetch(request) };
+        if self.origins.contains(origin) || request.is_own_origin(origin) {
+            return Ok(());
+        }
+        if matches!(request.method(), Method::Get | Method::Head) && request.field("upgrade").is_none() {
+            return refuse_foreign_fetch(request);
+        }
         let origin = String::from_utf8_lossy(origin);
-        if let Some(allowed) = self.origins.iter().find(|allowed| allowed.eq_ignore_ascii_case(&origin)) {
-            return Ok(Cors { allowed: Some(allowed.clone()), ..cors });
-        }
-        let safe = matches!(request.method(), Method::Get | Method::Head) && request.field("upgrade").is_none();
-        if is_same_origin(&origin, request) {
-            return Ok(cors);
-        }
-        if safe {
-            return refuse_foreign_fetch(request).map(|()| cors);
-        }
         let sentence = format!(
             "Origin: {origin:?} is foreign; expected this server's own pages, or an origin given with --allow-origin"
         );
@@ -96,23 +71,25 @@ impl Access {
     }
 
     fn knows_host(&self, name: &str) -> bool {
-        let address = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().ok();
-        match address {
+        let address = |text: &str| text.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().ok();
+        match address(name) {
             // A server on the unspecified address (0.0.0.0) has every address of the machine. DNS rebinding needs a
             // name, so a foreign address is harmless.
-            Some(address) => address == self.bound || address.is_loopback() || self.bound.is_unspecified(),
+            Some(own) if own == self.bound || own.is_loopback() || self.bound.is_unspecified() => true,
+            Some(other) => self.hosts.iter().any(|host| address(host) == Some(other)),
             None => {
                 name.eq_ignore_ascii_case("localhost") || self.hosts.iter().any(|host| host.eq_ignore_ascii_case(name))
             }
         }
     }
 
-    /// Returns the answer to a preflight request. `methods` are the methods of the path.
+    /// Returns the answer to a preflight request. `methods` are the methods of the path. The fields are those that
+    /// clients over `fetch` set.
     pub fn preflight(methods: &str) -> Response {
         Response::new(204)
             .with_field("Allow", methods)
             .with_field("Access-Control-Allow-Methods", methods)
-            .with_field("Access-Control-Allow-Headers", "Content-Type, Last-Event-ID")
+            .with_field("Access-Control-Allow-Headers", ALLOWED_FIELDS)
             .with_field("Access-Control-Max-Age", "600")
     }
 }
@@ -126,13 +103,6 @@ fn refuse_foreign_fetch(request: &Request) -> Result<(), Refusal> {
     }
     let sentence = "Sec-Fetch-Site says that a foreign page sent this; expected an origin given with --allow-origin";
     Err(Refusal { status: 403, sentence: sentence.into() })
-}
-
-/// Whether the page comes from this server: its `Origin` is the `Host` after a scheme. The schemes are not compared,
-/// because TLS may end at a proxy.
-fn is_same_origin(origin: &str, request: &Request) -> bool {
-    let authority = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
-    authority.zip(request.host()).is_some_and(|(authority, host)| authority.eq_ignore_ascii_case(host))
 }
 
 #[cfg(test)]
@@ -151,16 +121,19 @@ mod tests {
 
     fn status_of(method: &str, fields: &str) -> Result<(), u16> {
         let bound = "192.0.2.1:8000".parse().unwrap();
-        let access = Access::new(bound, vec!["chat.example".into()], vec!["https://friend.example".into()]);
-        access.check(&request(method, fields)).map(drop).map_err(|refusal| refusal.status)
+        let hosts = ["chat.example", "10.0.0.1", "[2001:db8::1]"].map(String::from).into();
+        let access = Access::new(bound, hosts, Origins::new(["https://friend.example:443"]).unwrap());
+        access.check(&request(method, fields)).map_err(|refusal| refusal.status)
     }
 
     #[test]
     fn a_foreign_host_is_refused() {
-        for host in ["192.0.2.1", "localhost", "127.0.0.9:1", "[::1]:8000", "Chat.Example:80"] {
+        for host in
+            ["192.0.2.1", "localhost", "127.0.0.9:1", "[::1]:8000", "Chat.Example:80", "10.0.0.1:1", "[2001:DB8::1]"]
+        {
             assert_eq!(status_of("GET", &format!("Host: {host}\r\n")), Ok(()), "{host}");
         }
-        for host in ["evil.example", "192.0.2.2", "sub.chat.example"] {
+        for host in ["evil.example", "192.0.2.2", "sub.chat.example", "[2001:db8::2]"] {
             assert_eq!(status_of("GET", &format!("Host: {host}\r\n")), Err(421), "{host}");
         }
     }

@@ -1,5 +1,6 @@
 //! The request log: one line a request, written when its answer is complete.
 
+use std::fmt::Write as _;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -21,10 +22,22 @@ pub struct Entry {
 impl Entry {
     /// Creates the entry of a new request. Its connection has queued `sent_before` bytes so far.
     pub fn new(peer: Option<SocketAddr>, method: &str, target: &str, began: Instant, sent_before: u64) -> Self {
-        // A target may hold control characters beyond ASCII, and a terminal may obey them.
-        let target = target.replace(char::is_control, "?");
+        let target = encode(target);
         Entry { peer, method: method.into(), target, began, sent_before, status: 0 }
     }
+}
+
+/// Percent-encodes all bytes but visible ASCII, as a browser does (RFC 3986, section 2.1). A terminal obeys control
+/// characters, and Unicode has line ends, and characters that change the direction of the text around them.
+fn encode(target: &str) -> String {
+    let mut encoded = String::with_capacity(target.len());
+    for byte in target.bytes() {
+        match byte {
+            b'!'..=b'~' => encoded.push(byte.into()),
+            _ => _ = write!(encoded, "%{byte:02X}"),
+        }
+    }
+    encoded
 }
 
 /// The destination of the lines.

@@ -1,14 +1,16 @@
 //! The command line of the server. It also starts a tap to the server, whose page shows the bytes.
 
 use std::env;
+use std::fmt;
 use std::io::{self, ErrorKind, Write};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::ExitCode;
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use overwire::bytes::digits;
+use overwire::http::Origins;
 use overwire::server::{Config, Server};
 use overwire::tap::{Mode, Tap, TapConfig};
 use overwire::{Limits, Remote};
@@ -66,19 +68,13 @@ struct RunningTap {
 }
 
 fn main() -> ExitCode {
-    // An argument that is not UTF-8 is shown as well as it can be.
-    let arguments = env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned());
-    let arguments = arguments.flat_map(|argument| match argument.split_once('=') {
-        Some((name, value)) if name.starts_with("--") => vec![name.to_owned(), value.to_owned()],
-        _ => vec![argument],
-    });
-    let (config, tap_options) = match parse(arguments) {
+    let (config, tap_options) = match arguments().and_then(|arguments| parse(arguments.into_iter())) {
         Ok(Command::Serve(config, tap_options)) => (*config, tap_options),
         Ok(Command::Print(text)) => {
             return if writeln!(io::stdout(), "{text}").is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
         }
         Err(complaint) => {
-            eprintln!("overwire: {complaint}\nTry `overwire --help`.");
+            complain(format_args!("{complaint}\nTry `overwire --help`."));
             return ExitCode::from(2);
         }
     };
@@ -86,11 +82,11 @@ fn main() -> ExitCode {
     let mut server = match Server::bind(config) {
         Ok(server) => server,
         Err(error) if error.kind() == ErrorKind::AddrInUse => {
-            eprintln!("overwire: port {port} is in use: choose another one with --port");
+            complain(format_args!("port {port} is in use: choose another one with --port"));
             return ExitCode::FAILURE;
         }
         Err(error) => {
-            eprintln!("overwire: cannot listen on {host}, port {port}: {error}");
+            complain(format_args!("cannot listen on {host}, port {port}: {error}"));
             return ExitCode::FAILURE;
         }
     };
@@ -105,7 +101,7 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("overwire: {error}");
+            complain(format_args!("{error}"));
             ExitCode::FAILURE
         }
     }
@@ -135,9 +131,9 @@ fn start_tap(server: &Server, options: TapOptions, port: u16, allow_hosts: Vec<S
     match run_tap(config) {
         Ok(tap) => return Some(tap),
         Err(error) if error.kind() == ErrorKind::AddrInUse => {
-            eprintln!("overwire: port {port} is in use: no tap; choose another port with --tap-port");
+            complain(format_args!("port {port} is in use: no tap; choose another port with --tap-port"));
         }
-        Err(error) => eprintln!("overwire: cannot listen on {host}, port {port}: {error}: no tap"),
+        Err(error) => complain(format_args!("cannot listen on {host}, port {port}: {error}: no tap")),
     }
     None
 }
@@ -149,7 +145,7 @@ fn run_tap(config: TapConfig) -> io::Result<RunningTap> {
         Ok(tap) => {
             let _ = sender.send(Ok((tap.local_address(), tap.remote())));
             if let Err(error) = tap.run() {
-                eprintln!("overwire: the tap has ended: {error}");
+                complain(format_args!("the tap has ended: {error}"));
             }
         }
         Err(error) => drop(sender.send(Err(error))),
@@ -183,6 +179,19 @@ fn reachable(mut address: SocketAddr) -> SocketAddr {
         address.set_ip(if address.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() });
     }
     address
+}
+
+/// The arguments. `--name=value` is two of them.
+fn arguments() -> Result<Vec<String>, String> {
+    let mut arguments = Vec::new();
+    for argument in env::args_os().skip(1) {
+        let argument = argument.into_string().map_err(|argument| format!("{argument:?} is not UTF-8"))?;
+        match argument.split_once('=') {
+            Some((name, value)) if name.starts_with("--") => arguments.extend([name.to_owned(), value.to_owned()]),
+            _ => arguments.push(argument),
+        }
+    }
+    Ok(arguments)
 }
 
 fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Command, String> {
@@ -224,21 +233,21 @@ fn parse_port(option: &str, text: &str) -> Result<u16, String> {
     number.ok_or(format!("{option}: expected 0 to 65535, not {text:?}"))
 }
 
-/// A name, as in a Host field before the port.
+/// A name as in a Host field before the port, or an address.
 fn host(text: String) -> Result<String, String> {
-    if text.is_empty() || text.contains([':', '/', ' ']) {
+    let is_address = text.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().is_ok();
+    if !is_address && (text.is_empty() || text.contains([':', '/', ' '])) {
         return Err(format!("--allow-host: expected a name without a port, such as chat.example, not {text:?}"));
     }
     Ok(text)
 }
 
-/// An origin is a scheme, a host and perhaps a port: no path, no `*`.
 fn origin(text: String) -> Result<String, String> {
-    match text.split_once("://") {
-        // In lower case, as browsers write it.
-        Some(("http" | "https", host)) if !host.is_empty() && !host.contains(['/', '*', ' ']) => {
-            Ok(text.to_ascii_lowercase())
-        }
-        _ => Err(format!("--allow-origin: expected an origin such as https://example.com, not {text:?}")),
-    }
+    Origins::new([&text]).map_err(|error| format!("--allow-origin: {error}"))?;
+    Ok(text)
+}
+
+/// Prints a complaint. Standard error may be closed or full.
+fn complain(complaint: fmt::Arguments<'_>) {
+    let _ = writeln!(io::stderr(), "overwire: {complaint}");
 }

@@ -1,8 +1,10 @@
 //! The program `overwire`: its arguments, its output, and its end by a signal.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
@@ -130,7 +132,7 @@ fn help_lists_all_options_and_version_prints_the_version() {
 
 #[test]
 fn wrong_arguments_are_named_and_exit_with_2() {
-    let cases: [(&[&str], &str); 10] = [
+    let cases: [(&[&str], &str); 13] = [
         (&["--wrong"], r#"unknown argument "--wrong""#),
         (&["8000"], r#"unknown argument "8000""#),
         (&["--port", "abc"], r#"--port: expected 0 to 65535, not "abc""#),
@@ -141,11 +143,53 @@ fn wrong_arguments_are_named_and_exit_with_2() {
         (&["--no-tap", "--tap-port", "1"], "--no-tap: expected no --tap-port and no --tap-host with it"),
         (&["--static", "/dev/null"], r#"--static: "/dev/null" is not a folder"#),
         (&["--allow-origin", "*"], r#"--allow-origin: expected an origin such as https://example.com, not "*""#),
+        // No browser sends these, so they would never match.
+        (
+            &["--allow-origin", "https://a/"],
+            r#"--allow-origin: expected an origin such as https://example.com, not "https://a/""#,
+        ),
+        (
+            &["--allow-origin", "https://a:x"],
+            r#"--allow-origin: expected an origin such as https://example.com, not "https://a:x""#,
+        ),
+        (
+            &["--allow-host", "a:80"],
+            r#"--allow-host: expected a name without a port, such as chat.example, not "a:80""#,
+        ),
     ];
     for (arguments, complaint) in cases {
         let expected = format!("overwire: {complaint}\nTry `overwire --help`.\n");
         assert_eq!(run(arguments), (Some(2), String::new(), expected), "{arguments:?}");
     }
+}
+
+#[test]
+fn arguments_that_are_not_utf_8_are_named() {
+    let argument = OsStr::from_bytes(b"--static=/a\xff");
+    let output = Command::new(env!("CARGO_BIN_EXE_overwire")).arg(argument).output().unwrap();
+    let complaint = "overwire: \"--static=/a\\xFF\" is not UTF-8\nTry `overwire --help`.\n";
+    assert_eq!((output.status.code(), String::from_utf8(output.stderr).unwrap()), (Some(2), complaint.to_owned()));
+}
+
+/// Writing to `/dev/full` fails, as on a full disk.
+#[test]
+fn the_exit_code_does_not_depend_on_standard_error() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let busy = listener.local_addr().unwrap().port().to_string();
+    for (arguments, code) in [(["--wrong", ""], 2), (["--port", "x"], 2), (["--port", &busy], 1)] {
+        let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_overwire"));
+        let status = command.args(arguments).stdout(Stdio::null()).stderr(full).status().unwrap();
+        assert_eq!(status.code(), Some(code), "{arguments:?}");
+    }
+}
+
+#[test]
+fn the_log_percent_encodes_what_a_terminal_would_obey() {
+    let program = Program::start(&["--log"]);
+    program.connect().send("GET /a\u{202e}b\u{2028}\u{9b}\u{e9}%20 HTTP/1.1\r\nHost: localhost\r\n\r\n").answer();
+    let line = program.line();
+    assert!(line.contains(" GET /a%E2%80%AEb%E2%80%A8%C2%9B%C3%A9%20 404 "), "{line}");
 }
 
 #[test]
@@ -295,7 +339,8 @@ fn the_log_has_a_line_for_each_complete_answer() {
 #[test]
 fn origins_and_hosts_can_be_allowed() {
     let arguments =
-        ["--allow-origin", "https://a.example", "--allow-host", "chat.example", "--allow-host", "b.example"];
+        ["--allow-origin=https://A.example:443", "--allow-host", "chat.example", "--allow-host", "b.example"];
+    let arguments = [&arguments[..], &["--allow-host", "192.0.2.7"]].concat();
     let program = Program::start(&arguments);
     let send = |fields: &str| {
         let content = r#"{"sender": "a", "text": "b"}"#;
@@ -308,6 +353,8 @@ fn origins_and_hosts_can_be_allowed() {
         ("Host: chat.example:8000", 200, None),
         ("Host: B.Example", 200, None),
         ("Host: c.example", 421, None),
+        ("Host: 192.0.2.7", 200, None),
+        ("Host: 192.0.2.8", 421, None),
         ("Host: localhost\r\nOrigin: https://a.example", 200, Some("https://a.example")),
         ("Host: localhost\r\nOrigin: https://c.example", 403, None),
         ("Host: localhost\r\nOrigin: http://localhost", 200, None),

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use overwire::connection::{Closed, Connection, Context, Demand, Outcome, Socket};
-use overwire::http::{Request, RequestError, Response, chunk, parse_request_head};
+use overwire::http::{Origins, Request, RequestError, Response, chunk, parse_request_head};
 use overwire::websocket::{self, Accepted, CloseCode, Message, Opcode};
 use overwire::{Limits, Parse, Shared};
 
@@ -22,12 +22,19 @@ impl Bench {
     fn with(change: impl FnOnce(&mut Limits)) -> Self {
         let (mut limits, now) = (Limits::default(), Instant::now());
         change(&mut limits);
-        let context = Context { limits: limits.clone(), now, date: "today".into(), draining: false };
+        let context =
+            Context { limits: limits.clone(), now, date: "today".into(), draining: false, origins: Origins::default() };
         Bench { connection: Connection::new(&context), limits, now }
     }
 
     fn act<T>(&mut self, action: impl FnOnce(&mut Connection, &Context) -> T) -> T {
-        let context = Context { limits: self.limits.clone(), now: self.now, date: "today".into(), draining: false };
+        let context = Context {
+            limits: self.limits.clone(),
+            now: self.now,
+            date: "today".into(),
+            draining: false,
+            origins: Origins::default(),
+        };
         action(&mut self.connection, &context)
     }
 

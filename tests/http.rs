@@ -229,6 +229,46 @@ fn head_is_answered_with_fields_and_no_content() {
     }
 }
 
+/// RFC 9110, section 9.3.2: the answer to HEAD has no content, whoever has made it.
+#[test]
+fn head_that_is_refused_gets_no_content() {
+    let server = TestServer::start();
+    let (long, many) = ("a".repeat(20_000), "A: b\r\n".repeat(101));
+    for (status, request) in [
+        (400, "HEAD /%zz HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+        (400, "\r\nHEAD / HTTP/1.1\r\n\r\n"),
+        (400, "HEAD / HTTP/1.1\r\nHost : localhost\r\n\r\n"),
+        (400, "HEAD / HTTP/1.1\r\nHost: localhost\r\nContent-Length: x\r\n\r\n"),
+        (400, "HEAD / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n"),
+        (413, "HEAD / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9999999\r\n\r\n"),
+        (414, &format!("HEAD /{long} HTTP/1.1\r\nHost: localhost\r\n\r\n")),
+        (417, "HEAD / HTTP/1.1\r\nHost: localhost\r\nExpect: tea\r\n\r\n"),
+        (431, &format!("HEAD / HTTP/1.1\r\nHost: localhost\r\nA: {long}\r\n\r\n")),
+        (431, &format!("HEAD / HTTP/1.1\r\nHost: localhost\r\n{many}\r\n")),
+        (501, "HEAD / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: gzip, chunked\r\n\r\n"),
+        (505, "HEAD / HTTP/2.0\r\nHost: localhost\r\n\r\n"),
+    ] {
+        let mut client = server.connect();
+        let head = client.send(request).head();
+        let get = server.connect().send(request.replace("HEAD /", "GET /")).answer();
+        assert_eq!((get.status, without_dates(&head)), (status, without_dates(&get.head)), "{request:.60}");
+        client.expect_end();
+    }
+    let begun = "HEAD / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n";
+    let mut late = ["", "\r\n12"].map(|rest| {
+        let mut client = server.connect();
+        client.send(format!("GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n{begun}{rest}")).answer();
+        client
+    });
+    server.advance(31);
+    let mut cut = server.connect();
+    cut.send(begun).finish();
+    for (client, status) in late.iter_mut().map(|client| (client, "408")).chain([(&mut cut, "400")]) {
+        assert_eq!(&client.head()[9..12], status);
+        client.expect_end();
+    }
+}
+
 #[test]
 fn head_of_a_live_resource_has_the_head_of_get() {
     let server = TestServer::start();

@@ -60,9 +60,6 @@ pub fn not_allowed(method: Method, allowed: &str) -> Response {
 /// and a page cannot forge it. A request without `Origin` does not come from a browser. `null`, the origin of a
 /// page that hides it, is foreign.
 pub fn is_foreign(request: &Request) -> bool {
-    request.values("origin").any(|origin| {
-        let host = origin.strip_prefix(b"http://").or_else(|| origin.strip_prefix(b"https://"));
-        host.zip(request.host()).is_none_or(|(host, own)| !host.eq_ignore_ascii_case(own.as_bytes()))
-    })
+    request.values("origin").any(|origin| !request.is_own_origin(origin))
 }
 // ANCHOR_END: is_foreign

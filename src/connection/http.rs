@@ -5,8 +5,8 @@ use std::mem;
 use super::{Closed, Connection, Context, Outcome, State, Step};
 use crate::bytes::{Parse, Shared};
 use crate::http::{
-    CONTINUE, ChunkError, Content, ContentDecoder, Framing, LAST_CHUNK, Method, Request, RequestError, RequestHead,
-    Response, Version, parse_request_head,
+    CONTINUE, ChunkError, Content, ContentDecoder, Framing, LAST_CHUNK, Method, OriginIndex, Outline, Request,
+    RequestError, RequestHead, Response, Version, parse_request_head,
 };
 use crate::limits::Limits;
 use crate::websocket::CloseCode;
@@ -18,11 +18,29 @@ pub(super) struct AnswerRules {
     persistent: bool,
     /// The request was HEAD: fields are sent, content is not (RFC 9110, section 9.3.2).
     head_only: bool,
+    /// The page of an allowed foreign origin, which may read the answer.
+    page: Option<OriginIndex>,
 }
 
 impl AnswerRules {
-    fn of(head: &RequestHead) -> Self {
-        AnswerRules { version: head.version, persistent: head.persistent, head_only: head.method == Method::Head }
+    /// Rules for an answer before any request.
+    const UNASKED: AnswerRules =
+        AnswerRules { version: Version::Http11, persistent: false, head_only: false, page: None };
+
+    fn of(request: &Request, context: &Context) -> Self {
+        let head = request.head();
+        AnswerRules {
+            version: head.version,
+            persistent: head.persistent,
+            head_only: head.method == Method::Head,
+            page: page_of(context, || request.field("origin")),
+        }
+    }
+
+    /// The rules for the answer to a request that is refused, from the bytes of its head so far.
+    pub(super) fn of_refused(head: &[u8], context: &Context) -> Self {
+        let Outline { is_head: head_only, origin, .. } = Outline::of(head);
+        AnswerRules { head_only, page: page_of(context, || origin), ..AnswerRules::UNASKED }
     }
 
     /// The value of the Connection field, if there must be one (RFC 9112, section 9.3).
@@ -33,6 +51,11 @@ impl AnswerRules {
             (true, Version::Http11) => None,
         }
     }
+}
+
+/// The allowed page that has sent a request with this Origin field.
+fn page_of<'a>(context: &Context, field: impl FnOnce() -> Option<&'a [u8]>) -> Option<OriginIndex> {
+    if context.origins.is_empty() { None } else { field().and_then(|origin| context.origins.find(origin)) }
 }
 
 /// A request whose head is complete and whose content is arriving.
@@ -65,18 +88,19 @@ impl Connection {
         let (head, used) = match parse_request_head(input, limits.head, limits.target) {
             Ok(Parse::Partial) => return Step::Starved,
             Ok(Parse::Complete { value, used }) => (value, used),
-            Err(error) => return Step::Complete(self.refuse(error, context)),
+            Err(error) if awaits_origin(error, input, context) => return Step::Starved,
+            Err(error) => return self.refuse_head(error, input, context),
         };
         let has_content = match head.framing {
             Framing::Length(length) if length > limits.content as u64 => {
-                return Step::Complete(self.refuse(RequestError::ContentTooLong(limits.content), context));
+                return self.refuse_head(RequestError::ContentTooLong(limits.content), input, context);
             }
             framing => framing != Framing::Empty,
         };
         let buffer = input[..used].to_vec();
         *input = &input[used..];
         if !has_content {
-            return Step::Complete(self.hold(Request::new(head, buffer, used)));
+            return Step::Complete(self.hold(Request::new(head, buffer, used), context));
         }
         // RFC 9110, section 10.1.1: no need to say it to a client that did not wait for it.
         if head.expects_continue && input.is_empty() {
@@ -96,16 +120,18 @@ impl Connection {
                 *input = &input[used..];
                 arriving.content.is_done()
             }
-            Err(ChunkError::TooLong) => {
-                let error = RequestError::ContentTooLong(context.limits.content);
+            Err(error) => {
+                let error = match error {
+                    ChunkError::TooLong => RequestError::ContentTooLong(context.limits.content),
+                    error => RequestError::Chunk(error),
+                };
                 return Step::Complete(self.refuse(error, context));
             }
-            Err(error) => return Step::Complete(self.refuse(RequestError::Chunk(error), context)),
         };
         match mem::replace(&mut self.state, State::Idle) {
             State::Content(arriving) if done => {
                 let Arriving { head, head_length, buffer, .. } = *arriving;
-                Step::Complete(self.hold(Request::new(head, buffer, head_length)))
+                Step::Complete(self.hold(Request::new(head, buffer, head_length), context))
             }
             unfinished => {
                 self.state = unfinished;
@@ -114,31 +140,68 @@ impl Connection {
         }
     }
 
-    fn hold(&mut self, request: Request) -> Outcome {
-        self.state = State::Held(AnswerRules::of(request.head()));
+    fn hold(&mut self, request: Request, context: &Context) -> Outcome {
+        self.state = State::Held(AnswerRules::of(&request, context));
         self.deadline = None;
         Outcome::Request(request)
     }
 
+    /// Refuses the request that is arriving.
     pub(super) fn refuse(&mut self, error: RequestError, context: &Context) -> Outcome {
+        let head = match &self.state {
+            State::Content(arriving) => &arriving.buffer,
+            _ => self.backlog.rest(),
+        };
+        let rules = AnswerRules::of_refused(head, context);
+        self.refuse_as(error, rules, context)
+    }
+
+    fn refuse_head(&mut self, error: RequestError, head: &[u8], context: &Context) -> Step {
+        let rules = AnswerRules::of_refused(head, context);
+        Step::Complete(self.refuse_as(error, rules, context))
+    }
+
+    fn refuse_as(&mut self, error: RequestError, rules: AnswerRules, context: &Context) -> Outcome {
         let before = self.outbox.total();
-        self.answer_and_close(&Response::error(error.status(), &error.to_string()), context);
+        self.answer_and_close(&Response::error(error.status(), &error.to_string()), rules, context);
         Outcome::Refused(error, self.outbox.total() - before)
     }
 
     /// Whether it is too early to parse a head again that has grown from `length` bytes without another line end. A
     /// head is parsed from its beginning each time. So it is parsed only when a line has ended, of which there are at
     /// most a hundred, or when its length has doubled: a head that arrives byte by byte is not parsed 16,384 times.
-    pub(super) fn may_wait_for_line_end(&self, length: usize, limits: &Limits) -> bool {
+    pub(super) fn may_wait_for_line_end(&self, length: usize, context: &Context) -> bool {
         let now = self.backlog.rest().len();
-        matches!(self.state, State::Head) && now <= limits.head && now.ilog2() == length.ilog2()
+        let longest = if context.origins.is_empty() { context.limits.head } else { longest_outline(&context.limits) };
+        matches!(self.state, State::Head) && now <= longest && now.ilog2() == length.ilog2()
     }
+}
+
+/// Whether a head that is too long is read on, because the page that may read the answer is not known yet.
+fn awaits_origin(error: RequestError, input: &[u8], context: &Context) -> bool {
+    use RequestError::{HeadTooLong, TargetTooLong, TooManyFields};
+    let Outline { origin, is_complete, .. } = Outline::of(input);
+    matches!(error, TargetTooLong(_) | HeadTooLong(_) | TooManyFields)
+        && !context.origins.is_empty()
+        && origin.is_none()
+        && !is_complete
+        && input.len() <= longest_outline(&context.limits)
+}
+
+/// The number of bytes of a head that is too long in which its Origin is looked for.
+fn longest_outline(limits: &Limits) -> usize {
+    limits.head.saturating_mul(4)
 }
 
 /// Answering.
 impl Connection {
-    pub(super) fn answer_and_close(&mut self, response: &Response, context: &Context) {
-        self.push_response(response, response.framing(), Some("close"), false, context);
+    /// Answers a request that nobody has sent: there is no place for the connection.
+    pub(super) fn answer_unasked(&mut self, response: &Response, context: &Context) {
+        self.answer_and_close(response, AnswerRules::UNASKED, context);
+    }
+
+    fn answer_and_close(&mut self, response: &Response, rules: AnswerRules, context: &Context) {
+        self.push_response(response, response.framing(), Some("close"), rules, context);
         self.drain(context);
     }
 
@@ -147,12 +210,13 @@ impl Connection {
         response: &Response,
         framing: Framing,
         connection: Option<&str>,
-        head_only: bool,
+        rules: AnswerRules,
         context: &Context,
     ) {
-        let has_content = !head_only && framing != Framing::Empty;
+        let has_content = !rules.head_only && framing != Framing::Empty;
         self.outbox.push_own(|out| {
-            response.encode_head(out, &context.date, framing, connection);
+            let cors = context.origins.fields(rules.page);
+            response.encode_head_with(out, &context.date, framing, connection, cors);
             if has_content && !matches!(response.content(), Content::Shared(_)) {
                 out.extend_from_slice(response.content());
             }
@@ -166,7 +230,12 @@ impl Connection {
     pub fn respond(&mut self, response: &Response, context: &Context) {
         let State::Held(rules) = self.state else { return };
         let persists = rules.persistent && !response.closes() && !context.draining;
-        self.push_response(response, response.framing(), rules.connection(persists), rules.head_only, context);
+        let framing = match response.framing() {
+            // What only the answer to HEAD may leave out.
+            Framing::Empty if !rules.head_only && matches!(response.content(), Content::Omitted) => Framing::Length(0),
+            framing => framing,
+        };
+        self.push_response(response, framing, rules.connection(persists), rules, context);
         self.finish(persists, context);
     }
 
@@ -190,7 +259,8 @@ impl Connection {
             Version::Http10 => (Framing::UntilClose, false),
         };
         let persists = persists && !context.draining;
-        self.push_response(head, framing, rules.connection(persists), true, context);
+        let head_only = AnswerRules { head_only: true, ..rules };
+        self.push_response(head, framing, rules.connection(persists), head_only, context);
         if rules.head_only || framing == Framing::Empty {
             self.finish(persists, context);
             return Some(Outcome::Closed(Closed::Finished));

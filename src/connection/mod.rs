@@ -39,10 +39,10 @@
 //! use std::time::Instant;
 //! use overwire::Limits;
 //! use overwire::connection::{Connection, Context, Outcome};
-//! use overwire::http::Response;
+//! use overwire::http::{Origins, Response};
 //!
-//! let context =
-//!     Context { limits: Limits::default(), now: Instant::now(), date: "today".into(), draining: false };
+//! let (limits, now, origins) = (Limits::default(), Instant::now(), Origins::default());
+//! let context = Context { limits, now, date: "today".into(), draining: false, origins };
 //! let mut connection = Connection::new(&context);
 //!
 //! let mut input = &b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"[..];
@@ -72,7 +72,7 @@ use self::backlog::Backlog;
 use self::http::{AnswerRules, Arriving};
 use self::raw::{Input, Output, Raw};
 use self::websocket::WebSocket;
-use crate::http::{Request, RequestError, Response};
+use crate::http::{Origins, Request, RequestError, Response};
 use crate::limits::Limits;
 use crate::outbox::Outbox;
 use crate::websocket::{self as codec, CloseCode, Message, Opcode, ProtocolError};
@@ -98,6 +98,8 @@ pub struct Context {
     pub date: String,
     /// The server is shutting down: no connection persists.
     pub draining: bool,
+    /// The foreign origins whose pages may read answers.
+    pub origins: Origins,
 }
 
 /// What a connection reports to its owner.
@@ -280,7 +282,7 @@ impl Connection {
     /// A connection that is refused before it has said anything: it gets `response`, and is closed.
     pub fn refused(response: &Response, context: &Context) -> Self {
         let mut connection = Connection::new(context);
-        connection.answer_and_close(response, context);
+        connection.answer_unasked(response, context);
         connection
     }
 
@@ -441,7 +443,7 @@ impl Connection {
             }
             let step = if self.backlog.is_empty() {
                 self.decode(fresh, context)
-            } else if self.starves(fresh, &context.limits) {
+            } else if self.starves(fresh, context) {
                 return None;
             } else {
                 let mut backlog = mem::take(&mut self.backlog);
@@ -465,11 +467,11 @@ impl Connection {
     }
 
     /// Adds `fresh` to the backlog, and returns whether it is too early to decode the two.
-    fn starves(&mut self, fresh: &mut &[u8], limits: &Limits) -> bool {
+    fn starves(&mut self, fresh: &mut &[u8], context: &Context) -> bool {
         let length = self.backlog.rest().len();
         let may_wait = !fresh.is_empty() && !fresh.contains(&b'\n');
         self.backlog.append(fresh);
-        self.backlog.starved = may_wait && self.may_wait_for_line_end(length, limits);
+        self.backlog.starved = may_wait && self.may_wait_for_line_end(length, context);
         self.backlog.starved
     }
 

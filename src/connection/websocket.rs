@@ -18,8 +18,8 @@ impl Connection {
     /// Accepts the opening handshake that the application holds: the connection becomes a WebSocket. Does nothing when
     /// no request is held.
     pub fn upgrade(&mut self, accepted: &Accepted, context: &Context) {
-        let State::Held(_) = self.state else { return };
-        self.push_response(accepted.response(), Framing::Empty, None, true, context);
+        let State::Held(rules) = self.state else { return };
+        self.push_response(accepted.response(), Framing::Empty, None, rules, context);
         let receiver = Receiver::new(Role::Client);
         self.state = State::WebSocket(Box::new(WebSocket { receiver, heard: true }));
         self.deadline = Some(context.now + context.limits.ping_interval);

@@ -36,7 +36,7 @@ use crate::access_log::AccessLog;
 use crate::bytes::Shared;
 pub use crate::connection::{Closed, Traffic};
 use crate::connection::{Connection, Context, LARGE_READ, Outcome};
-use crate::http::Response;
+use crate::http::{Origins, Response};
 use crate::limits::Limits;
 use crate::signals;
 use crate::slab::{Key, Slab};
@@ -100,7 +100,7 @@ impl EventLoop {
             remote,
             has_reported_shutdown: false,
             has_reported_full: false,
-            context: Context { limits, now, date: String::new(), draining: false },
+            context: Context { limits, now, date: String::new(), draining: false, origins: Origins::default() },
             date_until: now,
             peers: Slab::default(),
             groups: Slab::default(),
@@ -224,6 +224,13 @@ impl EventLoop {
         self.poll.registry().register(&mut socket, poll::SIGNALS, Interest::READABLE)?;
         self.signals = Some(socket);
         Ok(())
+    }
+
+    /// Lets pages of these origins read every answer, also to a request that is malformed or too large: answers get the
+    /// fields `Access-Control-Allow-Origin` and `Vary` (WHATWG Fetch, "CORS protocol"). The program decides what such a
+    /// page may do, and answers its preflight requests.
+    pub fn allow_origins(&mut self, origins: Origins) {
+        self.context.origins = origins;
     }
 
     /// Writes a line for each request to `sink`: time, peer, method, target, status, bytes of the answer, duration. The

@@ -150,6 +150,37 @@ fn explain_version(bytes: &[u8]) -> RequestError {
     }
 }
 
+/// What the answer to a request depends on that is refused: its head may be malformed, or incomplete.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Outline<'a> {
+    /// The request is HEAD: its answer has no content.
+    pub is_head: bool,
+    /// The value of the first Origin field.
+    pub origin: Option<&'a [u8]>,
+    /// The empty line that ends the head is here.
+    pub is_complete: bool,
+}
+
+impl<'a> Outline<'a> {
+    /// Reads a head at the front of `bytes`.
+    pub fn of(bytes: &'a [u8]) -> Self {
+        let bytes = bytes.trim_ascii_start();
+        let mut outline = Outline { is_head: bytes.starts_with(b"HEAD "), origin: None, is_complete: false };
+        for line in bytes.split_inclusive(|&byte| byte == b'\n').skip(1) {
+            let line_end = line.trim_ascii_end();
+            if line.ends_with(b"\n") && line_end.is_empty() {
+                outline.is_complete = true;
+                break;
+            }
+            let (name, value) = line_end.split_at(line_end.iter().position(|&byte| byte == b':').unwrap_or(0));
+            if name.eq_ignore_ascii_case(b"origin") && outline.origin.is_none() && line.ends_with(b"\n") {
+                outline.origin = Some(value[1..].trim_ascii());
+            }
+        }
+        outline
+    }
+}
+
 /// Checks what httparse does not check.
 fn check_head(
     parsed: &httparse::Request<'_, '_>,
@@ -387,6 +418,19 @@ mod tests {
             Parse::Complete { value, used } if used == head.len() => Ok(value),
             other => panic!("{other:?}"),
         }
+    }
+
+    #[test]
+    fn an_outline_is_read_from_any_part_of_a_head() {
+        let head = b"\r\nHEAD /#a HTTP/1.1\r\nHost : x\r\norigin:\thttp://a \r\nOrigin: http://b\r\n\r\nOrigin: c\r\n";
+        let whole = Outline { is_head: true, origin: Some(b"http://a"), is_complete: true };
+        assert_eq!(Outline::of(head), whole);
+        for end in 0..head.len() {
+            let part = Outline::of(&head[..end]);
+            assert!(part.origin.is_none() || part.origin == whole.origin, "{end}: {part:?}");
+            assert_eq!((part.is_head, part.is_complete), (end >= 7, end >= head.len() - 11), "{end}");
+        }
+        assert_eq!(Outline::of(b"POST / HTTP/1.1\n\n"), Outline { is_head: false, origin: None, is_complete: true });
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 mod body;
 mod chunked;
+mod cors;
 mod date;
 mod error;
 mod head;
@@ -12,8 +13,11 @@ mod target;
 
 pub use body::{ContentDecoder, Framing};
 pub use chunked::{ChunkedDecoder, Element, LAST_CHUNK, chunk};
+pub(crate) use cors::OriginIndex;
+pub use cors::{NotAnOrigin, Origins};
 pub use date::{format_date, parse_date};
 pub use error::{ChunkError, FramingError, RequestError, ResponseError};
+pub(crate) use head::Outline;
 pub use head::{MAX_FIELDS, RequestHead, ResponseHead, parse_request_head, parse_response_head, unfold};
 pub use request::{CONTINUE, Method, Request, Version};
 pub use response::{Content, Response, reason};

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use super::cors::Origin;
 use super::head::{RequestHead, Span};
 use super::list;
 use super::target::{decode_component, query_pairs, query_value, split_port, split_scheme};
@@ -195,6 +196,23 @@ impl Request {
     /// The name or address of [`host`](Self::host), without the port.
     pub fn host_name(&self) -> Option<&str> {
         self.host().map(|host| str::from_utf8(split_port(host.as_bytes()).0).expect("cut before a colon"))
+    }
+
+    /// Whether a page of `origin`, the value of an Origin field, is a page of this request's [`host`](Self::host). A
+    /// default port is not compared, and neither is the scheme, because TLS may end at a proxy.
+    ///
+    /// ```
+    /// use overwire::Parse;
+    /// use overwire::http::{Request, parse_request_head};
+    ///
+    /// let bytes = b"GET / HTTP/1.1\r\nHost: chat.example:443\r\n\r\n".to_vec();
+    /// let Ok(Parse::Complete { value: head, used }) = parse_request_head(&bytes, 8192, 8192) else { panic!() };
+    /// let request = Request::new(head, bytes, used);
+    /// assert!(request.is_own_origin(b"https://chat.example") && !request.is_own_origin(b"https://evil.example"));
+    /// ```
+    pub fn is_own_origin(&self, origin: &[u8]) -> bool {
+        let origin = str::from_utf8(origin).ok().and_then(Origin::parse);
+        origin.zip(self.host()).is_some_and(|(origin, host)| origin.is_of_host(host))
     }
 
     /// The length of the head and of the decoded content, in bytes.

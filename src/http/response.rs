@@ -182,6 +182,18 @@ impl Response {
     /// Appends the status line and all field lines to `out`, up to and including the empty line. `date` is the value of
     /// the Date field, `connection` that of the Connection field.
     pub fn encode_head(&self, out: &mut Vec<u8>, date: &str, framing: Framing, connection: Option<&str>) {
+        self.encode_head_with(out, date, framing, connection, []);
+    }
+
+    /// The same with more fields of the event loop. Their values have no line ends.
+    pub(crate) fn encode_head_with<'a>(
+        &self,
+        out: &mut Vec<u8>,
+        date: &str,
+        framing: Framing,
+        connection: Option<&str>,
+        more: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) {
         let mut space = [0; 20];
         out.reserve(OWN_LINES + self.fields.len());
         out.extend_from_slice(b"HTTP/1.1 ");
@@ -207,6 +219,11 @@ impl Response {
         }
         if !self.content_type.is_empty() {
             line("Content-Type: ", self.content_type.as_bytes());
+        }
+        for (name, value) in more {
+            for part in [name, ": ", value, "\r\n"] {
+                out.extend_from_slice(part.as_bytes());
+            }
         }
         out.extend_from_slice(&self.fields);
         out.extend_from_slice(b"\r\n");

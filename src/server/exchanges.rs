@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 use super::FeatureId;
 use super::message::Transport;
 use super::stats::Stats;
-use crate::access::Cors;
 use crate::bytes::Shared;
 use crate::connection::Traffic;
 use crate::event_loop::{EventLoop, ExchangeId, TimerId};
@@ -24,8 +23,6 @@ pub struct Call<'a> {
     pub id: ExchangeId,
     /// The request.
     pub request: &'a Request,
-    /// The fields that the answer needs for the page of a foreign origin.
-    pub cors: Cors,
     /// The traffic of the connection before this request.
     pub since: Traffic,
 }
@@ -89,7 +86,6 @@ impl EndReason {
 struct Held {
     owner: FeatureId,
     transport: Transport,
-    cors: Cors,
     since: Traffic,
     timer: Option<TimerId>,
 }
@@ -123,9 +119,9 @@ impl Exchanges {
     /// Carries out what a handler has returned.
     pub fn reply(&mut self, call: &Call<'_>, reply: Reply) {
         match reply {
-            Reply::Now(response) => self.event_loop.respond(call.id, call.cors.apply(response)),
+            Reply::Now(response) => self.event_loop.respond(call.id, response),
             Reply::Counted(response, transport, messages) => {
-                self.event_loop.respond(call.id, call.cors.apply(response));
+                self.event_loop.respond(call.id, response);
                 self.count(transport, messages);
                 self.stats.add_traffic(transport, call.since, self.event_loop.traffic(call.id));
             }
@@ -136,11 +132,8 @@ impl Exchanges {
     /// Begins a stream or a WebSocket.
     pub fn begin(&mut self, call: &Call<'_>, opening: Opening) {
         match opening {
-            Opening::Stream(head) => self.event_loop.begin(call.id, call.cors.apply(head)),
-            Opening::WebSocket(accepted) => {
-                let add = |accepted: Accepted, (name, value)| accepted.with_field(name, value);
-                self.event_loop.upgrade(call.id, call.cors.fields().fold(accepted, add));
-            }
+            Opening::Stream(head) => self.event_loop.begin(call.id, head),
+            Opening::WebSocket(accepted) => self.event_loop.upgrade(call.id, accepted),
         }
     }
 
@@ -162,7 +155,7 @@ impl Exchanges {
     /// Holds an exchange for a feature. The feature's `on_timer` is called `after` this time. Without one, the exchange
     /// has no timer.
     pub fn hold(&mut self, call: &Call<'_>, owner: FeatureId, transport: Transport, after: Option<Duration>) {
-        let held = Held { owner, transport, cors: call.cors.clone(), since: call.since, timer: None };
+        let held = Held { owner, transport, since: call.since, timer: None };
         self.held.insert(call.id, held);
         self.stats.of(transport).open += 1;
         if let Some(after) = after {
@@ -199,9 +192,9 @@ impl Exchanges {
 
     /// Answers a held poll.
     pub fn answer(&mut self, id: ExchangeId, response: Response, messages: u64) {
-        let Some(Held { transport, cors, .. }) = self.remove(id) else { return };
+        let Some(Held { transport, .. }) = self.remove(id) else { return };
         let before = self.event_loop.traffic(id);
-        self.event_loop.respond(id, cors.apply(response));
+        self.event_loop.respond(id, response);
         self.count(transport, messages);
         self.stats.add_traffic(transport, before, self.event_loop.traffic(id));
     }

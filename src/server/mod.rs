@@ -18,7 +18,7 @@ mod stats;
 #[cfg(test)]
 mod testing;
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -32,10 +32,10 @@ use self::params::ApiError;
 use self::rooms::Rooms;
 use self::routes::Found;
 use self::signalling::Peers;
-use crate::access::{Access, Cors};
+use crate::access::Access;
 use crate::event_loop::{Event, EventLoop, ExchangeId, Remote, TimerId};
 use crate::files::Files;
-use crate::http::{Method, Request, Response};
+use crate::http::{Method, Origins, Request, Response};
 use crate::limits::Limits;
 use crate::websocket::Message;
 
@@ -167,9 +167,13 @@ impl Server {
     /// Binds the address.
     ///
     /// # Errors
-    /// `AddrInUse` when the port is taken, and every other error of the system.
+    /// `AddrInUse` when the port is taken, `InvalidInput` when one of the origins is not one, and every other error of the
+    /// system.
     pub fn bind(config: Config) -> io::Result<Self> {
+        let origins =
+            Origins::new(&config.allow_origins).map_err(|error| io::Error::new(ErrorKind::InvalidInput, error))?;
         let mut event_loop = EventLoop::bind((config.host.as_str(), config.port), config.limits)?;
+        event_loop.allow_origins(origins.clone());
         if config.signals {
             event_loop.watch_signals()?;
         }
@@ -181,7 +185,7 @@ impl Server {
             mailboxes: Mailboxes::default(),
             demo: Demo::default(),
             peers: Peers::default(),
-            access: Access::new(event_loop.local_address(), config.allow_hosts, config.allow_origins),
+            access: Access::new(event_loop.local_address(), config.allow_hosts, origins),
             files: config.static_folder.map_or(Files::Embedded, Files::Folder),
             chaos: config.chaos,
             tap_port: config.tap_port,
@@ -229,12 +233,9 @@ impl Server {
     fn on_request(&mut self, id: ExchangeId, request: &Request) {
         let mut since = self.exchanges.event_loop.traffic(id);
         since.received = since.received.saturating_sub(request.wire_length() as u64);
-        let mut call = Call { id, request, cors: Cors::default(), since };
+        let call = Call { id, request, since };
         let reply = match self.access.check(request) {
-            Ok(cors) => {
-                call.cors = cors;
-                self.dispatch(&call).unwrap_or_else(|error| Reply::Now(error.response()))
-            }
+            Ok(()) => self.dispatch(&call).unwrap_or_else(|error| Reply::Now(error.response())),
             Err(refusal) => Reply::Now(refusal.response()),
         };
         self.exchanges.reply(&call, reply);

@@ -5,7 +5,6 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use super::exchanges::{Call, Exchanges, Reply};
-use crate::access::Cors;
 use crate::event_loop::{Event, EventLoop, ExchangeId};
 use crate::http::Request;
 use crate::limits::Limits;
@@ -21,7 +20,7 @@ pub struct Client {
 impl Client {
     /// Returns the argument of a handler.
     pub fn call(&self) -> Call<'_> {
-        Call { id: self.id, request: &self.request, cors: Cors::default(), since: Default::default() }
+        Call { id: self.id, request: &self.request, since: Default::default() }
     }
 }
 

@@ -59,7 +59,7 @@ use self::viewer::{Viewers, check_id};
 use crate::access::Access;
 use crate::event_loop::{Event, EventLoop, ExchangeId, ListenerId, Opened, Remote, Speaks, TimerId};
 use crate::files::Files;
-use crate::http::{Method, Request, Response};
+use crate::http::{Method, Origins, Request, Response};
 use crate::limits::Limits;
 use crate::websocket::{self, CloseCode, Message};
 
@@ -131,7 +131,7 @@ impl Tap {
                 by_target: HashMap::new(),
                 by_timer: HashMap::new(),
             },
-            access: Access::new(address, config.allow_hosts, Vec::new()),
+            access: Access::new(address, config.allow_hosts, Origins::default()),
             address,
             listener: Some(listener),
             up: None,

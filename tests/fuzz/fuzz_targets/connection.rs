@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use libfuzzer_sys::fuzz_target;
 use overwire::connection::{Closed, Connection, Context, EndOfInput, Outcome, Socket};
-use overwire::http::{LAST_CHUNK, Request, Response, chunk, parse_request_head};
+use overwire::http::{LAST_CHUNK, Origins, Request, Response, chunk, parse_request_head};
 use overwire::websocket::{self, CloseCode, Message, Opcode};
 use overwire::{Limits, Parse, Shared, sse};
 
@@ -72,7 +72,7 @@ impl World {
     fn new() -> Self {
         let limits = Limits { head: 512, target: 64, content: 256, message: 256, outbox: 2048, ..Limits::default() };
         let now = Instant::now();
-        let context = Context { limits: limits.clone(), now, date: DATE.into(), draining: false };
+        let context = Context { limits: limits.clone(), now, date: DATE.into(), draining: false, origins: Origins::default() };
         World { connection: Connection::new(&context), limits, now, draining: false, holds: false, shut: false }
     }
 
@@ -119,7 +119,7 @@ impl World {
 
     fn act<T>(&mut self, action: impl FnOnce(&mut Connection, &Context) -> T) -> T {
         let context =
-            Context { limits: self.limits.clone(), now: self.now, date: DATE.into(), draining: self.draining };
+            Context { limits: self.limits.clone(), now: self.now, date: DATE.into(), draining: self.draining, origins: Origins::default() };
         action(&mut self.connection, &context)
     }
 

@@ -8,7 +8,7 @@ use std::time::Instant;
 use libfuzzer_sys::fuzz_target;
 use overwire::Limits;
 use overwire::connection::{Connection, Context, Outcome};
-use overwire::http::{Request, Response, chunk};
+use overwire::http::{Origins, Request, Response, chunk};
 use overwire::websocket;
 
 fuzz_target!(|bytes: &[u8]| {
@@ -35,6 +35,7 @@ fn deliver(bytes: &[u8], size: usize) -> Record {
         now: Instant::now(),
         date: "Sun, 06 Nov 1994 08:49:37 GMT".into(),
         draining: false,
+        origins: Origins::default(),
     };
     let (mut connection, mut outcome) = (Connection::new(&context), Record::default());
     for mut piece in bytes.chunks(size.max(1)) {
