@@ -472,7 +472,8 @@ fn the_tap_checks_host_and_origin_of_its_own_requests() {
     assert_eq!(get("Host: localhost\r\nSec-Fetch-Site: cross-site"), 403);
     assert_eq!(get("Host: localhost"), 400);
     let post = "POST /-/tap/ HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n";
-    assert!(matches!(relay.connect().send(post).answer().status, 404 | 405));
+    let answer = relay.connect().send(post).answer();
+    assert_eq!((answer.status, answer.field("Allow")), (405, Some("GET, HEAD")));
 }
 
 #[test]
@@ -582,4 +583,47 @@ fn a_client_that_ignores_the_end_of_its_target_is_reset_after_a_minute() {
     }
     relay.tap.advance(60);
     assert_eq!(server.stream.read(&mut [0]).expect_err("a reset").kind(), ErrorKind::ConnectionReset);
+}
+
+/// The files that a page or a module refers to by `src`, `href` or `from`, relative to `base`.
+fn references(text: &str, base: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for (start, end) in [("src=\"", '"'), ("href=\"", '"'), ("from '", '\''), ("import '", '\'')] {
+        for rest in text.split(start).skip(1) {
+            let reference = rest.split(end).next().unwrap();
+            if !reference.starts_with('/') && !reference.starts_with('#') {
+                let mut path: Vec<_> = base.split('/').collect();
+                path.pop();
+                for part in reference.split('/') {
+                    match part {
+                        "." => {}
+                        ".." => drop(path.pop()),
+                        part => path.push(part),
+                    }
+                }
+                found.push(path.join("/"));
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn the_page_of_the_tap_finds_all_of_its_files_below_its_path() {
+    let relay = Relay::start(Mode::All);
+    let (mut seen, mut next) = (Vec::new(), vec!["/-/tap/".to_owned()]);
+    while let Some(path) = next.pop() {
+        let answer = relay.tap.get(&path);
+        assert_eq!((answer.status, path.starts_with("/-/tap/")), (200, true), "{path}");
+        if !path.ends_with(".svg") {
+            next.extend(references(answer.text(), &path));
+        }
+        seen.push(path);
+        next.retain(|path| !seen.contains(path));
+    }
+    assert!(seen.iter().any(|path| path.ends_with("/wire-view.js")) && seen.len() > 10, "{seen:?}");
+    let redirect = relay.tap.get("/-/tap");
+    assert_eq!((redirect.status, redirect.field("Location")), (308, Some("/-/tap/")));
+    let head = relay.connect().send("HEAD /-/tap/ HTTP/1.1\r\nHost: localhost\r\n\r\n").read_to_end();
+    assert!(head.starts_with(b"HTTP/1.1 200 ") && head.ends_with(b"\r\n\r\n"));
 }
