@@ -1,5 +1,4 @@
-//! SIGTERM while 1000 connections are open: each is ended in the way of its kind, and the process exits with 0. The
-//! only test of its file, because it opens many files.
+//! SIGTERM while 1000 connections are open: each is ended in the way of its kind, and the process exits with 0.
 
 use std::net::SocketAddr;
 use std::process::Command;
