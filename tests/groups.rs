@@ -294,6 +294,26 @@ fn a_closed_or_reset_member_leaves_its_group() {
 }
 
 #[test]
+fn pong_and_close_follow_what_the_group_was_sent_before() {
+    let (mut program, group, bytes) = group_of_two();
+    // All masked with zeros: a text, a Ping, another text, and a Close.
+    let frames = b"\x81\x81\0\0\0\0a\x89\x81\0\0\0\0p\x81\x81\0\0\0\0b\x88\x82\0\0\0\0\x03\xe8";
+    program.members[0].client.write_all(frames).unwrap();
+    loop {
+        match program.event_loop.next_event().unwrap() {
+            Event::Message(..) => program.event_loop.send_to_group(group, &bytes),
+            Event::Closed(..) => break,
+            other => panic!("{other:?}"),
+        }
+    }
+    program.turn();
+    let expected = [&bytes[..], b"\x8a\x01p", &bytes, b"\x88\x02\x03\xe8"].concat();
+    let mut received = vec![0; expected.len()];
+    program.members[0].client.read_exact(&mut received).unwrap();
+    assert_eq!(received, expected);
+}
+
+#[test]
 fn a_member_that_hangs_up_gets_nothing_more() {
     let (mut program, group, bytes) = group_of_two();
     let gone = program.members.remove(0);

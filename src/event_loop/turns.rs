@@ -165,12 +165,17 @@ impl EventLoop {
 
     /// Decodes the next thing that the connection whose turn it is has to report. If there is none, its turn is over.
     fn decode(&mut self) -> Option<Event> {
-        let turn = self.turn.as_mut()?;
-        let key = turn.key;
-        let Some(peer) = self.peers.get_mut(key) else {
+        let key = self.turn.as_ref()?.key;
+        let Some(mut peer) = self.peers.get_mut(key) else {
             self.turn = None;
             return None;
         };
+        // A Pong or a Close that the connection answers follows what the group was sent before.
+        if peer.is_member() {
+            self.catch_up(key);
+            peer = self.peers.get_mut(key)?;
+        }
+        let turn = self.turn.as_mut()?;
         let mut fresh = &self.buffer[turn.start..turn.end];
         let mut outcome = None;
         if turn.events == EVENTS_PER_TURN {
