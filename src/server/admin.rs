@@ -47,9 +47,9 @@ impl Server {
             return Err(ApiError { status: 403, sentence: "faults are off: start the server with --chaos".into() });
         }
         self.exchanges.reset_all();
-        let (features, _) = self.features();
+        let (features, exchanges) = self.features();
         for feature in features {
-            feature.forget();
+            feature.forget(exchanges);
         }
         Ok(Reply::Now(uncached(&json!({ "status": "forgotten" }))))
     }

@@ -109,7 +109,7 @@ trait Feature {
     fn end(&mut self, exchanges: &mut Exchanges, id: ExchangeId, reason: EndReason);
 
     /// Drops all state. The connections of the held exchanges are reset.
-    fn forget(&mut self);
+    fn forget(&mut self, exchanges: &mut Exchanges);
 
     /// Removes expired state.
     fn sweep(&mut self, _: &Exchanges) {}

@@ -279,7 +279,7 @@ impl Feature for Mailboxes {
         self.mailboxes.sweep(exchanges.now());
     }
 
-    fn forget(&mut self) {
+    fn forget(&mut self, _: &mut Exchanges) {
         *self = Mailboxes::default();
     }
 

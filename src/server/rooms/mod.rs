@@ -16,7 +16,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use self::clients::Clients;
-use self::room::{OpenFor, Published, RoomMap};
+use self::room::{OpenFor, Published, Room, RoomMap};
 use super::exchanges::{Call, EndReason, Exchanges, Opening, Reply};
 use super::message::{Transport, encode, timestamp};
 use super::params::{self, ApiError, Fields, ID, KEY, NAME, TEXT};
@@ -231,13 +231,7 @@ impl Rooms {
     /// Delivers the newest message of a feed: sends it to the streams of the room, and answers the held polls.
     fn deliver(&mut self, exchanges: &mut Exchanges, name: &Rc<str>, cursor: Cursor, json: &str) {
         let Some(room) = self.rooms.get_mut(name) else { return };
-        let mut encoded: [Option<Shared>; Transport::ALL.len()] = Default::default();
-        for (reader, transport) in &room.streams {
-            let bytes =
-                encoded[*transport as usize].get_or_insert_with(|| encode(*transport, Some(cursor), "message", json));
-            exchanges.send(*reader, bytes);
-            exchanges.count(*transport, 1);
-        }
+        room.send(exchanges, cursor, json);
         // A held poll has had everything before this message. So there are two different answers: for the polls that
         // were recovered, and for those that were not. A clone of an answer shares its content.
         let mut answers: [Option<(Response, u64)>; 2] = [None, None];
@@ -328,7 +322,7 @@ impl Rooms {
             messages += 1;
         }
         exchanges.count(transport, messages);
-        room.streams.insert(call.id, transport);
+        room.join(exchanges, transport, call.id);
         if let Some(client) = client.as_ref().and_then(|id| self.clients.get_mut(id)) {
             client.held.insert(call.id);
             // If the client polls later, it receives the messages of this stream again, and misses none.
@@ -346,7 +340,7 @@ impl Rooms {
 
     /// Whether a room has an open stream.
     pub fn has_streams(&self, room: &str) -> bool {
-        self.rooms.get(room).is_some_and(|room| !room.streams.is_empty())
+        self.rooms.get(room).is_some_and(Room::has_streams)
     }
 
     /// Returns the number of messages ever published in a room.
@@ -364,11 +358,13 @@ impl Rooms {
     }
 
     /// Removes a reader from its room and from its client.
-    fn remove_reader(&mut self, exchanges: &Exchanges, id: ExchangeId) -> Option<Reader> {
+    fn remove_reader(&mut self, exchanges: &mut Exchanges, id: ExchangeId) -> Option<Reader> {
         let reader = self.readers.remove(&id)?;
         if let Some(room) = self.rooms.get_mut(&reader.room) {
-            room.polls.remove(&id);
-            room.streams.remove(&id);
+            match reader.kind {
+                ReaderKind::Poll(_) => drop(room.polls.remove(&id)),
+                ReaderKind::Stream(transport) => room.leave(exchanges, transport, id),
+            }
         }
         if let Some(client) = reader.client.as_ref().and_then(|client| self.clients.get_mut(client)) {
             client.held.remove(&id);
@@ -436,7 +432,8 @@ impl Feature for Rooms {
         self.clients.sweep(exchanges.now());
     }
 
-    fn forget(&mut self) {
+    fn forget(&mut self, exchanges: &mut Exchanges) {
+        self.rooms.clear(exchanges);
         *self = Rooms::default();
     }
 

@@ -1,15 +1,17 @@
 //! One room, and the map of all rooms.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
+use std::mem;
 use std::rc::Rc;
 use std::time::Instant;
 
 use super::limits;
-use crate::event_loop::ExchangeId;
+use crate::event_loop::{ExchangeId, GroupId};
 use crate::feed::{Cursor, Feed, Replay};
 use crate::random::Random;
+use crate::server::exchanges::Exchanges;
 use crate::server::idempotency::IdempotencyKeys;
-use crate::server::message::Transport;
+use crate::server::message::{Transport, encode};
 use crate::server::params::ApiError;
 
 /// The purpose that a room is opened for.
@@ -30,6 +32,14 @@ pub struct Published {
     pub timestamp: f64,
 }
 
+/// The open streams of a room on one transport.
+#[derive(Debug)]
+struct Streams {
+    group: GroupId,
+    /// The number of members of the group.
+    members: u64,
+}
+
 /// A feed, and the exchanges that receive its messages.
 #[derive(Debug)]
 pub struct Room {
@@ -39,8 +49,8 @@ pub struct Room {
     pub feed: Feed<Rc<str>>,
     /// Held polls.
     pub polls: BTreeSet<ExchangeId>,
-    /// Open streams and WebSockets.
-    pub streams: BTreeMap<ExchangeId, Transport>,
+    /// Open streams and WebSockets, by transport.
+    streams: [Option<Streams>; Transport::ALL.len()],
     /// The results of the newest messages with a key.
     pub keys: IdempotencyKeys<Published>,
     used: Instant,
@@ -65,8 +75,49 @@ impl Room {
         format!(r#"{{"messages":[{messages}],{members},"recovered":{recovered},"last_message_id":"{tip}"}}"#) + "\n"
     }
 
+    /// Adds a stream, which receives all messages from now on.
+    pub fn join(&mut self, exchanges: &mut Exchanges, transport: Transport, id: ExchangeId) {
+        let event_loop = &mut exchanges.event_loop;
+        let streams = &mut self.streams[transport as usize];
+        let streams = streams.get_or_insert_with(|| Streams { group: event_loop.group(), members: 0 });
+        streams.members += 1;
+        event_loop.join(streams.group, id);
+    }
+
+    /// Removes a stream.
+    pub fn leave(&mut self, exchanges: &mut Exchanges, transport: Transport, id: ExchangeId) {
+        let Some(streams) = &mut self.streams[transport as usize] else { return };
+        exchanges.event_loop.leave(id);
+        streams.members -= 1;
+        if streams.members == 0 {
+            self.remove_group(exchanges, transport);
+        }
+    }
+
+    /// Sends a message to all streams. It is encoded once for each transport.
+    pub fn send(&self, exchanges: &mut Exchanges, cursor: Cursor, json: &str) {
+        for transport in Transport::ALL {
+            if let Some(streams) = &self.streams[transport as usize] {
+                let bytes = encode(transport, Some(cursor), "message", json);
+                exchanges.event_loop.send_to_group(streams.group, &bytes);
+                exchanges.count(transport, streams.members);
+            }
+        }
+    }
+
+    /// Whether a stream is open.
+    pub fn has_streams(&self) -> bool {
+        self.streams.iter().any(Option::is_some)
+    }
+
     fn has_readers(&self) -> bool {
-        !self.polls.is_empty() || !self.streams.is_empty()
+        !self.polls.is_empty() || self.has_streams()
+    }
+
+    fn remove_group(&mut self, exchanges: &mut Exchanges, transport: Transport) {
+        if let Some(streams) = self.streams[transport as usize].take() {
+            exchanges.event_loop.remove_group(streams.group);
+        }
     }
 }
 
@@ -109,7 +160,7 @@ impl RoomMap {
                 name: name.clone(),
                 feed: Feed::new(random.number(), limits::RETAINED_MESSAGES, limits::RETAINED_BYTES),
                 polls: BTreeSet::new(),
-                streams: BTreeMap::new(),
+                streams: Default::default(),
                 keys: IdempotencyKeys::new(limits::IDEMPOTENCY_KEYS),
                 used: now,
             };
@@ -130,6 +181,13 @@ impl RoomMap {
         let room = oldest.and_then(|name| self.rooms.remove(&name)).ok_or_else(|| ApiError::full("rooms"))?;
         self.removed_messages += room.feed.published();
         Ok(())
+    }
+
+    /// Removes all rooms and their groups.
+    pub fn clear(&mut self, exchanges: &mut Exchanges) {
+        for mut room in mem::take(self).rooms.into_values() {
+            Transport::ALL.into_iter().for_each(|transport| room.remove_group(exchanges, transport));
+        }
     }
 
     /// Returns the names of all rooms in alphabetical order.

@@ -1,6 +1,7 @@
 //! The handlers of rooms, called without a server.
 
 use super::*;
+use crate::server::testing::Client;
 
 fn draft_of<'a>(room: &'a str, text: &'a str) -> Draft<'a> {
     Draft { room, sender: "ada", text, key: None }
@@ -83,4 +84,27 @@ fn a_client_stores_the_positions_of_its_latest_rooms() {
     assert!(client.position("0").is_some() && !client.has_dropped_positions());
     client.set_position(&"one more".into(), position);
     assert!(client.position("0").is_none() && client.has_dropped_positions());
+}
+
+#[test]
+fn the_streams_of_a_room_have_one_group_for_each_transport() {
+    let (mut exchanges, mut rooms) = (Exchanges::for_test(), Rooms::default());
+    let mut clients = ["/api/stream", "/api/stream", "/api/events"].map(|target| exchanges.request("GET", target, ""));
+    for client in &clients[..2] {
+        rooms.stream(&mut exchanges, &client.call()).unwrap();
+    }
+    rooms.events(&mut exchanges, &clients[2].call()).unwrap();
+    let group_of = |exchanges: &Exchanges, client: &Client| exchanges.event_loop.group_of(client.id);
+    let groups = clients.each_ref().map(|client| group_of(&exchanges, client));
+    assert!(groups[0].is_some() && groups[0] == groups[1] && groups[2].is_some() && groups[1] != groups[2]);
+    rooms.end(&mut exchanges, clients[0].id, EndReason::Disconnected);
+    rooms.publish(&mut exchanges, &draft_of("general", "hello")).unwrap();
+    assert!(!exchanges.read_until(&mut clients[0], "0\r\n\r\n").contains("hello"));
+    assert!(exchanges.read_until(&mut clients[1], "}\n").contains("hello"));
+    assert!(exchanges.read_until(&mut clients[2], "\n\n").contains("retry"));
+    assert!(exchanges.read_until(&mut clients[2], "\n\n").contains("hello"));
+    for client in &clients[1..] {
+        rooms.end(&mut exchanges, client.id, EndReason::Disconnected);
+    }
+    assert!(!rooms.has_streams("general"));
 }

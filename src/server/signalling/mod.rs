@@ -71,7 +71,7 @@ impl Feature for Peers {
         exchanges.end(id, reason);
     }
 
-    fn forget(&mut self) {
+    fn forget(&mut self, _: &mut Exchanges) {
         self.0.clear();
     }
 }
