@@ -15,10 +15,11 @@ export class FaultTable {
   constructor(rows, act) {
     this.#act = act;
     const column = ({ title, fault }) => make('th', { scope: 'col', 'data-fault': fault }, title);
-    this.element = make('div', { class: 'chaos-scroller', tabindex: 0, role: 'region', 'aria-label': 'Faults by lane' },
+    const first = rows.length > 1 ? 'Lane' : 'Where';
+    this.element = make('div', { class: 'chaos-scroller', tabindex: 0, role: 'region', 'aria-label': 'Faults' },
       make('table', { class: 'chaos-table' },
         make('thead', {}, make('tr', {},
-          make('th', { scope: 'col' }, 'Lane'), ...[...SWITCHES, ...STRIKES].map(column))),
+          make('th', { scope: 'col' }, first), ...[...SWITCHES, ...STRIKES].map(column))),
         make('tbody', {}, ...rows.map((row) => this.#row(row)))));
   }
 

@@ -75,7 +75,7 @@ class ChaosPanel {
       { 'data-fault': RESTART.fault, onclick: () => this.#dialog.showModal() });
     const buttons = make('div', { class: 'chaos-buttons' },
       button('calm', 'Calm', { onclick: () => this.#calm() }), downControl((seconds) => this.#takeDown(seconds)),
-      this.#restart, hint);
+      ...this.#forget ? [this.#restart] : [], hint);
     const happened = make('section', { class: 'chaos-happened' },
       make('div', { class: 'chaos-headline' }, make('h3', {}, 'What happened'), this.#status), this.#scroller);
     root.classList.add('chaos');

@@ -22,6 +22,14 @@ export class Server {
     return server;
   }
 
+  /** Starts `wire tap` in front of the server at `target`, with the binary that WIRE names. */
+  static async tapOf(target) {
+    const server = new Server();
+    [server.port] = await server.#spawn(process.env.WIRE, ['tap', target, '--port', '0'], 1);
+    server.url = `http://127.0.0.1:${server.port}`;
+    return server;
+  }
+
   /** Starts a binary and returns the ports in its first lines. */
   async #spawn(binary = process.env.OVERWIRE, args, lines) {
     if (!binary) {
