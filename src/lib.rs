@@ -24,28 +24,28 @@
 //! }
 //! ```
 //!
-//! To hold a request is to keep its [`ExchangeId`] and answer later. There are no callbacks and there
-//! is no `async`: a program's state is its local variables.
+//! To hold a request, keep its [`ExchangeId`] and answer later. There are no callbacks and there is no `async`: the
+//! state of a program is its local variables.
 //!
 //! # The layers
 //!
-//! The lowest comes first. A module imports only from the rows above its own, and `sse` and
-//! `websocket` from `http`; `tests/layers.rs` sees to it.
+//! The lowest comes first. A module imports only from the rows above its own, and `sse` and `websocket` from `http`:
+//! `tests/layers.rs` checks it. Modules without a link are private.
 //!
 //! | module | what it is for | what it may know |
 //! |-|-|-|
-//! | [`bytes`], [`json`], [`slab`], [`limits`], [`random`] | what everything else is made of | nothing |
+//! | [`bytes`], [`json`], `slab`, [`limits`], [`random`] | what everything else is made of | nothing |
 //! | [`http`], [`sse`], [`websocket`] | the codecs: bytes to values and back | no sockets, no clock |
-//! | [`feed`], [`signalling`], [`timers`], [`outbox`], `access`, `files`, `signals`, `linger`, `access_log`, [`wire`] | one log and its cursors; who is told what so that two browsers connect; deadlines; the outgoing queue; the checks of Host and Origin; the browser client; names for raw bytes | the codecs |
-//! | [`connection`] | one peer: all that is decided about it | `now` is an argument; no sockets |
-//! | [`event_loop`] | sockets: the only user of mio | the connection, never what it says |
+//! | [`feed`], [`signalling`], `timers`, `outbox`, `access`, `files`, `signals`, `linger`, `access_log`, [`wire`] | a log and its cursors; WebRTC signalling; deadlines; the outgoing queue; the checks of Host and Origin; the browser client; names for raw bytes | the codecs |
+//! | [`connection`] | one connection: all decisions about it | the time is an argument; no sockets |
+//! | [`event_loop`] | sockets: the only user of mio | the connection, not what it carries |
 //! | [`tap`] | a relay that shows and disturbs the bytes between a client and a server | the public API above |
 //! | [`server`] | the application: rooms, mailboxes, routes | the public API above |
 //!
 //! # What is left out, on purpose
 //!
-//! TLS and HTTP/2 and 3 (put a proxy in front), compression of content and of WebSocket messages
-//! (it hides the bytes, and holds back a stream's), range requests, more than one thread, Windows.
+//! TLS and HTTP/2 and 3 (put a proxy before the server), compression of content and of WebSocket messages (it hides the
+//! bytes, and delays those of a stream), range requests, more than one thread, Windows.
 
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
@@ -61,15 +61,15 @@ pub mod http;
 pub mod json;
 pub mod limits;
 mod linger;
-pub mod outbox;
+mod outbox;
 pub mod random;
 pub mod server;
 pub mod signalling;
 mod signals;
-pub mod slab;
+mod slab;
 pub mod sse;
 pub mod tap;
-pub mod timers;
+mod timers;
 pub mod websocket;
 pub mod wire;
 

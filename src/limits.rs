@@ -1,44 +1,50 @@
-//! What one peer, and all of them together, may cost.
+//! The largest cost of one peer, and of all of them together.
 
 use std::fs;
 use std::time::Duration;
 
-/// Bounds on memory and on time. A limit that is reached has a stated answer, never a hang.
+/// Bounds on memory and on time. Each has a stated answer when it is reached.
+///
+/// ```
+/// use std::time::Duration;
+/// use overwire::Limits;
+///
+/// let limits = Limits { content: 64 * 1024, idle_time: Duration::from_secs(10), ..Limits::default() };
+/// assert_eq!(limits.head, 16 * 1024);
+/// ```
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// The longest request head in bytes; beyond it 431. The number of field lines is bounded by
-    /// [`MAX_FIELDS`](crate::http::MAX_FIELDS), 100; beyond it 431.
+    /// The longest request head, in bytes. Longer ones are answered with 431. The number of field lines is bounded by
+    /// [`MAX_FIELDS`](crate::http::MAX_FIELDS), 100, with the same answer.
     pub head: usize,
-    /// The longest request target in bytes; beyond it 414.
+    /// The longest request target, in bytes. Longer ones are answered with 414.
     pub target: usize,
-    /// The longest content of a request in bytes; beyond it 413.
+    /// The longest content of a request, in bytes. Longer ones are answered with 413.
     pub content: usize,
-    /// The longest WebSocket message in bytes, over all its fragments; beyond it 1009.
+    /// The longest WebSocket message, in bytes, over all its fragments. Longer ones are closed with 1009.
     pub message: usize,
-    /// What may wait to be written to one peer, in bytes; beyond it the peer is a slow consumer: a
-    /// WebSocket is closed with 1013, a stream is ended. An empty outbox takes one item of any
-    /// size. From half of it on, nothing more is read from the peer. A raw connection is reset, and the reading of it
-    /// is the program's to [pause](crate::EventLoop::pause).
+    /// The largest number of bytes that may be queued for one peer. If there are more, the peer is a slow consumer: a
+    /// WebSocket is closed with 1013, a stream is ended, a raw connection is reset. An empty outbox takes one item of
+    /// any size. From half of it on, nothing is read from the peer; a program [pauses](crate::EventLoop::pause) raw
+    /// connections itself.
     pub outbox: usize,
-    /// How many connections may be open, outgoing ones included. One more that comes in is answered with 503 and closed;
-    /// on a raw listener it is closed. Opening an outgoing one is not refused.
+    /// The largest number of open connections, outgoing ones included. One more that comes in is answered with 503 and
+    /// closed; on a raw listener it is closed. Outgoing ones are not refused.
     pub connections: usize,
-    /// How long a request head may take from its first byte to its last; then 408.
+    /// The time for a request head, from its first byte to its last. Slower ones are answered with 408.
     pub head_time: Duration,
-    /// How long the content may take after the head; then 408.
+    /// The time for the content after the head. Slower ones are answered with 408.
     pub content_time: Duration,
-    /// How long a persistent connection may be silent between two requests, or stay unable to
-    /// write an answer; then it is closed.
+    /// The time that a persistent connection may be idle between two requests, or take no byte of an answer. Then it is
+    /// closed.
     pub idle_time: Duration,
-    /// How long an outgoing connection may take to open; then
-    /// [`Closed::TimedOut`](crate::Closed::TimedOut).
+    /// The time for an outgoing connection to open. Then it is [`Closed::TimedOut`](crate::Closed::TimedOut).
     pub connect_time: Duration,
-    /// How often a WebSocket is pinged. One from which nothing came since the last ping is gone.
+    /// The time between two Pings of a WebSocket. One from which nothing has arrived since the last Ping is closed.
     pub ping_interval: Duration,
-    /// How long a peer may take to finish a closing handshake, or to read the last bytes before
-    /// the connection is closed.
+    /// The time for a peer to finish a closing handshake, or to read the last bytes. Then the connection is closed.
     pub closing_time: Duration,
-    /// How long [`drain`](crate::EventLoop::drain) waits for all connections together.
+    /// The time that [`drain`](crate::EventLoop::drain) waits for all connections together.
     pub drain_time: Duration,
 }
 
@@ -62,12 +68,12 @@ impl Default for Limits {
     }
 }
 
-/// Files that a process needs besides its connections: standard streams, the listener, epoll,
-/// wakers, a static file, and the connections that are being told that there are too many.
+/// The number of files that a process needs in addition to its connections: standard streams, listeners, epoll, wakers,
+/// a static file, and the connections that get 503 because there are too many.
 const FILES_IN_RESERVE: usize = 32;
 
-/// The soft limit on open files, less a reserve. Read from `/proc`, because the system call
-/// would need `unsafe`; where there is no `/proc`, 256, the least that any Unix starts with.
+/// The soft limit on open files, less a reserve. It is read from `/proc`, because the system call would need `unsafe`.
+/// Without `/proc` it is 256, the least that any Unix starts with.
 fn connections_below_file_limit() -> usize {
     let files = fs::read_to_string("/proc/self/limits").ok().and_then(|limits| soft_file_limit(&limits));
     files.unwrap_or(256).saturating_sub(FILES_IN_RESERVE).max(1)

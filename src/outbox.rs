@@ -10,8 +10,8 @@ use crate::bytes::Shared;
 /// there were only one for everything, a peer that always leaves a byte unread would make it grow forever.
 const SEGMENT: usize = 16 * 1024;
 
-/// The largest number of shared bytes that are copied when something is queued already. A reference to them would take a
-/// separate place in the queue and in the system call.
+/// The largest number of shared bytes that are copied when something is queued already. A reference to them would take
+/// a separate place in the queue and in the system call.
 const SMALL: usize = 128;
 
 /// The largest number of segments of one `writev`.
@@ -42,8 +42,8 @@ struct Rest(VecDeque<Segment>);
 
 /// The outgoing queue of one connection.
 ///
-/// Most of the time it holds nothing, or one segment: an answer, or a frame that everyone gets. So the first segment has
-/// its place here, and a queue for the rest is made only when there is a second one.
+/// Most of the time it holds nothing, or one segment: an answer, or a frame that everyone gets. So the first segment
+/// has its place here, and a queue for the rest is made only when there is a second one.
 #[derive(Debug)]
 pub struct Outbox {
     first: Segment,

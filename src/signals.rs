@@ -1,7 +1,7 @@
-//! SIGINT and SIGTERM as bytes in a socket, by the self-pipe trick: a signal handler may do
-//! next to nothing, but it may write, and a poll that sleeps on the other end wakes up.
+//! SIGINT and SIGTERM as bytes in a socket, by the self-pipe trick: a signal handler may do little, but it may write,
+//! and a poll that sleeps on the other end wakes up.
 //!
-//! The only `unsafe` code of the project: there is no way to ask for a signal without it.
+//! There is no way to ask for a signal without `unsafe`.
 #![allow(unsafe_code)]
 
 use std::ffi::{c_int, c_void};
@@ -16,8 +16,8 @@ const SIG_DFL: usize = 0;
 const SIG_ERR: usize = usize::MAX;
 
 unsafe extern "C" {
-    /// signal(2). The libraries of Linux, macOS and the BSDs give it the BSD meaning: the
-    /// handler stays installed, and interrupted system calls are restarted where they can be.
+    /// signal(2). The libraries of Linux, macOS and the BSDs give it the BSD meaning: the handler stays installed, and
+    /// interrupted system calls are restarted where they can be.
     fn signal(number: c_int, handler: usize) -> usize;
     /// write(2), one of the functions that a signal handler may call.
     fn write(file: c_int, bytes: *const c_void, count: usize) -> isize;

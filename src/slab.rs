@@ -1,7 +1,7 @@
-//! Values in numbered slots, reached by keys that go stale: a key to a value that is gone is
-//! never a key to the value that took its slot.
+//! Values in numbered slots, found by keys that go stale: the key of a removed value never finds the value that took
+//! its slot.
 
-/// A slot, and which of the values that were ever in it.
+/// The number of a slot, and the generation of the value in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Key {
     slot: u32,
@@ -46,7 +46,7 @@ impl<T> Slab<T> {
         Key { slot, generation: entry.generation }
     }
 
-    /// Takes the value out; its key is stale from now on.
+    /// Removes a value. Its key is stale from now on.
     pub fn remove(&mut self, key: Key) -> Option<T> {
         let entry = self.slots.get_mut(key.slot()).filter(|entry| entry.generation == key.generation)?;
         let value = entry.value.take()?;
@@ -55,31 +55,31 @@ impl<T> Slab<T> {
         Some(value)
     }
 
-    /// The value, unless the key is stale.
+    /// Returns a value, unless the key is stale.
     pub fn get(&self, key: Key) -> Option<&T> {
         self.slots.get(key.slot()).filter(|entry| entry.generation == key.generation)?.value.as_ref()
     }
 
-    /// The value, to be changed, unless the key is stale.
+    /// Returns a value for changes, unless the key is stale.
     pub fn get_mut(&mut self, key: Key) -> Option<&mut T> {
         self.slots.get_mut(key.slot()).filter(|entry| entry.generation == key.generation)?.value.as_mut()
     }
 
-    /// The value that is in this slot now, and its key.
+    /// Returns the value that is in this slot now, and its key.
     pub fn at(&self, slot: usize) -> Option<(Key, &T)> {
         let entry = self.slots.get(slot)?;
         let key = Key { slot: slot as u32, generation: entry.generation };
         entry.value.as_ref().map(|value| (key, value))
     }
 
-    /// The value that is in this slot now, to be changed, and its key.
+    /// Returns the value that is in this slot now, for changes, and its key.
     pub fn at_mut(&mut self, slot: usize) -> Option<(Key, &mut T)> {
         let entry = self.slots.get_mut(slot)?;
         let key = Key { slot: slot as u32, generation: entry.generation };
         entry.value.as_mut().map(|value| (key, value))
     }
 
-    /// All keys.
+    /// Returns all keys.
     pub fn keys(&self) -> impl Iterator<Item = Key> {
         let key = |(slot, entry): (usize, &Slot<T>)| {
             entry.value.is_some().then_some(Key { slot: slot as u32, generation: entry.generation })
@@ -87,12 +87,12 @@ impl<T> Slab<T> {
         self.slots.iter().enumerate().filter_map(key)
     }
 
-    /// How many values there are.
+    /// Returns the number of values.
     pub fn len(&self) -> usize {
         self.slots.len() - self.free.len()
     }
 
-    /// Whether there is none.
+    /// Whether there are no values.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stale_key_is_never_someone_elses() {
+    fn stale_keys_find_nothing() {
         let mut slab = Slab::default();
         let first = slab.insert('a');
         assert_eq!((slab.remove(first), slab.remove(first)), (Some('a'), None));

@@ -1,4 +1,4 @@
-//! Deadlines, nearest first. No clock of its own: `now` is an argument.
+//! Deadlines, earliest first. The time is an argument.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use crate::slab::{Key, Slab};
 
-/// A set of timers that carry a `T` each. Setting one costs the logarithm of their number,
-/// cancelling one a constant: its entry in the heap is left behind and skipped when it comes up.
+/// A set of timers with a value each. Setting a timer takes logarithmic time. Cancelling takes constant time: the entry
+/// stays in the heap and is skipped when it comes up.
 #[derive(Debug)]
 pub struct Timers<T> {
     heap: BinaryHeap<Reverse<(Instant, Key)>>,
@@ -28,18 +28,18 @@ impl<T> Timers<T> {
         key
     }
 
-    /// Cancels a timer; returns its value unless it was due or cancelled before.
+    /// Cancels a timer. Returns its value, unless it was due or cancelled before.
     pub fn cancel(&mut self, key: Key) -> Option<T> {
         let value = self.live.remove(key);
-        // Entries left behind may outnumber the living, but not by much: cancelling a long timer
-        // again and again must not fill the memory.
+        // There may be more cancelled entries than others, but not many more: a program that sets and cancels long
+        // timers all the time must not fill the memory.
         if self.heap.len() > 2 * self.live.len() + 64 {
             self.heap.retain(|Reverse((_, key))| self.live.get(*key).is_some());
         }
         value
     }
 
-    /// When the next timer is due.
+    /// Returns when the next timer is due.
     pub fn next_deadline(&mut self) -> Option<Instant> {
         while let Some(Reverse((at, key))) = self.heap.peek() {
             if self.live.get(*key).is_some() {
@@ -50,25 +50,15 @@ impl<T> Timers<T> {
         None
     }
 
-    /// Takes the next timer that is due at `now`, the earliest first.
+    /// Removes the earliest timer if it is due at `now`.
     pub fn pop_due(&mut self, now: Instant) -> Option<(Key, T)> {
-        // Asked at every step of the loop: most of the time a look at the first entry is enough.
+        // The loop asks at every step. Most of the time the first entry gives the answer.
         let Reverse((earliest, _)) = self.heap.peek()?;
         if *earliest > now || self.next_deadline()? > now {
             return None;
         }
         let Reverse((_, key)) = self.heap.pop()?;
         self.live.remove(key).map(|value| (key, value))
-    }
-
-    /// How many timers are set.
-    pub fn len(&self) -> usize {
-        self.live.len()
-    }
-
-    /// Whether no timer is set.
-    pub fn is_empty(&self) -> bool {
-        self.live.len() == 0
     }
 }
 
@@ -78,7 +68,7 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn the_nearest_is_due_first_and_cancelled_ones_never() {
+    fn the_earliest_is_due_first_and_cancelled_ones_never() {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let mut timers = Timers::default();
@@ -91,12 +81,12 @@ mod tests {
         assert_eq!(timers.pop_due(at(4)), Some((keys[3], 4)));
         assert_eq!(timers.pop_due(at(4)), None);
         assert_eq!(timers.cancel(keys[2]), None);
-        assert_eq!((timers.len(), timers.pop_due(at(9))), (1, Some((keys[0], 5))));
-        assert!(timers.is_empty() && timers.next_deadline().is_none());
+        assert_eq!((timers.live.len(), timers.pop_due(at(9))), (1, Some((keys[0], 5))));
+        assert!(timers.live.is_empty() && timers.next_deadline().is_none());
     }
 
     #[test]
-    fn a_timer_of_a_reused_slot_is_another_timer() {
+    fn timers_of_a_reused_slot_are_told_apart() {
         let now = Instant::now();
         let mut timers = Timers::default();
         let first = timers.set(now, "first");
@@ -107,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hundred_thousand_timers_set_and_cancelled_leave_little_behind() {
+    fn cancelled_timers_take_little_memory() {
         let start = Instant::now();
         let mut timers = Timers::default();
         for round in 0..10 {
@@ -116,9 +106,9 @@ mod tests {
             for key in keys.iter().skip(usize::from(round == 9)) {
                 timers.cancel(*key);
             }
-            assert!(timers.heap.len() <= 2 * timers.len() + 64);
+            assert!(timers.heap.len() <= 2 * timers.live.len() + 64);
         }
         assert_eq!(timers.pop_due(start).map(|(_, value)| value), Some(0));
-        assert!(timers.is_empty());
+        assert!(timers.live.is_empty());
     }
 }

@@ -8,12 +8,11 @@ use std::time::Duration;
 
 use lessons::api::{self, not_allowed, uncached};
 use lessons::{Costs, Lesson, Receive, Send};
-use overwire::connection::Traffic;
 use overwire::feed::{Cursor, Feed, Replay};
 use overwire::http::{self, Method, Request, Response};
 use overwire::random::Random;
 use overwire::websocket::{self, CloseCode};
-use overwire::{Event, EventLoop, ExchangeId, Shared, TimerId, sse};
+use overwire::{Event, EventLoop, ExchangeId, Shared, TimerId, Traffic, sse};
 use serde_json::{Value, json};
 
 const LESSON: Lesson = Lesson {

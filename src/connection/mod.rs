@@ -60,22 +60,26 @@
 //! ```
 
 mod backlog;
+mod demand;
 mod http;
+mod outcome;
 mod raw;
 mod websocket;
 
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, Write};
 use std::mem;
 use std::time::Instant;
 
 use self::backlog::Backlog;
+pub use self::demand::{Demand, EndOfInput, Socket};
 use self::http::{AnswerRules, Arriving};
+pub use self::outcome::{Closed, Outcome};
 use self::raw::{Input, Output, Raw};
 use self::websocket::WebSocket;
-use crate::http::{Origins, Request, RequestError, Response};
+use crate::http::{Origins, RequestError, Response};
 use crate::limits::Limits;
 use crate::outbox::Outbox;
-use crate::websocket::{self as codec, CloseCode, Message, Opcode, ProtocolError};
+use crate::websocket::{self as codec, CloseCode, Opcode};
 
 /// The number of bytes that one read may take. What cannot be decoded yet is kept, so this bounds what waits while a
 /// request is held.
@@ -88,6 +92,17 @@ pub const LARGE_READ: usize = 256 * 1024;
 const LARGE: usize = 16 * 1024;
 
 /// What a connection needs to know of the world in order to take its next step.
+///
+/// ```
+/// use std::time::Instant;
+/// use overwire::Limits;
+/// use overwire::connection::Context;
+/// use overwire::http::{Origins, format_date};
+///
+/// let (limits, now, origins) = (Limits::default(), Instant::now(), Origins::default());
+/// let context = Context { limits, now, date: format_date(784_111_777), draining: false, origins };
+/// assert_eq!(context.date, "Sun, 06 Nov 1994 08:49:37 GMT");
+/// ```
 #[derive(Debug, Clone)]
 pub struct Context {
     /// The bounds.
@@ -100,105 +115,6 @@ pub struct Context {
     pub draining: bool,
     /// The foreign origins whose pages may read answers.
     pub origins: Origins,
-}
-
-/// What a connection reports to its owner.
-#[derive(Debug)]
-pub enum Outcome {
-    /// A whole request. Nothing more is decoded until it is answered.
-    Request(Request),
-    /// A whole message of an open WebSocket.
-    Message(Message),
-    /// A request that was wrong. It has been answered with this number of bytes.
-    Refused(RequestError, u64),
-    /// An outgoing connection is open.
-    Opened,
-    /// Bytes of a raw connection.
-    Bytes(Vec<u8>),
-    /// The peer of a raw connection has ended its side.
-    EndOfInput,
-    /// The outbox of a raw connection is empty again.
-    Drained,
-    /// What the application holds is over: an unanswered request, a stream, a WebSocket or a raw connection.
-    Closed(Closed),
-}
-
-/// Why an exchange has ended without the program ending it.
-///
-/// ```
-/// use overwire::Closed;
-/// use overwire::websocket::CloseCode;
-///
-/// fn sentence(why: &Closed) -> String {
-///     match why {
-///         Closed::Peer(Some(CloseCode::NORMAL), _) => "the page was closed".into(),
-///         Closed::Peer(code, reason) => format!("closed with {code:?}: {reason}"),
-///         Closed::SlowConsumer => "the client reads too slowly".into(),
-///         other => format!("lost: {other:?}"),
-///     }
-/// }
-/// assert_eq!(sentence(&Closed::Peer(Some(CloseCode::NORMAL), String::new())), "the page was closed");
-/// ```
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Closed {
-    /// The peer has closed the WebSocket: the status code and the reason of its Close frame. `None` is a Close frame
-    /// without a code, which browsers report as 1005.
-    Peer(Option<CloseCode>, String),
-    /// The peer has violated the WebSocket protocol and was sent a Close frame that says so.
-    Violation(ProtocolError),
-    /// The peer has ended its side while it was owed something: the answer, the rest of a stream, or a Close frame.
-    HungUp,
-    /// More was queued for the peer than [`Limits::outbox`] allows.
-    SlowConsumer,
-    /// The peer did not answer the last Ping, or did not accept the connection in time.
-    TimedOut,
-    /// The connection broke: the peer or the network has reset it.
-    Reset,
-    /// An outgoing connection could not be opened. `ConnectionRefused` means that nobody listens there.
-    Refused(ErrorKind),
-    /// Nothing may follow: the head of a stream answered a HEAD request or had status 204 or 304, or both sides of a raw
-    /// connection have ended.
-    Finished,
-}
-
-/// What a connection needs from its driver: all of it in one answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Demand {
-    /// The number of bytes that may be read now, 0 for none: [`READ`] or [`LARGE_READ`]. Bytes that are not read stay
-    /// in the kernel, whose window then closes: backpressure, not memory.
-    pub read: usize,
-    /// Kept bytes can be decoded now, or there is something else to report: call [`receive`](Connection::receive).
-    pub decode: bool,
-    /// There is something to write, or writing is to be shut down: write, and call [`wrote`](Connection::wrote).
-    pub write: bool,
-    /// When to call [`end_of_input`](Connection::end_of_input), once the peer has shut down its side.
-    pub end_of_input: EndOfInput,
-    /// What is to become of the socket.
-    pub socket: Socket,
-    /// When to call [`on_deadline`](Connection::on_deadline).
-    pub deadline: Option<Instant>,
-}
-
-/// When a connection is to be told that its peer has shut down its side.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum EndOfInput {
-    /// At once, even if bytes before it have not been read: the peer is owed something, and has hung up.
-    AtOnce,
-    /// When all bytes before it have been decoded.
-    InOrder,
-    /// Not while decoding pauses.
-    Later,
-}
-
-/// What is to become of the socket of a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Socket {
-    /// It stays open.
-    Keep,
-    /// It is closed.
-    Close,
-    /// It is closed with a TCP reset.
-    Reset,
 }
 
 /// The number of bytes that a connection has moved since it was opened.
@@ -540,7 +456,8 @@ impl Connection {
         &mut self.outbox
     }
 
-    /// Whether `more` bytes fit into the outbox. An empty one takes any number. If they do not fit, it is time to write.
+    /// Whether `more` bytes fit into the outbox. An empty one takes any number. If they do not fit, it is time to
+    /// write.
     #[inline]
     pub fn has_room(&self, more: usize, limits: &Limits) -> bool {
         self.outbox.is_empty() || self.outbox.cost() + more <= limits.outbox

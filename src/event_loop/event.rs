@@ -142,7 +142,22 @@ pub enum Opened {
     Connected,
 }
 
-/// What a program gets from the loop. The [crate](crate) has an example.
+/// What a program gets from the loop.
+///
+/// ```no_run
+/// # use overwire::{Event, EventLoop, Limits, http::Response};
+/// # fn main() -> std::io::Result<()> {
+/// # let mut server = EventLoop::new(Limits::default())?;
+/// match server.next_event()? {
+///     Event::Request(id, request) => server.respond(id, Response::text(200, request.target().to_owned())),
+///     Event::Message(id, message) => server.send_message(id, message), // an echo
+///     Event::Closed(id, why) => println!("{id:?}: {why:?}"),
+///     Event::Shutdown => server.drain()?,
+///     _ => {} // no timer is set, and no connection is raw
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub enum Event {
     // ANCHOR: hold

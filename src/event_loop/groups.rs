@@ -67,8 +67,8 @@ impl EventLoop {
         }
     }
 
-    /// Adds an open stream or WebSocket to a group. It gets what is sent to the group from now on. An exchange is in one
-    /// group at a time: it leaves the one that it was in. Does nothing if the exchange or the group is over.
+    /// Adds an open stream or WebSocket to a group. It gets what is sent to the group from now on. An exchange is in
+    /// one group at a time: it leaves the one that it was in. Does nothing if the exchange or the group is over.
     pub fn join(&mut self, group: GroupId, id: ExchangeId) {
         let is_member = |peer: &Peer| peer.membership.get().is_some_and(|(slot, _)| slot == group.0.slot());
         match self.peers.get(id.key).filter(|peer| peer.exchange == id.number && peer.connection.is_held()) {
@@ -99,8 +99,8 @@ impl EventLoop {
         self.groups.at(slot).map(|(key, _)| GroupId(key))
     }
 
-    /// Queues encoded bytes for all members of a group, as [`send`](Self::send) does for one. All that is sent to a group
-    /// in one turn is joined once, and is one piece in the outbox of each member.
+    /// Queues encoded bytes for all members of a group, as [`send`](Self::send) does for one. All that is sent to a
+    /// group in one turn is joined once, and is one piece in the outbox of each member.
     pub fn send_to_group(&mut self, group: GroupId, bytes: &Shared) {
         let Some(members) = self.groups.get(group.0).map(|group| group.members.len()) else { return };
         if members == 0 || bytes.is_empty() {

@@ -6,13 +6,14 @@
 //! [`send`](EventLoop::send), so a burst to one peer is one `writev`, and 16 pipelined messages cost one read and one
 //! write. Bytes are written earlier only if they do not fit into an outbox, or would not stay in the processor's cache.
 //!
-//! This file is the public API. `poll` sleeps and accepts, `turns` does the work between two sleeps, `peer` is a
-//! connection with its socket.
+//! This file is the public API, but for `groups` and `raw` connections. `poll` sleeps and accepts, `turns` does the
+//! work between two sleeps, `peer` is a connection with its socket.
 
 mod event;
 mod groups;
 mod peer;
 mod poll;
+mod raw;
 mod remote;
 mod spares;
 mod turns;
@@ -22,12 +23,12 @@ use std::io::{self, ErrorKind, Write};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
-use mio::net::{TcpListener, TcpStream, UnixStream};
+use mio::net::{TcpListener, UnixStream};
 use mio::{Events, Interest, Poll, Waker};
 
 pub use self::event::{Event, ExchangeId, GroupId, ListenerId, Opened, Speaks, TimerId};
 use self::groups::Group;
-use self::peer::{End, Peer};
+use self::peer::Peer;
 use self::poll::Listener;
 pub use self::remote::Remote;
 use self::spares::Spares;
@@ -42,7 +43,24 @@ use crate::signals;
 use crate::slab::{Key, Slab};
 use crate::websocket::{Accepted, CloseCode, Message};
 
-/// The sockets, timers and connections of a program, in one thread. The [crate](crate) has an example.
+/// The sockets, timers and connections of a program, in one thread.
+///
+/// ```no_run
+/// use overwire::http::Response;
+/// use overwire::{Event, EventLoop, Limits};
+///
+/// # fn main() -> std::io::Result<()> {
+/// let mut server = EventLoop::bind("127.0.0.1:8000", Limits::default())?;
+/// server.watch_signals()?;
+/// loop {
+///     match server.next_event()? {
+///         Event::Request(id, request) => server.respond(id, Response::text(200, request.path().into_owned())),
+///         Event::Shutdown => return server.drain(),
+///         _ => {}
+///     }
+/// }
+/// # }
+/// ```
 pub struct EventLoop {
     poll: Poll,
     events: Events,
@@ -70,7 +88,7 @@ pub struct EventLoop {
     log: Option<AccessLog>,
 }
 
-/// Listening and connecting.
+/// Listening.
 impl EventLoop {
     /// Creates a loop that listens on `address` for HTTP. Port 0 lets the system choose one.
     ///
@@ -145,18 +163,6 @@ impl EventLoop {
     /// Returns the address of the first listener, even if it is closed; 0.0.0.0:0 if there never was one.
     pub fn local_address(&self) -> SocketAddr {
         self.address.unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0)))
-    }
-
-    /// Opens a raw connection to `address`. [`Event::Opened`] follows; or [`Event::Closed`] with [`Closed::Refused`], or
-    /// with [`Closed::TimedOut`] after [`Limits::connect_time`]. Bytes may be sent before it is open; they wait.
-    ///
-    /// # Errors
-    /// Those that the system knows at once: no file descriptor is left, or there is no route to the address.
-    pub fn connect(&mut self, address: SocketAddr) -> io::Result<ExchangeId> {
-        let stream = TcpStream::connect(address)?;
-        poll::set_options(&stream);
-        let key = self.add_peer(Peer::connecting(stream, &self.context))?;
-        Ok(ExchangeId { key, number: 1 })
     }
 }
 
@@ -282,8 +288,8 @@ impl EventLoop {
         });
     }
 
-    /// Answers a request with a head whose content follows by [`send`](Self::send): chunks, which an HTTP/1.0 client gets
-    /// without their framing. If nothing may follow, because the request was HEAD, [`Event::Closed`] follows. Does
+    /// Answers a request with a head whose content follows by [`send`](Self::send): chunks, which an HTTP/1.0 client
+    /// gets without their framing. If nothing may follow, because the request was HEAD, [`Event::Closed`] follows. Does
     /// nothing if no request is held.
     pub fn begin(&mut self, id: ExchangeId, head: Response) {
         self.answer(id, head.status(), 0, |connection, context, spares| {
@@ -336,8 +342,8 @@ impl EventLoop {
         });
     }
 
-    /// Ends a WebSocket with a closing handshake that carries `code` and `reason`. A reason longer than 123 bytes is cut.
-    /// The program has let go of it, as after [`end`](Self::end).
+    /// Ends a WebSocket with a closing handshake that carries `code` and `reason`. A reason longer than 123 bytes is
+    /// cut. The program has let go of it, as after [`end`](Self::end).
     ///
     /// A raw connection, which has no code, is closed when all that is queued is written. Bytes that still arrive are
     /// dropped, and no event follows.
@@ -348,8 +354,8 @@ impl EventLoop {
         });
     }
 
-    /// Closes a connection at once with a TCP reset, whatever it is. What is queued is dropped. The program has let go of
-    /// it: no event follows.
+    /// Closes a connection at once with a TCP reset, whatever it is. What is queued is dropped. The program has let go
+    /// of it: no event follows.
     pub fn reset(&mut self, id: ExchangeId) {
         if self.peers.get(id.key).is_some_and(|peer| peer.exchange == id.number) {
             self.remove_member(id.key); // what waits for it in its group is dropped too
@@ -375,44 +381,5 @@ impl EventLoop {
             entry.status = status;
         }
         self.act(id, more, action);
-    }
-}
-
-/// Raw connections. They do nothing on others.
-impl EventLoop {
-    /// Queues bytes on a raw connection. If they do not fit into its outbox, it is reset and [`Event::Closed`] follows:
-    /// watch [`waiting`](Self::waiting), and [pause](Self::pause) the source of the bytes until [`Event::Drained`].
-    pub fn send_bytes(&mut self, id: ExchangeId, bytes: Vec<u8>) {
-        self.act(id, bytes.len(), |connection, context, _| connection.send_bytes(bytes, context));
-    }
-
-    /// Stops reading a raw connection. What its peer sends stays in the system's buffers. When they are full, the peer
-    /// has to wait. Neither the end of the input nor a reset is noticed before [`resume`](Self::resume).
-    pub fn pause(&mut self, id: ExchangeId) {
-        self.act(id, 0, |connection, _, _| {
-            connection.pause();
-            None
-        });
-    }
-
-    /// Goes on reading a raw connection.
-    pub fn resume(&mut self, id: ExchangeId) {
-        self.act(id, 0, |connection, _, _| {
-            connection.resume();
-            None
-        });
-    }
-
-    /// Hands a raw connection over to HTTP. `bytes` are the first of its input: those that the program has received and
-    /// not used itself. Its requests get ids of their own, and `id` is stale. Does nothing after [`end`](Self::end).
-    pub fn serve_http(&mut self, id: ExchangeId, bytes: Vec<u8>) {
-        let Some(peer) = self.peers.get_mut(id.key).filter(|peer| peer.exchange == id.number) else { return };
-        if peer.connection.serve_http(bytes, &self.context) {
-            peer.exchange += 1;
-            if peer.end == End::Told {
-                peer.end = End::Reached; // told to the program, and not to HTTP
-            }
-            self.after(id.key, None);
-        }
     }
 }

@@ -152,9 +152,9 @@ impl Peer {
 
     /// Reads once into `buffer`, if the connection wants that, and returns the number of bytes.
     ///
-    /// mio asks for reads until `WouldBlock`. But a read of a stream socket that does not fill the buffer has emptied it
-    /// too (epoll(7), question 9), and the next byte is a new edge. So there is no second read that would only return
-    /// `WouldBlock`. Not so when the end is announced: it has had its edge, and must be read.
+    /// mio asks for reads until `WouldBlock`. But a read of a stream socket that does not fill the buffer has emptied
+    /// it too (epoll(7), question 9), and the next byte is a new edge. So there is no second read that would only
+    /// return `WouldBlock`. Not so when the end is announced: it has had its edge, and must be read.
     ///
     /// # Errors
     /// The connection is broken.
@@ -199,7 +199,8 @@ impl Peer {
         None
     }
 
-    /// Writes its outbox until it is empty or the socket takes no more. Shuts writing down if the connection demands it.
+    /// Writes its outbox until it is empty or the socket takes no more. Shuts writing down if the connection demands
+    /// it.
     pub fn write(&mut self, context: &Context, spares: &mut Spares) -> Option<Outcome> {
         let mut count = 0;
         for _ in 0..WRITES {
@@ -241,8 +242,8 @@ impl Peer {
 mod tests {
     use super::*;
 
-    /// The memory of an idle connection: `cargo test sizes -- --nocapture` prints it. An entry in the timers is added to
-    /// this, and a box for a WebSocket.
+    /// The memory of an idle connection: `cargo test sizes -- --nocapture` prints it. An entry in the timers is added
+    /// to this, and a box for a WebSocket.
     #[test]
     fn sizes() {
         let sizes = [

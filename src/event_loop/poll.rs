@@ -217,8 +217,8 @@ impl EventLoop {
         }
     }
 
-    /// Whether one more connection may come in. When the limit is reached, standard error gets a line about it; the next
-    /// one follows when it is reached again after half of the connections have gone.
+    /// Whether one more connection may come in. When the limit is reached, standard error gets a line about it; the
+    /// next one follows when it is reached again after half of the connections have gone.
     fn has_place(&mut self) -> bool {
         let limit = self.context.limits.connections;
         if self.peers.len() < limit {

@@ -151,7 +151,9 @@ impl EventLoop {
         self.agenda.begin_round();
         Ok(None)
     }
+    // ANCHOR_END: step
 
+    // ANCHOR: turn
     fn begin_turn(&mut self, key: Key) {
         let Some(peer) = self.peers.get_mut(key) else { return };
         match peer.read(&mut self.buffer, &self.context.limits) {
@@ -228,7 +230,7 @@ impl EventLoop {
         flushing.append(&mut self.agenda.unflushed);
         self.agenda.unflushed = flushing;
     }
-    // ANCHOR_END: step
+    // ANCHOR_END: turn
 
     fn expire(&mut self, timer: Key, due: Due) -> Option<Event> {
         match due {
