@@ -72,7 +72,8 @@ impl World {
     fn new() -> Self {
         let limits = Limits { head: 512, target: 64, content: 256, message: 256, outbox: 2048, ..Limits::default() };
         let now = Instant::now();
-        let context = Context { limits: limits.clone(), now, date: DATE.into(), draining: false, origins: Origins::default() };
+        let context =
+            Context { limits: limits.clone(), now, date: DATE.into(), draining: false, origins: Origins::default() };
         World { connection: Connection::new(&context), limits, now, draining: false, holds: false, shut: false }
     }
 
@@ -118,8 +119,13 @@ impl World {
     }
 
     fn act<T>(&mut self, action: impl FnOnce(&mut Connection, &Context) -> T) -> T {
-        let context =
-            Context { limits: self.limits.clone(), now: self.now, date: DATE.into(), draining: self.draining, origins: Origins::default() };
+        let context = Context {
+            limits: self.limits.clone(),
+            now: self.now,
+            date: DATE.into(),
+            draining: self.draining,
+            origins: Origins::default(),
+        };
         action(&mut self.connection, &context)
     }
 
