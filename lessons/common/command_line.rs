@@ -132,7 +132,7 @@ impl Lesson {
 
     fn refuse(&self, complaint: &str) -> Wish {
         let name = self.name;
-        eprintln!("{name}: {complaint}\nTry `{name} --help`.");
+        self.print_error(&format!("{complaint}\nTry `{name} --help`."));
         Wish::Exit(ExitCode::from(2))
     }
 
@@ -154,14 +154,19 @@ impl Lesson {
     pub fn complain(&self, port: u16, error: &io::Error) -> ExitCode {
         match error.kind() {
             ErrorKind::AddrInUse => {
-                eprintln!("{}: port {port} is in use: choose another one with --port", self.name);
+                self.print_error(&format!("port {port} is in use: choose another one with --port"));
             }
             ErrorKind::ConnectionRefused => {
-                eprintln!("{}: no server listens on port {port}: start the lesson's server first", self.name);
+                self.print_error(&format!("no server listens on port {port}: start the lesson's server first"));
             }
-            _ => eprintln!("{}: {error}", self.name),
+            _ => self.print_error(&error.to_string()),
         }
         ExitCode::FAILURE
+    }
+
+    /// Prints a line on standard error, which may be closed or full.
+    fn print_error(&self, complaint: &str) {
+        let _ = writeln!(io::stderr(), "{}: {complaint}", self.name);
     }
 }
 

@@ -1,7 +1,10 @@
 //! The command line of `wire`, its help, its colours, and the ends without a connection.
 
+use std::ffi::OsStr;
+use std::fs::OpenOptions;
 use std::io::{Read, Write};
 use std::net::TcpListener;
+use std::os::unix::ffi::OsStrExt;
 use std::process::{Command, Stdio};
 
 use super::support::{MASK, ScriptedServer, Wire, run, run_ws, server_that_answers};
@@ -52,6 +55,29 @@ fn the_command_line_is_checked() {
     for (arguments, complaint) in cases {
         let expected = format!("wire: {complaint}\nTry `wire --help`.\n");
         assert_eq!(run(arguments, ""), (Some(2), String::new(), expected), "{arguments:?}");
+    }
+}
+
+#[test]
+fn arguments_that_are_not_utf_8_are_named() {
+    let arguments: [&[u8]; 4] = [b"ws", b"http://127.0.0.1/", b"--header", b"A: \xff"];
+    let mut command = Command::new(env!("CARGO_BIN_EXE_wire"));
+    let output = command.args(arguments.map(OsStr::from_bytes)).output().unwrap();
+    let complaint = "wire: \"A: \\xFF\" is not UTF-8\nTry `wire --help`.\n";
+    assert_eq!((output.status.code(), String::from_utf8(output.stderr).unwrap()), (Some(2), complaint.to_owned()));
+}
+
+/// Writing to `/dev/full` fails, as on a full disk.
+#[test]
+fn the_exit_code_does_not_depend_on_standard_error() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    drop(listener);
+    for (arguments, code) in [([&url, "poll"], 2), (["poll", "x"], 2), (["poll", &url], 1), (["ws", &url], 1)] {
+        let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_wire"));
+        let status = command.args(arguments).stdout(Stdio::null()).stderr(full).status().unwrap();
+        assert_eq!(status.code(), Some(code), "{arguments:?}");
     }
 }
 

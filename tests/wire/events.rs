@@ -82,6 +82,27 @@ fn event_streams_are_reopened_until_204() {
 }
 
 #[test]
+fn a_redirected_event_stream_is_reopened_at_its_first_address() {
+    let server = ScriptedServer::start(|listener| {
+        for id in ["", "Last-Event-ID: 1\r\n"] {
+            let mut client = listener.accept();
+            expect_request(&mut client, "GET /x", &format!("Accept: text/event-stream\r\n{id}"));
+            client.send("HTTP/1.1 307 Temporary Redirect\r\nLocation: y\r\nContent-Length: 0\r\n\r\n");
+            expect_request(&mut client, "GET /y", &format!("Accept: text/event-stream\r\n{id}"));
+            if id.is_empty() {
+                let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n";
+                client.send(format!("{head}retry: 0\nid: 1\ndata: x\n\n"));
+            } else {
+                client.send("HTTP/1.1 204 No Content\r\n\r\n");
+            }
+        }
+    });
+    let (code, output, complaint) = server.run_wire("sse", &[], "");
+    assert_eq!((code, complaint.as_str()), (Some(0), ""), "{output}");
+    assert_eq!(output.matches("* redirected to http://ADDRESS/y\n").count(), 2, "{output}");
+}
+
+#[test]
 fn event_streams_are_given_up_as_in_a_browser() {
     for (answer, sentence) in [
         (

@@ -34,6 +34,34 @@ fn invalid_handshake_answers_are_refused() {
     assert_eq!(complaint, "wire: the server closed the connection before it answered the opening handshake\n");
 }
 
+/// No browser follows one (WHATWG Fetch, section 4.1, redirect mode "error").
+#[test]
+fn a_redirected_handshake_is_a_refusal() {
+    let answer = "HTTP/1.1 302 Found\r\nLocation: /y\r\nContent-Length: 0\r\n\r\n";
+    let (code, output, complaint) = server_that_answers(answer).run_wire("ws", &[], "");
+    let sentence = "wire: the server answered 302 and not 101 (RFC 6455, section 4.1)\n";
+    assert_eq!((code, complaint.as_str()), (Some(1), sentence), "{output}");
+    assert!(output.contains("Location: /y"), "{output}");
+}
+
+#[test]
+fn an_interrupted_handshake_ends_at_once() {
+    let server = ScriptedServer::start(|listener| {
+        let mut client = listener.accept();
+        client.head();
+        client.send("HTTP/1.1 100 Continue\r\n\r\n");
+        client.read_to_end();
+    });
+    let mut wire = server.start_wire("ws", &["--timeout", "86400"]);
+    wire.read_until("end of head");
+    wire.read_until("the answer is still to come");
+    wire.interrupt();
+    let (code, output, complaint) = wire.end();
+    server.thread.join().unwrap();
+    let sentence = "wire: interrupted before the server answered the opening handshake\n";
+    assert_eq!((code, complaint.as_str()), (Some(1), sentence), "{output}");
+}
+
 #[test]
 fn opening_handshakes_have_a_deadline() {
     let server = ScriptedServer::start(|listener| {

@@ -2,6 +2,9 @@
 
 use std::io::Write;
 use std::sync::mpsc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use overwire::http::format_date;
 
 use super::support::{ScriptedServer, expect_request, server_that_answers, transcript};
 use crate::common::Client;
@@ -286,6 +289,90 @@ fn unrequested_answers_are_ignored() {
 }
 
 #[test]
+fn redirects_are_followed_as_in_a_browser() {
+    let other = ScriptedServer::start(|listener| {
+        let mut client = listener.accept();
+        // Cookie, Authorization and Host are for the first server.
+        expect_request(&mut client, "GET /there?a=b", "X: y\r\n");
+        client.send("HTTP/1.1 308 Permanent Redirect\r\nLocation: again\r\nContent-Length: 0\r\n\r\n");
+        expect_request(&mut client, "GET /again", "X: y\r\n");
+        client.send("HTTP/1.1 200 OK\r\nContent-Length: 23\r\n\r\n{\"last_message_id\":\"5\"}");
+        client.read_to_end();
+    });
+    let elsewhere = other.url().replace("/x", "/there?a=b#c");
+    let server = ScriptedServer::start(move |listener| {
+        let mut client = listener.accept();
+        let fields = "Authorization: s\r\ncookie: t\r\nX: y\r\n";
+        for (line, status, location) in [
+            ("GET /x", "301 Moved Permanently", "/b/c/d"),
+            ("GET /b/c/d", "302 Found", "../e?f"),
+            ("GET /b/e?f", "303 See Other", "?g"),
+            ("GET /b/e?g", "307 Temporary Redirect", &*elsewhere),
+        ] {
+            expect_request(&mut client, line, fields);
+            client.send(format!("HTTP/1.1 {status}\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n"));
+        }
+        // The next question begins at the first address.
+        let mut client = listener.accept();
+        expect_request(&mut client, "GET /x?last_message_id=5", fields);
+        client.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}");
+    });
+    let fields = ["Authorization: s", "cookie: t", "X: y"].map(|field| ["--header", field]).concat();
+    let options = [&["--count", "2", "--interval", "0"], &fields[..]].concat();
+    let (code, output, complaint) = server.run_wire("poll", &options, "");
+    assert_eq!((code, complaint.as_str()), (Some(0), ""), "{output}");
+    other.thread.join().unwrap();
+    let redirects: Vec<_> = output.lines().filter(|line| line.starts_with("* redirected to http://")).collect();
+    assert_eq!(
+        redirects[..3],
+        ["/b/c/d", "/b/e?f", "/b/e?g"].map(|path| format!("* redirected to http://ADDRESS{path}"))
+    );
+    assert!(redirects.len() == 5 && redirects[4].ends_with("/again"), "{output}");
+}
+
+#[test]
+fn redirects_are_bounded_and_their_content_is_not_waited_for() {
+    let server = ScriptedServer::start(|listener| {
+        for _ in 0..=20 {
+            let mut client = listener.accept();
+            client.head();
+            client.send("HTTP/1.1 302 Found\r\nLocation: /x\r\nContent-Length: 100\r\n\r\nmoved");
+            client.read_to_end();
+        }
+    });
+    let (code, output, complaint) = server.run_wire("stream", &[], "");
+    let sentence = "wire: the server redirected more than 20 times (WHATWG Fetch, section 4.4)\n";
+    assert_eq!((code, complaint.as_str()), (Some(1), sentence), "{output}");
+    assert_eq!(output.matches("> request line   GET /x HTTP/1.1").count(), 21);
+}
+
+#[test]
+fn retry_after_is_waited_for() {
+    let refusal =
+        |status: &str, value: &str| format!("HTTP/1.1 {status}\r\nRetry-After: {value}\r\nContent-Length: 0\r\n\r\n");
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    for (answer, waits) in [
+        (refusal("503 Service Unavailable", "7"), 7.0..=7.0),
+        (refusal("429 Too Many Requests", "8"), 8.0..=8.0),
+        (refusal("500 Internal Server Error", "86400"), 300.0..=300.0),
+        (refusal("503 Service Unavailable", &format_date(now + 90)), 60.0..=90.0),
+        (refusal("503 Service Unavailable", "Sun, 06 Nov 1994 08:49:37 GMT"), 0.0..=0.1),
+        (refusal("503 Service Unavailable", "soon"), 0.0..=0.1),
+    ] {
+        for transport in ["poll", "stream"] {
+            let server = server_that_answers(answer.clone());
+            let mut wire = server.start_wire(transport, &["--interval", "0"]);
+            let output = wire.read_until(": waiting ");
+            server.thread.join().unwrap();
+            let waited = output.rsplit_once(": waiting ").and_then(|(_, rest)| rest.split_once(" s before")).unwrap().0;
+            assert!(waits.contains(&waited.parse::<f64>().unwrap()), "{output}");
+            let is_bounded = output.contains("* the server asked to wait 86400.0 s: 300.0 s is the most\n");
+            assert_eq!(is_bounded, *waits.end() == 300.0, "{output}");
+        }
+    }
+}
+
+#[test]
 fn folded_field_lines_and_many_fields_are_taken() {
     let many = "A: b\r\n".repeat(500);
     let answer = format!(
@@ -320,7 +407,13 @@ fn violations_in_answers_are_named_with_their_section() {
             "both Content-Length and Transfer-Encoding are there: expected one of them (RFC 9112, section 6.3)",
         ),
         (&too_long, "the head is longer than 16384 bytes (RFC 9110, section 5.4)"),
-        ("HTTP/1.1 302 Found\r\nLocation: /y\r\n\r\n", "the server answered 302"),
+        ("HTTP/1.1 302 Found\r\n\r\n", "the server answered 302"),
+        ("HTTP/1.1 304 Not Modified\r\nLocation: /y\r\n\r\n", "the server answered 304"),
+        (
+            "HTTP/1.1 302 Found\r\nLocation: https://a/\r\n\r\n",
+            "the redirect fails: \"https://a/\" needs TLS, which wire does not have: expected http:// or ws:// \
+             (WHATWG Fetch, section 4.4)",
+        ),
         ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhel", "the server closed the connection"),
         (
             "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n",

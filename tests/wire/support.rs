@@ -47,6 +47,12 @@ impl Wire {
         without_times(&text)
     }
 
+    /// Presses Ctrl+C.
+    pub fn interrupt(&self) {
+        let mut kill = Command::new("sh");
+        assert!(kill.args(["-c", &format!("kill -s INT {}", self.process.id())]).status().unwrap().success());
+    }
+
     /// Types until the program ends. The receiver gets the number of bytes of each text that was read.
     pub fn type_endlessly(&mut self, first: &str, text: &'static str) -> mpsc::Receiver<usize> {
         self.type_in(first);

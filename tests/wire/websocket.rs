@@ -1,6 +1,8 @@
 //! `wire ws` after the handshake: frames, violations and the exit code.
 
-use overwire::websocket;
+use std::io::Write;
+
+use overwire::websocket::{self, Opcode};
 use overwire::{Event, Limits};
 
 use super::support::{KEY, MASK, ScriptedServer, accept_websocket, run, run_ws, transcript};
@@ -169,6 +171,83 @@ fn violations_in_sent_bytes_are_named() {
         * the server closed the connection
     ";
     assert_eq!(output, transcript(expected));
+}
+
+#[test]
+fn ctrl_c_closes_the_websocket() {
+    let server = ScriptedServer::start(|listener| {
+        let mut client = listener.accept();
+        accept_websocket(&mut client);
+        assert_eq!(client.read_exactly(8), [0x88, 0x82, 0x37, 0xfa, 0x21, 0x3d, 0x34, 0x13]);
+        client.send(b"\x81\x01x\x88\x02\x03\xe9");
+        client.finish();
+        client.expect_end();
+    });
+    let mut wire = server.start_wire("ws", &["--key", KEY, "--mask", MASK]);
+    wire.type_in("/wait\nnever sent\n");
+    wire.read_until("frames follow");
+    wire.interrupt();
+    let (code, output, complaint) = wire.end();
+    server.thread.join().unwrap();
+    assert_eq!((code, complaint.as_str()), (Some(0), ""), "{output}");
+    let expected = r"
+        > frame header   88 82 37 fa 21 3d                                FIN Close, length 2, mask 37 fa 21 3d
+        > payload        34 13                                            1001
+        < frame header   81 01                                            FIN text, length 1
+        < payload        78                                               x
+        < frame header   88 02                                            FIN Close, length 2
+        < payload        03 e9                                            1001
+        * the server closed the connection
+    ";
+    assert_eq!(output, transcript(expected));
+}
+
+#[test]
+fn ctrl_c_waits_shortly_for_a_silent_server_and_not_the_second_time() {
+    for (presses, options) in [(1, &[][..]), (2, &["--timeout", "86400"])] {
+        let server = ScriptedServer::start(|listener| {
+            let mut client = listener.accept();
+            accept_websocket(&mut client);
+            client.read_to_end();
+        });
+        let mut wire = server.start_wire("ws", &[&["--key", KEY, "--mask", MASK], options].concat());
+        wire.read_until("frames follow");
+        wire.interrupt();
+        wire.read_until("1001");
+        if presses == 2 {
+            wire.interrupt();
+        }
+        let (code, output, complaint) = wire.end();
+        server.thread.join().unwrap();
+        match presses {
+            1 => assert!(code == Some(1) && complaint.contains("did not close the connection in time"), "{complaint}"),
+            _ => assert_eq!((code, output.as_str()), (None, ""), "the signal ends it"),
+        }
+    }
+}
+
+#[test]
+fn input_that_is_not_utf_8_is_not_sent() {
+    let server = ScriptedServer::start(|listener| {
+        let mut client = listener.accept();
+        accept_websocket(&mut client);
+        let mut frames = Vec::new();
+        for payload in ["a", "\u{e9}"] {
+            websocket::encode(&mut frames, Opcode::Text, payload.as_bytes(), Some([0x37, 0xfa, 0x21, 0x3d]));
+        }
+        assert_eq!(client.read_exactly(frames.len()), frames);
+        assert_eq!(client.read_exactly(1), [0x88]);
+        client.send(b"\x88\x02\x03\xe8");
+        client.finish();
+        client.read_to_end();
+    });
+    let mut wire = server.start_wire("ws", &["--key", KEY, "--mask", MASK]);
+    wire.stdin.as_mut().unwrap().write_all(b"a\n\xe9t\xe9\r\n\xc3\xa9\r\n").unwrap();
+    let (code, output, complaint) = wire.end();
+    server.thread.join().unwrap();
+    assert_eq!((code, complaint.as_str()), (Some(0), ""), "{output}");
+    let remark = "* not sent: line 2 is not UTF-8, and a text message has to be (RFC 6455, section 5.6); /binary sends any bytes\n";
+    assert!(output.contains(remark), "{output}");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::End;
 use crate::options::Options;
-use crate::session::{Ending, MAX_WAIT, Session, failed, seconds};
+use crate::session::{Ending, MAX_SET_WAIT, MAX_WAIT, Session, failed, seconds};
 use crate::view::{Seen, View};
 
 const EVENT_SOURCE: &str = "WHATWG HTML, section 9.2.3";
@@ -20,7 +20,7 @@ const RECONNECTION_TIME: Duration = Duration::from_secs(3);
 
 /// The bounds of the wait that a stream can set. Without them, one number makes a reader flood the server or sleep
 /// forever.
-const RECONNECTION_TIMES: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(300);
+const RECONNECTION_TIMES: RangeInclusive<Duration> = Duration::from_millis(100)..=MAX_SET_WAIT;
 
 /// The longest answer to a poll, in bytes.
 const MAX_CONTENT: usize = 16 * 1024 * 1024;
@@ -28,12 +28,12 @@ const MAX_CONTENT: usize = 16 * 1024 * 1024;
 /// Polls, each time after the cursor of the last answer.
 pub fn poll(options: &Options, view: &mut View) -> Result<(), End> {
     let mut session = Session::begin(options, view)?;
-    let mut target = options.url.target.clone();
+    let mut url = options.url.clone();
     let mut cursor = None;
     loop {
         let asked = Instant::now();
         let mut answer = Answer::default();
-        let ending = session.exchange(&target, &[], view, &mut |seen| answer.note(seen))?;
+        let ending = session.exchange(&url, &[], view, &mut |seen| answer.note(seen))?;
         match (ending, answer.status) {
             (Ending::Complete, 200..=299) => {
                 view.count();
@@ -45,7 +45,7 @@ pub fn poll(options: &Options, view: &mut View) -> Result<(), End> {
                 // An answer with the same cursor has no news. Without a wait, the polls would never pause.
                 let news = has_messages && next.is_some() && next != cursor;
                 if let Some(id) = next {
-                    target = options.url.target_with("last_message_id", &id);
+                    url = options.url.with_parameter("last_message_id", &id);
                     cursor = Some(id);
                 }
                 let rest = options.interval.saturating_sub(asked.elapsed());
@@ -70,10 +70,10 @@ fn read_answer(content: &[u8]) -> (bool, Option<String>) {
 /// Reads an endless answer, one line of JSON a message.
 pub fn stream(options: &Options, view: &mut View) -> Result<(), End> {
     let mut session = Session::begin(options, view)?;
-    let (mut target, mut cursor) = (options.url.target.clone(), None);
+    let (mut url, mut cursor) = (options.url.clone(), None);
     loop {
         let (mut answer, mut news) = (Answer::default(), false);
-        let ending = session.exchange(&target, &[], view, &mut |seen| {
+        let ending = session.exchange(&url, &[], view, &mut |seen| {
             if let Seen::Line(LinePart::Json(line)) = seen
                 && answer.status == 200
             {
@@ -87,7 +87,7 @@ pub fn stream(options: &Options, view: &mut View) -> Result<(), End> {
             return session.enough(view);
         }
         if let Some(id) = &cursor {
-            target = options.url.target_with("last_message_id", id);
+            url = options.url.with_parameter("last_message_id", id);
         }
         if news {
             session.attempt = 0;
@@ -112,7 +112,7 @@ pub fn sse(options: &Options, view: &mut View) -> Result<(), End> {
         if !last_event_id.is_empty() {
             fields.push(("Last-Event-ID", &last_event_id));
         }
-        let ending = session.exchange(&options.url.target, &fields, view, &mut |seen| {
+        let ending = session.exchange(&options.url, &fields, view, &mut |seen| {
             match seen {
                 Seen::Head if answer.status == 200 && !answer.is_event_stream() => {
                     let found = String::from_utf8_lossy(&answer.content_type);

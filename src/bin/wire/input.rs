@@ -1,8 +1,11 @@
-//! The threads that wait for bytes of the server and for lines of standard input.
+//! The threads that wait for bytes of the server, for lines of standard input, and for Ctrl+C.
 
 use std::io::{self, BufRead, ErrorKind, Read};
 use std::net::TcpStream;
-use std::sync::mpsc::{Receiver, SyncSender};
+use std::sync::mpsc::{self, Receiver, SyncSender};
+use std::thread;
+
+use overwire::{Event, EventLoop, Limits};
 
 use crate::connection::reason;
 
@@ -11,8 +14,18 @@ pub enum Input {
     Bytes(Vec<u8>),
     /// The end of the connection, and its reason.
     End(String),
-    /// A line of standard input. `None` is its end.
-    Line(Option<String>),
+    /// A line of standard input, or its end.
+    Line(Line),
+    /// Ctrl+C, or SIGTERM. The next one ends the process.
+    Interrupt,
+}
+
+/// A line of standard input.
+pub enum Line {
+    Text(String),
+    /// The line with this number, from 1. A text message has to be UTF-8 (RFC 6455, section 5.6).
+    NotUtf8(usize),
+    End,
 }
 
 /// Reads bytes to the end of the connection.
@@ -34,17 +47,32 @@ pub fn read_bytes(mut stream: TcpStream, sender: &SyncSender<Input>) {
 
 /// Reads a line for each permit. So standard input is not read while a server reads nothing.
 pub fn read_lines(permits: &Receiver<()>, sender: &SyncSender<Input>) {
-    let mut lines = io::stdin().lock().split(b'\n');
+    let mut lines = io::stdin().lock().split(b'\n').enumerate();
     while permits.recv().is_ok() {
-        let line = lines.next().and_then(Result::ok).map(|mut line| {
-            if line.ends_with(b"\r") {
-                line.pop();
+        let line = match lines.next() {
+            Some((number, Ok(line))) => {
+                let line = line.strip_suffix(b"\r").unwrap_or(&line).to_vec();
+                String::from_utf8(line).map_or(Line::NotUtf8(number + 1), Line::Text)
             }
-            String::from_utf8_lossy(&line).into_owned()
-        });
-        let is_last = line.is_none();
+            Some((_, Err(_))) | None => Line::End,
+        };
+        let is_last = matches!(line, Line::End);
         if sender.send(Input::Line(line)).is_err() || is_last {
             return;
         }
     }
+}
+
+/// Reports SIGINT and SIGTERM. Returns when they are caught. If the system refuses that, they end the process.
+pub fn watch_interrupts(sender: SyncSender<Input>) {
+    let (caught, is_caught) = mpsc::channel();
+    thread::spawn(move || {
+        let mut signals = EventLoop::new(Limits::default())?;
+        signals.watch_signals()?;
+        let _ = caught.send(());
+        while !matches!(signals.next_event()?, Event::Shutdown) {}
+        let _ = sender.send(Input::Interrupt); // the program may be about to end
+        io::Result::Ok(())
+    });
+    let _ = is_caught.recv(); // the thread may have ended
 }

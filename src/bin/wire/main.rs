@@ -16,6 +16,7 @@ mod url;
 mod view;
 
 use std::env;
+use std::ffi::OsString;
 use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
 
@@ -44,25 +45,34 @@ impl From<io::Error> for End {
 }
 
 fn main() -> ExitCode {
-    // Arguments need not be UTF-8: they are repeated in error messages.
-    let arguments = env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned());
-    let options = match options::parse(arguments) {
+    let options = match arguments().and_then(|arguments| options::parse(arguments.into_iter())) {
         Ok(Action::Run(options)) => *options,
         Ok(Action::Print(text)) => {
             return if writeln!(io::stdout(), "{text}").is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
         }
         Err(complaint) => {
-            eprintln!("wire: {complaint}\nTry `wire --help`.");
+            complain(&format!("{complaint}\nTry `wire --help`."));
             return ExitCode::from(2);
         }
     };
     match run(&options) {
         End::Done | End::OutputClosed => ExitCode::SUCCESS,
         End::Failed(sentence) => {
-            eprintln!("wire: {}", printer::escape(sentence.as_bytes()));
+            complain(&printer::escape(sentence.as_bytes()));
             ExitCode::FAILURE
         }
     }
+}
+
+/// The arguments. Others than UTF-8 would be sent as other bytes.
+fn arguments() -> Result<Vec<String>, String> {
+    let text = |argument: OsString| argument.into_string().map_err(|argument| format!("{argument:?} is not UTF-8"));
+    env::args_os().skip(1).map(text).collect()
+}
+
+/// Prints a complaint. Standard error may be closed or full.
+fn complain(complaint: &str) {
+    let _ = writeln!(io::stderr(), "wire: {complaint}");
 }
 
 fn run(options: &Options) -> End {

@@ -36,6 +36,9 @@ impl Socket<'_> {
         loop {
             let (bytes, end) = match inputs.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(Input::Bytes(bytes)) => (bytes, None),
+                Ok(Input::Interrupt) => {
+                    return Err(End::Failed("interrupted before the server answered the opening handshake".to_owned()));
+                }
                 Ok(Input::End(why)) => (Vec::new(), Some(format!("{why} before it answered the opening handshake"))),
                 _ => {
                     let limit = session::seconds(limit);
@@ -79,7 +82,7 @@ impl Socket<'_> {
             ("Sec-WebSocket-Key", &key),
             ("Sec-WebSocket-Version", "13"),
         ];
-        let request = session::request(self.options, &self.options.url.target, &fields);
+        let request = session::request(self.options, &self.options.url, &fields);
         self.send_bytes(&request, view)?;
         // The whole request is written before the answer is read.
         let limit = self.options.timeout.unwrap_or(OPENING_TIME);

@@ -23,16 +23,19 @@ usage: wire poll|stream|sse|ws URL [OPTIONS]
              //TEXT     sends /TEXT
   tap      relays between any client and the server at URL, and shows the bytes of both in a page
 
-URL is http://host:port/path, or the same with ws://. There is no TLS.
+URL is http://host:port/path, or the same with ws://. There is no TLS. Redirects are followed as in
+a browser: at most 20, and none for a WebSocket. Ctrl+C closes a WebSocket with 1001.
 
   --count N             end after N messages (poll: answers)
   --interval S          poll: seconds between two questions when there is no news; poll and
-                        stream: the first bound of the wait before reconnecting (default 1)
+                        stream: the first bound of the wait before reconnecting (default 1);
+                        Retry-After of an error makes the wait longer, by up to 300 s
   --last-event-id ID    sse: the Last-Event-ID to begin with
   --key BASE64          ws: the Sec-WebSocket-Key, else random
   --mask HEX            ws: the masking-key of every frame, such as 37fa213d, else random
   --timeout S           ws: seconds that the server may take for the opening handshake, to take
-                        what is sent, and for the closing handshake (default 10, 30 and 5)
+                        what is sent, and for the closing handshake (default 10, 30 and 5, or
+                        1 after Ctrl+C)
   --header 'NAME: VALUE'  a field line of every request, in place of its own (repeatable)
   --port PORT           tap: the port to listen on; 0 lets the system choose (default 8100)
   --no-reconnect        end when the connection does

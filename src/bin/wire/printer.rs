@@ -118,12 +118,14 @@ fn looks_like_an_escape(rest: &[u8]) -> bool {
     }
 }
 
-/// Whether this is neither a control character nor one of Unicode's format characters and line ends.
+/// Whether this is neither a control character nor one of Unicode's line ends, format characters and fillers, which are
+/// invisible. Variation selectors are harmless: emojis have them.
 fn is_harmless(character: char) -> bool {
     !character.is_control()
         && !matches!(u32::from(character),
-            0xad | 0x61c | 0x180e | 0x200b..=0x200f | 0x2028..=0x202e | 0x2060..=0x206f | 0xfeff | 0xfff9..=0xfffb
-            | 0xe0000..=0xe0fff)
+            0xad | 0x34f | 0x61c | 0x115f..=0x1160 | 0x17b4..=0x17b5 | 0x180b..=0x180f | 0x200b..=0x200f
+            | 0x2028..=0x202e | 0x2060..=0x206f | 0x3164 | 0xfeff | 0xffa0 | 0xfff0..=0xfffb | 0x13430..=0x1343f
+            | 0x1bca0..=0x1bca3 | 0x1d173..=0x1d17a | 0xe0000..=0xe0fff)
 }
 
 /// Bytes in hex, with spaces between them.
@@ -155,6 +157,10 @@ mod tests {
     #[test]
     fn control_characters_are_escaped() {
         assert_eq!(escape(b"a\x1b[31m\r\n\t\x00\x7f\xff"), r"a\x1b[31m\r\n\t\x00\x7f\xff");
+        for hidden in ["\u{ad}", "\u{3164}", "\u{180e}", "\u{2028}", "\u{2029}", "\u{2066}", "\u{feff}", "\u{e0041}"] {
+            assert!(escape(hidden.as_bytes()).starts_with("\\u{"), "{hidden:?}");
+            assert_eq!(rows_of_text(hidden.as_bytes())[0].replace('.', ""), "", "{hidden:?}");
+        }
         assert_eq!(escape("\u{9b}31m\u{202e}x\u{e9}\u{20ac}".as_bytes()), "\\u{9b}31m\\u{202e}x\u{e9}\u{20ac}");
     }
 

@@ -2,9 +2,10 @@
 
 use std::mem;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use overwire::http;
+use overwire::bytes::digits;
+use overwire::http::{self, parse_date};
 use overwire::random::Random;
 use overwire::wire::{Fault, LinePart, Piece};
 
@@ -12,13 +13,22 @@ use crate::End;
 use crate::connection::Connection;
 use crate::options::{Command, Options};
 use crate::printer::Way;
+use crate::url::Url;
 use crate::view::{Seen, View};
 
 /// The maximum number of interim responses before an answer.
 const MAX_INTERIM: usize = 100;
 
+/// The maximum number of redirects between a request and its final answer.
+const MAX_REDIRECTS: usize = 20;
+
+const REDIRECT: &str = "WHATWG Fetch, section 4.4";
+
 /// The longest wait before reconnecting.
 pub const MAX_WAIT: Duration = Duration::from_secs(30);
+
+/// The longest wait that a server can set. Without it, one number makes a client sleep forever.
+pub const MAX_SET_WAIT: Duration = Duration::from_secs(300);
 
 /// A failure with the violated section.
 pub fn failed(sentence: &str, section: &str) -> End {
@@ -48,32 +58,63 @@ impl Ending {
 /// The current connection to the server, and the state of reconnecting.
 pub struct Session<'a> {
     options: &'a Options,
+    /// The server of `connection`.
+    server: Url,
     connection: Option<Connection>,
     /// Whether a request was answered on this connection before.
     is_reused: bool,
     /// The number of consecutive failures.
     pub attempt: u32,
+    /// The Retry-After field of the last answer.
+    retry_after: Option<Vec<u8>>,
     random: Random,
 }
 
 /// A callback for the parts of an answer as they arrive.
 type Note<'a> = &'a mut dyn FnMut(&Seen) -> Result<(), End>;
 
+/// The result of one request.
+enum Reply {
+    Ended(Ending),
+    /// The answer is elsewhere: the value of its Location field.
+    Redirect(Vec<u8>),
+}
+
 impl<'a> Session<'a> {
     pub fn begin(options: &'a Options, view: &mut View) -> Result<Self, End> {
-        let connection = Some(Connection::open(&options.url, view)?.map_err(End::Failed)?);
+        let (server, connection) = (options.url.clone(), Connection::open(&options.url, view)?.map_err(End::Failed)?);
         let random = Random::open().map_err(|error| End::Failed(error.to_string()))?;
-        Ok(Session { options, connection, is_reused: false, attempt: 0, random })
+        let connection = Some(connection);
+        Ok(Session { options, server, connection, is_reused: false, attempt: 0, retry_after: None, random })
     }
 
-    /// Sends a request and reads its answer. The connection is kept for the next request if it persists.
+    /// Sends a request and reads its answer. It follows redirects as a browser does: GET stays GET. The connection is
+    /// kept for the next request if it persists.
     pub fn exchange(
         &mut self,
-        target: &str,
+        url: &Url,
         fields: &[(&str, &str)],
         view: &mut View,
         note: Note<'_>,
     ) -> Result<Ending, End> {
+        let mut url = url.clone();
+        for _ in 0..=MAX_REDIRECTS {
+            match self.ask(&url, fields, view, note)? {
+                Reply::Ended(ending) => return Ok(ending),
+                Reply::Redirect(location) => {
+                    url = url.join(&location).map_err(|why| failed(&format!("the redirect fails: {why}"), REDIRECT))?;
+                    view.remark(&format!("redirected to http://{}{}", url.authority, url.target))?;
+                }
+            }
+        }
+        Err(failed(&format!("the server redirected more than {MAX_REDIRECTS} times"), REDIRECT))
+    }
+
+    /// Sends a request and reads its answer, or the head of a redirect.
+    fn ask(&mut self, url: &Url, fields: &[(&str, &str)], view: &mut View, note: Note<'_>) -> Result<Reply, End> {
+        if !self.server.has_server_of(url) {
+            (self.connection, self.is_reused, self.server) = (None, false, url.clone());
+        }
         // A server may close an idle connection at any time (RFC 9112, section 9.3.1).
         let idle = self.connection.as_ref().filter(|_| self.is_reused);
         if let Some(why) = idle.and_then(Connection::is_useless) {
@@ -82,16 +123,17 @@ impl<'a> Session<'a> {
         }
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
-            None => match Connection::open(&self.options.url, view)? {
+            None => match Connection::open(url, view)? {
                 Ok(connection) => connection,
-                Err(why) => return Ok(Ending::Lost(why)),
+                Err(why) => return Ok(Reply::Ended(Ending::Lost(why))),
             },
         };
-        let request = request(self.options, target, fields);
+        let request = request(self.options, url, fields);
         // After a failure to send there can still be an answer: reading reports the failure.
         let _ = connection.send(&request, view)?;
+        self.retry_after = None;
         let mut reading = Reading::default();
-        while reading.ending.is_none() {
+        while reading.ending.is_none() && !reading.is_redirect() {
             let (pieces, lost) = match connection.read() {
                 Ok(pieces) => (pieces, None),
                 Err(why) => (connection.end(), Some(why)),
@@ -102,19 +144,27 @@ impl<'a> Session<'a> {
             let was_reused = mem::take(&mut self.is_reused);
             if reading.ending.is_none() && was_reused && !reading.has_begun {
                 view.remark(&format!("{why} while it was idle"))?;
-                return self.exchange(target, fields, view, note);
+                return self.ask(url, fields, view, note);
             }
-            return Ok(reading.ending.unwrap_or(Ending::Lost(why)));
+            self.retry_after = reading.retry_after;
+            return Ok(Reply::Ended(reading.ending.unwrap_or(Ending::Lost(why))));
         }
-        let was_reused = mem::replace(&mut self.is_reused, !reading.closes);
+        // The content of a redirect is not waited for.
+        let persists = !reading.closes && reading.ending.is_some();
+        let was_reused = mem::replace(&mut self.is_reused, persists);
         if was_reused && reading.status == 408 {
             // The server closed the idle connection while the request was in flight (RFC 9110, section 15.5.9).
             self.is_reused = false;
             view.remark("408 is an answer to a connection that was idle: asking again on another")?;
-            return self.exchange(target, fields, view, note);
+            return self.ask(url, fields, view, note);
         }
-        self.connection = Some(connection).filter(|_| !reading.closes);
-        Ok(reading.ending.unwrap_or(Ending::Complete))
+        self.connection = Some(connection).filter(|_| persists);
+        if reading.is_redirect() {
+            view.flush()?;
+            return Ok(Reply::Redirect(reading.location.unwrap_or_default()));
+        }
+        self.retry_after = reading.retry_after;
+        Ok(Reply::Ended(reading.ending.unwrap_or(Ending::Complete)))
     }
 
     pub fn enough(&self, view: &mut View) -> Result<(), End> {
@@ -133,14 +183,20 @@ impl<'a> Session<'a> {
         cursor: Option<&str>,
         view: &mut View,
     ) -> Result<(), End> {
-        if !matches!(status, 0 | 200..=299 | 408 | 500..=599) {
+        if !matches!(status, 0 | 200..=299 | 408 | 429 | 500..=599) {
             return Err(End::Failed(format!("the server answered {status}")));
         }
         let base = self.options.interval.max(Duration::from_millis(10));
         let bound = base.saturating_mul(1 << self.attempt.min(16)).min(MAX_WAIT.max(base));
         let share = (self.random.number() >> 11) as f64 / (1u64 << 53) as f64;
         self.attempt += 1;
-        self.wait(&ending.why(status), bound.mul_f64(share), name, cursor, view)
+        let set = self.retry_after.take().and_then(|value| retry_after(&value)).unwrap_or_default();
+        if set > MAX_SET_WAIT {
+            let (asked, most) = (seconds(set), seconds(MAX_SET_WAIT));
+            view.remark(&format!("the server asked to wait {asked}: {most} is the most"))?;
+        }
+        let wait = bound.mul_f64(share).max(set.min(MAX_SET_WAIT));
+        self.wait(&ending.why(status), wait, name, cursor, view)
     }
 
     pub fn wait(
@@ -171,9 +227,17 @@ struct Reading {
     status: u16,
     interim: usize,
     closes: bool,
+    is_head_complete: bool,
+    location: Option<Vec<u8>>,
+    retry_after: Option<Vec<u8>>,
 }
 
 impl Reading {
+    /// Whether the answer is elsewhere (RFC 9110, section 15.4). Without a Location, it is here.
+    fn is_redirect(&self) -> bool {
+        self.is_head_complete && self.location.is_some() && matches!(self.status, 301 | 302 | 303 | 307 | 308)
+    }
+
     fn take(&mut self, pieces: Vec<Piece>, view: &mut View, note: Note<'_>) -> Result<(), End> {
         let mut broken = None;
         for piece in pieces {
@@ -200,7 +264,12 @@ impl Reading {
                         return Err(failed(&sentence, "RFC 9110, section 15.2"));
                     }
                     Seen::Status(..200) => (self.has_begun, self.interim) = (true, self.interim + 1),
-                    Seen::Status(status) => (self.has_begun, self.status, self.closes) = (true, status, false),
+                    Seen::Status(status) => {
+                        *self = Reading { has_begun: true, status, interim: self.interim, ..Reading::default() };
+                    }
+                    Seen::Head => self.is_head_complete = self.status != 0,
+                    Seen::Field(name, value) if name == "location" => self.location = Some(value),
+                    Seen::Field(name, value) if name == "retry-after" => self.retry_after = Some(value),
                     Seen::Field(name, value) if name == "connection" => {
                         self.closes |= http::list(&value).any(|option| option.eq_ignore_ascii_case(b"close"));
                     }
@@ -220,12 +289,28 @@ impl Reading {
     }
 }
 
+/// The wait that a Retry-After field sets: seconds, or a date (RFC 9110, section 10.2.3).
+fn retry_after(value: &[u8]) -> Option<Duration> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let date = || parse_date(value, now.as_secs()).map(|date| Duration::from_secs(date).saturating_sub(now));
+    digits(value).map(Duration::from_secs).or_else(date)
+}
+
+/// The fields of `--header` that another server does not get after a redirect.
+const OF_ONE_SERVER: [&str; 4] = ["host", "authorization", "cookie", "proxy-authorization"];
+
 /// A minimal GET request. Fields of `--header` replace its own.
-pub fn request(options: &Options, target: &str, fields: &[(&str, &str)]) -> Vec<u8> {
-    let own = [("Host", options.url.authority.as_str())];
-    let others = || options.fields.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+pub fn request(options: &Options, url: &Url, fields: &[(&str, &str)]) -> Vec<u8> {
+    let own = [("Host", url.authority.as_str())];
+    let is_sent = |name: &str| {
+        options.url.has_server_of(url) || !OF_ONE_SERVER.iter().any(|secret| secret.eq_ignore_ascii_case(name))
+    };
+    let others = || {
+        let all = options.fields.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        all.filter(|(name, _)| is_sent(name))
+    };
     let is_kept = |(name, _): &(&str, &str)| !others().any(|(other, _)| other.eq_ignore_ascii_case(name));
-    let mut request = format!("GET {target} HTTP/1.1\r\n");
+    let mut request = format!("GET {} HTTP/1.1\r\n", url.target);
     for (name, value) in own.into_iter().chain(fields.iter().copied()).filter(is_kept).chain(others()) {
         request.push_str(&format!("{name}: {value}\r\n"));
     }

@@ -17,7 +17,7 @@ use overwire::wire::{Fault, Piece};
 
 use crate::End;
 use crate::connection::{Connection, NOT_TAKEN, WRITE_TIMEOUT, reason};
-use crate::input::{Input, read_bytes, read_lines};
+use crate::input::{Input, Line, read_bytes, read_lines, watch_interrupts};
 use crate::options::{self, Options};
 use crate::outgoing::Outgoing;
 use crate::printer::Way;
@@ -25,6 +25,9 @@ use crate::view::{Seen, View};
 
 /// The default time limit of the closing handshake, to the end of the connection.
 const CLOSING_TIME: Duration = Duration::from_secs(5);
+
+/// The default time limit of the closing handshake after Ctrl+C.
+const INTERRUPTED_TIME: Duration = Duration::from_secs(1);
 
 /// The time limit of one write. Nothing is read in that time.
 const ATTEMPT: Duration = Duration::from_millis(10);
@@ -43,6 +46,7 @@ pub fn run(options: &Options, view: &mut View) -> Result<(), End> {
     let (sender, inputs) = mpsc::sync_channel(BACKLOG);
     let bytes = sender.clone();
     thread::spawn(move || read_bytes(reader, &bytes));
+    watch_interrupts(sender.clone());
     let (permits, wanted) = mpsc::channel();
     let mut socket = Socket {
         options,
@@ -83,8 +87,8 @@ pub struct Socket<'a> {
     pub random: Random,
     /// Allows a line to be read, each.
     permits: Sender<()>,
-    /// The unsent lines. `None` is the end of standard input.
-    lines: VecDeque<Option<String>>,
+    /// The lines that are not sent.
+    lines: VecDeque<Line>,
     /// Whether `/wait` holds the lines back.
     waits: bool,
     /// The number of messages, Pongs and Closes since the last line was sent that no `/wait` has used.
@@ -132,6 +136,7 @@ impl Socket<'_> {
                         return self.end(&why, view);
                     }
                     Input::Line(line) => self.lines.push_back(line),
+                    Input::Interrupt => self.interrupt(view)?,
                 }
                 count += 1;
                 if self.outgoing.len() > 0 && count < BACKLOG {
@@ -225,13 +230,29 @@ impl Socket<'_> {
             let Some(line) = self.lines.pop_front() else { return Ok(()) };
             let _ = self.permits.send(()); // the thread may have ended
             match line {
-                Some(line) => self.carry_out(&line, view)?,
-                None if self.options.count.is_none() && !self.has_sent_close && !io::stdin().is_terminal() => {
+                Line::Text(line) => self.carry_out(&line, view)?,
+                Line::NotUtf8(number) => {
+                    let sentence = format!("not sent: line {number} is not UTF-8, and a text message has to be");
+                    view.remark(&format!("{sentence} (RFC 6455, section 5.6); /binary sends any bytes"))?;
+                }
+                Line::End if self.options.count.is_none() && !self.has_sent_close && !io::stdin().is_terminal() => {
                     self.send(Opcode::Close, &websocket::close(CloseCode::NORMAL, ""), view)?;
                 }
-                None => {}
+                Line::End => {}
             }
         }
+        Ok(())
+    }
+
+    /// Begins the closing handshake as a browser does that leaves the page, and waits for the server only shortly.
+    fn interrupt(&mut self, view: &mut View) -> Result<(), End> {
+        self.lines.clear();
+        self.has_refused = true;
+        if !self.has_sent_close {
+            self.send(Opcode::Close, &websocket::close(CloseCode::GOING_AWAY, ""), view)?;
+        }
+        let limit = Instant::now() + self.options.timeout.unwrap_or(INTERRUPTED_TIME);
+        self.deadline = Some(self.deadline.map_or(limit, |deadline| deadline.min(limit)));
         Ok(())
     }
 

@@ -40,8 +40,8 @@ impl Url {
         })
     }
 
-    /// Returns the target with the query parameter `name` set to `value`, in place of all its old values.
-    pub fn target_with(&self, name: &str, value: &str) -> String {
+    /// Returns the URL with the query parameter `name` set to `value`, in place of all its old values.
+    pub fn with_parameter(&self, name: &str, value: &str) -> Url {
         let (path, query) = self.target.split_once('?').unwrap_or((&self.target, ""));
         let is_other = |pair: &&str| {
             let key = pair.split('=').next().unwrap_or_default();
@@ -49,8 +49,62 @@ impl Url {
         };
         let pair = format!("{name}={}", encode(value, b" \"<>\\^`{|}%&=+#?/"));
         let pairs: Vec<_> = query.split('&').filter(is_other).chain([pair.as_str()]).collect();
-        format!("{path}?{}", pairs.join("&"))
+        Url { target: format!("{path}?{}", pairs.join("&")), ..self.clone() }
     }
+
+    /// Whether requests to both go to the same server.
+    pub fn has_server_of(&self, other: &Url) -> bool {
+        self.host.eq_ignore_ascii_case(&other.host) && self.port == other.port
+    }
+
+    /// Resolves the value of a Location field: an absolute or a relative reference (RFC 3986, section 5.2).
+    pub fn join(&self, location: &[u8]) -> Result<Url, String> {
+        let encoded = |byte: &u8| if byte.is_ascii() { char::from(*byte).to_string() } else { format!("%{byte:02X}") };
+        let location: String = location.trim_ascii().iter().map(encoded).collect();
+        let reference = location.split('#').next().unwrap_or_default();
+        match scheme_of(reference).as_deref() {
+            Some("http" | "https") => return Url::parse(reference),
+            Some(_) => return Err(format!("expected http://, not {reference:?}")),
+            None if reference.starts_with("//") => return Url::parse(&format!("http:{reference}")),
+            None => {}
+        }
+        let (own_path, _) = self.target.split_once('?').unwrap_or((&self.target, ""));
+        let (path, query) = reference.split_at(reference.find('?').unwrap_or(reference.len()));
+        let target = match path {
+            "" if query.is_empty() => self.target.clone(),
+            "" => format!("{own_path}{query}"),
+            _ if path.starts_with('/') => without_dots(path) + query,
+            _ => {
+                let (folder, _) = own_path.rsplit_once('/').unwrap_or_default();
+                without_dots(&format!("{folder}/{path}")) + query
+            }
+        };
+        Url::parse(&format!("http://{}{target}", self.authority))
+    }
+}
+
+/// The scheme at the front of a reference, in lower case (RFC 3986, section 3.1).
+fn scheme_of(reference: &str) -> Option<String> {
+    let (scheme, _) = reference.split_once(':')?;
+    let is_scheme = scheme.starts_with(|first: char| first.is_ascii_alphabetic())
+        && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
+    is_scheme.then(|| scheme.to_ascii_lowercase())
+}
+
+/// Resolves the segments `.` and `..` of a path that begins with `/` (RFC 3986, section 5.2.4).
+fn without_dots(path: &str) -> String {
+    let mut kept: Vec<&str> = Vec::new();
+    for segment in path.split('/').skip(1) {
+        match segment {
+            "." => {}
+            ".." => drop(kept.pop()),
+            other => kept.push(other),
+        }
+    }
+    if path.ends_with("/.") || path.ends_with("/..") {
+        kept.push("");
+    }
+    format!("/{}", kept.join("/"))
 }
 
 /// Splits `host`, `host:port` or `[address]:port`. The default port is 80.
@@ -121,8 +175,47 @@ mod tests {
     }
 
     #[test]
+    fn locations_are_resolved() {
+        let base = Url::parse("http://a:81/b/c/d;p?q").unwrap();
+        // Most are from RFC 3986, section 5.4.
+        for (location, target) in [
+            ("g", "/b/c/g"),
+            ("./g", "/b/c/g"),
+            ("g/", "/b/c/g/"),
+            ("/g", "/g"),
+            ("?y", "/b/c/d;p?y"),
+            ("g?y#s", "/b/c/g?y"),
+            ("#s", "/b/c/d;p?q"),
+            ("", "/b/c/d;p?q"),
+            (".", "/b/c/"),
+            ("..", "/b/"),
+            ("../g", "/b/g"),
+            ("../../../g", "/g"),
+            ("/./g/../h", "/h"),
+            ("g;x=1/../y", "/b/c/y"),
+            ("g?y/../x", "/b/c/g?y/../x"),
+            (" /a b\u{e9} ", "/a%20b%C3%A9"),
+            ("/x:y", "/x:y"),
+        ] {
+            let url = base.join(location.as_bytes()).unwrap();
+            assert_eq!((url.target.as_str(), url.has_server_of(&base)), (target, true), "{location}");
+        }
+        for (location, authority, target) in
+            [("//g", "g", "/"), ("//g:82/h?i", "g:82", "/h?i"), ("http://g/x#y", "g", "/x"), ("HTTP://g?x", "g", "/?x")]
+        {
+            let url = base.join(location.as_bytes()).unwrap();
+            assert_eq!((url.authority.as_str(), url.target.as_str()), (authority, target), "{location}");
+            assert!(!url.has_server_of(&base));
+        }
+        assert_eq!(base.join(b"/\xff").unwrap().target, "/%FF");
+        for location in ["https://g/", "ws://g/", "mailto:x@y", "http://", "http:g", "//u@g/", "javascript:alert(1)"] {
+            assert!(base.join(location.as_bytes()).is_err(), "{location}");
+        }
+    }
+
+    #[test]
     fn a_parameter_replaces_its_old_value() {
-        let target = |text: &str| Url::parse(text).map(|url| url.target_with("id", "a b&c"));
+        let target = |text: &str| Url::parse(text).map(|url| url.with_parameter("id", "a b&c").target);
         assert_eq!(target("http://a/x").as_deref(), Ok("/x?id=a%20b%26c"));
         assert_eq!(target("http://a/?id=1&room=b&%69d=2&").as_deref(), Ok("/?room=b&id=a%20b%26c"));
     }
