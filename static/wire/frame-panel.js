@@ -76,7 +76,8 @@ function group(at, key, wire, text, signs) {
     ...values.map((value) => make('td', {}, value)));
   const keyBytes = Array.from(wire, (_, index) => key && hexByte(key[(at + index) % 4]));
   const masked = key ? [row('on the wire', Array.from(wire, hexByte)), row('XOR key', keyBytes)] : [];
-  return make('table', {}, make('caption', {}, `bytes ${at} to ${at + wire.length - 1}`),
+  const where = wire.length === 1 ? `byte ${at}` : `bytes ${at} to ${at + wire.length - 1}`;
+  return make('table', {}, make('caption', {}, where),
     make('tbody', {}, ...masked, row(key ? 'unmasked' : 'on the wire', Array.from(text, hexByte)),
       row('as text', signs.slice(at, at + wire.length))));
 }

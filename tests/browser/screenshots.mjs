@@ -1,12 +1,14 @@
-// Makes the pictures of the client that README shows: `OVERWIRE=../../target/release/overwire ./apart node
-// screenshots.mjs FOLDER`, without a folder into screenshots/. Two people in two tabs talk on all lanes. It is no test:
-// run it when the looks have changed. (`apart`, because WebRTC finds no peer at a loopback.)
+// Makes the pictures that README shows: `OVERWIRE=../../target/release/overwire WIRE=../../target/release/wire ./apart
+// node screenshots.mjs FOLDER`, without a folder into screenshots/. Two people in two tabs talk on all lanes; then
+// `wire tap` shows a server of others. It is not a test: run it when the looks have changed. (`apart`, because WebRTC
+// finds no peer at a loopback.)
 
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { crc32, deflateSync } from 'node:zlib';
 import { chromium } from 'playwright-core';
 import { Server, until } from '../interop/server.mjs';
+import { startChat } from './chat.mjs';
 
 const LANES = ['short-poll', 'long-poll', 'stream', 'sse', 'websocket', 'webrtc'];
 const TALK = [
@@ -18,7 +20,7 @@ const TALK = [
   ['Ada', 'It pays with a request for each'],
 ];
 const PAUSE = 900; // milliseconds between two messages
-const ALIKE = 75; // square of the distance of two colours that look the same
+const ALIKE = 75; // the square of the distance between two colours that look the same
 const LARGEST = 300_000; // bytes of a picture
 
 const folder = process.argv[2] ?? 'screenshots';
@@ -44,10 +46,10 @@ const heartbeats = async (lane) => (
   Number(await grace.locator(`.panel[data-lane="${lane}"] [data-part="heartbeats"]`).textContent()));
 const hush = () => until(10_000, () => grace.evaluate(() => document.getAnimations().length === 0), 'no flash');
 
-async function picture(name) {
-  await grace.mouse.move(0, 0);
+async function picture(name, page = grace) {
+  await page.mouse.move(0, 0);
   const path = join(folder, name);
-  const png = await smaller(await grace.screenshot());
+  const png = await smaller(await page.screenshot());
   console.log(`${path}: ${Math.ceil(png.length / 1000)} kB`);
   if (png.length > LARGEST) {
     throw new Error(`${path} would be larger than ${LARGEST} bytes`);
@@ -55,7 +57,7 @@ async function picture(name) {
   writeFileSync(path, png);
 }
 
-/** The same picture in at most 256 colours that can be told apart; any other becomes the nearest of them. */
+/** The same picture in at most 256 distinct colours. Any other colour becomes the nearest of them. */
 async function smaller(png) {
   const { width, height, rgba } = await painter.evaluate(async (url) => {
     const image = await createImageBitmap(await (await fetch(url)).blob());
@@ -153,6 +155,30 @@ await grace.locator('#panels').evaluate((panels) => panels.scrollTo(0, 0));
 await hush();
 await picture('wire-view.png');
 
+// `wire tap` in front of a server with Node's `ws`.
+const chat = await startChat();
+const tap = await Server.tapOf(chat.url);
+const viewer = await context.newPage();
+await viewer.setViewportSize({ width: 1400, height: 900 });
+await viewer.goto(`${tap.url}/-/tap/`);
+await until(10_000, async () => /^open/.test(await viewer.textContent('#state')), 'the tap to be open');
+const visitor = await context.newPage();
+await visitor.goto(`${tap.url}/`);
+await visitor.evaluate(async () => {
+  const socket = new WebSocket(`ws://${location.host}/chat`);
+  await new Promise((resolve) => { socket.onmessage = resolve; });
+  socket.send('{"text": "Hello"}');
+});
+await viewer.bringToFront();
+const said = viewer.locator('.wire-row[data-from="client"]', { hasText: '"text": "Hello"' });
+await viewer.locator('.wire-row', { hasText: 'FIN Pong' }).first().waitFor();
+await viewer.click('[data-action="pause"]');
+await said.locator('.wire-bits').click();
+await viewer.locator('.wire-row', { hasText: 'welcome' }).evaluate((row) => row.scrollIntoView({ block: 'start' }));
+await picture('tap-any-server.png', viewer);
+
 await browser.close();
+await tap.stop();
+chat.close();
 await server.stop();
 process.exit(0);
