@@ -1,42 +1,36 @@
 //! Rooms: every reader of a room receives every message that is published there, on any transport.
 //!
-//! This file holds the handlers. `room` and `clients` hold the state, `limits` its bounds.
+//! This file publishes and delivers. `polls` and `streams` have the handlers of readers, `room` and `clients` the state,
+//! `limits` its bounds.
 
 mod clients;
 mod limits;
+mod polls;
 mod room;
+mod streams;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::mem;
 use std::rc::Rc;
-use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
 use self::clients::Clients;
+pub use self::polls::{POLL_SECONDS, Poll};
+use self::polls::{SUCCESS, json_response, shared, status_of_empty_answer};
 use self::room::{OpenFor, Published, Room, RoomMap};
-use super::exchanges::{Call, EndReason, Exchanges, Opening, Reply};
-use super::message::{Transport, encode, timestamp};
-use super::params::{self, ApiError, Fields, ID, KEY, NAME, TEXT};
-use super::{Feature, FeatureId, HEARTBEAT, uncached};
-use crate::bytes::Shared;
+pub use self::streams::Subscription;
+use self::streams::heartbeat;
+use super::exchanges::{Call, EndReason, Exchanges, Reply};
+use super::message::{Transport, timestamp};
+use super::params::{self, ApiError, Fields, KEY, NAME, TEXT};
+use super::{Feature, HEARTBEAT, uncached};
 use crate::event_loop::ExchangeId;
 use crate::feed::{Cursor, Replay};
-use crate::http::{self, Content, Request, Response};
-use crate::sse;
-use crate::websocket::{self, Message};
-
-/// The default duration of a poll, in seconds.
-pub const POLL_SECONDS: u64 = 25;
-
-/// The longest duration of a poll whose cursor is not recovered. Its client must learn this soon, but must not poll in
-/// a busy loop.
-const NOT_RECOVERED_POLL: Duration = Duration::from_secs(1);
-
-/// The members of a poll's answer between `messages` and `recovered`, when there are messages.
-const SUCCESS: &str = r#""status":"success","timeout":false"#;
+use crate::http::Response;
+use crate::websocket::Message;
 
 /// The rooms, their clients and their readers.
 #[derive(Default)]
@@ -60,60 +54,6 @@ enum ReaderKind {
     Stream(Transport),
 }
 
-/// The parameters of a poll.
-pub struct Poll<'a> {
-    /// The name of the room.
-    pub room: &'a str,
-    /// The client, if it has named itself.
-    pub client: Option<Rc<str>>,
-    /// The last message that the client has.
-    pub cursor: Option<Cursor>,
-    /// The longest time that the poll is held without messages.
-    pub timeout: Duration,
-}
-
-impl Poll<'_> {
-    /// The head of the answer, for HEAD.
-    pub fn head() -> Response {
-        json_response(Content::Omitted)
-    }
-}
-
-/// The parameters of a stream or a WebSocket.
-pub struct Subscription {
-    room: String,
-    client: Option<String>,
-    cursor: Option<Cursor>,
-}
-
-impl Subscription {
-    /// Reads the parameters of a stream of lines, or of a WebSocket.
-    ///
-    /// # Errors
-    /// 400 that names the parameter.
-    fn to_stream(request: &Request) -> Result<Self, ApiError> {
-        let (room, cursor) = (params::room(request)?, params::cursor(request, "last_message_id")?);
-        Ok(Subscription { room, cursor, client: params::text(request, "client_id", &ID)? })
-    }
-
-    /// Reads the parameters of an event stream.
-    ///
-    /// # Errors
-    /// 400 that names the parameter.
-    fn to_events(request: &Request) -> Result<Self, ApiError> {
-        Subscription::to_events_of(&params::room(request)?, request)
-    }
-
-    /// Reads the parameters of an event stream of this room.
-    ///
-    /// # Errors
-    /// 400 that names the parameter.
-    pub fn to_events_of(room: &str, request: &Request) -> Result<Self, ApiError> {
-        let cursor = params::last_event_id(request);
-        Ok(Subscription { room: room.into(), cursor, client: params::text(request, "client_id", &ID)? })
-    }
-}
-
 /// A message to publish.
 pub struct Draft<'a> {
     /// The name of the room.
@@ -127,75 +67,6 @@ pub struct Draft<'a> {
 }
 
 impl Rooms {
-    /// GET /api/poll
-    pub fn poll(&mut self, exchanges: &mut Exchanges, call: &Call<'_>) -> Result<Reply, ApiError> {
-        let (client, room, cursor, timeout) = poll_parameters(call.request)?;
-        let client = Some(self.clients.see(&client, exchanges.now())?);
-        self.hold_poll(exchanges, call, Poll { room: &room, client, cursor, timeout })
-    }
-
-    /// HEAD /api/poll
-    pub fn poll_head(request: &Request) -> Result<Response, ApiError> {
-        poll_parameters(request).map(|_| Poll::head())
-    }
-
-    /// Answers a poll if there are messages for it, and holds it otherwise. A client without a cursor continues after
-    /// the last message that it was sent, so no message is lost between two of its polls.
-    pub fn hold_poll(&mut self, exchanges: &mut Exchanges, call: &Call<'_>, poll: Poll<'_>) -> Result<Reply, ApiError> {
-        let now = exchanges.now();
-        let room = self.rooms.open(poll.room, OpenFor::Reading, &mut exchanges.random, now)?;
-        let mut client = poll.client.as_ref().and_then(|id| self.clients.get_mut(id));
-        let position = client.as_ref().and_then(|client| client.position(&room.name));
-        let from = match poll.cursor.or(position) {
-            None if client.as_ref().is_some_and(|client| client.has_dropped_positions()) => room.replay_everything(),
-            cursor => room.replay(cursor),
-        };
-        let messages = room.feed.after(from.after).len() as u64;
-        if let Some(client) = &mut client {
-            if messages > 0 {
-                client.set_position(&room.name, room.feed.tip());
-            } else if poll.cursor.is_some() || position.is_none() {
-                client.set_position(&room.name, poll.cursor.unwrap_or(from.after));
-            }
-        }
-        if messages > 0 {
-            return Ok(Reply::Counted(json_response(shared(room.batch(from, SUCCESS))), Transport::LongPoll, messages));
-        }
-        room.polls.insert(call.id);
-        if let Some(client) = client {
-            client.held.insert(call.id);
-        }
-        let reader = Reader { room: room.name.clone(), client: poll.client, kind: ReaderKind::Poll(from) };
-        self.readers.insert(call.id, reader);
-        let timeout = if from.recovered { poll.timeout } else { poll.timeout.min(NOT_RECOVERED_POLL) };
-        exchanges.hold(call, FeatureId::Rooms, Transport::LongPoll, Some(timeout));
-        Ok(Reply::Later)
-    }
-
-    /// GET /api/messages
-    pub fn messages(&mut self, exchanges: &mut Exchanges, call: &Call<'_>) -> Result<Reply, ApiError> {
-        let cursor = params::cursor(call.request, "last_message_id")?;
-        let room = params::room(call.request)?;
-        let now = exchanges.now();
-        let room = self.rooms.open(&room, OpenFor::Reading, &mut exchanges.random, now)?;
-        let from = room.replay(Some(cursor.unwrap_or(room.feed.last(usize::MAX))));
-        let messages = room.feed.after(from.after).len() as u64;
-        let content = room.batch(from, r#""stopPolling":false"#);
-        Ok(Reply::Counted(json_response(shared(content)), Transport::ShortPoll, messages))
-    }
-
-    /// GET /api/history
-    pub fn history(&mut self, call: &Call<'_>) -> Result<Reply, ApiError> {
-        let name = params::room(call.request)?;
-        let limit = params::number(call.request, "limit", 20, 1..=100)?;
-        let messages: Vec<&str> = match self.rooms.get(&name) {
-            Some(room) => room.feed.after(room.feed.last(limit as usize)).map(|(_, json)| &**json).collect(),
-            None => Vec::new(),
-        };
-        let content = format!(r#"{{"room":{},"messages":[{}]}}"#, json!(name), messages.join(",")) + "\n";
-        Ok(Reply::Now(json_response(shared(content))))
-    }
-
     /// POST /api/send
     pub fn send(&mut self, exchanges: &mut Exchanges, call: &Call<'_>) -> Result<Reply, ApiError> {
         let fields = Fields::of_content(call.request)?;
@@ -250,92 +121,6 @@ impl Rooms {
             }
             exchanges.answer(id, response, messages);
         }
-    }
-
-    /// GET /api/stream
-    pub fn stream(&mut self, exchanges: &mut Exchanges, call: &Call<'_>) -> Result<Reply, ApiError> {
-        let subscription = Subscription::to_stream(call.request)?;
-        self.begin_stream(exchanges, call, Transport::Stream, &subscription, Opening::Stream(lines_head()))
-    }
-
-    /// HEAD /api/stream
-    pub fn stream_head(request: &Request) -> Result<Response, ApiError> {
-        Subscription::to_stream(request).map(|_| lines_head())
-    }
-
-    /// GET /api/events
-    pub fn events(&mut self, exchanges: &mut Exchanges, call: &Call<'_>) -> Result<Reply, ApiError> {
-        self.begin_events(exchanges, call, &Subscription::to_events(call.request)?)
-    }
-
-    /// HEAD /api/events
-    pub fn events_head(request: &Request) -> Result<Response, ApiError> {
-        Subscription::to_events(request).map(|_| sse::stream_head())
-    }
-
-    /// Begins an event stream of a room.
-    pub fn begin_events(
-        &mut self,
-        exchanges: &mut Exchanges,
-        call: &Call<'_>,
-        subscription: &Subscription,
-    ) -> Result<Reply, ApiError> {
-        self.begin_stream(exchanges, call, Transport::Sse, subscription, Opening::Stream(sse::stream_head()))
-    }
-
-    /// GET /api/ws
-    pub fn websocket(&mut self, exchanges: &mut Exchanges, call: &Call<'_>) -> Result<Reply, ApiError> {
-        let subscription = Subscription::to_stream(call.request)?;
-        match Opening::websocket(call.request) {
-            Ok(opening) => self.begin_stream(exchanges, call, Transport::WebSocket, &subscription, opening),
-            Err(refusal) => Ok(refusal),
-        }
-    }
-
-    /// Begins a stream, sends everything after the cursor, and adds it to the room's readers.
-    fn begin_stream(
-        &mut self,
-        exchanges: &mut Exchanges,
-        call: &Call<'_>,
-        transport: Transport,
-        subscription: &Subscription,
-        opening: Opening,
-    ) -> Result<Reply, ApiError> {
-        let Subscription { room, client, cursor } = subscription;
-        let now = exchanges.now();
-        let client = client.as_ref().map(|id| self.clients.see(id, now)).transpose()?;
-        let room = self.rooms.open(room, OpenFor::Reading, &mut exchanges.random, now)?;
-        let from = room.replay(*cursor);
-        exchanges.begin(call, opening);
-        if transport == Transport::Sse {
-            // An event without data is not dispatched, but its id counts: a client whose connection breaks before the
-            // first message can resume.
-            let retry = Duration::from_millis(1000 + exchanges.random.number() % 2000);
-            exchanges.send(call.id, &http::chunk(&sse::opening(&from.after.to_string(), retry)));
-        }
-        if !from.recovered {
-            exchanges.send(call.id, &not_recovered(transport, from.after));
-        }
-        let mut messages = 0;
-        for (id, json) in room.feed.after(from.after) {
-            exchanges.send(call.id, &encode(transport, Some(id), "message", json));
-            messages += 1;
-        }
-        exchanges.count(transport, messages);
-        room.join(exchanges, transport, call.id);
-        if let Some(client) = client.as_ref().and_then(|id| self.clients.get_mut(id)) {
-            client.held.insert(call.id);
-            // If the client polls later, it receives the messages of this stream again, and misses none.
-            if client.position(&room.name).is_none() {
-                client.set_position(&room.name, from.after);
-            }
-        }
-        let reader = Reader { room: room.name.clone(), client, kind: ReaderKind::Stream(transport) };
-        self.readers.insert(call.id, reader);
-        // A WebSocket has pings, and needs no heartbeat.
-        let heartbeat = (transport != Transport::WebSocket).then_some(HEARTBEAT);
-        exchanges.hold(call, FeatureId::Rooms, transport, heartbeat);
-        Ok(Reply::Later)
     }
 
     /// Whether a room has an open stream.
@@ -454,54 +239,4 @@ fn draft<'a>(room: &'a str, fields: &'a Fields) -> Result<Draft<'a>, ApiError> {
 pub fn sent(published: Published) -> Reply {
     let Published { id, timestamp } = published;
     Reply::Now(uncached(&json!({ "status": "sent", "message_id": id.to_string(), "timestamp": timestamp })))
-}
-
-/// Returns the members of a poll's answer between `messages` and `recovered`, when there are no messages.
-fn status_of_empty_answer(reason: EndReason) -> &'static str {
-    match reason {
-        EndReason::Disconnected => r#""status":"disconnected","timeout":false"#,
-        EndReason::TimedOut | EndReason::Superseded | EndReason::GoingAway => r#""status":"timeout","timeout":true"#,
-    }
-}
-
-/// Reads the parameters of a poll: the client, the room, the cursor, and how long the poll is held.
-fn poll_parameters(request: &Request) -> Result<(String, String, Option<Cursor>, Duration), ApiError> {
-    let client = params::text(request, "client_id", &ID)?.ok_or_else(|| params::missing("client_id", &ID))?;
-    let room = params::room(request)?;
-    let cursor = params::cursor(request, "last_message_id")?;
-    let seconds = params::number(request, "timeout", POLL_SECONDS, 5..=60)?;
-    Ok((client, room, cursor, Duration::from_secs(seconds)))
-}
-
-/// Returns the head of a stream of lines. Each line is JSON.
-fn lines_head() -> Response {
-    Response::new(200)
-        .with_field("Content-Type", "application/x-ndjson")
-        .with_field("Cache-Control", "no-store")
-        .with_field("X-Accel-Buffering", "no")
-}
-
-/// Returns 200 with JSON that no cache stores.
-fn json_response(json: impl Into<Content>) -> Response {
-    Response::new(200).with_content("application/json", json).with_field("Cache-Control", "no-store")
-}
-
-/// Makes content of JSON. Clones share it.
-fn shared(json: String) -> Content {
-    Content::Shared(json.into_bytes().into())
-}
-
-/// Encodes the notice that messages are missing before the next one. `from` is the position that follows.
-fn not_recovered(transport: Transport, from: Cursor) -> Shared {
-    let notice = json!({ "type": "notice", "recovered": false, "last_message_id": from.to_string() });
-    encode(transport, Some(from), "notice", &notice.to_string())
-}
-
-/// Encodes a heartbeat: an event or a message with the time, an empty line on a stream of lines.
-fn heartbeat(transport: Transport) -> Shared {
-    match transport {
-        Transport::WebSocket => websocket::text(&json!({ "type": "heartbeat", "timestamp": timestamp() }).to_string()),
-        Transport::Sse => encode(transport, None, "heartbeat", &json!({ "timestamp": timestamp() }).to_string()),
-        _ => http::chunk(b"\n"),
-    }
 }

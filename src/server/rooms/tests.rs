@@ -1,6 +1,9 @@
 //! The handlers of rooms, called without a server.
 
+use std::time::Duration;
+
 use super::*;
+use crate::server::FeatureId;
 use crate::server::testing::Client;
 
 fn draft_of<'a>(room: &'a str, text: &'a str) -> Draft<'a> {
