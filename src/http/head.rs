@@ -119,8 +119,13 @@ fn target_of_line(bytes: &[u8]) -> &[u8] {
     target.split(|&byte| byte == b' ').next().unwrap_or_default()
 }
 
+/// The bytes after the empty lines before a head, which a recipient skips (RFC 9112, section 2.2).
+fn without_blank_lines(bytes: &[u8]) -> &[u8] {
+    &bytes[bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count()..]
+}
+
 fn first_line(bytes: &[u8]) -> &[u8] {
-    let bytes = &bytes[bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count()..];
+    let bytes = without_blank_lines(bytes);
     bytes.split(|&byte| byte == b'\n').next().unwrap_or_default().trim_ascii_end()
 }
 
@@ -164,7 +169,7 @@ pub(crate) struct Outline<'a> {
 impl<'a> Outline<'a> {
     /// Reads a head at the front of `bytes`.
     pub fn of(bytes: &'a [u8]) -> Self {
-        let bytes = bytes.trim_ascii_start();
+        let bytes = without_blank_lines(bytes);
         let mut outline = Outline { is_head: bytes.starts_with(b"HEAD "), origin: None, is_complete: false };
         for line in bytes.split_inclusive(|&byte| byte == b'\n').skip(1) {
             let line_end = line.trim_ascii_end();
@@ -430,6 +435,8 @@ mod tests {
             assert!(part.origin.is_none() || part.origin == whole.origin, "{end}: {part:?}");
             assert_eq!((part.is_head, part.is_complete), (end >= 7, end >= head.len() - 11), "{end}");
         }
+        // The error is at the space, before anything says HEAD.
+        assert!(!Outline::of(b" HEAD / HTTP/1.1\r\n").is_head);
         assert_eq!(Outline::of(b"POST / HTTP/1.1\n\n"), Outline { is_head: false, origin: None, is_complete: true });
     }
 

@@ -376,7 +376,8 @@ fn retry_after_is_waited_for() {
 fn folded_field_lines_and_many_fields_are_taken() {
     let many = "A: b\r\n".repeat(500);
     let answer = format!(
-        "HTTP/1.1 200 OK\r\n{many}Content-Type: application/x-ndjson;\r\n charset=utf-8\r\nContent-Length:\r\n\t3\r\n\r\n{{}}\n"
+        "HTTP/1.1 200 OK\r\n{many}Content-Type: application/x-ndjson;\r\n charset=utf-8\r\n\
+         Content-Length:\r\n\t3\r\n\r\n{{}}\n"
     );
     let (code, output, complaint) = server_that_answers(answer).run_wire("poll", &["--count", "1"], "");
     assert_eq!((code, complaint.as_str()), (Some(0), ""), "{output}");

@@ -246,7 +246,8 @@ fn input_that_is_not_utf_8_is_not_sent() {
     let (code, output, complaint) = wire.end();
     server.thread.join().unwrap();
     assert_eq!((code, complaint.as_str()), (Some(0), ""), "{output}");
-    let remark = "* not sent: line 2 is not UTF-8, and a text message has to be (RFC 6455, section 5.6); /binary sends any bytes\n";
+    let remark = "* not sent: line 2 is not UTF-8, and a text message has to be (RFC 6455, section 5.6); \
+                  /binary sends any bytes\n";
     assert!(output.contains(remark), "{output}");
 }
 
