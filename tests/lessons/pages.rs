@@ -22,12 +22,13 @@ pub const LESSONS: [&str; 9] = [
 ];
 
 /// The pages that are not lessons.
-const PAGES: [&str; 8] = [
+const PAGES: [&str; 9] = [
     "README.md",
     ".github/CHANGELOG.md",
     ".github/CONTRIBUTING.md",
     "lessons/README.md",
     "src/README.md",
+    "static/README.md",
     "tests/README.md",
     "tests/bench/README.md",
     "tests/fuzz/README.md",
@@ -231,6 +232,18 @@ fn readme_is_short() {
     let fenced = blocks(&lines);
     let is_wide = |(at, line): &(usize, &String)| line.chars().count() > COLUMNS && !is_fenced(*at, &fenced);
     assert_eq!(lines.iter().enumerate().find(is_wide), None, "no line has more than {COLUMNS} columns");
+}
+
+/// Every file and folder of `src` stands in the map.
+#[test]
+fn map_of_the_source_is_complete() {
+    let folder = Path::new(ROOT).join("src");
+    let page = read(&folder.join("README.md"));
+    for entry in fs::read_dir(&folder).unwrap().map(Result::unwrap) {
+        let name = entry.file_name().into_string().unwrap();
+        let shown = if entry.path().is_dir() { format!("`{name}/") } else { format!("`{name}`") };
+        assert!(name == "README.md" || page.contains(&shown), "{name} is not in the map of src/README.md");
+    }
 }
 
 /// The headings of a lesson, in order. Those in the second list may be missing.
