@@ -123,6 +123,16 @@ impl Program {
         }
     }
 
+    /// Closes a WebSocket with a code and a reason.
+    fn close(&mut self, at: usize) {
+        let member = &mut self.members[at];
+        self.event_loop.close(member.id, CloseCode::GOING_AWAY, "bye");
+        if std::mem::take(&mut member.is_open) {
+            member.expected.extend_from_slice(b"\x88\x05\x03\xe9bye");
+        }
+        member.group = None;
+    }
+
     fn end(&mut self, at: usize) {
         let member = &mut self.members[at];
         if std::mem::take(&mut member.is_open) {
@@ -190,6 +200,7 @@ fn history(seed: u64) {
                 program.event_loop.leave(program.members[at].id);
                 program.members[at].group = None;
             }
+            10 if numbers.below(8) == 0 && program.members[at].kind == Kind::WebSocket => program.close(at),
             10 if numbers.below(4) == 0 => program.end(at),
             _ => assert!(program.turn().is_empty()),
         }
