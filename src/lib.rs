@@ -11,12 +11,12 @@
 //!     server.watch_signals()?;
 //!     loop {
 //!         match server.next_event()? {
-//!             Event::Request(conn, request) if request.path() == "/ws" => match websocket::accept(&request, &[]) {
-//!                 Ok(accepted) => server.upgrade(conn, accepted),
-//!                 Err(error) => server.respond(conn, error.response()),
+//!             Event::Request(id, request) if request.path() == "/ws" => match websocket::accept(&request, &[]) {
+//!                 Ok(accepted) => server.upgrade(id, accepted),
+//!                 Err(error) => server.respond(id, error.response()),
 //!             },
-//!             Event::Request(conn, _) => server.respond(conn, Response::text(200, "hello\n")),
-//!             Event::Message(conn, message) => server.send_message(conn, message),
+//!             Event::Request(id, _) => server.respond(id, Response::text(200, "hello\n")),
+//!             Event::Message(id, message) => server.send_message(id, message),
 //!             Event::Shutdown => return server.drain(),
 //!             _ => {}
 //!         }

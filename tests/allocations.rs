@@ -75,43 +75,43 @@ fn server() -> TestServer {
         let (mut newest, mut streams) = (None, Vec::new());
         loop {
             match server.next_event()? {
-                Event::Request(conn, request) => match &*request.path() {
+                Event::Request(id, request) => match &*request.path() {
                     "/ws" => {
-                        server.upgrade(conn, websocket::accept(&request, &[]).expect("a handshake"));
-                        newest = Some(conn);
+                        server.upgrade(id, websocket::accept(&request, &[]).expect("a handshake"));
+                        newest = Some(id);
                     }
                     "/tell" => {
                         let length = request.parameter("length").expect("a length").parse().expect("a number");
                         server.send_message(newest.expect("a WebSocket"), Message::Text("x".repeat(length)));
-                        server.respond(conn, Response::new(204));
+                        server.respond(id, Response::new(204));
                     }
                     "/sse" => {
-                        server.begin(conn, sse::stream_head());
-                        server.send(conn, &http::chunk(&sse::comment("hello")));
-                        streams.push(conn);
+                        server.begin(id, sse::stream_head());
+                        server.send(id, &http::chunk(&sse::comment("hello")));
+                        streams.push(id);
                     }
                     "/respond" => {
                         server.respond(*streams.last().expect("a stream"), Response::text(200, "unsolicited"));
-                        server.respond(conn, Response::new(204));
+                        server.respond(id, Response::new(204));
                     }
                     "/pause" => {
                         while !RESUMED.load(Ordering::Acquire) {
                             std::thread::yield_now();
                         }
-                        server.respond(conn, Response::new(204));
+                        server.respond(id, Response::new(204));
                     }
                     "/shout" => {
                         let chunk = http::chunk(&vec![b'x'; SHOUT]);
                         streams.iter().for_each(|stream| server.send(*stream, &chunk));
-                        server.respond(conn, Response::new(204));
+                        server.respond(id, Response::new(204));
                     }
                     "/poll" => {}
                     _ => {
                         let Counts { allocations, blocks, bytes } = COUNTS.get().expect("this thread is counted");
-                        server.respond(conn, Response::text(200, format!("{allocations} {blocks} {bytes}")));
+                        server.respond(id, Response::text(200, format!("{allocations} {blocks} {bytes}")));
                     }
                 },
-                Event::Message(conn, message) => server.send_message(conn, message),
+                Event::Message(id, message) => server.send_message(id, message),
                 Event::Shutdown => return server.drain(),
                 _ => {}
             }

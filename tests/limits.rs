@@ -136,36 +136,36 @@ const FLOOD: usize = 64 * 1024 * 1024;
 fn flood(mut server: EventLoop) -> std::io::Result<()> {
     let mut sent = 0;
     loop {
-        let (conn, piece) = match server.next_event()? {
-            Event::Request(conn, request) if request.path() == "/ws" => {
-                server.upgrade(conn, websocket::accept(&request, &[]).expect("an upgrade"));
-                (conn, websocket::binary(&[0; 60_000]))
+        let (id, piece) = match server.next_event()? {
+            Event::Request(id, request) if request.path() == "/ws" => {
+                server.upgrade(id, websocket::accept(&request, &[]).expect("an upgrade"));
+                (id, websocket::binary(&[0; 60_000]))
             }
-            Event::Request(conn, request) if request.path() == "/stream" => {
-                server.begin(conn, http::Response::new(200));
-                (conn, http::chunk(&[0; 60_000]))
+            Event::Request(id, request) if request.path() == "/stream" => {
+                server.begin(id, http::Response::new(200));
+                (id, http::chunk(&[0; 60_000]))
             }
-            Event::Request(conn, _) => {
-                server.respond(conn, http::Response::text(200, sent.to_string()));
+            Event::Request(id, _) => {
+                server.respond(id, http::Response::text(200, sent.to_string()));
                 continue;
             }
             Event::Shutdown => return server.drain(),
             _ => continue,
         };
-        sent = send_until_closed(&mut server, conn, &piece)?;
+        sent = send_until_closed(&mut server, id, &piece)?;
     }
 }
 
 /// The number of bytes that were accepted before the slow peer was cut.
-fn send_until_closed(server: &mut EventLoop, conn: overwire::ExchangeId, piece: &Shared) -> std::io::Result<usize> {
+fn send_until_closed(server: &mut EventLoop, id: overwire::ExchangeId, piece: &Shared) -> std::io::Result<usize> {
     let mut sent = 0;
     while sent < FLOOD {
-        server.send(conn, piece);
+        server.send(id, piece);
         sent += piece.len();
         let timer = server.set_timer(Duration::ZERO);
         loop {
             match server.next_event()? {
-                Event::Closed(closed, _) if closed == conn => return Ok(sent),
+                Event::Closed(closed, _) if closed == id => return Ok(sent),
                 Event::Timer(due) if due == timer => break,
                 _ => {}
             }
@@ -229,11 +229,11 @@ fn connections_far_over_the_limit_are_closed_without_an_answer() {
 fn echo(mut server: EventLoop) -> std::io::Result<()> {
     loop {
         match server.next_event()? {
-            Event::Request(conn, request) => match websocket::accept(&request, &[]) {
-                Ok(accepted) => server.upgrade(conn, accepted),
-                Err(_) => server.respond(conn, http::Response::text(200, request.content().to_vec())),
+            Event::Request(id, request) => match websocket::accept(&request, &[]) {
+                Ok(accepted) => server.upgrade(id, accepted),
+                Err(_) => server.respond(id, http::Response::text(200, request.content().to_vec())),
             },
-            Event::Message(conn, message) => server.send_message(conn, message),
+            Event::Message(id, message) => server.send_message(id, message),
             Event::Shutdown => return server.drain(),
             _ => {}
         }

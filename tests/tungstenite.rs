@@ -41,11 +41,11 @@ fn echo_server() -> TestServer {
     TestServer::of_loop(Limits::default(), |mut server| {
         loop {
             match server.next_event()? {
-                Event::Request(conn, request) => match websocket::accept(&request, &[]) {
-                    Ok(accepted) => server.upgrade(conn, accepted),
-                    Err(error) => server.respond(conn, error.response()),
+                Event::Request(id, request) => match websocket::accept(&request, &[]) {
+                    Ok(accepted) => server.upgrade(id, accepted),
+                    Err(error) => server.respond(id, error.response()),
                 },
-                Event::Message(conn, message) => server.send_message(conn, message),
+                Event::Message(id, message) => server.send_message(id, message),
                 Event::Shutdown => return server.drain(),
                 _ => {}
             }

@@ -46,50 +46,48 @@ fn run(port: u16) -> io::Result<()> {
     let mut room = Room::new(&mut server);
     loop {
         match server.next_event()? {
-            Event::Request(conn, request) => answer(&mut server, &mut room, conn, &request),
-            Event::Message(conn, Message::Text(text)) if server.group_of(conn).is_some() => {
-                room.publish(&mut server, text)
-            }
-            Event::Message(conn, message) => server.send_message(conn, message),
-            Event::Closed(conn, _) => drop(room.polls.remove(&conn)),
+            Event::Request(id, request) => answer(&mut server, &mut room, id, &request),
+            Event::Message(id, Message::Text(text)) if server.group_of(id).is_some() => room.publish(&mut server, text),
+            Event::Message(id, message) => server.send_message(id, message),
+            Event::Closed(id, _) => drop(room.polls.remove(&id)),
             Event::Shutdown => return server.drain(),
             _ => {}
         }
     }
 }
 
-fn answer(server: &mut EventLoop, room: &mut Room, conn: ExchangeId, request: &Request) {
+fn answer(server: &mut EventLoop, room: &mut Room, id: ExchangeId, request: &Request) {
     match (request.method(), &*request.path()) {
-        (Method::Get, "/hello") => server.respond(conn, Response::text(200, "hello")),
+        (Method::Get, "/hello") => server.respond(id, Response::text(200, "hello")),
         (Method::Get, path @ ("/echo" | "/ws")) => match websocket::accept(request, &[]) {
             Ok(accepted) => {
-                server.upgrade(conn, accepted);
+                server.upgrade(id, accepted);
                 if path == "/ws" {
-                    server.join(room.websockets, conn);
+                    server.join(room.websockets, id);
                 }
             }
-            Err(error) => server.respond(conn, error.response()),
+            Err(error) => server.respond(id, error.response()),
         },
         (Method::Get, "/sse") => {
-            server.begin(conn, sse::stream_head());
-            server.join(room.events, conn);
+            server.begin(id, sse::stream_head());
+            server.join(room.events, id);
         }
         (Method::Get, "/chunk") => {
-            server.begin(conn, Response::new(200).with_field("Content-Type", "text/plain; charset=utf-8"));
-            server.join(room.chunks, conn);
+            server.begin(id, Response::new(200).with_field("Content-Type", "text/plain; charset=utf-8"));
+            server.join(room.chunks, id);
         }
         (Method::Get, "/poll") => match request.parameter("since").map(|since| since.parse()) {
-            Some(Ok(since)) => room.poll(server, conn, since),
-            _ => server.respond(conn, Response::error(400, "since: expected a whole number")),
+            Some(Ok(since)) => room.poll(server, id, since),
+            _ => server.respond(id, Response::error(400, "since: expected a whole number")),
         },
         (Method::Post, "/pub") => match str::from_utf8(request.content()) {
             Ok(text) => {
                 room.publish(server, text.to_owned());
-                server.respond(conn, Response::new(204));
+                server.respond(id, Response::new(204));
             }
-            Err(_) => server.respond(conn, Response::error(400, "expected text in UTF-8")),
+            Err(_) => server.respond(id, Response::error(400, "expected text in UTF-8")),
         },
-        _ => server.respond(conn, Response::error(404, "expected /hello, /echo, /ws, /sse, /chunk, /poll or /pub")),
+        _ => server.respond(id, Response::error(404, "expected /hello, /echo, /ws, /sse, /chunk, /poll or /pub")),
     }
 }
 
@@ -124,8 +122,8 @@ impl Room {
         server.send_to_group(self.events, &http::chunk(&event));
         server.send_to_group(self.chunks, &http::chunk(text.as_bytes()));
         let answer = poll_answer(self.newest, &text);
-        for conn in std::mem::take(&mut self.polls) {
-            server.respond(conn, answer.clone());
+        for id in std::mem::take(&mut self.polls) {
+            server.respond(id, answer.clone());
         }
         self.retained.push_back(text);
         if self.retained.len() > RETAINED {
@@ -134,12 +132,12 @@ impl Room {
     }
 
     /// Answers with the first message after `since`, or holds the poll.
-    fn poll(&mut self, server: &mut EventLoop, conn: ExchangeId, since: u64) {
+    fn poll(&mut self, server: &mut EventLoop, id: ExchangeId, since: u64) {
         let oldest = self.newest + 1 - self.retained.len() as u64;
         let number = oldest.max(since.saturating_add(1));
         match self.retained.get((number - oldest) as usize) {
-            Some(text) => server.respond(conn, poll_answer(number, text)),
-            None => drop(self.polls.insert(conn)),
+            Some(text) => server.respond(id, poll_answer(number, text)),
+            None => drop(self.polls.insert(id)),
         }
     }
 }

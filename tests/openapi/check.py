@@ -38,7 +38,7 @@ def run(operations, *options, hooks=None):
                *chosen, *options]
     with tempfile.TemporaryDirectory() as folder:  # it writes files to the current folder
         done = subprocess.run(command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                              text=True, timeout=120)
+                              text=True, timeout=600)
     assert done.returncode == 0, done.stdout
     cases, passed = map(int, re.search(r"(\d+) generated, (\d+) passed", done.stdout).groups())
     tested = int(re.search(r"Tested: (\d+)", done.stdout)[1])
