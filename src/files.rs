@@ -1,10 +1,9 @@
 //! The files of the browser client: embedded in the binary, or in a folder during development.
 
-use std::borrow::Cow;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
-use crate::http::Response;
+use crate::http::{Content, Response};
 
 /// Allows a page to load files from this server only, and to connect to no other server.
 const CONTENT_SECURITY_POLICY: &str =
@@ -102,34 +101,54 @@ pub enum Files {
     Folder(PathBuf),
 }
 
+/// A file that exists.
+enum Found {
+    Embedded(&'static [u8]),
+    File(PathBuf),
+}
+
 impl Files {
     /// Returns the file at `path`, which begins with `/`. Returns `None` if there is no such file, if the path
     /// contains `..`, or if a symbolic link leads out of the folder.
     pub fn get(&self, path: &str) -> Option<Response> {
+        self.answer(path, |found| match found {
+            Found::Embedded(bytes) => Some(Content::Static(bytes)),
+            Found::File(path) => fs::read(path).ok().map(Content::Own),
+        })
+    }
+
+    /// Returns the answer to HEAD: the same without the content, which is not read.
+    pub fn head(&self, path: &str) -> Option<Response> {
+        self.answer(path, |found| match found {
+            Found::Embedded(bytes) => Some(Content::Omitted(Some(bytes.len() as u64))),
+            Found::File(path) => fs::metadata(path).ok().map(|file| Content::Omitted(Some(file.len()))),
+        })
+    }
+
+    fn answer(&self, path: &str, content: impl FnOnce(Found) -> Option<Content>) -> Option<Response> {
         let name = match path {
             "/" => "index.html",
             "/docs" | "/redoc" => "docs/docs.html", // one page for both, with forms only at /docs
             _ => path.strip_prefix('/')?,
         };
-        let content = self.read(name)?;
         let response = Response::new(200)
-            .with_content(content_type(name), content.into_owned())
+            .with_content(content_type(name), content(self.find(name)?)?)
             .with_field("Cache-Control", "no-cache")
             .with_field("X-Content-Type-Options", "nosniff")
             .with_field("Content-Security-Policy", CONTENT_SECURITY_POLICY);
         Some(response)
     }
 
-    fn read(&self, name: &str) -> Option<Cow<'static, [u8]>> {
+    fn find(&self, name: &str) -> Option<Found> {
         match self {
             Files::Embedded => {
-                EMBEDDED.iter().find(|(known, _)| *known == name).map(|(_, bytes)| Cow::Borrowed(*bytes))
+                EMBEDDED.iter().find(|(known, _)| *known == name).map(|(_, bytes)| Found::Embedded(bytes))
             }
             Files::Folder(folder) => {
                 let inside = Path::new(name).components().all(|part| matches!(part, Component::Normal(_)));
                 let (folder, file) = (folder.canonicalize().ok()?, folder.join(name).canonicalize().ok()?);
                 let allowed = inside && file.starts_with(&folder) && file.is_file();
-                if allowed { fs::read(file).ok().map(Cow::Owned) } else { None }
+                allowed.then_some(Found::File(file))
             }
         }
     }

@@ -221,12 +221,24 @@ fn head_is_answered_with_fields_and_no_content() {
     let server = TestServer::start();
     let mut client = server.connect();
     let request = |target| format!("HEAD {target} HTTP/1.1\r\nHost: localhost\r\n\r\n");
-    for target in ["/", "/api/history", "/nothing"] {
+    for text in ["one", "two"] {
+        server.publish("general", text);
+    }
+    for target in [
+        "/",
+        "/api/history",
+        "/api/history?limit=1&room=general",
+        "/api/history?room=nobody",
+        "/api/messages",
+        "/api/messages?last_message_id=00000000-0000-8000-8000-000000000007",
+        "/nothing",
+    ] {
         let head = client.send(request(target)).head();
         let answer = client.get(target); // follows directly
         assert_eq!(without_dates(&head), without_dates(&answer.head), "{target}");
         assert!(!answer.content.is_empty());
     }
+    assert_eq!(client.get("/api/stats").json()["transports"]["short_poll"]["messages"], 4, "HEAD gives no message");
 }
 
 /// RFC 9110, section 9.3.2: the answer to HEAD has no content, whoever has made it.

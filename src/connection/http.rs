@@ -231,8 +231,8 @@ impl Connection {
         let State::Held(rules) = self.state else { return };
         let persists = rules.persistent && !response.closes() && !context.draining;
         let framing = match response.framing() {
-            // What only the answer to HEAD may leave out.
-            Framing::Empty if !rules.head_only && matches!(response.content(), Content::Omitted) => Framing::Length(0),
+            // Only the answer to HEAD may leave content out.
+            _ if !rules.head_only && matches!(response.content(), Content::Omitted(_)) => Framing::Length(0),
             framing => framing,
         };
         self.push_response(response, framing, rules.connection(persists), rules, context);

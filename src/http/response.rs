@@ -28,8 +28,8 @@ pub enum Content {
     Static(&'static [u8]),
     /// Bytes that other responses have too.
     Shared(Shared),
-    /// Bytes that only the response to GET has. The response to HEAD does not give their length.
-    Omitted,
+    /// Bytes that only the response to GET has, and their number if it is known: for a response to HEAD.
+    Omitted(Option<u64>),
 }
 
 impl Deref for Content {
@@ -40,7 +40,7 @@ impl Deref for Content {
             Content::Own(bytes) => bytes,
             Content::Static(bytes) => bytes,
             Content::Shared(bytes) => bytes,
-            Content::Omitted => &[],
+            Content::Omitted(_) => &[],
         }
     }
 }
@@ -171,10 +171,11 @@ impl Response {
     }
 
     /// The framing of a response whose content is known: its length, or none for the status 1xx, 204 or 304, and for
-    /// [`Content::Omitted`].
+    /// [`Content::Omitted`] of unknown length.
     pub fn framing(&self) -> Framing {
         match (self.status, &self.content) {
-            (100..=199 | 204 | 304, _) | (_, Content::Omitted) => Framing::Empty,
+            (100..=199 | 204 | 304, _) | (_, Content::Omitted(None)) => Framing::Empty,
+            (_, Content::Omitted(Some(length))) => Framing::Length(*length),
             _ => Framing::Length(self.content.len() as u64),
         }
     }

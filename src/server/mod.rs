@@ -259,8 +259,9 @@ impl Server {
     /// Returns a file of the browser client, or 404.
     fn file(&self, call: &Call<'_>) -> Result<Reply, ApiError> {
         const METHODS: &str = "GET, HEAD, OPTIONS";
-        let path = call.request.path();
-        match (call.request.method(), self.files.get(&path)) {
+        let (path, method) = (call.request.path(), call.request.method());
+        let file = if method == Method::Get { self.files.get(&path) } else { self.files.head(&path) };
+        match (method, file) {
             (Method::Options, _) if path == "*" => Ok(Reply::Now(Access::preflight(METHODS))),
             (_, None) => {
                 Err(ApiError::not_found(format!("there is nothing at {path:?}: see /openapi.json for what there is")))

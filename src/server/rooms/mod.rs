@@ -19,7 +19,7 @@ use serde_json::{Map, Value, json};
 
 use self::clients::Clients;
 pub use self::polls::{POLL_SECONDS, Poll};
-use self::polls::{SUCCESS, json_response, shared, status_of_empty_answer};
+use self::polls::{SUCCESS, json_response, status_of_empty_answer};
 use self::room::{OpenFor, Published, Room, RoomMap};
 pub use self::streams::Subscription;
 use self::streams::heartbeat;
@@ -111,7 +111,7 @@ impl Rooms {
             let (response, messages) = answers[usize::from(from.recovered)]
                 .get_or_insert_with(|| {
                     let messages = room.feed.after(from.after).len() as u64;
-                    (json_response(shared(room.batch(from, SUCCESS))), messages)
+                    (json_response(room.batch(from, SUCCESS).content()), messages)
                 })
                 .clone();
             if let Some(client) = client.and_then(|client| self.clients.get_mut(&client)) {
@@ -205,8 +205,9 @@ impl Feature for Rooms {
     fn end(&mut self, exchanges: &mut Exchanges, id: ExchangeId, reason: EndReason) {
         match self.remove_reader(exchanges, id) {
             Some(Reader { room, kind: ReaderKind::Poll(from), .. }) => {
-                let content = self.rooms.get(&room).map(|room| room.batch(from, status_of_empty_answer(reason)));
-                exchanges.answer(id, json_response(shared(content.unwrap_or_default())), 0);
+                let status = status_of_empty_answer(reason);
+                let content = self.rooms.get(&room).map(|room| room.batch(from, status).content());
+                exchanges.answer(id, json_response(content.unwrap_or("".into())), 0);
             }
             Some(Reader { kind: ReaderKind::Stream(_), .. }) => exchanges.end(id, reason),
             None => {}

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::room::OpenFor;
+use super::room::{Batch, OpenFor};
 use super::{Reader, ReaderKind, Rooms};
 use crate::feed::Cursor;
-use crate::http::{Content, Request, Response};
+use crate::http::{Content, Method, Request, Response};
 use crate::server::FeatureId;
 use crate::server::exchanges::{Call, EndReason, Exchanges, Reply};
 use crate::server::message::Transport;
@@ -39,7 +39,7 @@ pub struct Poll<'a> {
 impl Poll<'_> {
     /// The head of the answer, for HEAD.
     pub fn head() -> Response {
-        json_response(Content::Omitted)
+        json_response(Content::Omitted(None))
     }
 }
 
@@ -76,7 +76,11 @@ impl Rooms {
             }
         }
         if messages > 0 {
-            return Ok(Reply::Counted(json_response(shared(room.batch(from, SUCCESS))), Transport::LongPoll, messages));
+            return Ok(Reply::Counted(
+                json_response(room.batch(from, SUCCESS).content()),
+                Transport::LongPoll,
+                messages,
+            ));
         }
         room.polls.insert(call.id);
         if let Some(client) = client {
@@ -96,21 +100,25 @@ impl Rooms {
         let now = exchanges.now();
         let room = self.rooms.open(&room, OpenFor::Reading, &mut exchanges.random, now)?;
         let from = room.replay(Some(cursor.unwrap_or(room.feed.last(usize::MAX))));
-        let messages = room.feed.after(from.after).len() as u64;
-        let content = room.batch(from, r#""stopPolling":false"#);
-        Ok(Reply::Counted(json_response(shared(content)), Transport::ShortPoll, messages))
+        let batch = room.batch(from, r#""stopPolling":false"#);
+        Ok(match call.request.method() {
+            Method::Head => Reply::Now(json_response(batch.length())),
+            _ => Reply::Counted(json_response(batch.content()), Transport::ShortPoll, batch.count()),
+        })
     }
 
     /// GET /api/history
     pub fn history(&mut self, call: &Call<'_>) -> Result<Reply, ApiError> {
         let name = params::room(call.request)?;
         let limit = params::number(call.request, "limit", 20, 1..=100)?;
-        let messages: Vec<&str> = match self.rooms.get(&name) {
-            Some(room) => room.feed.after(room.feed.last(limit as usize)).map(|(_, json)| &**json).collect(),
-            None => Vec::new(),
+        let messages = self.rooms.get(&name).map(|room| room.feed.after(room.feed.last(limit as usize)));
+        let batch = Batch {
+            before: format!(r#"{{"room":{},"messages":["#, json!(name)),
+            messages: messages.into_iter().flatten().map(|(_, json)| &**json).collect(),
+            after: "]}\n".into(),
         };
-        let content = format!(r#"{{"room":{},"messages":[{}]}}"#, json!(name), messages.join(",")) + "\n";
-        Ok(Reply::Now(json_response(shared(content))))
+        let is_head = call.request.method() == Method::Head;
+        Ok(Reply::Now(json_response(if is_head { batch.length() } else { batch.content() })))
     }
 }
 
@@ -134,9 +142,4 @@ fn poll_parameters(request: &Request) -> Result<(String, String, Option<Cursor>,
 /// Returns 200 with JSON that no cache stores.
 pub fn json_response(json: impl Into<Content>) -> Response {
     Response::new(200).with_content("application/json", json).with_field("Cache-Control", "no-store")
-}
-
-/// Makes content of JSON. Clones share it.
-pub fn shared(json: String) -> Content {
-    Content::Shared(json.into_bytes().into())
 }

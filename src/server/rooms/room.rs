@@ -8,6 +8,7 @@ use std::time::Instant;
 use super::limits;
 use crate::event_loop::{ExchangeId, GroupId};
 use crate::feed::{Cursor, Feed, Replay};
+use crate::http::Content;
 use crate::random::Random;
 use crate::server::exchanges::Exchanges;
 use crate::server::idempotency::IdempotencyKeys;
@@ -68,11 +69,14 @@ impl Room {
     }
 
     /// Returns the answer to a poll: everything after the reader's position. `members` is JSON that follows the
-    /// messages, which are JSON already.
-    pub fn batch(&self, from: Replay, members: &str) -> String {
-        let messages: Vec<&str> = self.feed.after(from.after).map(|(_, json)| &**json).collect();
-        let (messages, recovered, tip) = (messages.join(","), from.recovered, self.feed.tip());
-        format!(r#"{{"messages":[{messages}],{members},"recovered":{recovered},"last_message_id":"{tip}"}}"#) + "\n"
+    /// messages.
+    pub fn batch(&self, from: Replay, members: &str) -> Batch<'_> {
+        let (recovered, tip) = (from.recovered, self.feed.tip());
+        Batch {
+            before: r#"{"messages":["#.into(),
+            messages: self.feed.after(from.after).map(|(_, json)| &**json).collect(),
+            after: format!("],{members},\"recovered\":{recovered},\"last_message_id\":\"{tip}\"}}\n"),
+        }
     }
 
     /// Adds a stream, which receives all messages from now on.
@@ -118,6 +122,36 @@ impl Room {
         if let Some(streams) = self.streams[transport as usize].take() {
             exchanges.event_loop.remove_group(streams.group);
         }
+    }
+}
+
+/// JSON with a list of messages, which are JSON already.
+pub struct Batch<'a> {
+    /// The JSON before the messages.
+    pub before: String,
+    /// The messages.
+    pub messages: Vec<&'a str>,
+    /// The JSON after the messages.
+    pub after: String,
+}
+
+impl Batch<'_> {
+    /// Returns the number of messages.
+    pub fn count(&self) -> u64 {
+        self.messages.len() as u64
+    }
+
+    /// Makes the content of an answer. Clones of the answer share it.
+    pub fn content(&self) -> Content {
+        let content = [&*self.before, &self.messages.join(","), &self.after].concat();
+        Content::Shared(content.into_bytes().into())
+    }
+
+    /// Returns its length, for the answer to HEAD.
+    pub fn length(&self) -> Content {
+        let commas = self.messages.len().saturating_sub(1);
+        let messages = self.messages.iter().map(|json| json.len()).sum::<usize>();
+        Content::Omitted(Some((self.before.len() + messages + commas + self.after.len()) as u64))
     }
 }
 
