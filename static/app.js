@@ -99,7 +99,7 @@ function tapLane({ label, lane }) {
   }
 }
 
-/** The first answer of the server tells whether this page is seen through the tap. */
+/** The first answer of the server says whether this page is seen through the tap. */
 function meet({ tap_port: port, chaos }) {
   if (tapPort === undefined && isTap(port)) {
     const lanes = sets.room.map(({ label, title }) => ({ label, title }));

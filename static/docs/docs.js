@@ -208,7 +208,7 @@ function groups() {
     { name, description, operations: operations.filter(({ tags }) => tags[0] === name) }));
 }
 
-/** A line of the contents: a method in a column of its own, and a path. */
+/** A line of the contents: a method in the first column, and a path. */
 function line({ operationId, method, path, isWebSocket }) {
   return el('li', {}, el('a', { href: `#${operationId}` }, badge(isWebSocket ? 'WS' : method), ' ',
     el('span', {}, path)));

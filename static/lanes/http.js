@@ -1,4 +1,4 @@
-// Requests whose answer can be read while it arrives, and which fail when nothing arrives any more.
+// Requests whose answer can be read while it arrives, and which fail when the connection falls silent.
 
 import { Silence } from './waiting.js';
 

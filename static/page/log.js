@@ -184,7 +184,7 @@ export class Log {
   }
 }
 
-/** The time of day. The milliseconds are an element of their own, which narrow logs leave out. */
+/** The time of day. The milliseconds are a separate element, which narrow logs leave out. */
 function clock(time) {
   return [time.toTimeString().slice(0, 8),
     make('small', {}, `.${String(time.getMilliseconds()).padStart(3, '0')}`)];

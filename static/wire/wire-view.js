@@ -161,7 +161,7 @@ class WireView {
     } else {
       frame.panel = new FramePanel(frame);
       button.closest('.wire-line').after(frame.panel.element);
-      const isHigher = frame.panel.element.clientHeight > this.#list.clientHeight; // then its top is what is shown
+      const isHigher = frame.panel.element.clientHeight > this.#list.clientHeight; // then its top is shown
       frame.panel.element.scrollIntoView({ block: isHigher ? 'start' : 'nearest' });
     }
   }

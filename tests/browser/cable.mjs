@@ -1,4 +1,4 @@
-// A way to the server that can fail as a network does: it is cut, or it falls silent and nobody is told.
+// A connection to the server that can fail like a network: it can be cut, or fall silent without a notice.
 
 import { connect, createServer } from 'node:net';
 
@@ -6,7 +6,7 @@ export class Cable {
   #pairs = new Set();
   #listener;
 
-  /** `port` names the server; `cable.port` is where a client connects instead. */
+  /** `port` is the port of the server. Clients connect to `cable.port` instead. */
   static async plug(port) {
     const cable = new Cable();
     cable.#listener = createServer((client) => cable.#join(client, connect(port, '127.0.0.1')));
@@ -27,12 +27,12 @@ export class Cable {
     client.pipe(server).pipe(client);
   }
 
-  /** Ends what is open now. */
+  /** Ends all open connections. */
   cut() {
     this.#pairs.forEach((pair) => pair.forEach((socket) => socket.destroy()));
   }
 
-  /** What is open now says nothing more, in either direction, and stays open. What is opened later works. */
+  /** All open connections stay open, and pass nothing more in either direction. Later connections work. */
   silence() {
     for (const [client, server] of this.#pairs) {
       client.unpipe(server);

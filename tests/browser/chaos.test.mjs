@@ -14,7 +14,7 @@ const server = await Server.tapped({ options: ['--chaos'] });
 const browser = await launch();
 let rooms = 0;
 
-/** A page with a tap, and with lanes in a room of their own; `all` is what was sent so far. */
+/** A page with a tap, and with lanes in a room of their own. `all` are the texts sent so far. */
 async function scene() {
   const page = await blank(browser, server.tapUrl);
   const tap = await tapped(page);
@@ -39,7 +39,7 @@ async function scene() {
   return { page, post, all, everywhere, close: () => page.context().close() };
 }
 
-/** Nothing is missing, and no lane says so. */
+/** Asserts that no message is missing, and that no lane says so. */
 async function whole({ page, all }) {
   await received(page, NAMES, all);
   for (const name of NAMES) {
@@ -48,7 +48,7 @@ async function whole({ page, all }) {
   }
 }
 
-/** Strikes each lane, and publishes before, while and after. */
+/** Strikes each lane, and publishes before, during and after the strike. */
 async function strike(what) {
   const scenery = await scene();
   const { page, post } = scenery;
@@ -63,7 +63,7 @@ async function strike(what) {
 }
 
 for (const what of ['drop', 'cut']) {
-  await check(`${what}: each lane connects anew and goes on where it was`, async () => {
+  await check(`${what}: each lane reconnects and resumes`, async () => {
     const scenery = await strike(what);
     await whole(scenery);
     for (const name of STREAMS) {
@@ -73,10 +73,10 @@ for (const what of ['drop', 'cut']) {
   });
 }
 
-await check('half-open: each lane notices the silence and gives the connection up', async () => {
+await check('half-open: each lane gives the silent connection up', async () => {
   const scenery = await scene();
   const { page, post, everywhere } = scenery;
-  // The limits are 10 to 30 s. Shorter ones hold for what the lanes ask from now on.
+  // The limits are 10 to 30 s. Shorter ones hold for the next requests.
   await limits(page, { SILENCE: 3_000, ANSWER: 2_000 });
   await limits(page, { file: 'long-poll', name: 'LongPoll', SILENCE: 3_000 });
   await limits(page, { file: 'websocket', name: 'WebSocketLane', HEARTBEAT: 1_500 });
@@ -98,7 +98,7 @@ await check('half-open: each lane notices the silence and gives the connection u
   await scenery.close();
 });
 
-await check('delay: everything comes, in order, and later', async () => {
+await check('delay: everything arrives in order, later', async () => {
   const scenery = await scene();
   const { page, post, everywhere } = scenery;
   await everywhere('delay', 700);
@@ -115,7 +115,7 @@ await check('delay: everything comes, in order, and later', async () => {
   await scenery.close();
 });
 
-await check('buffer: polls pass through a proxy that buffers, streams wait until its buffer is full', async () => {
+await check('buffer: polls pass a buffering proxy, streams wait until its buffer is full', async () => {
   const scenery = await scene();
   const { page, post, all, everywhere } = scenery;
   await everywhere('buffer', 4096);
@@ -133,7 +133,7 @@ await check('buffer: polls pass through a proxy that buffers, streams wait until
   await scenery.close();
 });
 
-await check('slow: a slow reader gets everything, bit by bit', async () => {
+await check('slow: a slow reader gets everything', async () => {
   const scenery = await scene();
   const { post, everywhere } = scenery;
   await everywhere('slow', 2000);
@@ -145,7 +145,7 @@ await check('slow: a slow reader gets everything, bit by bit', async () => {
   await scenery.close();
 });
 
-await check('slow: a reader for whom too much waits is cut off, and resumes or is told', async () => {
+await check('slow: a reader with too many queued bytes is cut off, and resumes or is notified', async () => {
   const scenery = await scene();
   const { page, post, all } = scenery;
   await fault(page, 'stream', 'slow', 1);
@@ -168,7 +168,7 @@ await check('slow: a reader for whom too much waits is cut off, and resumes or i
   await scenery.close();
 });
 
-await check('502: an answer of a proxy is a problem, and no message', async () => {
+await check('502: an answer of a proxy is a problem, not a message', async () => {
   const scenery = await scene();
   const { page, post, everywhere } = scenery;
   await everywhere('502', 1);
@@ -186,7 +186,7 @@ await check('502: an answer of a proxy is a problem, and no message', async () =
   await scenery.close();
 });
 
-await check('restart: each lane says that messages are missing, once, and goes on', async () => {
+await check('restart: each lane says once that messages are missing, and resumes', async () => {
   const scenery = await scene();
   const { page, post, all } = scenery;
   assert.deepEqual(await server.post('/api/forget'), { status: 'forgotten' });
@@ -200,7 +200,7 @@ await check('restart: each lane says that messages are missing, once, and goes o
   await scenery.close();
 });
 
-await check('what is sent while a connection is struck arrives once, or is known not to have arrived', async () => {
+await check('a message sent during a strike arrives once, or is an error', async () => {
   const scenery = await scene();
   const { page, post, all } = scenery;
   const seenBy = async (text) => (await said(page, 'short-poll', 'message')).filter((one) => one.text === text).length;
@@ -224,7 +224,7 @@ await check('what is sent while a connection is struck arrives once, or is known
   await scenery.close();
 });
 
-await check('isolated: a mailbox outlives its connections, and its lane goes on where it was', async () => {
+await check('isolated: a mailbox outlives its connections, and its lane resumes', async () => {
   const page = await blank(browser, server.tapUrl);
   const tap = await tapped(page);
   for (const name of ['mailbox-poll', 'mailbox-sse']) {
@@ -248,7 +248,7 @@ await check('isolated: a mailbox outlives its connections, and its lane goes on 
   await page.context().close();
 });
 
-await check('isolated: /ws has a new mailbox for each connection, and its lane says so', async () => {
+await check('isolated: each connection to /ws has a new mailbox, and its lane says so', async () => {
   const page = await blank(browser, server.tapUrl);
   const tap = await tapped(page);
   await started(page, ['mailbox-websocket'], { tap: `${tap}.ws` });
@@ -262,7 +262,7 @@ await check('isolated: /ws has a new mailbox for each connection, and its lane s
   await page.context().close();
 });
 
-await check('the pages threw nothing', () => assert.deepEqual(complaints, []));
+await check('the pages threw no error', () => assert.deepEqual(complaints, []));
 
 await browser.close();
 await server.stop();

@@ -31,7 +31,7 @@ const HTML = `<!doctype html><html lang="en"><head><meta charset="utf-8"><title>
 const base64 = (text) => Buffer.from(text, 'latin1').toString('base64');
 const piece = (name, bytes = '') => ({ name, kind: 'payload', section: '', bytes: base64(bytes) });
 const counts = (counted = {}) => ({ payload: 0, framing: 0, header: 0, 'keep-alive': 0, ...counted });
-const HEAD = { header: 25 }; // what an event with a head has counted
+const HEAD = { header: 25 }; // the counts of an event with a head
 
 /** An event of the tap: `counted` are its bytes by kind. */
 const bytesOf = (label, from, counted, pieces = []) => ({
@@ -61,7 +61,7 @@ await check('the meter sums what the tap has counted, by lane, direction and kin
     down: { total: 3, ...counts({ payload: 3 }) } });
 });
 
-await check('the meter says what was left out, and begins from 0 after a reset', () => {
+await check('the meter counts what was left out, and starts from 0 after a reset', () => {
   const meter = new Meter();
   meter.take(bytesOf('a', 'client', { header: 16 }, REQUEST_LINE));
   assert.deepEqual(meter.leftOut, { bytes: 0, events: 0 });
@@ -194,7 +194,7 @@ async function logs(page, ...wanted) {
 
 const page = await open();
 
-await check('the live table shows what the tap and the lanes report', async () => {
+await check('the live table shows the figures of the tap and of the lanes', async () => {
   await stateOf(page, 'stream', 'open');
   show(page, bytesOf('stream', 'client', { header: 28 }, REQUEST_LINE));
   show(page, bytesOf('stream', 'server', { header: 25, payload: 2011, framing: 8, 'keep-alive': 6 }));
@@ -227,7 +227,7 @@ await check('delays are those of the last 1,000 deliveries', async () => {
   await shows(page, 'sse', { messages: '1,500', p50: '20 ms', p95: '20 ms' });
 });
 
-await check('what the tap left out makes the counts "at least"', async () => {
+await check('counts are "at least" when the tap left something out', async () => {
   show(page, { type: 'left_out', bytes: 12_345, events: 17 });
   await shows(page, 'stream', { 'up-total': '≥ 28', 'down-payload': '≥ 2,011' });
   await shows(page, 'sse', { 'up-total': '0' });
@@ -246,7 +246,7 @@ await check('Copy table gives Markdown, Reset begins from 0', async () => {
   assert.equal(await page.locator('[data-row="stream"] .sparkline-bars').getAttribute('d'), '');
 });
 
-await check('a tap that is closed is said', async () => {
+await check('the comparison says when the tap is closed', async () => {
   await page.evaluate(() => window.tap.stop());
   await page.locator('.compare-left-out', { hasText: 'The tap is closed' }).waitFor();
   await page.evaluate(() => window.tap.start());
@@ -347,7 +347,7 @@ await check('a burst waits for a lane that gets nothing, but not forever, and ca
   await page.context().close();
 });
 
-await check('a burst that is stopped does not wait for a message that is under way', async () => {
+await check('a stopped burst does not wait for a message that is being sent', async () => {
   const page = await open();
   await stateOf(page, 'stream', 'open');
   await page.evaluate(() => {
@@ -373,7 +373,7 @@ const commanded = (page, ...wanted) => until(15_000, () => {
   return wanted.every((one) => commands.includes(JSON.stringify(one)));
 }, () => `${JSON.stringify(wanted)} in ${JSON.stringify(page.commands)}`);
 
-await check('each control sends its command, and the lane\'s log is told', async () => {
+await check('each control sends its command, and adds a line to the lane\'s log', async () => {
   await control(page, 'sse', 'delay').focus();
   for (let step = 0; step < 4; step += 1) {
     await page.keyboard.press('ArrowRight');
@@ -406,7 +406,7 @@ await check('the row of all lanes sets and shows them all', async () => {
   assert.equal(await control(page, 'webrtc', 'buffer').inputValue(), '1024');
 });
 
-await check('switches are sent again when the tap has been away, strikes are not', async () => {
+await check('switches are sent again when the tap reopens, strikes are not', async () => {
   page.commands.length = 0;
   const before = page.sockets.length;
   await page.sockets.at(-1).close({ code: 1001 });
@@ -428,7 +428,7 @@ await check('Calm puts every switch to off', async () => {
   assert.ok(!await control(page, 'long-poll', '502').isChecked());
 });
 
-await check('the server is taken down for some seconds, and every lane is told', async () => {
+await check('taking the server down concerns every lane', async () => {
   page.commands.length = 0;
   await page.locator('.chaos-down select').selectOption('10');
   await action(page, 'down').click();
@@ -465,7 +465,7 @@ await check('the server\'s state is restarted only after a confirmation, and onl
   assert.ok(await action(page, 'restart').isHidden());
 });
 
-await check('the log tells what a strike did to a lane, to the end', async () => {
+await check('the log follows a lane from the strike to the verdict', async () => {
   await say(page, 'sse', 'message', { id: 'a', text: 'x' });
   show(page, { type: 'struck', label: 'sse', fault: 'cut', connection: '127.0.0.1:1', time: 0 });
   await logs(page, /^Server-sent events: cut in the middle of a message$/);
@@ -482,7 +482,7 @@ await check('the log tells what a strike did to a lane, to the end', async () =>
   assert.deepEqual(await page.evaluate(() => window.notes.at(-1)), ['sse', 'Chaos: cut in the middle of a message']);
 });
 
-await check('a strike that is told only after the lane saw it, and one that the lane did not see', async () => {
+await check('the log is right when a lane notices a strike early or not at all', async () => {
   await stateOf(page, 'stream', 'waiting', 'waiting to retry in 0.3 s');
   show(page, { type: 'struck', label: 'stream', fault: 'drop', connection: '127.0.0.1:1', time: 0 });
   await logs(page, /^HTTP streaming: connection closed$/);
@@ -493,7 +493,7 @@ await check('a strike that is told only after the lane saw it, and one that the 
   await logs(page, /^Long polling: the lane has not noticed .*; so far nothing lost, nothing repeated$/);
 });
 
-await check('losses and repetitions are told, with a strike and without', async () => {
+await check('the log reports losses and repetitions, with a strike and without', async () => {
   show(page, { type: 'struck', label: 'sse', fault: 'drop', connection: '127.0.0.1:1', time: 0 });
   await logs(page, /^Server-sent events: connection closed$/);
   await stateOf(page, 'sse', 'waiting', 'waiting to retry in 0.1 s');
@@ -510,7 +510,7 @@ await check('losses and repetitions are told, with a strike and without', async 
   await logs(page, /^Tap: value: expected 0 to 60000$/);
 });
 
-await check('a hole that nobody told of is found, and a second strike does not hide a loss', async () => {
+await check('a silent hole is found, and a second strike does not hide a loss', async () => {
   const id = (number, log = 'c18cc5c3-d35c-84af') => `${log}-8000-${number.toString(16).padStart(12, '0')}`;
   const comes = (label, ...ids) => ids.reduce((before, one) => (
     before.then(() => say(page, label, 'message', { id: one, text: 'x' }))), Promise.resolve());
@@ -530,9 +530,9 @@ await check('a hole that nobody told of is found, and a second strike does not h
   assert.equal((await verdicts())[0], 'Server-sent events: 7 messages missing, without a notice');
   const before = (await chaosLog(page)).length;
   await comes('sse', id(0xb));
-  await say(page, 'sse', 'notice', 'Messages are missing.'); // which is told already
+  await say(page, 'sse', 'notice', 'Messages are missing.'); // which the log says already
   await comes('sse', id(0x20), id(3, '00000000-0000-8000'));
-  await comes('webrtc', id(1), id(5)); // of those that went through the server, some were not sent to peers
+  await comes('webrtc', id(1), id(5)); // some messages went through the server, and not to peers
   assert.deepEqual((await chaosLog(page)).slice(before), ['Server-sent events: Messages are missing.']);
 
   await stateOf(page, 'stream', 'open');
@@ -543,7 +543,7 @@ await check('a hole that nobody told of is found, and a second strike does not h
   await logs(page, /^HTTP streaming: .*messages lost, with a notice, nothing repeated$/);
 });
 
-await check('the log is bounded, and what strangers typed is text', async () => {
+await check('the log is bounded, and everything in it is text', async () => {
   const height = await page.locator('.chaos-log').evaluate((log) => log.offsetHeight);
   await page.evaluate(() => {
     for (let number = 0; number < 1000; number += 1) {
@@ -558,9 +558,9 @@ await check('the log is bounded, and what strangers typed is text', async () => 
   assert.ok(isAtEnd, 'the newest line is in sight');
 });
 
-// How it looks.
+// The looks.
 
-/** Something of everything, so that the screenshots and axe-core see all of it. */
+/** Fills the page with everything, for axe-core and the screenshots. */
 async function fill(page) {
   const costs = [['short-poll', 30, 230, 12], ['long-poll', 4, 230, 60], ['stream', 1, 70, 6], ['sse', 1, 110, 60],
     ['websocket', 2, 62, 10], ['webrtc', 1, 900, 6]];
@@ -664,7 +664,7 @@ const lengths = (direction, counted) => Object.fromEntries(
   Object.entries(counts(counted))
     .map(([kind, bytes]) => [`${direction}-${kind}`, count(bytes)]));
 
-await check('with the real tap: a lane has the bytes that a raw client counts, less the parameter', async () => {
+await check('with the real tap: a lane has the bytes that a raw client counts, without the parameter tap', async () => {
   const page = await open({ played: false });
   const id = await page.evaluate(() => window.tap.id);
   const tapLength = (label) => `&tap=${id}.${label}`.length;
@@ -721,7 +721,7 @@ await check('with the real tap: a cut takes effect, and the page says so', async
   await page.context().close();
 });
 
-await check('in the page: a burst on the real lanes, and a cut that loses nothing', async () => {
+await check('in the page, a burst reaches the real lanes, and a cut loses nothing', async () => {
   const context = await browser.newContext({ viewport: { width: 1600, height: 1000 } });
   const page = await context.newPage();
   page.on('pageerror', (error) => complaints.push(error.stack));

@@ -1,5 +1,5 @@
-// The page of the API, /docs and /redoc: it shows every operation of /openapi.json, and its forms do what they
-// say. axe-core looks for what would keep somebody from using it.
+// The page of the API, /docs and /redoc: it shows every operation of /openapi.json, and its forms work. axe-core checks
+// that everybody can use it.
 
 import assert from 'node:assert/strict';
 import { mkdtempSync, readFileSync } from 'node:fs';
@@ -17,8 +17,8 @@ const SHOWN = 20_000; // characters of an output that are kept
 const screenshots = process.env.SCREENSHOTS ?? mkdtempSync(join(tmpdir(), 'overwire-docs-'));
 const server = await Server.start();
 const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', args: FLAGS });
-const complaints = []; // what the consoles said
-let expectFailures = false; // a browser complains of an answer of 404, and of a page that does not load
+const complaints = []; // the errors and warnings of the console
+let expectFailures = false; // the browser complains of an answer of 404, and of a page that does not load
 
 const context = await browser.newContext({ viewport: { width: 1280, height: 900 } });
 await context.grantPermissions(['clipboard-read', 'clipboard-write']);
@@ -93,7 +93,7 @@ await check('/docs shows every operation, and a form for each', async () => {
   assert.equal(await page.locator('main form').count(), described.length);
 });
 
-await check('the page of the client leads to it', async () => {
+await check('the page links to /docs', async () => {
   await page.goto(server.url);
   await page.locator('a[href="/docs"]').click();
   await page.locator('article').first().waitFor();
@@ -119,7 +119,7 @@ await check('a POST and a GET are tried, and the answers are shown as text', asy
   assert.equal(await page.locator('.output *').count(), 0, 'nothing in an output is markup');
 });
 
-await check('an error is shown with what it says', async () => {
+await check('an error is shown with its sentence', async () => {
   expectFailures = true;
   await field('roomHistory', 'limit').fill('0');
   await button('roomHistory', 'start').click();
@@ -131,7 +131,7 @@ await check('an error is shown with what it says', async () => {
   expectFailures = false;
 });
 
-await check('the curl line is that of the form, and is copied', async () => {
+await check('the curl line follows the form, and can be copied', async () => {
   const line = article('roomHistory').locator('.curl code');
   await field('roomHistory', 'room').fill("it's");
   await field('roomHistory', 'limit').fill('2');
@@ -172,7 +172,7 @@ await check('a held poll is answered, and another is stopped', async () => {
   await results('roomPoll', /^Stopped/);
 });
 
-await check('the output is bounded, and says what it leaves out', async () => {
+await check('the output is bounded, and says how much it leaves out', async () => {
   await button('roomStream', 'start').click();
   await held('stream', 1);
   for (let count = 0; count < 3; count += 1) {
@@ -213,7 +213,7 @@ await check('the mailbox that was opened last is put into the forms that need on
   await shows('mailboxPoll', /"message": "Hello"/);
 });
 
-await check('keys alone reach a form, send it, and reach its output', async () => {
+await check('a form and its output can be used with keys alone', async () => {
   const focused = () => page.evaluate(() => document.activeElement.dataset.action ?? document.activeElement.className);
   await button('roomStream', 'start').focus();
   await page.keyboard.press('Enter');
@@ -222,7 +222,7 @@ await check('keys alone reach a form, send it, and reach its output', async () =
   await page.keyboard.press('Enter');
   await results('roomStream', /^Stopped/);
   assert.equal(await focused(), 'start');
-  await page.keyboard.press('Tab'); // Stop is disabled again, and so the next is Copy
+  await page.keyboard.press('Tab'); // Stop is disabled again, so the next stop is Copy
   await page.keyboard.press('Tab');
   assert.equal(await focused(), 'output');
   await page.goto(`${server.url}/docs`);
@@ -237,7 +237,7 @@ await check('/redoc shows every operation, and no forms', async () => {
   assert.equal(await page.locator('form, input, textarea').count(), 0);
 });
 
-await check('it says so when there is no description', async () => {
+await check('the page says when the description is missing', async () => {
   expectFailures = true;
   await page.route('**/openapi.json', (route) => route.fulfill({ status: 503, json: {} }));
   await page.goto(`${server.url}/docs`);

@@ -9,7 +9,7 @@ const HOUR = 3_600_000; // milliseconds
 
 const server = await Server.tapped({ options: ['--chaos'] });
 const browser = await launch();
-const complaints = []; // what the pages threw
+const complaints = []; // the errors that the pages threw
 
 /** The page, seen through the tap; `script` runs before it. */
 async function open(query, script = () => {}, argument = undefined) {
@@ -40,7 +40,7 @@ async function comes(page, label, text) {
 }
 
 for (const wrong of [HOUR, -HOUR]) {
-  await check(`a clock that is wrong by ${wrong / HOUR} h: what is old is history, what is new has its delay`, async () => {
+  await check(`with a clock that is wrong by ${wrong / HOUR} h, old messages are history and new ones have a delay`, async () => {
     const room = `clock ${wrong}`;
     await post(room, 'old');
     const page = await open({ room, lanes: 'stream,sse', start: '' }, (wrong) => {
@@ -59,7 +59,7 @@ for (const wrong of [HOUR, -HOUR]) {
   });
 }
 
-await check('the number present in a room that is called like a method of objects', async () => {
+await check('the number of people is right in a room with the name of a method', async () => {
   const page = await open({ room: 'toString', lanes: 'sse' });
   const present = () => page.locator('#present').evaluate((output) => output.value);
   await until(10_000, async () => await present() !== '–', 'a number');
@@ -68,7 +68,7 @@ await check('the number present in a room that is called like a method of object
 });
 
 for (const room of ['a/b c%20d', '..', '?x=1&room=y#z', '__proto__', '\u{1F40E}'.repeat(64), '\u202eabc']) {
-  await check(`a room that is called ${JSON.stringify(room.slice(0, 16))}`, async () => {
+  await check(`a room can have the name ${JSON.stringify(room.slice(0, 16))}`, async () => {
     const page = await open({ room, lanes: 'short-poll,long-poll,stream,sse,websocket', start: '' });
     await running(page);
     await page.fill('#message', 'hello');
@@ -82,7 +82,7 @@ for (const room of ['a/b c%20d', '..', '?x=1&room=y#z', '__proto__', '\u{1F40E}'
   });
 }
 
-await check('a name or a text that turns the direction of writing turns only itself', async () => {
+await check('a change of writing direction ends with its name or text', async () => {
   const page = await open({ room: 'direction', lanes: 'sse', start: '' });
   await running(page);
   await post('direction', '\u202etxet', '\u202eeman');
@@ -93,7 +93,7 @@ await check('a name or a text that turns the direction of writing turns only its
   await close(page);
 });
 
-await check('lanes that begin or return with the page begin when the tap is open, and are seen', async () => {
+await check('lanes that start or return with the page wait for the tap, and are shown', async () => {
   const page = await open({ room: 'seen', lanes: 'stream,sse,websocket', start: '' });
   const requests = { stream: 'GET /api/stream', sse: 'GET /api/events', websocket: 'GET /api/ws' };
   const seen = async () => {
@@ -122,7 +122,7 @@ await check('a tap that does not answer does not keep a lane from starting', asy
   await close(page);
 });
 
-await check('what was said into a connection that fell silent is not said twice', async () => {
+await check('a message into a silent connection is published once', async () => {
   const page = await open({ room: 'once', lanes: 'sse' });
   await page.click('#tab-chaos');
   for (const what of ['cut', 'half-open']) {
@@ -139,7 +139,7 @@ await check('what was said into a connection that fell silent is not said twice'
   await close(page);
 });
 
-await check('the composer says once what got no answer, though it is sent again by hand', async () => {
+await check('a message without an answer is published once, even if it is sent again by hand', async () => {
   const page = await open({ room: 'by hand', lanes: 'sse' });
   await page.route('**/api/send', async (route) => {
     await route.fetch(); // the server has it
@@ -157,7 +157,7 @@ await check('the composer says once what got no answer, though it is sent again 
   await close(page);
 });
 
-await check('a lane that is asked for while the mode changes does not run unseen', async () => {
+await check('a lane that is started while the mode changes does not run unseen', async () => {
   const page = await open({ room: 'unseen', lanes: 'sse' }, () => {
     const query = navigator.locks.query.bind(navigator.locks);
     navigator.locks.query = async () => {
@@ -187,7 +187,7 @@ await check('a lane that is asked for while the mode changes does not run unseen
   await close(page);
 });
 
-await check('no page has thrown anything', () => assert.deepEqual(complaints, []));
+await check('no page has thrown an error', () => assert.deepEqual(complaints, []));
 
 await browser.close();
 await server.stop();

@@ -1,5 +1,5 @@
 // The lanes without the page: each module is imported into a page without scripts and driven from here. Every lane does
-// the same whatever its transport, so most checks run over all of them.
+// the same on its own transport, so most checks run over all of them.
 
 import assert from 'node:assert/strict';
 import { createServer } from 'node:http';
@@ -29,7 +29,7 @@ async function postAll(room, all) {
   return all;
 }
 
-await check('who comes late gets the last messages, and then what is new', async () => {
+await check('a newcomer gets the last messages, then the new ones', async () => {
   const page = await blank();
   const room = nextRoom();
   const old = await postAll(room, numbered('old', 60));
@@ -45,7 +45,7 @@ await check('who comes late gets the last messages, and then what is new', async
   await page.context().close();
 });
 
-await check('in an empty room, what comes between the first questions is not lost', async () => {
+await check('in an empty room, a message between the first requests is not lost', async () => {
   const page = await blank();
   const room = nextRoom();
   await page.route('**/api/messages?*', async (route) => {
@@ -58,7 +58,7 @@ await check('in an empty room, what comes between the first questions is not los
   await page.context().close();
 });
 
-await check('what a lane sends, all receive, and send tells its id', async () => {
+await check('every lane receives what a lane sends, and `send` returns its id', async () => {
   const page = await blank();
   const room = nextRoom();
   await started(page, NAMES, { room });
@@ -78,7 +78,7 @@ await check('what a lane sends, all receive, and send tells its id', async () =>
   await page.context().close();
 });
 
-await check('what cannot be sent is an error that says why', async () => {
+await check('a message that cannot be sent is an error with the reason', async () => {
   const page = await blank();
   await make(page, NAMES);
   assert.equal((await send(page, 'websocket', 'ada', 'x')).error, 'the socket is not open');
@@ -89,7 +89,7 @@ await check('what cannot be sent is an error that says why', async () => {
   await page.context().close();
 });
 
-await check('a tapped lane says so in every request, sends included', async () => {
+await check('a tapped lane marks every request, also those that send', async () => {
   const page = await blank();
   const urls = [];
   page.on('request', (request) => urls.push(request.url()));
@@ -112,7 +112,7 @@ await check('a tapped lane says so in every request, sends included', async () =
   await page.context().close();
 });
 
-await check('a lane that is stopped asks for nothing, and goes on where it was', async () => {
+await check('a stopped lane makes no request, and resumes after its cursor', async () => {
   const page = await blank();
   const room = nextRoom();
   await started(page, NAMES, { room });
@@ -134,7 +134,7 @@ await check('a lane that is stopped asks for nothing, and goes on where it was',
   await page.context().close();
 });
 
-await check('in a flood, lanes that stop and start at any message lose nothing and repeat nothing', async () => {
+await check('lanes that stop and start during a flood lose nothing and repeat nothing', async () => {
   const page = await blank();
   const room = nextRoom();
   await started(page, NAMES, { room });
@@ -156,7 +156,7 @@ await check('in a flood, lanes that stop and start at any message lose nothing a
   await page.context().close();
 });
 
-await check('a connection that the server or the network drops is made anew, without loss or repetition', async () => {
+await check('a dropped connection is replaced without loss or repetition', async () => {
   const page = await blank();
   const room = nextRoom();
   await started(page, NAMES, { room });
@@ -180,7 +180,7 @@ await check('a connection that the server or the network drops is made anew, wit
   await page.context().close();
 });
 
-await check('a hole is told of: the server has other messages than those after the last one', async () => {
+await check('a lane is notified when messages after its cursor are gone', async () => {
   const page = await blank();
   const room = nextRoom();
   await started(page, NAMES, { room });
@@ -202,7 +202,7 @@ await check('a hole is told of: the server has other messages than those after t
   await page.context().close();
 });
 
-await check('a connection that falls silent is given up, and the next one goes on where it was', async () => {
+await check('a silent connection is given up, and the next one resumes', async () => {
   const page = await blank();
   const room = nextRoom();
   await limits(page, { SILENCE: 1_500, ANSWER: 1_500 });
@@ -221,7 +221,7 @@ await check('a connection that falls silent is given up, and the next one goes o
   await page.context().close();
 });
 
-await check('a request that gets no answer is given up', async () => {
+await check('a request without an answer is given up', async () => {
   const page = await blank();
   await limits(page, { ANSWER: 300 });
   await make(page, ['stream'], { room: nextRoom() });
@@ -232,7 +232,7 @@ await check('a request that gets no answer is given up', async () => {
   await page.context().close();
 });
 
-await check('what got no answer is asked for once more, and said again by hand it is still the same', async () => {
+await check('a POST without an answer is repeated with its key, also by hand', async () => {
   const page = await blank();
   const room = nextRoom();
   await make(page, ['stream'], { room });
@@ -251,7 +251,7 @@ await check('what got no answer is asked for once more, and said again by hand i
   const { id } = await send(page, 'stream', 'ada', 'x');
   assert.deepEqual(await sent(), ['x']);
   assert.equal(id, (await server.get(`/api/history?room=${room}`)).messages[0].id);
-  await send(page, 'stream', 'ada', 'x'); // now it is another one
+  await send(page, 'stream', 'ada', 'x'); // now it is another message
   assert.deepEqual([await sent(), new Set(keys).size], [['x', 'x'], 2]);
   await page.unroute('**/api/send*');
   await page.route('**/api/send*', async (route) => {
@@ -264,7 +264,7 @@ await check('what got no answer is asked for once more, and said again by hand i
   await page.context().close();
 });
 
-await check('a refusal is an answer: what was refused is not asked for again', async () => {
+await check('a refused request is not repeated', async () => {
   const page = await blank();
   await make(page, ['stream'], { room: nextRoom() });
   let asked = 0;
@@ -277,7 +277,7 @@ await check('a refusal is an answer: what was refused is not asked for again', a
   await page.context().close();
 });
 
-await check('an attempt waits until it is ready, and a lane that was stopped meanwhile asks for nothing', async () => {
+await check('an attempt waits until the tap is ready, and a lane that was stopped meanwhile makes no request', async () => {
   const page = await blank();
   const asked = [];
   page.on('request', (request) => asked.push(new URL(request.url()).pathname));
@@ -301,7 +301,7 @@ await check('an attempt waits until it is ready, and a lane that was stopped mea
   await page.context().close();
 });
 
-await check('a slow answer is not a dead one', async () => {
+await check('a slow answer is not given up', async () => {
   const slow = createServer(async (request, response) => {
     const { pathname, search } = new URL(request.url, server.url);
     if (pathname.startsWith('/lanes/')) {
@@ -332,7 +332,7 @@ await check('a slow answer is not a dead one', async () => {
   slow.close();
 });
 
-await check('what a proxy answers in place of the server is a problem; being online again ends the wait', async () => {
+await check('an answer of a proxy is a problem, and being online again ends the wait', async () => {
   const page = await blank();
   await page.evaluate(() => { Math.random = () => 60; }); // of 500 ms: no retry during this test
   const bad = { status: 502, contentType: 'text/html', body: '<h1>Bad</h1>' };
@@ -363,7 +363,7 @@ await check('what a proxy answers in place of the server is a problem; being onl
   await page.context().close();
 });
 
-await check('a page that is left has no connections, and has them again when it is shown again', async () => {
+await check('a page that is left closes its connections, and reopens them when it is shown again', async () => {
   const page = await blank();
   const room = nextRoom();
   const [off, ...on] = NAMES;
@@ -397,7 +397,7 @@ await check('an EventSource that finds no server leaves the next attempt to the 
   await page.context().close();
 });
 
-/** A room behind a WebSocket, of which each connection is scripted. Each answers heartbeats if `answers` is true. */
+/** A room whose WebSocket connections are scripted. They answer heartbeats if `answers` is true. */
 async function script(page, connections, { answers = true } = {}) {
   const seen = [];
   await page.routeWebSocket('**/api/ws?*', (socket) => {
@@ -423,7 +423,7 @@ async function script(page, connections, { answers = true } = {}) {
 const cursor = (number) => `00000000-0000-8000-8000-${String(number).padStart(12, '0')}`;
 const asSent = (number, { sender, text, room }) => ({ id: cursor(number), sender, text, timestamp: number, room });
 
-await check('a WebSocket with nothing to say asks for heartbeats, and stays', async () => {
+await check('a silent WebSocket asks for heartbeats and stays open', async () => {
   const page = await blank();
   await limits(page, { file: 'websocket', name: 'WebSocketLane', HEARTBEAT: 200 });
   await started(page, ['websocket'], { room: nextRoom() });
@@ -433,7 +433,7 @@ await check('a WebSocket with nothing to say asks for heartbeats, and stays', as
   await page.context().close();
 });
 
-await check('a WebSocket that gives no heartbeat is dead, and the next one goes on where it was', async () => {
+await check('a WebSocket without heartbeats is given up, and the next one resumes', async () => {
   const page = await blank();
   const room = nextRoom();
   await limits(page, { SILENCE: 1_000 });
@@ -448,7 +448,7 @@ await check('a WebSocket that gives no heartbeat is dead, and the next one goes 
   await page.context().close();
 });
 
-await check('what a WebSocket was sent when it was lost is in the replay or not: send tells which', async () => {
+await check('a message to a lost WebSocket is confirmed by the replay, or an error', async () => {
   const page = await blank();
   const room = nextRoom();
   const arrived = [];
@@ -470,13 +470,13 @@ await check('what a WebSocket was sent when it was lost is in the replay or not:
   const sent = seen[1].said.map(({ type, text }) => type ?? text);
   assert.deepEqual(sent, ['heartbeat', 'does not'], 'nothing is sent twice');
   assert.deepEqual(await texts(page, 'websocket'), ['arrives', 'does not']);
-  const third = send(page, 'websocket', 'ada', 'does not'); // two alike: the answers are in order
+  const third = send(page, 'websocket', 'ada', 'does not'); // two equal messages: the answers come in order
   const fourth = send(page, 'websocket', 'ada', 'does not');
   assert.deepEqual([await third, await fourth], [{ id: cursor(2) }, { id: cursor(2) }]);
   await page.context().close();
 });
 
-await check('a WebSocket that is stopped before a message has come back says so', async () => {
+await check('a message that has not come back when its WebSocket stops is an error', async () => {
   const page = await blank();
   await script(page, []);
   await started(page, ['websocket'], { room: nextRoom() });
@@ -487,7 +487,7 @@ await check('a WebSocket that is stopped before a message has come back says so'
 });
 
 for (const name of MAILBOX_LANES) {
-  await check(`${name}: a mailbox of its own`, async () => {
+  await check(`${name}: the lane has a mailbox of its own`, async () => {
     const page = await blank();
     await make(page, [name]);
     assert.equal(await get(page, name, 'id'), undefined);
@@ -516,7 +516,7 @@ for (const name of MAILBOX_LANES) {
 }
 
 for (const name of ['mailbox-poll', 'mailbox-sse']) {
-  await check(`${name}: a lost connection, and a stop, leave the mailbox as it is`, async () => {
+  await check(`${name}: the mailbox survives a lost connection and a stop`, async () => {
     const page = await blank();
     await started(page, [name]);
     const id = await until(10_000, () => get(page, name, 'id'), 'the mailbox');
@@ -535,7 +535,7 @@ for (const name of ['mailbox-poll', 'mailbox-sse']) {
   });
 }
 
-await check('the wait before a retry doubles up to 30 seconds, below which it is random, and begins anew', async () => {
+await check('the wait before a retry is random, its bound doubles up to 30 seconds, and starts again after a success', async () => {
   const page = await blank();
   const waits = await page.evaluate(async () => {
     const { Lane } = await import('/lanes/lane.js');
@@ -566,7 +566,7 @@ await check('the wait before a retry doubles up to 30 seconds, below which it is
   await page.context().close();
 });
 
-await check('without crypto.randomUUID, as on a page of http at another address, ids are made too', async () => {
+await check('ids are made without crypto.randomUUID too', async () => {
   const page = await blank();
   const made = await page.evaluate(async () => {
     crypto.randomUUID = undefined; // hides the method behind it
@@ -606,7 +606,7 @@ await check('each lane has a label, a title, a line on how, and says whether it 
   await page.context().close();
 });
 
-await check('no page has thrown anything', () => assert.deepEqual(complaints, []));
+await check('no page has thrown an error', () => assert.deepEqual(complaints, []));
 
 await browser.close();
 cable.unplug();

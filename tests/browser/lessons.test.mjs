@@ -1,7 +1,7 @@
-// The page of each lesson, against the lesson's own server: it shows what is sent, as text whatever is in it,
-// and goes on where it was when the connection is lost. Lesson 00 has no page, and 07's has its own test.
+// The page of each lesson, with the lesson's own server: it shows each message as text, and resumes when its connection
+// is lost. Lesson 00 has no page, and that of lesson 07 has its own test.
 //
-// PROGRAMS names the folder with the lessons' binaries.
+// PROGRAMS names the folder with the binaries of the lessons.
 
 import assert from 'node:assert/strict';
 import { mkdtempSync } from 'node:fs';
@@ -52,7 +52,7 @@ await check('01: the page shows what the server saw, and what the browser added'
   await server.stop();
 });
 
-// What the pages of the lessons with one stream of messages have in common: a text field, and a log.
+// The pages of the lessons with one stream of messages have a text field and a log.
 const READERS = [
   { name: '02-short-polling', prepare: (page) => page.fill('#interval', '0.5') },
   { name: '03-long-polling' },
@@ -79,7 +79,7 @@ for (const { name, variant, prepare } of READERS) {
       }
     }
     await shows(page, 'log', 'message 6', 'in');
-    // One more, behind which anything that was repeated has come too.
+    // One more message: a repeated message would come before it.
     await server.post('/add-message', { message: 'message 7' });
     await shows(page, 'log', 'message 7', 'in');
     assert.deepEqual((await lines(page, 'log', 'in')).slice(1), [...wanted, 'message 7']);

@@ -12,7 +12,7 @@ import { Server, check, finish, until } from '../interop/server.mjs';
 const FLAGS = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
   '--disable-background-networking', '--disable-component-update', '--disable-sync'];
 const AXE = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
-const SIZES = [[360, 'light'], [1280, 'dark'], [1600, 'light']]; // axe-core takes its time, and has two of them
+const SIZES = [[360, 'light'], [1280, 'dark'], [1600, 'light']]; // axe-core is slow, and looks at two of them
 const STREAMS = ['stream', 'sse', 'websocket'];
 
 const screenshots = process.env.SCREENSHOTS ?? mkdtempSync(join(tmpdir(), 'overwire-looks-'));
@@ -46,7 +46,7 @@ async function areOpen() {
   }
 }
 
-/** What is asked of how it looks, in each size and colour; axe-core looks at what is `within`. */
+/** The checks of the looks, in each size and colour scheme. axe-core looks at the elements `within`. */
 async function looks(name, within, looked = page) {
   await looked.evaluate(AXE);
   for (const [width, colorScheme] of SIZES) {
@@ -80,7 +80,7 @@ await check('a fresh page says what to press, and what each lane is', async () =
   await looks('fresh', 'body');
 });
 
-await check('lanes that are open ask for a message, and then to send stands out', async () => {
+await check('with open lanes, the button Send is highlighted', async () => {
   const before = await page.locator('[data-action="publish"]').evaluate((one) => getComputedStyle(one).backgroundColor);
   await page.click('[data-action="start-all"]');
   await areOpen();
@@ -171,7 +171,7 @@ await check('the faults: all lanes come first, and a fault is explained where th
   await looks('restart', '.chaos-dialog');
 });
 
-await check('messages that are missing, and the explanation of the six connections', async () => {
+await check('missing messages, and the explanation of the six connections', async () => {
   await page.click('.chaos-dialog [data-action="confirm"]');
   await part('websocket', 'notice').waitFor({ timeout: 30_000 });
   await looks('missing', '#panels');
@@ -188,7 +188,7 @@ await check('one lane alone, and three with mailboxes', async () => {
   }
 });
 
-await check('a server that does not answer', async () => {
+await check('the composer says that the server cannot be reached', async () => {
   await server.stop();
   await say('Is anybody there?');
   await until(10_000, async () => /^Not sent: the server cannot be reached/.test(

@@ -83,7 +83,7 @@ async function click(page, lane, action) {
   await panel(page, lane).locator(`[data-action="${action}"]`).click();
 }
 
-/** A tab in the background is drawn seldom, and a click waits for that. */
+/** A tab in the background is drawn rarely, and a click waits until it is drawn. */
 async function toFront(page) {
   if (front !== page) {
     await page.bringToFront();
@@ -101,7 +101,7 @@ function log(page, lane, kind = 'message') {
   return panel(page, lane).locator(`[data-kind="${kind}"] span`).allTextContents();
 }
 
-/** Waits until a problem is told, the last one or any. A log is drawn once for each frame, and so after the state. */
+/** Waits for a problem in the log: the last one, or any. The log is drawn once per frame, later than the state. */
 async function told(page, lane, pattern, which = (problems) => problems.at(-1)) {
   await until(5_000, async () => pattern.test(which(await log(page, lane, 'problem'))),
     async () => `${lane} to tell ${pattern}; it tells ${await log(page, lane, 'problem')}`);
@@ -157,7 +157,7 @@ async function held(counts) {
   }, () => `the server to hold other connections than ${JSON.stringify(open)}`);
 }
 
-/** Asserts that the lanes of a page ask for nothing during the next seconds. */
+/** Asserts that the lanes of a page make no request during the next seconds. */
 async function quiet(page, seconds) {
   const asked = [];
   const note = (request) => asked.push(request.url()); // also those of the page itself: for the stats, and to the tap
@@ -171,7 +171,7 @@ async function quiet(page, seconds) {
 
 const numbered = (word, count) => Array.from({ length: count }, (_, at) => `${word} ${at}`);
 
-await check('every panel of both tabs starts and opens', async () => {
+await check('every panel of both tabs opens', async () => {
   await everywhere((page, lane) => click(page, lane, 'start'));
   await everywhere((page, lane) => inState(page, lane, 'open'));
   await held(() => 2);
@@ -180,7 +180,7 @@ await check('every panel of both tabs starts and opens', async () => {
   assert.equal(new Set(ids).size, 10, 'each panel has an id of its own');
 });
 
-await check('what any panel sends, every panel of both tabs shows once', async () => {
+await check('every panel of both tabs shows each message once', async () => {
   const texts = [];
   for (const page of tabs) {
     for (const lane of LANES) {
@@ -193,7 +193,7 @@ await check('what any panel sends, every panel of both tabs shows once', async (
   assert.equal(await panel(b, 'sse').locator('[data-kind="message"] b').first().textContent(), 'localhost');
 });
 
-await check('markup in a text and in a name is shown as text', async () => {
+await check('markup in texts and names is shown as text', async () => {
   const text = '<img src=x onerror="window.hacked = true"> & <b>bold</b> \u{1F40E}';
   await toFront(a);
   await a.fill('#sender', '<i>name</i>');
@@ -212,7 +212,7 @@ await check('a text of 180 kB arrives whole, wherever the reads divide its chara
   await everywhere(async (page, lane) => assert.deepEqual(await log(page, lane, 'problem'), [], lane));
 });
 
-await check('a panel that was stopped and started at once has one connection', async () => {
+await check('a panel that is stopped and started at once has one connection', async () => {
   expectFailures = true; // Chromium complains when a socket is closed before it is open
   await everywhere(async (page, lane) => {
     await panel(page, lane).evaluate((section) => {
@@ -227,7 +227,7 @@ await check('a panel that was stopped and started at once has one connection', a
   await showOnce(['after the restart of the panels']);
 });
 
-await check('amid a flood, panels that stop and start lose nothing and repeat nothing', async () => {
+await check('panels that stop and start during a flood lose nothing and repeat nothing', async () => {
   const texts = numbered('flood', 150);
   const flood = async () => {
     for (const text of texts) {
@@ -237,7 +237,7 @@ await check('amid a flood, panels that stop and start lose nothing and repeat no
   const toggle = (page) => page.evaluate(async () => {
     for (let round = 0; round < 20; round += 1) {
       document.querySelectorAll('[data-action=stop]').forEach((button) => {
-        button.click(); // which makes it a button to start
+        button.click(); // now it is the button Start
         button.click();
       });
       await new Promise((resolve) => setTimeout(resolve, 20));
@@ -288,7 +288,7 @@ await check('Stop ends each connection, and nothing is asked for afterwards', as
   await quiet(a, 3);
 });
 
-await check('what was sent meanwhile is there after Start', async () => {
+await check('messages sent meanwhile are there after Start', async () => {
   const texts = numbered('while stopped', 5);
   for (const text of texts) {
     await post(text);
@@ -299,7 +299,7 @@ await check('what was sent meanwhile is there after Start', async () => {
   await showOnce(texts);
 });
 
-await check('a panel that was away for too long says that messages are missing', async () => {
+await check('a panel says that messages are missing if it was away for too long', async () => {
   for (const lane of LANES) {
     await click(a, lane, 'stop');
   }
@@ -314,13 +314,13 @@ await check('a panel that was away for too long says that messages are missing',
   for (const lane of LANES) {
     await until(10_000, async () => await entries(a, lane).count() <= LOG_ENTRIES, `${lane} to bound its log`);
     assert.ok(await part(a, lane, 'notice').isVisible(), `${lane} tells that messages are missing`);
-    if (lane !== 'short-poll') { // which may have had more than is retained between two of its questions
+    if (lane !== 'short-poll') { // more than is retained can come between two of its requests
       assert.ok(await part(b, lane, 'notice').isHidden(), `${lane} misses nothing in the other tab`);
     }
   }
 });
 
-await check('an answer of 503 is shown, and asked for again', async () => {
+await check('an answer of 503 is shown, and the request is repeated', async () => {
   expectFailures = true;
   const refuse = (route) => route.fulfill({ status: 503, json: { error: 'too many' } });
   const overHttp = LANES.filter((lane) => lane !== 'websocket');
@@ -340,7 +340,7 @@ await check('an answer of 503 is shown, and asked for again', async () => {
   expectFailures = false;
 });
 
-await check('a server that goes and comes back: every panel goes on, and tells of the hole', async () => {
+await check('when a server is restarted, every panel resumes and says that messages are missing', async () => {
   expectFailures = true;
   const { port, tapPort } = server;
   await server.stop();
@@ -389,7 +389,7 @@ await check('Stop also ends the wait for a server that is gone', async () => {
   await held(() => 0);
 });
 
-// From here on each step has tabs of its own.
+// The next steps have tabs of their own.
 
 const gauge = (page) => page.locator('#gauge-text').textContent();
 const says = (page) => page.locator('#composer-says').textContent();
@@ -411,7 +411,7 @@ async function measures(page, wanted) {
     async () => `the gauge to show ${wanted}; it shows ${await gauge(page)}`);
 }
 
-await check('`?lanes=` shows only these, `?start` starts them, and `?room=` says in which room', async () => {
+await check('`?lanes=` chooses the lanes, `?start` starts them, `?room=` chooses the room', async () => {
   const page = await open('localhost', '?lanes=sse,websocket&room=tea&start');
   assert.deepEqual(await page.locator('[data-lane]').evaluateAll((all) => all.map(({ dataset }) => dataset.lane)),
     ['sse', 'websocket']);
@@ -423,7 +423,7 @@ await check('`?lanes=` shows only these, `?start` starts them, and `?room=` says
   await page.close();
 });
 
-await check('what the composer sends is highlighted in every lane, with its delay, and marked everywhere', async () => {
+await check('a sent message flashes in every lane, has a delay, and is marked everywhere', async () => {
   const page = await open('localhost', '?start');
   for (const lane of LANES) {
     await inState(page, lane, 'open');
@@ -444,7 +444,7 @@ await check('what the composer sends is highlighted in every lane, with its dela
     assert.equal(await entry(page, lane, 'to all').count(), 1, lane);
     assert.equal(await entry(page, lane, 'to all').getAttribute('data-id'), message, lane);
     const delay = await entry(page, lane, 'to all').locator('data').textContent();
-    // What WebRTC sends goes to others, and does not come back.
+    // A message over WebRTC goes to others, and does not come back.
     assert.match(delay, lane === 'webrtc' ? /^own$/ : /^\d+(\.\d)? m?s$/, lane);
   }
   const marked = () => page.locator('li.marked').evaluateAll((all) => (
@@ -461,7 +461,7 @@ await check('what the composer sends is highlighted in every lane, with its dela
   await page.close();
 });
 
-let counted; // a tab that stays open until its heartbeats have come, which are 15 seconds apart
+let counted; // a tab that stays open until its heartbeats have come; they are 15 seconds apart
 
 await check('a panel counts what it sent and received, and copies its id', async () => {
   const origin = `http://localhost:${server.tapPort}`;
@@ -494,7 +494,7 @@ await check('the heart does not move for a reader who prefers less motion', asyn
   await page.close();
 });
 
-await check('the room picker changes the room of what runs, and of nothing else', async () => {
+await check('the room picker changes the room of the running lanes, and starts no other', async () => {
   const page = await open('localhost', '?lanes=sse,websocket,stream');
   await click(page, 'sse', 'start');
   await inState(page, 'sse', 'open');
@@ -557,7 +557,7 @@ await check('in isolated mode each lane of each tab has a mailbox of its own', a
   }
 });
 
-await check('what the server refuses, the composer gives back with the reason', async () => {
+await check('the composer gives a refused message back with the reason', async () => {
   const page = await open('localhost');
   await page.route('**/api/send*', (route) => route.fulfill({ status: 503, json: { error: 'too many' } }));
   expectFailures = true;
@@ -568,7 +568,7 @@ await check('what the server refuses, the composer gives back with the reason', 
   await page.close();
 });
 
-await check('the gauge counts the connections of all tabs, and the seventh is not made unasked', async () => {
+await check('the gauge counts the connections of all tabs, and asks before the seventh', async () => {
   const other = await newContext();
   const first = await open('localhost', '?lanes=long-poll,stream,sse', other);
   const second = await open('localhost', '?lanes=long-poll,stream,sse', other);
@@ -597,7 +597,7 @@ await check('the gauge counts the connections of all tabs, and the seventh is no
   await warning.locator('[value=leave]').click();
   assert.equal(await state(third, 'sse'), 'stopped');
 
-  await compose(third, 'by the socket'); // which is open
+  await compose(third, 'by the socket'); // it is open
   await shows(third, 'websocket', 'by the socket');
   await shows(first, 'sse', 'by the socket');
   await say(third, 'stream', 'would wait');
@@ -612,7 +612,7 @@ await check('the gauge counts the connections of all tabs, and the seventh is no
   await warning.locator('[value=start]').click();
   await measures(third, '7 of 6');
   assert.equal(await state(third, 'sse'), 'connecting');
-  await second.close(); // its locks end with it, and the seventh goes on
+  await second.close(); // its locks end with it, and the seventh connection opens
   await inState(third, 'sse', 'open');
   await toFront(third);
   await measures(third, '4 of 6');
@@ -622,7 +622,7 @@ await check('the gauge counts the connections of all tabs, and the seventh is no
   await other.close();
 });
 
-await check('where the browser has no locks, the gauge counts this tab and says so', async () => {
+await check('without Web Locks, the gauge counts this tab and says so', async () => {
   const page = await context.newPage();
   await page.addInitScript(() => Object.defineProperty(Navigator.prototype, 'locks', { value: undefined }));
   await page.goto(`${server.tapUrl}/?lanes=sse&start`);
@@ -634,7 +634,7 @@ await check('where the browser has no locks, the gauge counts this tab and says 
   await page.close();
 });
 
-await check('the delay counts from the sending, or from the timestamp of others, and is never below 0', async () => {
+await check('a delay counts from the sending or from the timestamp, and is never below 0', async () => {
   const page = await open('localhost');
   const told = await page.evaluate(async () => {
     const { Deliveries, asText } = await import('/page/deliveries.js');
@@ -665,7 +665,7 @@ await check('the delay counts from the sending, or from the timestamp of others,
     const history = told0();
     const other = deliveries.sending('me', 'twice');
     now = 1030;
-    deliveries.arrived('sse', message('4', 'twice', 60_000), 0); // somebody else of the same name said the same
+    deliveries.arrived('sse', message('4', 'twice', 60_000), 0); // somebody else with the same name sent the same text
     other('5');
     const another = told0();
     const box = deliveries.sending('me', 'mine', 'websocket');
@@ -686,7 +686,7 @@ await check('the delay counts from the sending, or from the timestamp of others,
   await page.close();
 });
 
-await check('what comes in one frame is put into the log at once, and only the newest 200 entries', async () => {
+await check('the log adds the messages of a frame at once, and keeps the newest 200', async () => {
   const page = await open('localhost');
   const [put, count, first] = await page.evaluate(async () => {
     const [{ Log }, { Marks }, { make }] = await Promise.all(
@@ -710,7 +710,7 @@ await check('what comes in one frame is put into the log at once, and only the n
   await page.close();
 });
 
-await check('a panel beats at heartbeats', async () => {
+await check('the heart of a panel beats at heartbeats', async () => {
   for (const lane of ['stream', 'websocket']) {
     await until(25_000, async () => await number(counted, lane, 'heartbeats') > 0, `a heartbeat of ${lane}`);
     const beats = await counted.evaluate(() => window.animated.filter(([name]) => name === 'heartbeat'));
@@ -719,7 +719,7 @@ await check('a panel beats at heartbeats', async () => {
   await counted.close();
 });
 
-await check('10,000 messages do not slow the page, and nothing moves while they stream', async () => {
+await check('10,000 messages neither slow the page nor shift its layout', async () => {
   const page = await open('localhost', '?room=flood&lanes=stream,sse,websocket,long-poll&start');
   const flooded = ['stream', 'sse', 'websocket'];
   for (const lane of flooded) {
@@ -734,7 +734,7 @@ await check('10,000 messages do not slow the page, and nothing moves while they 
     window.flood = new WebSocket(`ws://${location.host}/api/ws?room=flood`);
     Object.assign(window.flood, { onopen: resolve, onerror: reject });
   }));
-  const everyPart = 500; // the server retains 1000: none may fall further behind
+  const everyPart = 500; // the server retains 1000: a lane must not fall behind by more
   for (let at = 0; at < 10_000; at += everyPart) {
     const texts = numbered(`at ${at}, a text long enough to need a second line sometimes,`, everyPart);
     await b.evaluate((texts) => {
@@ -801,7 +801,7 @@ await check('the dock: a panel opens it on its bytes, the arrow keys go from tab
 
 const parametersOf = async (link) => Object.fromEntries(new URL(await link.getAttribute('href')).searchParams);
 
-await check('on the server there are no tools, but a button that leads to the tap with the same lanes', async () => {
+await check('on the server there are no tools, and a button leads to the tap with the same lanes', async () => {
   const page = await context.newPage();
   front = page;
   const asked = [];
@@ -881,7 +881,7 @@ for (const [query, name] of [['', 'room'], ['?mode=isolated', 'isolated']]) {
         await page.click('#bytes [data-action="clear"]'); // thousands of elements; some come again
         await compose(page, 'Hello, is anybody here?');
         await shows(page, 'websocket', 'Hello, is anybody here?');
-        await page.locator('#bytes .wire-list').scrollIntoViewIfNeeded(); // it is drawn only while it is seen
+        await page.locator('#bytes .wire-list').scrollIntoViewIfNeeded(); // it is drawn only while it is in sight
         await page.locator('#bytes .wire-hex').first().waitFor();
         await until(5_000, () => page.evaluate(() => document.getAnimations().length === 0), 'the end of the flashes');
         await page.evaluate(AXE);

@@ -106,14 +106,14 @@ function chunk(type, content) {
   return Buffer.concat([length, named, check]);
 }
 
-/** The dock is as high as this. */
+/** Sets the height of the dock. */
 const tools = (height) => grace.evaluate((one) => document.documentElement.style.setProperty('--tools', one), height);
 
 const ada = await open('Ada', '?lanes=websocket,webrtc');
 const grace = await open('Grace', '');
 await grace.bringToFront();
 for (const page of [ada, grace]) {
-  await page.locator('[data-action="start-all"]').dispatchEvent('click'); // also in the tab that is not in front
+  await page.locator('[data-action="start-all"]').dispatchEvent('click'); // also in the background tab
 }
 for (const page of [ada, grace]) {
   await until(15_000, async () => await state(page, 'webrtc') === 'open', 'the tabs to find each other');
@@ -155,7 +155,7 @@ await grace.locator('#panels').evaluate((panels) => panels.scrollTo(0, 0));
 await hush();
 await picture('wire-view.png');
 
-// `wire tap` in front of a server with Node's `ws`.
+// `wire tap` for a server with Node's `ws`.
 const chat = await startChat();
 const tap = await Server.tapOf(chat.url);
 const viewer = await context.newPage();

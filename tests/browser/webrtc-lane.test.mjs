@@ -1,5 +1,5 @@
-// The WebRTC lane in several pages: each hears every other over data channels, with the server or without it.
-// Run by `apart`, in a network of its own, because a data channel needs an address that is not the loopback's.
+// The WebRTC lane in several pages: each hears every other over data channels, with the server or without it. Run by
+// `apart`, in a separate network, because a data channel needs an address that is not a loopback address.
 
 import assert from 'node:assert/strict';
 import { chromium } from 'playwright-core';
@@ -15,15 +15,15 @@ const options = ['--chaos'];
 let server = await Server.tapped({ options });
 const { port, tapPort } = server;
 const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', args: FLAGS });
-const complaints = []; // what the pages threw
+const complaints = []; // the errors that the pages threw
 
-/** A page without scripts, with a lane that is started, and all that it reports. */
+/** A page without scripts, with a running lane and its reports. */
 async function open(room = 'general', script = () => {}, silence = 20_000) {
   const context = await browser.newContext();
   const page = await context.newPage();
   page.on('pageerror', (error) => complaints.push(error.stack));
   await page.addInitScript(() => {
-    window.connections = []; // every RTCPeerConnection, with the data channels on it
+    window.connections = []; // every RTCPeerConnection, with its data channels
     window.RTCPeerConnection = class extends RTCPeerConnection {
       constructor(...args) {
         super(...args);
@@ -76,14 +76,14 @@ async function inState(page, wanted) {
     async () => `${wanted}; it is ${await state(page)}: ${JSON.stringify(await page.evaluate(() => window.said))}`);
 }
 
-/** Waits until all pages have so many channels. */
+/** Waits until all pages have this number of channels. */
 async function met(...pages) {
   for (const page of pages) {
     await inState(page, new RegExp(`^open to ${pages.length - 1} `));
   }
 }
 
-/** Waits for the last of `wanted` on each page, and asserts that it received each once. */
+/** Waits for the last of `wanted` on each page, and asserts that the page received each text once. */
 async function received(pages, wanted) {
   for (const page of pages) {
     await until(30_000, async () => (await texts(page)).length >= wanted.length,
@@ -92,7 +92,7 @@ async function received(pages, wanted) {
   }
 }
 
-/** The messages of one sender came in the order in which they were sent. */
+/** Asserts that the messages of one sender came in the order in which they were sent. */
 async function inOrder(page, word, count) {
   assert.deepEqual((await texts(page)).filter((text) => text.startsWith(word)), numbered(word, count));
 }
@@ -127,7 +127,7 @@ await check('alone, it waits for a peer; with one it is open, with two both are 
   await close(a);
 });
 
-await check('what was said before a peer came, it gets when it comes', async () => {
+await check('a new peer gets the earlier messages', async () => {
   const a = await open();
   const all = await sendAll(a, numbered('a', KEPT + 10));
   const b = await open();
@@ -136,7 +136,7 @@ await check('what was said before a peer came, it gets when it comes', async () 
   await close(a, b);
 });
 
-await check('a channel that is lost amid a flood, on either side, loses nothing and repeats nothing', async () => {
+await check('a channel that is lost during a flood loses nothing and repeats nothing', async () => {
   const a = await open();
   const b = await open();
   await met(a, b);
@@ -155,7 +155,7 @@ await check('a channel that is lost amid a flood, on either side, loses nothing 
       const before = Math.max(await reconnections(a), await reconnections(b));
       await lose(page, how);
       for (const one of [a, b]) {
-        // At once, or, when the last packet of a connection is lost, when ICE has given it up: after half a minute.
+        // At once; or after half a minute, when ICE gives the connection up because its last packet was lost.
         await until(60_000, async () => (await reconnections(one)) > before,
           async () => `another channel after ${how}; ${await state(one)}: ${await said(one, 'problem')}`);
       }
@@ -172,7 +172,7 @@ await check('a channel that is lost amid a flood, on either side, loses nothing 
   await close(a, b);
 });
 
-await check('a lane that was stopped goes on where it was, and is told if too much was said meanwhile', async () => {
+await check('a restarted lane resumes, and is notified if messages are gone', async () => {
   const a = await open();
   const b = await open();
   await met(a, b);
@@ -194,7 +194,7 @@ await check('a lane that was stopped goes on where it was, and is told if too mu
   await close(a, b);
 });
 
-await check('when the server goes, the channels stay; when it is back, they are made anew', async () => {
+await check('channels stay while the server is away, and are replaced when it is back', async () => {
   const a = await open();
   const b = await open();
   await met(a, b);
@@ -222,7 +222,7 @@ await check('when the server goes, the channels stay; when it is back, they are 
   await close(a, b);
 });
 
-await check('an offer that gets no answer is made again', async () => {
+await check('an offer without an answer is repeated', async () => {
   const a = await open();
   await inState(a, /^waiting for a peer/);
   const b = await open('general', () => {
@@ -241,7 +241,7 @@ await check('an offer that gets no answer is made again', async () => {
   await close(a, b);
 });
 
-await check('rooms do not hear of each other, and what is no message is not taken for one', async () => {
+await check('rooms are separate, and an invalid message is a problem', async () => {
   const [a, b, other] = [await open('one'), await open('one'), await open('other')];
   await met(a, b);
   await inState(other, /^waiting for a peer/);
@@ -254,7 +254,7 @@ await check('rooms do not hear of each other, and what is no message is not take
   await close(a, b, other);
 });
 
-/** A peer that is none of ours: `window.links` to all who are there, and what they said. */
+/** A peer without a lane: `window.links` are its links to all peers, `window.heard` their messages. */
 async function stranger(room) {
   const context = await browser.newContext();
   const page = await context.newPage();
@@ -286,14 +286,14 @@ async function stranger(room) {
   return page;
 }
 
-await check('a peer that claims the logs of others does not part them', async () => {
+await check('a peer that claims the logs of others does not separate them', async () => {
   const [a, b] = [await open('claimed'), await open('claimed')];
   await met(a, b);
   const c = await stranger('claimed');
   const hellos = () => c.evaluate(() => window.heard.filter(({ type }) => type === 'hello').map(({ log }) => log));
   await until(15_000, async () => (await hellos()).length === 2, 'both to introduce themselves');
   await c.evaluate(() => {
-    const logs = window.heard.map(({ log }) => log).reverse(); // to each the other's, whoever came first
+    const logs = window.heard.map(({ log }) => log).reverse(); // to each peer the log of the other
     window.links.forEach((link) => logs.forEach((log) => link.say(JSON.stringify({ type: 'hello', log, have: {} }))));
   });
   for (const page of [a, b]) {
@@ -305,7 +305,7 @@ await check('a peer that claims the logs of others does not part them', async ()
   await close(a, b);
 });
 
-await check('a peer that introduces itself again and again is answered once, and has no links without end', async () => {
+await check('a peer that introduces itself repeatedly is answered once, and its links are bounded', async () => {
   const a = await open('again');
   await inState(a, /^waiting for a peer/);
   await sendAll(a, numbered('a', 20));
@@ -323,7 +323,7 @@ await check('a peer that introduces itself again and again is answered once, and
   await c.evaluate(async () => {
     for (let count = 0; count < 31; count += 1) {
       const link = await window.meet(window.peers[0]);
-      // Its answer to the introduction is awaited: the next offer, on another way, would overtake that.
+      // Wait for its answer to the introduction: the next offer takes another way, and would overtake it.
       const met = new Promise((resolve) => {
         link.addEventListener('text', ({ detail }) => JSON.parse(detail).text === 'last' && resolve());
       });
@@ -337,7 +337,7 @@ await check('a peer that introduces itself again and again is answered once, and
   await close(a, c);
 });
 
-await check('what is too long for a channel is not sent, and says why; what is long is', async () => {
+await check('a message that is too long for a channel is an error', async () => {
   const [a, b] = [await open(), await open()];
   await met(a, b);
   const send = (length) => a.evaluate((length) => (
@@ -350,7 +350,7 @@ await check('what is too long for a channel is not sent, and says why; what is l
   await close(a, b);
 });
 
-await check('whatever goes wrong with the way to the server, nothing of what the peers say is lost or repeated', async () => {
+await check('faults on the way to the server lose and repeat no message of the peers', async () => {
   const room = 'chaos';
   const peers = [];
   for (const name of ['a', 'b']) {
@@ -393,7 +393,7 @@ await check('whatever goes wrong with the way to the server, nothing of what the
   await close(...peers.map(({ page }) => page));
 });
 
-await check('no page has thrown anything', () => assert.deepEqual(complaints, []));
+await check('no page has thrown an error', () => assert.deepEqual(complaints, []));
 
 await browser.close();
 await server.stop();

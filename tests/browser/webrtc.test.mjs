@@ -1,5 +1,5 @@
-// Lesson 07 in two tabs: they find each other through the server, and need it no more. Run by `apart`, in a
-// network of its own, because a data channel needs an address that is not the loopback's.
+// Lesson 07 in two tabs: they find each other through the server, and then no longer need it. Run by `apart`, in a
+// separate network, because a data channel needs an address that is not a loopback address.
 //
 // LESSON names the lesson's binary, OVERWIRE that of the full server.
 
@@ -20,7 +20,7 @@ const launch = (...flags) => chromium.launch({
   executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', args: [...FLAGS, ...flags],
 });
 const browser = await launch(SHOW_ADDRESSES);
-const complaints = []; // what the pages threw
+const complaints = []; // the errors that the pages threw
 
 async function open(url, { through = browser, script } = {}) {
   const context = await through.newContext({ viewport: { width: 900, height: 1000 } });
@@ -57,7 +57,7 @@ async function say(page, words) {
 
 let said = 0;
 
-/** Each says something, and the other shows it. */
+/** Each sends a message, and the other shows it. */
 async function talk(a, b) {
   for (const [from, to] of [[a, b], [b, a]]) {
     said += 1;
@@ -75,7 +75,7 @@ const a = await open(url);
 await welcomed(a);
 const b = await open(url);
 
-await check('two tabs open a data channel, and the newcomer has offered', async () => {
+await check('two tabs open a data channel, and the newcomer offers', async () => {
   await paired(a, b);
   const [first, second] = [await lines(a, 'signals'), await lines(b, 'signals')];
   assert.ok(first.some((line) => line.startsWith('< ') && /"type":"offer".*\nv=0\r?\n/.test(line)), first.join('\n'));
@@ -84,7 +84,7 @@ await check('two tabs open a data channel, and the newcomer has offered', async 
   assert.equal(await offers(a), 1);
 });
 
-await check('what they say to each other does not pass through the server', async () => {
+await check('the messages of the peers do not pass the server', async () => {
   const before = await text(a, 'signalled');
   await talk(a, b);
   await talk(b, a);
@@ -93,7 +93,7 @@ await check('what they say to each other does not pass through the server', asyn
   await a.screenshot({ path: join(screenshots, 'webrtc-open.png'), fullPage: true });
 });
 
-await check('a third tab is told that the room is full', async () => {
+await check('a third tab learns that the room is full', async () => {
   const c = await open(url);
   await until(10_000, async () => (await lines(c, 'signals')).some((line) => line.startsWith('1013: the room is full')),
     async () => `the room to be full; ${(await lines(c, 'signals')).join('\n')}`);
@@ -102,7 +102,7 @@ await check('a third tab is told that the room is full', async () => {
   await talk(a, b);
 });
 
-await check('when the server has been killed, the channel stays', async () => {
+await check('when the server is killed, the channel stays', async () => {
   await server.kill();
   for (const page of [a, b]) {
     await until(10_000, async () => (await lines(page, 'signals')).includes('1006: the server is gone; the channel stays'),
@@ -113,7 +113,7 @@ await check('when the server has been killed, the channel stays', async () => {
   await a.screenshot({ path: join(screenshots, 'webrtc-killed.png'), fullPage: true });
 });
 
-await check('when it is back, both join again, and the channel is the same', async () => {
+await check('when the server is back, both join again and keep the channel', async () => {
   server = await lesson(server.port);
   for (const page of [a, b]) {
     await welcomed(page);
@@ -122,7 +122,7 @@ await check('when it is back, both join again, and the channel is the same', asy
   assert.deepEqual([await offers(a), await offers(b)], [1, 1]);
 });
 
-await check('when it is ended in an orderly way, the channel stays as well', async () => {
+await check('when the server shuts down, the channel stays', async () => {
   await server.stop();
   for (const page of [a, b]) {
     await shows(page, 'signalling', /^closed with 1001|^connecting|^closed with 1006/);
@@ -140,14 +140,14 @@ await check('when a tab is closed, the other one notices, and the next one to co
   const c = await open(url);
   await paired(a, c);
   await talk(a, c);
-  // And when it is loaded anew, it is a newcomer.
+  // After a reload, it is a newcomer.
   await c.reload();
   await paired(a, c);
   await talk(c, a);
   await c.context().close();
 });
 
-await check('candidates that overtake the offer and the answer wait for them', async () => {
+await check('candidates wait for the offer and the answer that they overtake', async () => {
   const room = `${url}/?room=overtaking`;
   const script = [() => {
     window.WebSocket = class extends WebSocket {
@@ -171,7 +171,7 @@ await check('candidates that overtake the offer and the answer wait for them', a
   await second.context().close();
 });
 
-await check('/api/signal of the full server does the same, and none of its bytes are theirs', async () => {
+await check('/api/signal of the full server signals too, and carries no bytes of the messages', async () => {
   const full = await Server.start(0, undefined, ['--no-tap', '--allow-origin', url]);
   const script = [(base) => {
     window.WebSocket = class extends WebSocket {
@@ -196,7 +196,7 @@ await check('/api/signal of the full server does the same, and none of its bytes
   await second.context().close();
 });
 
-await check('with addresses hidden behind names of mDNS, as browsers do it, they find each other too', async () => {
+await check('peers find each other when mDNS names hide their addresses', async () => {
   const hiding = await launch();
   const first = await open(`${url}/?room=hidden`, { through: hiding });
   await welcomed(first);

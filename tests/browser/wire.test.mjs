@@ -10,7 +10,7 @@ import { join } from 'node:path';
 import { chromium } from 'playwright-core';
 import { Server, check, finish, until } from '../interop/server.mjs';
 
-// A page that the test provides has no address, so the browser would ask before it lets it reach this machine.
+// A page that the test provides has no address: the browser would ask before it allows connections to this machine.
 const FLAGS = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
   '--disable-background-networking', '--disable-component-update', '--disable-sync',
   '--disable-features=LocalNetworkAccessChecks'];
@@ -44,7 +44,7 @@ const POLICY = "default-src 'self'; base-uri 'none'; form-action 'self'; frame-a
 const screenshots = process.env.SCREENSHOTS ?? mkdtempSync(join(tmpdir(), 'overwire-wire-'));
 const server = await Server.tapped();
 const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', args: FLAGS });
-const complaints = []; // what the consoles said
+const complaints = []; // the errors and warnings of the consoles
 const sockets = []; // of the tap that the test plays
 let page = await open({ playsTap: true });
 
@@ -166,7 +166,7 @@ const copied = async () => {
   return page.evaluate(() => navigator.clipboard.readText());
 };
 
-await check('every section that the server names leads to the page that defines it', async () => {
+await check('every section that the tap names links to the page that defines it', async () => {
   const sources = readdirSync(SOURCES, { recursive: true }).filter((name) => name.endsWith('.rs'))
     .map((name) => readFileSync(new URL(name, SOURCES), 'utf8')).join('\n');
   const named = sources.matchAll(/"((?:RFC \d+|WHATWG HTML|NDJSON), section [\d.]+)"/g);
@@ -190,7 +190,7 @@ await check('every section that the server names leads to the page that defines 
   assert.deepEqual([urls[''], urls['RFC 9112'], urls.tea], [undefined, undefined, undefined]);
 });
 
-await check('bytes are escaped as the client wire does it', async () => {
+await check('bytes are escaped like those of the client wire', async () => {
   const cases = [
     [Buffer.from('a\x1b[31m\r\n\t\x00\x7f'), 'a\\x1b[31m\\r\\n\\t\\x00\\x7f'],
     [Buffer.from([0xff, 0xe2, 0x82, 0xc0, 0x80, 0xed, 0xa0, 0x80]), '\\xff\\xe2\\x82\\xc0\\x80\\xed\\xa0\\x80'],
@@ -206,7 +206,7 @@ await check('bytes are escaped as the client wire does it', async () => {
   assert.deepEqual(escaped, cases.map(([, text]) => text));
 });
 
-await check('the tap has an id that nobody guesses, and comes back with it when it is lost', async () => {
+await check('the tap has a random id, and reopens with the same id', async () => {
   const { id, of } = await page.evaluate(() => ({ id: window.tap.id, of: window.tap.of('sse') }));
   assert.match(id, /^[0-9a-f]{32}$/);
   assert.equal(of, `${id}.sse`);
@@ -228,7 +228,7 @@ await check('the tap has an id that nobody guesses, and comes back with it when 
   await page.waitForFunction(() => window.tap.open);
 });
 
-await check('a head and a chunk: names, text with its escapes, hex, and the size of the chunk', async () => {
+await check('a head and a chunk are shown with names, escaped text, hex and meanings', async () => {
   await showAll([event('sse', 'client', [piece('request line', 'GET /api/events HTTP/1.1\r\n', 'RFC 9112, section 3'),
     piece('field line', 'Host: a\r\n', 'RFC 9112, section 5'),
     piece('field line', 'Accept: */*\r\n', 'RFC 9112, section 5'),
@@ -274,7 +274,7 @@ await check('pointing at a field lights it in text and hex, and the line of deta
   assert.match(await detail(), /^Point at a field/);
 });
 
-await check('a field that was clicked, or reached by the arrow keys, stays until Escape', async () => {
+await check('a field stays held after a click or an arrow key, until Escape', async () => {
   const [request, answer] = [rows().nth(0), rows().nth(1)];
   await answer.locator('.wire-eight [data-field="3"]').first().click();
   assert.equal(await page.evaluate(() => document.activeElement.textContent), '13\\r\\n');
@@ -325,7 +325,7 @@ await check('a frame opens into its bits, and its payload is shown masked and un
   assert.equal(await row.locator('.frame-panel').count(), 0);
 });
 
-await check('lengths of 16 and 64 bits, a reserved bit, an unmasked frame and one without payload', async () => {
+await check('frames with long lengths, reserved bits, no mask or no payload open into their bits', async () => {
   const cases = [
     [[0x82, 0x7e, 0x01, 0x00], ['Payload len 111 1110', 'Extended payload length 256', 'Payload Data 256 bytes'],
       'FIN binary, length 256'],
@@ -371,7 +371,7 @@ await check('a payload that comes in several events is unmasked and put together
   assert.match(await copied(), / > text message {3}one \u20ac is not two\n$/);
 });
 
-await check('so is one that is not masked, and a message of two frames', async () => {
+await check('an unmasked payload and a message of two frames are put together too', async () => {
   const part = (text) => piece('payload', text, 'RFC 6455, section 5.2', { opcode: 1 });
   await showAll([event('websocket', 'server', [frameHeader([0x01, 0x07], 'text, length 7, more follows'), part('one')]),
     event('websocket', 'server', [part(', t')]),
@@ -387,7 +387,7 @@ await check('so is one that is not masked, and a message of two frames', async (
     '< text message   one, two']);
 });
 
-await check('a line that is cut by a chunk, or by what had come, is told to be one line', async () => {
+await check('a line that is cut into several fields is shown to be one line', async () => {
   const part = (text) => field('part of line', text);
   const data = (text) => piece('chunk-data', text, '', { lines: [part(text)] });
   const size = piece('chunk-size', '10\r\n', '', { meaning: '0x10 is 16 bytes' });
@@ -410,7 +410,7 @@ await check('a line that is cut by a chunk, or by what had come, is told to be o
     '']);
 });
 
-await check('rows are found by text, by direction, by lane, and heartbeats can be hidden', async () => {
+await check('rows are filtered by text, direction, lane and keep-alive', async () => {
   const kind = 'keep-alive';
   const ping = event('websocket', 'server', [frameHeader([0x89, 0x00], 'FIN Ping, length 0', { kind })]);
   const beat = '{"type": "heartbeat"}';
@@ -493,7 +493,7 @@ await check('Copy and Save give the rows as the client wire prints them', async 
   assert.equal(readFileSync(await download.path(), 'utf8'), text);
 });
 
-await check('what happened without bytes is a row too, and what a stranger sent is never markup', async () => {
+await check('events without bytes are rows too, and bytes are never markup', async () => {
   await showAll([message('<img src=x onerror=alert(1)> \u202e'),
     { type: 'left_out', bytes: 12345, events: 17 },
     { type: 'struck', label: 'sse', fault: 'cut', connection: '127.0.0.1:1', time: clock },
@@ -507,7 +507,7 @@ await check('what happened without bytes is a row too, and what a stranger sent 
   assert.match(await rows().last().textContent(), /broken.*it ended early/);
 });
 
-await check('500 rows and 1 MiB are kept, and a lane that talks much does not push out a quiet one', async () => {
+await check('500 rows and 1 MiB are kept, and a busy lane does not push out a quiet one', async () => {
   await clear();
   say(message('quiet', 'short-poll'));
   for (let number = 0; number < 520; number += 1) {
@@ -535,7 +535,7 @@ await check('a long row shows its first part, and a button the rest', async () =
   assert.equal(await row.locator('.wire-field').textContent(), long.toString());
 });
 
-await check('it follows the end, unless the reader has scrolled up', async () => {
+await check('the list follows its end, unless the reader has scrolled up', async () => {
   await showAll(Array.from({ length: 30 }, (_, number) => message(`number ${number}`)));
   const list = page.locator('.wire-list');
   const isAtEnd = () => list.evaluate((one) => {
@@ -561,7 +561,7 @@ await check('it follows the end, unless the reader has scrolled up', async () =>
 const ofAllHeights = (number) => message(`number ${number} ${'x'.repeat(number % 50 === 7 ? 900 : number * 37 % 200)}`,
   number % 5 === 0 ? 'short-poll' : 'sse');
 
-/** Says `count` rows in bursts, and waits for the last of each. */
+/** Sends `count` events in bursts, and waits for the last row of each burst. */
 async function flood(first, count) {
   for (let number = first; number < first + count; number += 1) {
     say(ofAllHeights(number));
@@ -572,7 +572,7 @@ async function flood(first, count) {
   }
 }
 
-await check('nothing moves while rows come and go, at the end or where the reader has scrolled to', async () => {
+await check('rows in sight do not move while others come and go', async () => {
   await clear();
   await page.evaluate(() => {
     window.shifts = [];
@@ -604,9 +604,9 @@ await check('nothing moves while rows come and go, at the end or where the reade
     assert.deepEqual(now.map(([, text]) => text), before.map(([, text]) => text));
     now.forEach(([top], at) => assert.ok(Math.abs(top - before[at][0]) < 1, `${before[at][0]} has become ${top}`));
   };
-  await flood(700, 300); // some are dropped that were above these
+  await flood(700, 300); // some rows above these are dropped
   await isSame();
-  await flood(1000, 600); // and these too, but not while they are seen
+  await flood(1000, 600); // these too, but not while they are in sight
   await isSame();
   await until(5_000, async () => await rows().count() === 500 + before.length, 'what is not seen to be dropped');
   assert.deepEqual(await moved(), []);
@@ -616,7 +616,7 @@ await check('nothing moves while rows come and go, at the end or where the reade
   assert.deepEqual((await seen()).at(-1)[1].match(/number \d+/)[0], 'number 1599');
 });
 
-await check('a view that is not seen draws nothing, and has it all when it is seen again', async () => {
+await check('a view out of sight draws nothing, and everything when it is in sight again', async () => {
   await clear();
   await page.evaluate(async () => {
     document.querySelector('#view').hidden = true;
@@ -634,7 +634,7 @@ await check('a view that is not seen draws nothing, and has it all when it is se
   await count(1);
 });
 
-await check('messages of a data channel are shown as the lane tells them, and it is said once why', async () => {
+await check('messages of a data channel are shown as the lane reports them, with one explanation', async () => {
   await clear();
   await page.evaluate(() => {
     window.lane = new EventTarget();
@@ -688,7 +688,7 @@ page = await open({ playsTap: false });
 const room = 'tea';
 const ROW = '.wire-row[data-type=bytes]';
 
-/** A request sent byte by byte as the browser did it, and all that comes back. */
+/** Sends the request of the browser again, and returns the bytes that come back. */
 function receive(request) {
   const socket = connect(server.port, '127.0.0.1');
   const received = [];
@@ -697,11 +697,11 @@ function receive(request) {
   return { socket, bytes: () => Buffer.concat(received) };
 }
 
-/** What differs between two answers to the same request: the time, and the reconnection time, which is random. */
+/** An answer without its differences to another one: the date, and the random reconnection time. */
 const comparable = (bytes) => bytes.toString('latin1').replace(/^Date: .*\r\n/m, '')
   .replace(/retry: \d{4}\n/, 'retry: ....\n');
 
-await check('what is shown of an event stream is what a plain socket receives for the same request', async () => {
+await check('the bytes shown of an event stream are those that a plain socket receives', async () => {
   await page.evaluate((name) => {
     window.source = new EventSource(`/api/events?room=${name}&tap=${window.tap.of('sse')}`);
     return new Promise((resolve) => { window.source.onopen = resolve; });
@@ -742,7 +742,7 @@ function framesIn(bytes) {
   return frames;
 }
 
-await check('the frames that are shown of a WebSocket are what was sent and received', async () => {
+await check('the frames shown of a WebSocket are those that were sent and received', async () => {
   await clear();
   const words = ['one', 'w\u00f6rld \u{1f40e}', 'x'.repeat(1500), 'last'];
   const wire = await page.evaluate(async ({ name, all }) => {
