@@ -340,14 +340,17 @@ impl Connection {
 
     /// Decodes from the backlog and then from the front of `fresh`, until there is something to report. On `None`, all
     /// of `fresh` has been decoded, dropped, or kept for later.
+    #[inline] // Every turn ends with a call that finds nothing.
     pub fn receive(&mut self, fresh: &mut &[u8], context: &Context) -> Option<Outcome> {
-        if matches!(self.state, State::Raw(_)) {
-            return self.pass_on(fresh);
+        match self.state {
+            State::Raw(_) => self.pass_on(fresh),
+            _ if fresh.is_empty() && self.backlog.is_empty() => None,
+            _ => self.receive_bytes(fresh, context),
         }
-        loop {
-            if fresh.is_empty() && self.backlog.is_empty() {
-                return None;
-            }
+    }
+
+    fn receive_bytes(&mut self, fresh: &mut &[u8], context: &Context) -> Option<Outcome> {
+        while !fresh.is_empty() || !self.backlog.is_empty() {
             if self.is_over() {
                 self.backlog = Backlog::default();
                 *fresh = &[];
@@ -380,6 +383,7 @@ impl Connection {
                 }
             }
         }
+        None
     }
 
     /// Adds `fresh` to the backlog, and returns whether it is too early to decode the two.

@@ -31,7 +31,8 @@ fuzz_target!(|script: &[u8]| {
         let before = world.is_closed();
         world.step(step, &mut script);
         world.check();
-        assert!(!before || world.is_closed(), "a closed connection is open again");
+        let is_new = matches!(step, b'R' | b'K');
+        assert!(!before || is_new || world.is_closed(), "a closed connection is open again");
     }
     world.hang_up();
 });
@@ -66,6 +67,8 @@ struct World {
     /// Whether the application knows of a request, a stream or a WebSocket that it holds.
     holds: bool,
     shut: bool,
+    /// Whether it is a raw connection that the application holds.
+    raw: bool,
 }
 
 impl World {
@@ -74,7 +77,7 @@ impl World {
         let now = Instant::now();
         let context =
             Context { limits: limits.clone(), now, date: DATE.into(), draining: false, origins: Origins::default() };
-        World { connection: Connection::new(&context), limits, now, draining: false, holds: false, shut: false }
+        World { connection: Connection::new(&context), limits, now, draining: false, holds: false, shut: false, raw: false }
     }
 
     fn step(&mut self, step: u8, script: &mut Script<'_>) {
@@ -111,6 +114,22 @@ impl World {
             b'm' => self.send_message(Message::Binary(vec![b'm'; script.number() * 4])),
             b'e' => self.end(),
             b'q' => self.close(),
+            // Raw connections.
+            b'R' => self.replace(Connection::raw()),
+            b'K' => {
+                let connection = self.act(|_, context| Connection::connecting(context));
+                self.replace(connection);
+            }
+            b'k' => {
+                let outcome = self.connection.opened();
+                self.note(outcome);
+            }
+            b'b' => self.send_bytes(vec![b'b'; script.number() * 4]),
+            b'p' => self.connection.pause(),
+            b'v' => self.connection.resume(),
+            b'f' => self.cannot_write(),
+            b'h' => self.serve_http(script.bytes().to_vec()),
+            b'X' => self.reset(),
             // The world.
             b'T' => self.wait(),
             b'D' => self.drain(),
@@ -162,8 +181,36 @@ impl World {
             Some(Outcome::Closed(_)) => {
                 assert!(std::mem::take(&mut self.holds), "Closed for something that is not held")
             }
-            Some(raw) => panic!("{raw:?} on a connection that is not raw"),
+            Some(outcome) => assert!(self.raw && self.holds, "{outcome:?} on a connection that is not raw"),
         }
+    }
+
+    fn replace(&mut self, connection: Connection) {
+        self.connection = connection;
+        (self.holds, self.shut, self.raw) = (true, false, true);
+    }
+
+    fn send_bytes(&mut self, bytes: Vec<u8>) {
+        let outcome = self.act(|connection, context| connection.send_bytes(bytes, context));
+        self.note(outcome);
+    }
+
+    fn cannot_write(&mut self) {
+        let outcome = self.connection.cannot_write();
+        self.note(outcome);
+        self.decode(&[]);
+    }
+
+    fn serve_http(&mut self, bytes: Vec<u8>) {
+        if self.act(|connection, context| connection.serve_http(bytes, context)) {
+            (self.holds, self.raw) = (false, false);
+            self.decode(&[]);
+        }
+    }
+
+    fn reset(&mut self) {
+        self.connection.reset();
+        self.let_go();
     }
 
     fn write(&mut self, room: usize) {
@@ -227,7 +274,9 @@ impl World {
     }
 
     fn hang_up(&mut self) {
-        if !self.shut {
+        // The end of the input is read like other input.
+        let is_unread = self.raw && self.connection.demand(&self.limits).read == 0;
+        if !self.shut && !is_unread {
             self.shut = true;
             let input = self.act(|connection, context| connection.end_of_input(context));
             self.note(input);
@@ -257,7 +306,7 @@ impl World {
     }
 
     fn is_closed(&self) -> bool {
-        self.connection.demand(&self.limits).socket == Socket::Close
+        self.connection.demand(&self.limits).socket != Socket::Keep
     }
 
     fn check(&self) {
@@ -266,7 +315,8 @@ impl World {
         assert!(connection.cost() <= self.limits.outbox + ITEM + OWN, "{}", connection.cost());
         let demand = connection.demand(&self.limits);
         let is_answering = demand.end_of_input == EndOfInput::AtOnce;
-        assert!(demand.deadline.is_some() || is_answering || self.is_closed());
+        let is_raw = self.raw && self.holds;
+        assert!(demand.deadline.is_some() || is_answering || is_raw || self.is_closed());
         if self.is_closed() {
             assert!(connection.queued() == 0 && !demand.write);
         }
