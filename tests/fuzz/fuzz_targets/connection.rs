@@ -77,7 +77,15 @@ impl World {
         let now = Instant::now();
         let context =
             Context { limits: limits.clone(), now, date: DATE.into(), draining: false, origins: Origins::default() };
-        World { connection: Connection::new(&context), limits, now, draining: false, holds: false, shut: false, raw: false }
+        World {
+            connection: Connection::new(&context),
+            limits,
+            now,
+            draining: false,
+            holds: false,
+            shut: false,
+            raw: false,
+        }
     }
 
     fn step(&mut self, step: u8, script: &mut Script<'_>) {
