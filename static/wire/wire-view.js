@@ -231,7 +231,8 @@ class WireView {
   /** A row in sight stays until it is out of sight. */
   #trim() {
     this.#hasFilled = false;
-    leaveOut(this.#fresh.splice(0));
+    // They have been measured, so they can be left out of the layout while they are out of sight.
+    this.#fresh.splice(0).forEach((row) => row.classList.add('is-measured'));
     this.#place.keep(() => this.#take(this.#place.unseen([...this.#gone])));
   }
 
@@ -326,17 +327,4 @@ class WireView {
       this.#schedule(); // some of them may be out of sight now
     }
   }
-}
-
-/** Leaves rows out of the layout while they are out of sight. Their height is kept: a wrong one would move others. */
-function leaveOut(rows) {
-  const shown = rows.filter((row) => !row.hidden).map((row) => [row, contentHeight(row)]);
-  rows.forEach((row) => row.classList.add('is-measured'));
-  shown.forEach(([row, height]) => { row.style.containIntrinsicHeight = `auto ${height}px`; });
-}
-
-function contentHeight(row) {
-  const { paddingTop, paddingBottom, borderBottomWidth } = getComputedStyle(row);
-  const around = [paddingTop, paddingBottom, borderBottomWidth].reduce((sum, width) => sum + parseFloat(width), 0);
-  return row.getBoundingClientRect().height - around;
 }
