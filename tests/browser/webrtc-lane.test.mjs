@@ -9,6 +9,7 @@ import * as lanes from './lane-page.mjs';
 const FLAGS = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
   '--disable-background-networking', '--disable-component-update', '--disable-sync',
   '--disable-features=WebRtcHideLocalIpsWithMdns'];
+const PATIENCE = 60_000; // milliseconds. A link whose first attempt is lost is tried again after 20 s of silence
 const KEPT = 200; // messages that a peer keeps for the others
 
 const options = ['--chaos'];
@@ -72,7 +73,7 @@ const sendAll = (page, all) => page.evaluate(async (all) => {
 }, all);
 
 async function inState(page, wanted) {
-  await until(30_000, async () => wanted.test(await state(page)),
+  await until(PATIENCE, async () => wanted.test(await state(page)),
     async () => `${wanted}; it is ${await state(page)}: ${JSON.stringify(await page.evaluate(() => window.said))}`);
 }
 
@@ -86,7 +87,7 @@ async function met(...pages) {
 /** Waits for the last of `wanted` on each page, and asserts that the page received each text once. */
 async function received(pages, wanted) {
   for (const page of pages) {
-    await until(30_000, async () => (await texts(page)).length >= wanted.length,
+    await until(PATIENCE, async () => (await texts(page)).length >= wanted.length,
       async () => `${wanted.length} messages; there are ${(await texts(page)).length}: ${await said(page, 'problem')}`);
     assert.deepEqual((await texts(page)).sort(), [...wanted].sort());
   }
@@ -359,7 +360,7 @@ await check('faults on the way to the server lose and repeat no message of the p
     await lanes.started(page, ['webrtc'], { room, tap: `${tap}.webrtc` });
     peers.push({ name, page });
   }
-  const openTo = ({ page }) => until(30_000, async () => (await lanes.said(page, 'webrtc', 'state')).at(-1).text === 'open to 1 peer',
+  const openTo = ({ page }) => until(PATIENCE, async () => (await lanes.said(page, 'webrtc', 'state')).at(-1).text === 'open to 1 peer',
     async () => `a channel: ${JSON.stringify(await lanes.get(page, 'webrtc', 'said'))}`);
   await Promise.all(peers.map(openTo));
   const all = [];
@@ -379,7 +380,7 @@ await check('faults on the way to the server lose and repeat no message of the p
     }
   }
   for (const peer of peers) {
-    await until(30_000, async () => (await lanes.texts(peer.page, 'webrtc')).length >= all.length,
+    await until(PATIENCE, async () => (await lanes.texts(peer.page, 'webrtc')).length >= all.length,
       async () => `${all.length} messages; there are ${(await lanes.texts(peer.page, 'webrtc')).length}`);
     await openTo(peer);
     const texts = await lanes.texts(peer.page, 'webrtc');
