@@ -198,7 +198,7 @@ fn every_answer_names_the_allowed_origin() {
     assert_eq!(cors(&client.answer().head), MAY_READ);
 }
 
-/// A browser reads an answer only if it names the origin, whoever has made it.
+/// A page reads an answer only if the answer names its origin, and the parser answers too.
 #[test]
 fn an_allowed_origin_can_read_the_answer_to_a_malformed_request() {
     let server = server_with_friends();

@@ -241,7 +241,7 @@ fn head_is_answered_with_fields_and_no_content() {
     assert_eq!(client.get("/api/stats").json()["transports"]["short_poll"]["messages"], 4, "HEAD gives no message");
 }
 
-/// RFC 9110, section 9.3.2: the answer to HEAD has no content, whoever has made it.
+/// RFC 9110, section 9.3.2: an answer to HEAD has no content. The parser answers too.
 #[test]
 fn head_that_is_refused_gets_no_content() {
     let server = TestServer::start();
