@@ -1,10 +1,11 @@
 //! Rooms: every reader of a room receives every message that is published there, on any transport.
 //!
-//! This file publishes and delivers. `polls` and `streams` have the handlers of readers, `room` and `clients` the
+//! This file publishes and delivers. `polls` and `streams` have the handlers of readers, `room`, `map` and `clients` the
 //! state, `limits` its bounds.
 
 mod clients;
 mod limits;
+mod map;
 mod polls;
 mod room;
 mod streams;
@@ -18,9 +19,10 @@ use std::rc::Rc;
 use serde_json::{Map, Value, json};
 
 use self::clients::Clients;
+use self::map::{OpenFor, RoomMap};
 pub use self::polls::{POLL_SECONDS, Poll};
 use self::polls::{SUCCESS, json_response, status_of_empty_answer};
-use self::room::{OpenFor, Published, Room, RoomMap};
+use self::room::{Published, Room};
 pub use self::streams::Subscription;
 use self::streams::heartbeat;
 use super::exchanges::{Call, EndReason, Exchanges, Reply};

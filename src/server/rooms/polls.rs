@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::room::{Batch, OpenFor};
+use super::map::OpenFor;
+use super::room::Batch;
 use super::{Reader, ReaderKind, Rooms};
 use crate::feed::Cursor;
 use crate::http::{Content, Method, Request, Response};

@@ -1,7 +1,6 @@
-//! One room, and the map of all rooms.
+//! One room.
 
-use std::collections::{BTreeSet, HashMap};
-use std::mem;
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -9,20 +8,9 @@ use super::limits;
 use crate::event_loop::{ExchangeId, GroupId};
 use crate::feed::{Cursor, Feed, Replay};
 use crate::http::Content;
-use crate::random::Random;
 use crate::server::exchanges::Exchanges;
 use crate::server::idempotency::IdempotencyKeys;
 use crate::server::message::{Transport, encode};
-use crate::server::params::ApiError;
-
-/// The purpose that a room is opened for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OpenFor {
-    /// To read its messages, or to wait for the next one.
-    Reading,
-    /// To publish a message.
-    Publishing,
-}
 
 /// The id and the time of a published message.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -54,10 +42,23 @@ pub struct Room {
     streams: [Option<Streams>; Transport::ALL.len()],
     /// The results of the newest messages with a key.
     pub keys: IdempotencyKeys<Published>,
-    used: Instant,
+    /// The time of its last use.
+    pub used: Instant,
 }
 
 impl Room {
+    /// Creates an empty room.
+    pub fn new(name: Rc<str>, epoch: u64, now: Instant) -> Self {
+        Room {
+            name,
+            feed: Feed::new(epoch, limits::RETAINED_MESSAGES, limits::RETAINED_BYTES),
+            polls: BTreeSet::new(),
+            streams: Default::default(),
+            keys: IdempotencyKeys::new(limits::IDEMPOTENCY_KEYS),
+            used: now,
+        }
+    }
+
     /// Returns the position where a reader continues: after its cursor, or after the newest message.
     pub fn replay(&self, cursor: Option<Cursor>) -> Replay {
         cursor.map_or(Replay { after: self.feed.tip(), recovered: true }, |cursor| self.feed.replay(cursor))
@@ -114,8 +115,14 @@ impl Room {
         self.streams.iter().any(Option::is_some)
     }
 
-    fn has_readers(&self) -> bool {
+    /// Whether a poll is held or a stream is open.
+    pub fn has_readers(&self) -> bool {
         !self.polls.is_empty() || self.has_streams()
+    }
+
+    /// Removes the groups of its streams from the loop.
+    pub fn remove_groups(&mut self, exchanges: &mut Exchanges) {
+        Transport::ALL.into_iter().for_each(|transport| self.remove_group(exchanges, transport));
     }
 
     fn remove_group(&mut self, exchanges: &mut Exchanges, transport: Transport) {
@@ -152,87 +159,5 @@ impl Batch<'_> {
         let commas = self.messages.len().saturating_sub(1);
         let messages = self.messages.iter().map(|json| json.len()).sum::<usize>();
         Content::Omitted(Some((self.before.len() + messages + commas + self.after.len()) as u64))
-    }
-}
-
-/// All rooms by name.
-#[derive(Debug, Default)]
-pub struct RoomMap {
-    rooms: HashMap<Rc<str>, Room>,
-    /// The messages of rooms that were removed.
-    removed_messages: u64,
-}
-
-impl RoomMap {
-    /// Returns the room with this name.
-    pub fn get(&self, name: &str) -> Option<&Room> {
-        self.rooms.get(name)
-    }
-
-    /// Returns the room with this name.
-    pub fn get_mut(&mut self, name: &str) -> Option<&mut Room> {
-        self.rooms.get_mut(name)
-    }
-
-    /// Returns the room with this name, and creates it if there is none.
-    ///
-    /// # Errors
-    /// 503 when there are too many rooms, and none of them can be removed.
-    pub fn open(
-        &mut self,
-        name: &str,
-        purpose: OpenFor,
-        random: &mut Random,
-        now: Instant,
-    ) -> Result<&mut Room, ApiError> {
-        if !self.rooms.contains_key(name) {
-            if self.rooms.len() >= limits::ROOMS {
-                self.remove_one(purpose)?;
-            }
-            let name: Rc<str> = name.into();
-            let room = Room {
-                name: name.clone(),
-                feed: Feed::new(random.number(), limits::RETAINED_MESSAGES, limits::RETAINED_BYTES),
-                polls: BTreeSet::new(),
-                streams: Default::default(),
-                keys: IdempotencyKeys::new(limits::IDEMPOTENCY_KEYS),
-                used: now,
-            };
-            self.rooms.insert(name, room);
-        }
-        let room = self.rooms.get_mut(name).expect("the room was inserted above");
-        room.used = now;
-        Ok(room)
-    }
-
-    /// Removes a room without readers: an empty one, or else the one that was unused for longest. A reader removes only
-    /// empty rooms, because any page can make a browser send a GET. A cursor of a removed room is not recovered later.
-    fn remove_one(&mut self, purpose: OpenFor) -> Result<(), ApiError> {
-        let is_empty = |room: &&Room| room.feed.published() == 0;
-        let unused = self.rooms.values().filter(|room| !room.has_readers());
-        let candidates = unused.filter(|room| purpose == OpenFor::Publishing || is_empty(room));
-        let oldest = candidates.min_by_key(|room| (!is_empty(room), room.used)).map(|room| room.name.clone());
-        let room = oldest.and_then(|name| self.rooms.remove(&name)).ok_or_else(|| ApiError::full("rooms"))?;
-        self.removed_messages += room.feed.published();
-        Ok(())
-    }
-
-    /// Removes all rooms and their groups.
-    pub fn clear(&mut self, exchanges: &mut Exchanges) {
-        for mut room in mem::take(self).rooms.into_values() {
-            Transport::ALL.into_iter().for_each(|transport| room.remove_group(exchanges, transport));
-        }
-    }
-
-    /// Returns the names of all rooms in alphabetical order.
-    pub fn names(&self) -> Vec<&str> {
-        let mut names: Vec<&str> = self.rooms.keys().map(|name| &**name).collect();
-        names.sort_unstable();
-        names
-    }
-
-    /// Returns the number of messages ever published.
-    pub fn total_messages(&self) -> u64 {
-        self.removed_messages + self.rooms.values().map(|room| room.feed.published()).sum::<u64>()
     }
 }

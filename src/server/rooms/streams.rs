@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::room::OpenFor;
+use super::map::OpenFor;
 use super::{Reader, ReaderKind, Rooms};
 use crate::bytes::Shared;
 use crate::feed::Cursor;

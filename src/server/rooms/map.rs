@@ -1,0 +1,96 @@
+//! The map of all rooms.
+
+use std::collections::HashMap;
+use std::mem;
+use std::rc::Rc;
+use std::time::Instant;
+
+use super::limits;
+use super::room::Room;
+use crate::random::Random;
+use crate::server::exchanges::Exchanges;
+use crate::server::params::ApiError;
+
+/// The purpose that a room is opened for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OpenFor {
+    /// To read its messages, or to wait for the next one.
+    Reading,
+    /// To publish a message.
+    Publishing,
+}
+
+/// All rooms by name.
+#[derive(Debug, Default)]
+pub struct RoomMap {
+    rooms: HashMap<Rc<str>, Room>,
+    /// The messages of rooms that were removed.
+    removed_messages: u64,
+}
+
+impl RoomMap {
+    /// Returns the room with this name.
+    pub fn get(&self, name: &str) -> Option<&Room> {
+        self.rooms.get(name)
+    }
+
+    /// Returns the room with this name.
+    pub fn get_mut(&mut self, name: &str) -> Option<&mut Room> {
+        self.rooms.get_mut(name)
+    }
+
+    /// Returns the room with this name, and creates it if there is none.
+    ///
+    /// # Errors
+    /// 503 when there are too many rooms, and none of them can be removed.
+    pub fn open(
+        &mut self,
+        name: &str,
+        purpose: OpenFor,
+        random: &mut Random,
+        now: Instant,
+    ) -> Result<&mut Room, ApiError> {
+        if !self.rooms.contains_key(name) {
+            if self.rooms.len() >= limits::ROOMS {
+                self.remove_one(purpose)?;
+            }
+            let name: Rc<str> = name.into();
+            let room = Room::new(name.clone(), random.number(), now);
+            self.rooms.insert(name, room);
+        }
+        let room = self.rooms.get_mut(name).expect("the room was inserted above");
+        room.used = now;
+        Ok(room)
+    }
+
+    /// Removes a room without readers: an empty one, or else the one that was unused for longest. A reader removes only
+    /// empty rooms, because any page can make a browser send a GET. A cursor of a removed room is not recovered later.
+    fn remove_one(&mut self, purpose: OpenFor) -> Result<(), ApiError> {
+        let is_empty = |room: &&Room| room.feed.published() == 0;
+        let unused = self.rooms.values().filter(|room| !room.has_readers());
+        let candidates = unused.filter(|room| purpose == OpenFor::Publishing || is_empty(room));
+        let oldest = candidates.min_by_key(|room| (!is_empty(room), room.used)).map(|room| room.name.clone());
+        let room = oldest.and_then(|name| self.rooms.remove(&name)).ok_or_else(|| ApiError::full("rooms"))?;
+        self.removed_messages += room.feed.published();
+        Ok(())
+    }
+
+    /// Removes all rooms and their groups.
+    pub fn clear(&mut self, exchanges: &mut Exchanges) {
+        for mut room in mem::take(self).rooms.into_values() {
+            room.remove_groups(exchanges);
+        }
+    }
+
+    /// Returns the names of all rooms in alphabetical order.
+    pub fn names(&self) -> Vec<&str> {
+        let mut names: Vec<&str> = self.rooms.keys().map(|name| &**name).collect();
+        names.sort_unstable();
+        names
+    }
+
+    /// Returns the number of messages ever published.
+    pub fn total_messages(&self) -> u64 {
+        self.removed_messages + self.rooms.values().map(|room| room.feed.published()).sum::<u64>()
+    }
+}
