@@ -1,5 +1,5 @@
 //! The vocabulary of the codecs: the result of a parser ([`Parse`]), and bytes that many connections can share
-//! ([`Shared`]). It knows no protocol.
+//! ([`Shared`], and parts of several of them in a [`Rope`]). It knows no protocol.
 
 use std::fmt;
 use std::ops::{Deref, Range};
@@ -83,6 +83,23 @@ impl Shared {
     pub fn unframed(&self) -> &[u8] {
         &self.0.bytes[self.0.unframed.clone()]
     }
+
+    /// Returns a part of the bytes, which is shared as they are.
+    ///
+    /// ```
+    /// use overwire::Shared;
+    ///
+    /// let line = Shared::from(b"one two".to_vec());
+    /// assert_eq!(line.slice(4..7)[..], *b"two");
+    /// ```
+    ///
+    /// # Panics
+    /// The range is not in the bytes, or lies beyond 4 GiB.
+    pub fn slice(&self, range: Range<usize>) -> Slice {
+        assert!(range.start <= range.end && range.end <= self.len(), "a range in the bytes");
+        let position = |index: usize| u32::try_from(index).expect("a position below 4 GiB");
+        Slice { start: position(range.start), end: position(range.end), shared: self.clone() }
+    }
 }
 
 impl From<Vec<u8>> for Shared {
@@ -103,5 +120,96 @@ impl Deref for Shared {
 impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Shared({:?})", String::from_utf8_lossy(self))
+    }
+}
+
+/// A part of shared bytes. A clone copies a pointer and two positions.
+///
+/// ```
+/// use overwire::{Shared, Slice};
+///
+/// let shared = Shared::from(b"[1,2,3]".to_vec());
+/// assert_eq!(shared.slice(1..4)[..], *b"1,2");
+/// assert_eq!(Slice::from(&shared)[..], shared[..]);
+/// ```
+#[derive(Clone)]
+pub struct Slice {
+    shared: Shared,
+    start: u32,
+    end: u32,
+}
+
+impl From<&Shared> for Slice {
+    /// Takes all bytes.
+    ///
+    /// # Panics
+    /// There are more than 4 GiB.
+    fn from(shared: &Shared) -> Self {
+        shared.slice(0..shared.len())
+    }
+}
+
+impl Deref for Slice {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.shared[self.start as usize..self.end as usize]
+    }
+}
+
+impl fmt::Debug for Slice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Slice({:?})", String::from_utf8_lossy(self))
+    }
+}
+
+/// Bytes in slices that lie apart in memory and are sent as one. Any number of connections can have it in their queues,
+/// and nothing of it is copied. A clone copies a pointer.
+///
+/// ```
+/// use overwire::{Rope, Shared};
+///
+/// let numbers = Shared::from(b"1,2,3".to_vec());
+/// let brackets = Shared::from(b"[]".to_vec());
+/// let list = Rope::from_iter([brackets.slice(0..1), numbers.slice(2..5), brackets.slice(1..2)]);
+/// assert_eq!((list.len(), list.to_vec()), (5, b"[2,3]".to_vec()));
+/// ```
+#[derive(Clone, Debug)]
+pub struct Rope(Rc<Joined>);
+
+#[derive(Debug)]
+struct Joined {
+    slices: Vec<Slice>,
+    /// The sum of their lengths.
+    length: usize,
+}
+
+impl Rope {
+    /// The number of bytes in all slices together.
+    pub fn len(&self) -> usize {
+        self.0.length
+    }
+
+    /// Whether there are no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The slices, in the order in which they are sent. None is empty.
+    pub fn slices(&self) -> &[Slice] {
+        &self.0.slices
+    }
+
+    /// Returns a copy of the bytes.
+    pub fn to_vec(&self) -> Vec<u8> {
+        self.slices().iter().flat_map(|slice| slice.iter().copied()).collect()
+    }
+}
+
+impl FromIterator<Slice> for Rope {
+    fn from_iter<I: IntoIterator<Item = Slice>>(slices: I) -> Self {
+        let slices: Vec<Slice> = slices.into_iter().filter(|slice| !slice.is_empty()).collect();
+        let length = slices.iter().map(|slice| slice.len()).sum();
+        Rope(Rc::new(Joined { slices, length }))
     }
 }

@@ -73,7 +73,7 @@ mod timers;
 pub mod websocket;
 pub mod wire;
 
-pub use bytes::{Parse, Shared};
+pub use bytes::{Parse, Rope, Shared, Slice};
 pub use event_loop::{
     Closed, Event, EventLoop, ExchangeId, GroupId, ListenerId, Opened, Remote, Speaks, TimerId, Traffic,
 };

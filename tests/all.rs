@@ -22,6 +22,7 @@ mod no_loss;
 mod openapi;
 mod raw;
 mod relay;
+mod ropes;
 mod short_poll;
 mod shutdown;
 mod signal;

@@ -3,10 +3,10 @@
 use std::mem;
 
 use super::{Closed, Connection, Context, Outcome, State, Step};
-use crate::bytes::{Parse, Shared};
+use crate::bytes::{Parse, Rope, Shared};
 use crate::http::{
-    CONTINUE, ChunkError, Content, ContentDecoder, Framing, LAST_CHUNK, Method, OriginIndex, Outline, Request,
-    RequestError, RequestHead, Response, Version, parse_request_head,
+    CHUNK_END, CONTINUE, ChunkError, Content, ContentDecoder, Framing, LAST_CHUNK, Method, OriginIndex, Outline,
+    Request, RequestError, RequestHead, Response, Version, begin_chunk, parse_request_head,
 };
 use crate::limits::Limits;
 use crate::websocket::CloseCode;
@@ -217,12 +217,16 @@ impl Connection {
         self.outbox.push_own(|out| {
             let cors = context.origins.fields(rules.page);
             response.encode_head_with(out, &context.date, framing, connection, cors);
-            if has_content && !matches!(response.content(), Content::Shared(_)) {
-                out.extend_from_slice(response.content());
+            match response.content() {
+                Content::Own(content) if has_content => out.extend_from_slice(content),
+                Content::Static(content) if has_content => out.extend_from_slice(content),
+                _ => {}
             }
         });
-        if let (Content::Shared(content), true) = (response.content(), has_content) {
-            self.outbox.push(content);
+        match response.content() {
+            Content::Shared(content) if has_content => self.outbox.push(content),
+            Content::Rope(content) if has_content => self.outbox.push_rope(content),
+            _ => {}
         }
     }
 
@@ -283,6 +287,29 @@ impl Connection {
             }
             State::WebSocket(_) | State::Streaming(_) => {
                 self.outbox.push(bytes);
+                None
+            }
+            _ => None,
+        }
+    }
+
+    /// Queues a rope on a stream or a WebSocket by reference: on an HTTP/1.1 stream as one chunk, on others as it is.
+    /// Does nothing in any other state. Returns [`Outcome::Closed`] if it does not fit into the outbox.
+    pub fn send_rope(&mut self, rope: &Rope, context: &Context) -> Option<Outcome> {
+        match self.state {
+            State::WebSocket(_) | State::Streaming(_) if !self.has_room(rope.len(), &context.limits) => {
+                Some(self.cut_slow_consumer(context))
+            }
+            // A chunk of size 0 would be the last-chunk.
+            _ if rope.is_empty() => None,
+            State::Streaming(AnswerRules { version: Version::Http11, .. }) => {
+                self.outbox.push_own(|out| begin_chunk(rope.len(), out));
+                self.outbox.push_rope(rope);
+                self.outbox.push_own(|out| out.extend_from_slice(CHUNK_END));
+                None
+            }
+            State::WebSocket(_) | State::Streaming(_) => {
+                self.outbox.push_rope(rope);
                 None
             }
             _ => None,

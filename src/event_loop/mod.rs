@@ -34,7 +34,7 @@ pub use self::remote::Remote;
 use self::spares::Spares;
 use self::turns::{Agenda, Due, Turn};
 use crate::access_log::AccessLog;
-use crate::bytes::Shared;
+use crate::bytes::{Rope, Shared};
 pub use crate::connection::{Closed, Traffic};
 use crate::connection::{Connection, Context, LARGE_READ, Outcome};
 use crate::http::{Origins, Response};
@@ -313,6 +313,23 @@ impl EventLoop {
     /// [`Event::Closed`] follows.
     pub fn send(&mut self, id: ExchangeId, bytes: &Shared) {
         self.act(id, bytes.len(), |connection, context, _| connection.send(bytes, context));
+    }
+
+    /// Queues a rope on a stream or a WebSocket, by reference: on an HTTP/1.1 stream as one chunk, on an HTTP/1.0 stream
+    /// and a WebSocket as it is. So the slices of a stream are content without chunks around it, and those of a
+    /// WebSocket are frames. If they do not fit into the peer's outbox, the stream ends here and [`Event::Closed`]
+    /// follows.
+    ///
+    /// ```no_run
+    /// use overwire::{EventLoop, ExchangeId, Rope, Shared};
+    ///
+    /// /// Sends the messages that `block` has from the byte `start` on, and then one more.
+    /// fn replay(server: &mut EventLoop, stream: ExchangeId, block: &Shared, start: usize, last: &Shared) {
+    ///     server.send_rope(stream, &Rope::from_iter([block.slice(start..block.len()), last.into()]));
+    /// }
+    /// ```
+    pub fn send_rope(&mut self, id: ExchangeId, rope: &Rope) {
+        self.act(id, rope.len(), |connection, context, _| connection.send_rope(rope, context));
     }
 
     /// Queues one message on one WebSocket. It is framed in its outbox, or moved there if it is large. Frame a message

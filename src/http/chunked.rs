@@ -39,6 +39,15 @@ pub fn chunk(data: &[u8]) -> Shared {
 }
 // ANCHOR_END: chunk
 
+/// Appends the framing before the data of a chunk that is not empty. The data is queued elsewhere, and [`CHUNK_END`]
+/// after it.
+pub(crate) fn begin_chunk(length: usize, out: &mut Vec<u8>) {
+    write!(out, "{length:x}\r\n").expect("a Vec takes everything");
+}
+
+/// The end of each chunk but the last.
+pub(crate) const CHUNK_END: &[u8] = b"\r\n";
+
 /// An element of the chunked coding.
 ///
 /// ```

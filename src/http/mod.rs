@@ -12,6 +12,7 @@ mod response;
 mod target;
 
 pub use body::{ContentDecoder, Framing};
+pub(crate) use chunked::{CHUNK_END, begin_chunk};
 pub use chunked::{ChunkedDecoder, Element, LAST_CHUNK, chunk};
 pub(crate) use cors::OriginIndex;
 pub use cors::{NotAnOrigin, Origins};

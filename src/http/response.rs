@@ -1,12 +1,11 @@
 //! Responses: status, fields and content, encoded into bytes (RFC 9112, sections 4 to 6).
 
 use std::borrow::Cow;
-use std::ops::Deref;
 
 use serde_json::{Value, json};
 
 use super::Framing;
-use crate::bytes::Shared;
+use crate::bytes::{Rope, Shared};
 
 /// The maximum length of the status line and the lines that the event loop adds, in bytes.
 const OWN_LINES: usize = 192;
@@ -14,11 +13,14 @@ const OWN_LINES: usize = 192;
 /// The content of a response.
 ///
 /// ```
-/// use overwire::Shared;
 /// use overwire::http::Content;
+/// use overwire::{Rope, Shared};
 ///
-/// let shared = Shared::from(b"hello".to_vec());
-/// assert_eq!(Content::from(&shared)[..], Content::from("hello")[..]);
+/// let shared = Shared::from(b"hello, world".to_vec());
+/// assert_eq!(Content::from(&shared).to_vec(), Content::from("hello, world").to_vec());
+///
+/// let rope = Rope::from_iter([shared.slice(0..5), shared.slice(7..12)]);
+/// assert_eq!(Content::from(&rope).parts().collect::<Vec<_>>(), [b"hello", b"world"]);
 /// ```
 #[derive(Debug, Clone)]
 pub enum Content {
@@ -28,20 +30,39 @@ pub enum Content {
     Static(&'static [u8]),
     /// Bytes that other responses have too.
     Shared(Shared),
+    /// Several parts of such bytes.
+    Rope(Rope),
     /// Bytes that only the response to GET has, and their number if it is known: for a response to HEAD.
     Omitted(Option<u64>),
 }
 
-impl Deref for Content {
-    type Target = [u8];
+impl Content {
+    /// The number of bytes that are here. [Omitted](Content::Omitted) ones are not.
+    pub fn len(&self) -> usize {
+        self.parts().map(<[u8]>::len).sum()
+    }
 
-    fn deref(&self) -> &[u8] {
-        match self {
-            Content::Own(bytes) => bytes,
-            Content::Static(bytes) => bytes,
-            Content::Shared(bytes) => bytes,
-            Content::Omitted(_) => &[],
-        }
+    /// Whether no bytes are here.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The bytes, in the parts in which they lie in memory.
+    pub fn parts(&self) -> impl Iterator<Item = &[u8]> {
+        let (whole, slices): (&[u8], _) = match self {
+            Content::Own(bytes) => (bytes, &[][..]),
+            Content::Static(bytes) => (bytes, &[][..]),
+            Content::Shared(bytes) => (bytes, &[][..]),
+            Content::Rope(rope) => (&[], rope.slices()),
+            Content::Omitted(_) => (&[], &[][..]),
+        };
+        let whole = Some(whole).filter(|bytes| !bytes.is_empty());
+        whole.into_iter().chain(slices.iter().map(|slice| &slice[..]))
+    }
+
+    /// Returns a copy of the bytes.
+    pub fn to_vec(&self) -> Vec<u8> {
+        self.parts().collect::<Vec<_>>().concat()
     }
 }
 
@@ -69,6 +90,12 @@ impl From<&Shared> for Content {
     }
 }
 
+impl From<&Rope> for Content {
+    fn from(rope: &Rope) -> Self {
+        Content::Rope(rope.clone())
+    }
+}
+
 /// A response to one request. The event loop adds the fields that depend on the connection: `Date`, `Connection` and
 /// the framing fields.
 ///
@@ -76,7 +103,7 @@ impl From<&Shared> for Content {
 /// use overwire::http::Response;
 ///
 /// let response = Response::text(200, "hello\n").with_field("Cache-Control", "no-store");
-/// assert_eq!((response.status(), &response.content()[..]), (200, &b"hello\n"[..]));
+/// assert_eq!((response.status(), response.content().to_vec()), (200, b"hello\n".to_vec()));
 /// ```
 #[derive(Debug, Clone)]
 pub struct Response {

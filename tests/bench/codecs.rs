@@ -211,7 +211,7 @@ fn masked(opcode: Opcode, payload: &[u8]) -> Vec<u8> {
 fn encode(response: &Response) -> Vec<u8> {
     let mut out = Vec::new();
     response.encode_head(&mut out, black_box("Sun, 06 Nov 1994 08:49:37 GMT"), response.framing(), None);
-    out.extend_from_slice(response.content());
+    response.content().parts().for_each(|part| out.extend_from_slice(part));
     out
 }
 

@@ -90,7 +90,7 @@ impl Answers {
 
 fn whole(response: &Response) -> Vec<u8> {
     let mut bytes = head(response, response.framing());
-    bytes.extend_from_slice(response.content());
+    response.content().parts().for_each(|part| bytes.extend_from_slice(part));
     bytes
 }
 
