@@ -1,11 +1,11 @@
 //! The request log: one line a request, written when its answer is complete.
 
 use std::fmt::Write as _;
-use std::io::Write;
 use std::net::SocketAddr;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crate::http::format_date;
+use crate::output::Output;
 
 /// A request that is being answered.
 #[derive(Debug)]
@@ -40,15 +40,15 @@ fn encode(target: &str) -> String {
     encoded
 }
 
-/// The destination of the lines.
+/// The destination of the lines. When it is dropped, those that are queued get a second to be written.
 pub struct AccessLog {
-    sink: Box<dyn Write>,
+    output: Output,
 }
 
 impl AccessLog {
-    /// Creates a log that writes to `sink`.
-    pub fn new(sink: impl Write + 'static) -> Self {
-        AccessLog { sink: Box::new(sink) }
+    /// Creates a log that writes to `output`.
+    pub fn new(output: Output) -> Self {
+        AccessLog { output }
     }
 
     /// Writes the line of a request whose answer is complete. Its connection has queued `sent` bytes so far. A status
@@ -59,12 +59,13 @@ impl AccessLog {
         let status = if entry.status == 0 { "-".to_owned() } else { entry.status.to_string() };
         let milliseconds = now.duration_since(entry.began).as_secs_f64() * 1000.0;
         let (method, target, bytes) = (&entry.method, &entry.target, sent - entry.sent_before);
-        // The server continues even if its log cannot be written.
-        let _ = writeln!(
-            self.sink,
-            "{} {peer} {method} {target} {status} {bytes} B {milliseconds:.1} ms",
-            format_date(seconds)
-        );
-        let _ = self.sink.flush();
+        let date = format_date(seconds);
+        self.output.write(&format!("{date} {peer} {method} {target} {status} {bytes} B {milliseconds:.1} ms\n"));
+    }
+}
+
+impl Drop for AccessLog {
+    fn drop(&mut self) {
+        self.output.finish();
     }
 }

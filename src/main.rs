@@ -1,7 +1,6 @@
 //! The command line of the server. It also starts a tap to the server, whose page shows the bytes.
 
 use std::env;
-use std::fmt;
 use std::io::{self, ErrorKind, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::ExitCode;
@@ -11,6 +10,7 @@ use std::time::Duration;
 
 use overwire::bytes::digits;
 use overwire::http::Origins;
+use overwire::output::{self, complain};
 use overwire::server::{Config, Server};
 use overwire::tap::{Mode, Tap, TapConfig};
 use overwire::{Limits, Remote};
@@ -33,7 +33,8 @@ usage: overwire [OPTIONS]
   --port PORT            the port to listen on; 0 lets the system choose (default 8000)
   --static DIR           serve the browser client from this folder, not from the binary
   --log                  print a line for each request: time, peer, method, target, status,
-                         bytes of the answer, duration
+                         bytes of the answer, duration; lines that are not read in time
+                         are dropped and counted
   --allow-origin ORIGIN  let pages of this origin use the server (repeatable),
                          for example https://example.com
   --allow-host NAME      a name of the server in addition to its address and localhost (repeatable)
@@ -68,6 +69,13 @@ struct RunningTap {
 }
 
 fn main() -> ExitCode {
+    let code = run();
+    output::standard_output().finish();
+    output::standard_error().finish();
+    code
+}
+
+fn run() -> ExitCode {
     let (config, tap_options) = match arguments().and_then(|arguments| parse(arguments.into_iter())) {
         Ok(Command::Serve(config, tap_options)) => (*config, tap_options),
         Ok(Command::Print(text)) => {
@@ -155,7 +163,7 @@ fn run_tap(config: TapConfig) -> io::Result<RunningTap> {
     Ok(RunningTap { address, remote, thread })
 }
 
-/// Prints the addresses. The server runs even if standard output is closed or full.
+/// Prints the addresses. The server runs even if standard output is closed, full, or not read.
 fn greet(server: &Server, tap: Option<&RunningTap>) {
     let url = format!("http://{}", reachable(server.local_address()));
     let mut text = format!("listening on {url}\n");
@@ -170,7 +178,7 @@ fn greet(server: &Server, tap: Option<&RunningTap>) {
          curl -N {url}/api/events\n  \
          curl {url}/api/send -d '{{\"sender\": \"me\", \"text\": \"hello\"}}'\n"
     );
-    let _ = io::stdout().write_all(text.as_bytes());
+    output::standard_output().write(&text);
 }
 
 /// An address at which a listener can be reached from this machine.
@@ -245,9 +253,4 @@ fn host(text: String) -> Result<String, String> {
 fn origin(text: String) -> Result<String, String> {
     Origins::new([&text]).map_err(|error| format!("--allow-origin: {error}"))?;
     Ok(text)
-}
-
-/// Prints a complaint. Standard error may be closed or full.
-fn complain(complaint: fmt::Arguments<'_>) {
-    let _ = writeln!(io::stderr(), "overwire: {complaint}");
 }

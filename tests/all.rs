@@ -20,6 +20,7 @@ mod long_poll;
 mod mailbox;
 mod no_loss;
 mod openapi;
+mod output;
 mod raw;
 mod relay;
 mod ropes;

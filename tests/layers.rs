@@ -7,7 +7,7 @@ use std::process::Command;
 
 /// The layers from the bottom up, as the table in `src/lib.rs` lists them.
 const LAYERS: [&[&str]; 7] = [
-    &["bytes", "json", "slab", "limits", "random"],
+    &["bytes", "json", "slab", "limits", "random", "output"],
     &["http", "sse", "websocket"],
     &["feed", "signalling", "timers", "outbox", "access", "files", "signals", "linger", "access_log", "wire"],
     &["connection"],

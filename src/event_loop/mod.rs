@@ -19,7 +19,7 @@ mod spares;
 mod turns;
 
 use std::collections::VecDeque;
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
@@ -39,6 +39,7 @@ pub use crate::connection::{Closed, Traffic};
 use crate::connection::{Connection, Context, LARGE_READ, Outcome};
 use crate::http::{Origins, Response};
 use crate::limits::Limits;
+use crate::output::Output;
 use crate::signals;
 use crate::slab::{Key, Slab};
 use crate::websocket::{Accepted, CloseCode, Message};
@@ -241,8 +242,11 @@ impl EventLoop {
 
     /// Writes a line for each request to `sink`: time, peer, method, target, status, bytes of the answer, duration. The
     /// line of a stream or a WebSocket is written when it is over.
-    pub fn log_requests(&mut self, sink: impl Write + 'static) {
-        self.log = Some(AccessLog::new(sink));
+    ///
+    /// A thread writes, so a sink that takes nothing does not stop the loop: see [`Output`]. When the loop is dropped,
+    /// it waits for the last lines, but not for more than a second.
+    pub fn log_requests(&mut self, sink: impl Into<Output>) {
+        self.log = Some(AccessLog::new(sink.into()));
     }
 
     /// Ends in an orderly way: accepts no more, closes idle connections, waits until answers, last chunks and closing

@@ -1,6 +1,6 @@
 //! Sleeping, the clock, and accepting.
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read};
 use std::mem;
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -13,6 +13,7 @@ use super::turns::Due;
 use super::{Event, EventLoop, ExchangeId, ListenerId, Opened, Speaks};
 use crate::connection::Connection;
 use crate::http::{Response, format_date};
+use crate::output;
 use crate::slab::Key;
 
 pub(super) const WAKER: Token = Token(usize::MAX - 1);
@@ -226,12 +227,10 @@ impl EventLoop {
             return true;
         }
         if !mem::replace(&mut self.has_reported_full, true) {
-            // Standard error may be closed. The server goes on.
-            let _ = writeln!(
-                io::stderr(),
-                "overwire: {limit} connections are open, as many as may be (the default is `ulimit -n` less a \
-                 reserve): new ones are answered with 503"
-            );
+            output::complain(format_args!(
+                "{limit} connections are open, as many as may be (the default is `ulimit -n` less a reserve): new \
+                 ones are answered with 503"
+            ));
         }
         false
     }

@@ -37,6 +37,7 @@ use crate::event_loop::{Event, EventLoop, ExchangeId, Remote, TimerId};
 use crate::files::Files;
 use crate::http::{Method, Origins, Request, Response};
 use crate::limits::Limits;
+use crate::output;
 use crate::websocket::Message;
 
 /// The interval of the heartbeats of a stream.
@@ -61,7 +62,7 @@ pub struct Config {
     pub port: u16,
     /// A folder to serve the browser client from, in place of the files in the binary.
     pub static_folder: Option<PathBuf>,
-    /// Whether to write a line for each request to standard output.
+    /// Whether to write a line for each request to standard output, through [`standard_output`](output::standard_output).
     pub log: bool,
     /// Whether SIGINT and SIGTERM shut the server down in an orderly way. Only one server of a process can have them.
     pub signals: bool,
@@ -178,7 +179,7 @@ impl Server {
             event_loop.watch_signals()?;
         }
         if config.log {
-            event_loop.log_requests(io::stdout());
+            event_loop.log_requests(output::standard_output());
         }
         Ok(Server {
             rooms: Rooms::default(),

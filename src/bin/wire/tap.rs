@@ -1,10 +1,11 @@
 //! `wire tap`: relays to any HTTP or WebSocket server, and shows the bytes on a page.
 
-use std::io::{self, ErrorKind, Write};
+use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
 use overwire::Limits;
+use overwire::output;
 use overwire::tap::{Mode, Tap, TapConfig};
 
 use crate::End;
@@ -35,12 +36,12 @@ pub fn run(url: &Url, port: u16) -> Result<(), End> {
         _ => End::Failed(format!("cannot listen on port {port}: {error}")),
     })?;
     let (address, path) = (tap.local_address(), &url.target);
-    writeln!(
-        io::stdout(),
+    // The tap runs even if standard output is closed, full, or not read.
+    output::standard_output().write(&format!(
         "listening on http://{address}\n  \
          open http://{address}/-/tap/ to see the bytes\n  \
-         use http://{address}{path} in place of {target_url}{path}"
-    )?;
+         use http://{address}{path} in place of {target_url}{path}\n"
+    ));
     tap.run().map_err(|error| End::Failed(format!("the tap has ended: {error}")))
 }
 
