@@ -35,7 +35,7 @@
 //! | module | what it is for | what it may know |
 //! |-|-|-|
 //! | [`bytes`], [`json`], `slab`, [`limits`], [`random`], [`output`] | what everything else is made of | nothing |
-//! | [`http`], [`sse`], [`websocket`] | the codecs: bytes to values and back | no sockets, no clock |
+//! | [`http`], [`sse`], [`websocket`], [`resp`] | the codecs: bytes to values and back | no sockets, no clock |
 //! | [`feed`], [`signalling`], `timers`, `outbox`, `access`, `files`, `signals`, `linger`, `access_log`, [`wire`] | a log and its cursors; WebRTC signalling; deadlines; the outgoing queue; the checks of Host and Origin; the browser client; names for raw bytes | the codecs |
 //! | [`connection`] | one connection: all decisions about it | the time is an argument; no sockets |
 //! | [`event_loop`] | sockets: the only user of mio | the connection, not what it carries |
@@ -64,6 +64,7 @@ mod linger;
 mod outbox;
 pub mod output;
 pub mod random;
+pub mod resp;
 pub mod server;
 pub mod signalling;
 mod signals;

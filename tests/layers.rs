@@ -8,7 +8,7 @@ use std::process::Command;
 /// The layers from the bottom up, as the table in `src/lib.rs` lists them.
 const LAYERS: [&[&str]; 7] = [
     &["bytes", "json", "slab", "limits", "random", "output"],
-    &["http", "sse", "websocket"],
+    &["http", "sse", "websocket", "resp"],
     &["feed", "signalling", "timers", "outbox", "access", "files", "signals", "linger", "access_log", "wire"],
     &["connection"],
     &["event_loop"],
