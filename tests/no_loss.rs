@@ -10,7 +10,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::common::{Client, Dice, TestServer};
+use crate::common::{Answer, Client, Dice, TestServer};
 use overwire::sse;
 use serde_json::{Value, json};
 
@@ -184,14 +184,15 @@ fn every_message_arrives_once_and_in_order_or_a_hole_is_reported() {
     server.stop();
 }
 
+fn send(client: &mut Client, room: &str, text: &str, key: &str) -> Answer {
+    client.post("/api/send", &json!({ "sender": "me", "text": text, "room": room, "key": key }).to_string())
+}
+
 #[test]
 fn a_retry_with_the_same_key_is_published_once() {
     let server = TestServer::start();
     let mut client = server.connect();
-    let send = |client: &mut Client, room: &str, text: &str, key: &str| {
-        let content = json!({ "sender": "me", "text": text, "room": room, "key": key }).to_string();
-        client.post("/api/send", &content).json()
-    };
+    let send = |client: &mut Client, room: &str, text: &str, key: &str| send(client, room, text, key).json();
     let first = send(&mut client, "general", "hello", "1");
     assert_eq!(send(&mut server.connect(), "general", "hello", "1"), first);
     // Another key is another message, and so is the same key in another room.
@@ -200,15 +201,10 @@ fn a_retry_with_the_same_key_is_published_once() {
     // On a WebSocket, the retry does not come back: the next message does.
     let mut socket = server.websocket("/api/ws");
     socket
-        .send_text(r#"{"sender":"me","text":"again","key":"2"}"#)
+        .send_text(r#"{"sender":"me","text":"hello","key":"2"}"#)
         .send_text(r#"{"sender":"me","text":"new","key":"3"}"#);
     assert_eq!(socket.message().json()["text"], "new");
     assert_eq!(server.get("/api/messages").texts(), ["hello", "hello", "new"]);
-    // Only the newest keys are stored.
-    for number in 0..256 {
-        send(&mut client, "general", "many", &format!("more {number}"));
-    }
-    assert_ne!(send(&mut client, "general", "hello", "1")["message_id"], first["message_id"]);
     for key in [json!(1), json!(""), json!("x".repeat(65))] {
         let answer = client.post("/api/send", &json!({ "sender": "me", "text": "a", "key": key }).to_string());
         assert_eq!(answer.status, 400);
@@ -234,4 +230,71 @@ fn a_retry_to_a_mailbox_is_stored_once() {
         socket.send_text(text);
     }
     assert_eq!([socket.message().json()["message"].clone(), socket.message().json()["message"].clone()], ["a", "b"]);
+}
+
+#[test]
+fn a_key_holds_for_five_minutes_however_many_come_after_it() {
+    let server = TestServer::start();
+    let mut client = server.connect();
+    let first = send(&mut client, "general", "hello", "the first").json();
+    for number in 0..1000 {
+        assert_eq!(send(&mut client, "general", "other", &number.to_string()).status, 200);
+    }
+    assert_eq!(send(&mut client, "general", "hello", "the first").json(), first);
+    server.advance(299);
+    assert_eq!(send(&mut server.connect(), "general", "hello", "the first").json(), first);
+    server.advance(1);
+    let again = send(&mut server.connect(), "general", "hello", "the first").json();
+    assert_ne!(again["message_id"], first["message_id"]);
+    assert_eq!(server.get("/api/stats").json()["total_messages"], 1002);
+}
+
+#[test]
+fn a_key_of_a_mailbox_holds_for_five_minutes_however_many_come_after_it() {
+    let server = TestServer::start();
+    let mut client = server.connect();
+    let id = client.post("/poll", "").json()["connection_id"].as_str().unwrap().to_owned();
+    let put = |client: &mut Client, text: &str, key: &str| {
+        client.post("/poll", &json!({ "connection_id": id, "text": text, "key": key }).to_string()).json()
+    };
+    let first = put(&mut client, "hello", "the first");
+    for number in 0..1000 {
+        put(&mut client, "other", &number.to_string());
+    }
+    for seconds in [0, 50, 50, 50, 50, 50, 49] {
+        server.advance(seconds);
+        assert_eq!(put(&mut server.connect(), "hello", "the first"), first);
+    }
+    server.advance(1);
+    assert_ne!(put(&mut server.connect(), "hello", "the first")["id"], first["id"]);
+}
+
+#[test]
+fn a_key_with_another_text_or_sender_is_a_conflict() {
+    const SENTENCE: &str =
+        "key: another sender or text came with it in the last 5 minutes: expected a new key for a new message";
+    let server = TestServer::start();
+    let mut client = server.connect();
+    send(&mut client, "general", "hello", "1");
+    let other_sender = json!({ "sender": "other", "text": "hello", "key": "1" }).to_string();
+    for answer in [send(&mut client, "general", "good-bye", "1"), client.post("/api/send", &other_sender)] {
+        assert_eq!((answer.status, &answer.json()["error"]), (409, &json!(SENTENCE)));
+    }
+    let mut socket = server.websocket("/api/ws");
+    let error = socket.send_text(r#"{"sender":"me","text":"good-bye","key":"1"}"#).message().json();
+    assert_eq!(error, json!({ "type": "error", "error": SENTENCE }));
+    assert_eq!(server.get("/api/messages").texts(), ["hello"]);
+
+    let id = client.post("/poll", "").json()["connection_id"].clone();
+    let content = |text: &str| json!({ "connection_id": id, "text": text, "key": "1" }).to_string();
+    assert_eq!(client.post("/poll", &content("hello")).status, 200);
+    for path in ["/poll", "/sse/message"] {
+        let answer = client.post(path, &content("good-bye"));
+        assert_eq!((answer.status, &answer.json()["error"]), (409, &json!(SENTENCE)));
+    }
+    let mut socket = server.websocket("/ws");
+    socket.message();
+    socket.send_text(r#"{"message":"a","key":"1"}"#).message();
+    let error = socket.send_text(r#"{"message":"b","key":"1"}"#).message().json();
+    assert_eq!(error, json!({ "type": "error", "error": SENTENCE }));
 }

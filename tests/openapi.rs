@@ -534,6 +534,10 @@ fn every_described_error_occurs() {
     for (operation, bytes) in cases {
         check(operation, server.connect().send(bytes).answer());
     }
+    // A key that another text came with.
+    let send = |text: &str| server.post("/api/send", &json!({ "sender": "a", "text": text, "key": "1" }).to_string());
+    send("one");
+    check("roomSend", send("other"));
     // A path that does not exist.
     let nothing = server.get("/nothing").json();
     let not_found = &api.0["components"]["responses"]["NotFound"]["content"]["application/json"]["examples"];

@@ -3,6 +3,7 @@
 use serde_json::{Map, json};
 
 use super::exchanges::{Call, Reply};
+use super::idempotency::Keys;
 use super::message::timestamp;
 use super::params::ApiError;
 use super::{Server, uncached};
@@ -22,6 +23,7 @@ impl Server {
             feature.add_statistics(exchanges, &mut statistics);
         }
         statistics.insert("connections".into(), exchanges.event_loop.connections().into());
+        statistics.insert("memory".into(), json!({ "keys": exchanges.keys.bytes() }));
         statistics.insert("transports".into(), exchanges.counts().to_json());
         statistics.insert("timestamp".into(), timestamp().into());
         statistics.insert("chaos".into(), self.chaos.into());
@@ -47,6 +49,7 @@ impl Server {
             return Err(ApiError { status: 403, sentence: "faults are off: start the server with --chaos".into() });
         }
         self.exchanges.reset_all();
+        self.exchanges.keys = Keys::default();
         let (features, exchanges) = self.features();
         for feature in features {
             feature.forget(exchanges);

@@ -1,13 +1,14 @@
 //! The exchanges that the features hold: a request to answer later, a stream, or a WebSocket.
 //!
-//! [`Exchanges`] is what a handler works with: the event loop, a record of each held exchange, and the counts. It knows
-//! which feature an exchange belongs to, but not what the feature does with it.
+//! [`Exchanges`] is what a handler works with: the event loop, a record of each held exchange, the counts, and what all
+//! features share. It knows which feature an exchange belongs to, but not what the feature does with it.
 
 use std::collections::HashMap;
 use std::io;
 use std::time::{Duration, Instant};
 
 use super::FeatureId;
+use super::idempotency::Keys;
 use super::message::Transport;
 use super::stats::Stats;
 use crate::bytes::Shared;
@@ -96,6 +97,8 @@ pub struct Exchanges {
     pub event_loop: EventLoop,
     /// Random ids and epochs.
     pub random: Random,
+    /// The idempotency keys of rooms and mailboxes, which have one bound.
+    pub keys: Keys,
     stats: Stats,
     held: HashMap<ExchangeId, Held>,
     timers: HashMap<TimerId, ExchangeId>,
@@ -108,7 +111,14 @@ impl Exchanges {
     /// As [`Random::open`].
     pub fn new(event_loop: EventLoop) -> io::Result<Self> {
         let random = Random::open()?;
-        Ok(Exchanges { event_loop, random, stats: Stats::default(), held: HashMap::new(), timers: HashMap::new() })
+        Ok(Exchanges {
+            event_loop,
+            random,
+            keys: Keys::default(),
+            stats: Stats::default(),
+            held: HashMap::new(),
+            timers: HashMap::new(),
+        })
     }
 
     /// Returns the time of the current turn of the loop.
@@ -222,6 +232,12 @@ impl Exchanges {
             self.remove(id);
             self.event_loop.reset(id);
         }
+    }
+
+    /// Drops what has expired.
+    pub fn sweep(&mut self) {
+        self.keys.expire(self.now());
+        self.keys.shrink();
     }
 
     fn remove(&mut self, id: ExchangeId) -> Option<Held> {

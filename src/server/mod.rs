@@ -5,6 +5,7 @@
 //! of a request in `routes`, and passes every other event to the feature that holds the exchange.
 
 mod admin;
+mod books;
 mod demo;
 mod exchanges;
 mod idempotency;
@@ -288,6 +289,7 @@ impl Server {
         } else if timer == self.sweep {
             let (features, exchanges) = self.features();
             features.into_iter().for_each(|feature| feature.sweep(exchanges));
+            exchanges.sweep();
             self.sweep = exchanges.event_loop.set_timer(SWEEP);
         } else {
             self.demo.on_timer(&mut self.exchanges, &mut self.rooms, timer);

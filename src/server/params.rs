@@ -33,6 +33,11 @@ impl ApiError {
         ApiError { status: 404, sentence: sentence.into() }
     }
 
+    /// Creates a 409 with this sentence.
+    pub fn conflict(sentence: impl Into<String>) -> Self {
+        ApiError { status: 409, sentence: sentence.into() }
+    }
+
     /// Creates a 503: there are too many `of` something.
     pub fn full(of: &str) -> Self {
         ApiError { status: 503, sentence: format!("the server has too many {of} at the moment: try again later") }

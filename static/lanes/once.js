@@ -4,9 +4,11 @@
 import { uuid } from './uuid.js';
 
 export class Once {
-  #unanswered = undefined; // { said, key }: got no answer, even to the second request
+  // { said, key }: it is not known whether this was taken. There was no answer, even to the second request; or there
+  // was a 5xx, which says nothing of the request before it.
+  #unanswered = undefined;
 
-  /** `post(content)` makes the request. Content that got no answer has the same key when it is sent again. */
+  /** `post(content)` makes the request. Content that may have been taken has the same key when it is sent again. */
   async say(content, post) {
     const said = JSON.stringify(content);
     const key = this.#unanswered?.said === said ? this.#unanswered.key : uuid();
@@ -20,7 +22,7 @@ export class Once {
         return post(keyed);
       });
     } catch (error) {
-      if (!isRefusal(error)) {
+      if (!isRefusal(error) || error.status >= 500) {
         this.#unanswered = { said, key };
       }
       throw error;

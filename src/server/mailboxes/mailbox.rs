@@ -8,7 +8,6 @@ use super::limits;
 use crate::event_loop::ExchangeId;
 use crate::feed::{Cursor, Feed};
 use crate::random::Random;
-use crate::server::idempotency::IdempotencyKeys;
 use crate::server::params::ApiError;
 
 /// A text in a mailbox.
@@ -38,8 +37,6 @@ pub struct Mailbox {
     pub id: Rc<str>,
     /// Its texts.
     pub feed: Feed<Text>,
-    /// The results of the newest texts with a key.
-    pub keys: IdempotencyKeys<(Cursor, Text)>,
     /// The position of its reader. A poll may set it.
     pub position: Cursor,
     /// Its current reader: the newest one.
@@ -88,9 +85,8 @@ impl MailboxMap {
         let id: Rc<str> = random.uuid().into();
         let feed = Feed::new(random.number(), limits::RETAINED_TEXTS, limits::RETAINED_BYTES);
         let position = feed.tip();
-        let keys = IdempotencyKeys::new(limits::IDEMPOTENCY_KEYS);
         self.by_epoch.insert(position.epoch(), id.clone());
-        let mailbox = Mailbox { id: id.clone(), feed, keys, position, reader: None, seen: now };
+        let mailbox = Mailbox { id: id.clone(), feed, position, reader: None, seen: now };
         Ok(self.by_id.entry(id).or_insert(mailbox))
     }
 

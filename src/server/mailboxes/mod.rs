@@ -16,11 +16,11 @@ use serde_json::{Map, Value, json};
 
 use self::mailbox::{Mailbox, MailboxMap, Taken, Text};
 use super::exchanges::{Call, EndReason, Exchanges, Opening, Reply};
+use super::idempotency::{Found, Published};
 use super::message::{Transport, encode, timestamp};
 use super::params::{self, ApiError, Fields, ID, KEY, TEXT};
 use super::{Feature, FeatureId, HEARTBEAT, uncached};
 use crate::event_loop::ExchangeId;
-use crate::feed::Cursor;
 use crate::http::{Request, Response};
 use crate::sse;
 use crate::websocket::Message;
@@ -61,8 +61,8 @@ impl Mailboxes {
         mailbox.seen = now;
         let mailbox_id = mailbox.id.clone();
         if let Some(text) = text {
-            let (id, text) = self.put(exchanges, &mailbox_id, text, key)?;
-            let taken = Taken { id, text, recovered: true };
+            let Published { id, timestamp } = self.put(exchanges, &mailbox_id, text, key)?;
+            let taken = Taken { id, text: Text { text: text.into(), timestamp }, recovered: true };
             return Ok(counted(&text_json(&mailbox_id, "message", &taken), 0));
         }
         if id.is_none() {
@@ -85,8 +85,8 @@ impl Mailboxes {
         let (id, text) = (fields.required("connection_id", &ID)?, fields.required("text", &TEXT)?);
         let key = fields.optional("key", &KEY)?;
         let id = self.mailboxes.get(id, exchanges.now())?.id.clone();
-        let (cursor, _) = self.put(exchanges, &id, text, key)?;
-        let answer = json!({ "status": "queued", "id": cursor.to_string() });
+        let put = self.put(exchanges, &id, text, key)?;
+        let answer = json!({ "status": "queued", "id": put.id.to_string() });
         Ok(Reply::Now(Response::json(202, &answer).with_field("Cache-Control", "no-store")))
     }
 
@@ -134,26 +134,32 @@ impl Mailboxes {
         Ok(Reply::Later)
     }
 
-    /// Puts a text into a mailbox, and delivers it to the reader. A known key puts nothing and returns the stored
-    /// result.
+    /// Puts a text into a mailbox, and delivers it to the reader. A retry puts nothing, and returns what the first text
+    /// with its key returned.
+    ///
+    /// # Errors
+    /// 409 when another text has the key, 503 when there are too many texts or keys.
     fn put(
         &mut self,
         exchanges: &mut Exchanges,
         id: &str,
         text: &str,
         key: Option<&str>,
-    ) -> Result<(Cursor, Text), ApiError> {
+    ) -> Result<Published, ApiError> {
         let now = exchanges.now();
-        if let Some(stored) = self.mailboxes.get(id, now)?.keys.get(key) {
-            return Ok(stored);
-        }
-        let text = Text { text: text.into(), timestamp: timestamp() };
-        let (cursor, mailbox) = self.mailboxes.put(id, text.clone(), now)?;
-        mailbox.keys.insert(key, (cursor, text.clone()));
+        let log = self.mailboxes.get(id, now)?.feed.tip().epoch();
+        let key = match exchanges.keys.find(log, key, "", text, now)? {
+            Found::Published(before) => return Ok(before),
+            Found::New(key) => key,
+        };
+        let timestamp = timestamp();
+        let (id, mailbox) = self.mailboxes.put(id, Text { text: text.into(), timestamp }, now)?;
+        let published = Published { id, timestamp };
+        exchanges.keys.store(key, published, now);
         if let Some(reader) = mailbox.reader {
             self.deliver(exchanges, reader);
         }
-        Ok((cursor, text))
+        Ok(published)
     }
 
     /// Sends a reader everything after its position: the next text to a poll, all texts to a stream.

@@ -6,9 +6,6 @@ use std::time::Duration;
 pub const RETAINED_MESSAGES: usize = 1000;
 pub const RETAINED_BYTES: usize = 1024 * 1024;
 
-/// The most idempotency keys that a room stores.
-pub const IDEMPOTENCY_KEYS: usize = 256;
-
 /// The most rooms.
 pub const ROOMS: usize = 256;
 

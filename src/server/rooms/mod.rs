@@ -22,10 +22,11 @@ use self::clients::Clients;
 use self::map::{OpenFor, RoomMap};
 pub use self::polls::{POLL_SECONDS, Poll};
 use self::polls::{SUCCESS, json_response, status_of_empty_answer};
-use self::room::{Published, Room};
+use self::room::Room;
 pub use self::streams::Subscription;
 use self::streams::heartbeat;
 use super::exchanges::{Call, EndReason, Exchanges, Reply};
+use super::idempotency::{Found, Published};
 use super::message::{Transport, timestamp};
 use super::params::{self, ApiError, Fields, KEY, NAME, TEXT};
 use super::{Feature, HEARTBEAT, uncached};
@@ -77,14 +78,18 @@ impl Rooms {
         self.publish(exchanges, &draft).map(sent)
     }
 
-    /// Publishes a message, and delivers it to the readers of the room. A known key publishes nothing and returns the
-    /// stored result.
+    /// Publishes a message, and delivers it to the readers of the room. A retry publishes nothing, and
+    /// returns what the first message with its key returned.
+    ///
+    /// # Errors
+    /// 409 when another message has the key, 503 when there are too many rooms or keys.
     pub fn publish(&mut self, exchanges: &mut Exchanges, draft: &Draft<'_>) -> Result<Published, ApiError> {
         let now = exchanges.now();
         let room = self.rooms.open(draft.room, OpenFor::Publishing, &mut exchanges.random, now)?;
-        if let Some(stored) = room.keys.get(draft.key) {
-            return Ok(stored);
-        }
+        let key = match exchanges.keys.find(room.feed.tip().epoch(), draft.key, draft.sender, draft.text, now)? {
+            Found::Published(before) => return Ok(before),
+            Found::New(key) => key,
+        };
         let published = Published { id: room.feed.next_cursor(), timestamp: timestamp() };
         let message = json!({
             "id": published.id.to_string(),
@@ -95,7 +100,7 @@ impl Rooms {
         });
         let json: Rc<str> = message.to_string().into();
         room.feed.publish(json.clone(), json.len());
-        room.keys.insert(draft.key, published);
+        exchanges.keys.store(key, published, now);
         let name = room.name.clone();
         self.deliver(exchanges, &name, published.id, &json);
         Ok(published)

@@ -9,17 +9,7 @@ use crate::event_loop::{ExchangeId, GroupId};
 use crate::feed::{Cursor, Feed, Replay};
 use crate::http::Content;
 use crate::server::exchanges::Exchanges;
-use crate::server::idempotency::IdempotencyKeys;
 use crate::server::message::{Transport, encode};
-
-/// The id and the time of a published message.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Published {
-    /// The position after the message.
-    pub id: Cursor,
-    /// Seconds since the epoch.
-    pub timestamp: f64,
-}
 
 /// The open streams of a room on one transport.
 #[derive(Debug)]
@@ -40,8 +30,6 @@ pub struct Room {
     pub polls: BTreeSet<ExchangeId>,
     /// Open streams and WebSockets, by transport.
     streams: [Option<Streams>; Transport::ALL.len()],
-    /// The results of the newest messages with a key.
-    pub keys: IdempotencyKeys<Published>,
     /// The time of its last use.
     pub used: Instant,
 }
@@ -54,7 +42,6 @@ impl Room {
             feed: Feed::new(epoch, limits::RETAINED_MESSAGES, limits::RETAINED_BYTES),
             polls: BTreeSet::new(),
             streams: Default::default(),
-            keys: IdempotencyKeys::new(limits::IDEMPOTENCY_KEYS),
             used: now,
         }
     }
