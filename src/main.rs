@@ -31,7 +31,8 @@ usage: overwire [OPTIONS]
 
   --host HOST            the address to listen on (default 127.0.0.1)
   --port PORT            the port to listen on; 0 lets the system choose (default 8000)
-  --static DIR           serve the browser client from this folder, not from the binary
+  --static DIR           serve the browser client from this folder, not from the binary:
+                         files of up to 4 MiB each
   --log                  print a line for each request: time, peer, method, target, status,
                          bytes of the answer, duration; lines that are not read in time
                          are dropped and counted

@@ -27,6 +27,7 @@ mod ropes;
 mod short_poll;
 mod shutdown;
 mod signal;
+mod static_folder;
 mod streams;
 mod tap;
 mod tungstenite;

@@ -5,8 +5,6 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::symlink;
-use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
@@ -225,61 +223,6 @@ fn the_three_things_to_try_work() {
     );
     assert_eq!(program.connect().send(as_curl).answer().json()["status"], "sent");
     assert!(events.chunk_text().contains("hello"), "the message arrives on the stream");
-}
-
-/// A temporary folder with a folder `static` in it. It is removed at the end of the test.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new() -> Self {
-        let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("static-{}", std::process::id()));
-        fs::create_dir_all(path.join("static/inner")).unwrap();
-        Folder(path)
-    }
-
-    fn write(&self, name: &str, content: &str) {
-        fs::write(self.0.join(name), content).unwrap();
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
-#[test]
-fn a_static_folder_serves_edited_files_and_nothing_outside() {
-    let folder = Folder::new();
-    folder.write("secret.txt", "secret");
-    folder.write("static/inner/page.html", "first");
-    symlink("../secret.txt", folder.0.join("static/link.txt")).unwrap();
-    symlink("..", folder.0.join("static/up")).unwrap();
-    let program = Program::start(&["--static", folder.0.join("static").to_str().unwrap()]);
-    for content in ["first", "second"] {
-        folder.write("static/inner/page.html", content);
-        let answer = program.get("/inner/page.html");
-        assert_eq!((answer.status, answer.text()), (200, content));
-        assert_eq!(answer.field("Content-Type"), Some("text/html; charset=utf-8"));
-    }
-    let secret = folder.0.join("secret.txt");
-    let absolute = format!("/{}", secret.to_str().unwrap());
-    for target in [
-        "/link.txt",
-        "/up/secret.txt",
-        "/../secret.txt",
-        "/%2e%2e/secret.txt",
-        "/..%2fsecret.txt",
-        "/inner/../../secret.txt",
-        "/inner/%2e%2e/%2e%2e/secret.txt",
-        &absolute,
-        "/inner",
-        "/inner/",
-        "/inner/page.html/",
-        "/index.html", // in the program, but not in the folder
-    ] {
-        assert_eq!(program.get(target).status, 404, "{target}");
-    }
 }
 
 #[test]

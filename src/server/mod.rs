@@ -188,7 +188,7 @@ impl Server {
             demo: Demo::default(),
             peers: Peers::default(),
             access: Access::new(event_loop.local_address(), config.allow_hosts, origins),
-            files: config.static_folder.map_or(Files::Embedded, Files::Folder),
+            files: config.static_folder.map_or(Files::Embedded, Files::of_folder),
             chaos: config.chaos,
             tap_port: config.tap_port,
             started: event_loop.now(),
@@ -259,7 +259,7 @@ impl Server {
     }
 
     /// Returns a file of the browser client, or 404.
-    fn file(&self, call: &Call<'_>) -> Result<Reply, ApiError> {
+    fn file(&mut self, call: &Call<'_>) -> Result<Reply, ApiError> {
         const METHODS: &str = "GET, HEAD, OPTIONS";
         let (path, method) = (call.request.path(), call.request.method());
         let file = if method == Method::Get { self.files.get(&path) } else { self.files.head(&path) };

@@ -1,8 +1,10 @@
 //! The files of the browser client: embedded in the binary, or in a folder during development.
 
-use std::fs;
-use std::path::{Component, Path, PathBuf};
+mod folder;
 
+use std::path::PathBuf;
+
+use self::folder::{FileError, Folder};
 use crate::http::{Content, Response};
 
 /// Allows a page to load files from this server only, and to connect to no other server.
@@ -11,7 +13,7 @@ const CONTENT_SECURITY_POLICY: &str =
 
 macro_rules! embed {
     ($($name:literal),* $(,)?) => {
-        &[$(($name, include_bytes!(concat!("../static/", $name)))),*]
+        &[$(($name, include_bytes!(concat!("../../static/", $name)))),*]
     };
 }
 
@@ -98,59 +100,59 @@ pub enum Files {
     /// The binary.
     Embedded,
     /// A folder.
-    Folder(PathBuf),
-}
-
-/// A file that exists.
-enum Found {
-    Embedded(&'static [u8]),
-    File(PathBuf),
+    Folder(Folder),
 }
 
 impl Files {
-    /// Returns the file at `path`, which begins with `/`. Returns `None` if there is no such file, if the path
-    /// contains `..`, or if a symbolic link leads out of the folder.
-    pub fn get(&self, path: &str) -> Option<Response> {
-        self.answer(path, |found| match found {
-            Found::Embedded(bytes) => Some(Content::Static(bytes)),
-            Found::File(path) => fs::read(path).ok().map(Content::Own),
-        })
+    /// Serves the files of a folder.
+    pub fn of_folder(path: PathBuf) -> Self {
+        Files::Folder(Folder::new(path))
+    }
+
+    /// Returns the file at `path`, which begins with `/`, or an error if it is too long or cannot be read. Returns `None`
+    /// if there is no such file, if the path contains `..`, or if a symbolic link leads out of the folder.
+    pub fn get(&mut self, path: &str) -> Option<Response> {
+        let name = name_of(path)?;
+        let content = match self {
+            Files::Embedded => embedded(name).map(Content::Static),
+            Files::Folder(folder) => folder.read(name).map(Content::Shared),
+        };
+        answer(name, content)
     }
 
     /// Returns the answer to HEAD: the same without the content, which is not read.
     pub fn head(&self, path: &str) -> Option<Response> {
-        self.answer(path, |found| match found {
-            Found::Embedded(bytes) => Some(Content::Omitted(Some(bytes.len() as u64))),
-            Found::File(path) => fs::metadata(path).ok().map(|file| Content::Omitted(Some(file.len()))),
-        })
-    }
-
-    fn answer(&self, path: &str, content: impl FnOnce(Found) -> Option<Content>) -> Option<Response> {
-        let name = match path {
-            "/" => "index.html",
-            "/docs" | "/redoc" => "docs/docs.html", // one page for both, with forms only at /docs
-            _ => path.strip_prefix('/')?,
+        let name = name_of(path)?;
+        let length = match self {
+            Files::Embedded => embedded(name).map(|bytes| bytes.len() as u64),
+            Files::Folder(folder) => folder.length(name),
         };
-        let response = Response::new(200)
-            .with_content(content_type(name), content(self.find(name)?)?)
-            .with_field("Cache-Control", "no-cache")
-            .with_field("X-Content-Type-Options", "nosniff")
-            .with_field("Content-Security-Policy", CONTENT_SECURITY_POLICY);
-        Some(response)
+        answer(name, length.map(|length| Content::Omitted(Some(length))))
     }
+}
 
-    fn find(&self, name: &str) -> Option<Found> {
-        match self {
-            Files::Embedded => {
-                EMBEDDED.iter().find(|(known, _)| *known == name).map(|(_, bytes)| Found::Embedded(bytes))
-            }
-            Files::Folder(folder) => {
-                let inside = Path::new(name).components().all(|part| matches!(part, Component::Normal(_)));
-                let (folder, file) = (folder.canonicalize().ok()?, folder.join(name).canonicalize().ok()?);
-                let allowed = inside && file.starts_with(&folder) && file.is_file();
-                allowed.then_some(Found::File(file))
-            }
-        }
+fn name_of(path: &str) -> Option<&str> {
+    match path {
+        "/" => Some("index.html"),
+        "/docs" | "/redoc" => Some("docs/docs.html"), // one page for both, with forms only at /docs
+        _ => path.strip_prefix('/'),
+    }
+}
+
+fn embedded(name: &str) -> Result<&'static [u8], FileError> {
+    EMBEDDED.iter().find(|(known, _)| *known == name).map(|(_, bytes)| *bytes).ok_or(FileError::Nothing)
+}
+
+fn answer(name: &str, content: Result<Content, FileError>) -> Option<Response> {
+    match content {
+        Err(error) => error.response(name),
+        Ok(content) => Some(
+            Response::new(200)
+                .with_content(content_type(name), content)
+                .with_field("Cache-Control", "no-cache")
+                .with_field("X-Content-Type-Options", "nosniff")
+                .with_field("Content-Security-Policy", CONTENT_SECURITY_POLICY),
+        ),
     }
 }
 
@@ -168,6 +170,9 @@ fn content_type(name: &str) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::path::Path;
+
     use super::*;
 
     fn names_below(folder: &Path, prefix: &str, names: &mut Vec<String>) {
@@ -193,7 +198,7 @@ mod tests {
 
     #[test]
     fn files_outside_the_folder_are_not_served() {
-        let files = Files::Folder(concat!(env!("CARGO_MANIFEST_DIR"), "/static").into());
+        let mut files = Files::of_folder(concat!(env!("CARGO_MANIFEST_DIR"), "/static").into());
         assert!(files.get("/").is_some() && files.get("/index.html").is_some());
         for path in ["/../Cargo.toml", "//etc/passwd", "/./../Cargo.toml", "/lanes", "/nothing", "/index.html/..", ""] {
             assert!(files.get(path).is_none() && Files::Embedded.get(path).is_none(), "{path}");
