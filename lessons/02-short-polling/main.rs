@@ -37,7 +37,8 @@ fn main() -> ExitCode {
 }
 
 pub fn serve(mut server: EventLoop) -> io::Result<()> {
-    let mut feed = Feed::new(Random::open()?.number(), RETAINED_MESSAGES, RETAINED_BYTES);
+    let mut random = Random::open()?;
+    let mut feed = Feed::new(Cursor::start(&mut random), RETAINED_MESSAGES, RETAINED_BYTES);
     let mut slow: HashMap<TimerId, (ExchangeId, Response)> = HashMap::new();
     loop {
         match server.next_event()? {
@@ -53,8 +54,9 @@ pub fn serve(mut server: EventLoop) -> io::Result<()> {
                 // ANCHOR_END: poll
                 (Method::Post, "/add-message") => match text(request.content()) {
                     Ok(text) => {
-                        let bytes = text.len();
-                        server.respond(conn, added(feed.publish(text, bytes)));
+                        let (id, bytes) = (feed.next_cursor(&mut random), text.len());
+                        feed.append(id, text, bytes);
+                        server.respond(conn, added(id));
                     }
                     Err(sentence) => server.respond(conn, Response::error(400, &sentence)),
                 },

@@ -45,7 +45,8 @@ fn main() -> ExitCode {
 }
 
 pub fn serve(mut server: EventLoop) -> io::Result<()> {
-    let mut feed = Feed::new(Random::open()?.number(), RETAINED_MESSAGES, RETAINED_BYTES);
+    let mut random = Random::open()?;
+    let mut feed = Feed::new(Cursor::start(&mut random), RETAINED_MESSAGES, RETAINED_BYTES);
     let mut held: Vec<Held> = Vec::new();
     loop {
         match server.next_event()? {
@@ -61,7 +62,8 @@ pub fn serve(mut server: EventLoop) -> io::Result<()> {
                 (Method::Post, "/add-message") => match text(request.content()) {
                     Ok(text) => {
                         let (seen, bytes) = (feed.tip(), text.len());
-                        let id = feed.publish(text, bytes);
+                        let id = feed.next_cursor(&mut random);
+                        feed.append(id, text, bytes);
                         server.respond(conn, added(id));
                         let news = answer(&feed, seen, false);
                         for Held { conn, timer } in held.drain(..) {

@@ -37,6 +37,7 @@ fn main() -> ExitCode {
 
 struct Streams {
     server: EventLoop,
+    random: Random,
     /// Each message as a chunk, encoded once for all readers.
     feed: Feed<Shared>,
     readers: HashMap<ExchangeId, Reader>,
@@ -52,8 +53,9 @@ struct Reader {
 type Rechunk = Option<usize>;
 
 pub fn serve(server: EventLoop) -> io::Result<()> {
-    let feed = Feed::new(Random::open()?.number(), RETAINED.0, RETAINED.1);
-    let mut streams = Streams { server, feed, readers: HashMap::new() };
+    let mut random = Random::open()?;
+    let feed = Feed::new(Cursor::start(&mut random), RETAINED.0, RETAINED.1);
+    let mut streams = Streams { server, random, feed, readers: HashMap::new() };
     loop {
         match streams.server.next_event()? {
             Event::Request(conn, request) => streams.answer(conn, &request),
@@ -106,9 +108,9 @@ impl Streams {
 
     // ANCHOR: publish
     fn publish(&mut self, text: &str) -> Response {
-        let id = self.feed.next_cursor();
+        let id = self.feed.next_cursor(&mut self.random);
         let chunk = line(&json!({ "id": id.to_string(), "text": text }));
-        self.feed.publish(chunk.clone(), chunk.len());
+        self.feed.append(id, chunk.clone(), chunk.len());
         for (conn, reader) in &self.readers {
             send(&mut self.server, *conn, reader.rechunk, std::slice::from_ref(&chunk));
         }

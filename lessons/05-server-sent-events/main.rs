@@ -43,6 +43,7 @@ fn main() -> ExitCode {
 
 struct Streams {
     server: EventLoop,
+    random: Random,
     feed: Feed<Said>,
     listeners: HashMap<ExchangeId, Listener>,
     ticker: Option<TimerId>,
@@ -68,8 +69,9 @@ enum Stream {
 }
 
 pub fn serve(server: EventLoop) -> io::Result<()> {
-    let feed = Feed::new(Random::open()?.number(), RETAINED.0, RETAINED.1);
-    let mut streams = Streams { server, feed, listeners: HashMap::new(), ticker: None, ticks: 0 };
+    let mut random = Random::open()?;
+    let feed = Feed::new(Cursor::start(&mut random), RETAINED.0, RETAINED.1);
+    let mut streams = Streams { server, random, feed, listeners: HashMap::new(), ticker: None, ticks: 0 };
     loop {
         match streams.server.next_event()? {
             Event::Request(conn, request) => streams.answer(conn, &request),
@@ -126,14 +128,15 @@ impl Streams {
 
     // ANCHOR: publish
     fn publish(&mut self, text: &str, is_tick: bool) -> Cursor {
-        let id = self.feed.next_cursor();
+        let id = self.feed.next_cursor(&mut self.random);
         let event = http::chunk(&sse::event(Some(&id.to_string()), "message", text));
         let said = Said { event, is_tick };
         for (conn, _) in self.listeners.iter().filter(|(_, listener)| said.is_for(listener.stream)) {
             self.server.send(*conn, &said.event);
         }
         let bytes = said.event.len();
-        self.feed.publish(said, bytes)
+        self.feed.append(id, said, bytes);
+        id
     }
     // ANCHOR_END: publish
 

@@ -105,6 +105,7 @@ struct Totals {
 
 struct Site {
     server: EventLoop,
+    random: Random,
     feed: Feed<String>,
     readers: HashMap<ExchangeId, Reader>,
     unplugged: Vec<Transport>,
@@ -112,9 +113,10 @@ struct Site {
 }
 
 pub fn serve(server: EventLoop) -> io::Result<()> {
-    let feed = Feed::new(Random::open()?.number(), 1000, 1024 * 1024);
+    let mut random = Random::open()?;
+    let feed = Feed::new(Cursor::start(&mut random), 1000, 1024 * 1024);
     let (readers, unplugged, totals) = (HashMap::new(), Vec::new(), Default::default());
-    let mut site = Site { server, feed, readers, unplugged, totals };
+    let mut site = Site { server, random, feed, readers, unplugged, totals };
     let mut beat = site.server.set_timer(HEARTBEAT);
     loop {
         match site.server.next_event()? {
@@ -209,9 +211,9 @@ impl Site {
             Err(sentence) => return Response::error(400, &sentence),
         };
         // ANCHOR: publish
-        let id = self.feed.next_cursor();
+        let id = self.feed.next_cursor(&mut self.random);
         let json = json!({ "id": id.to_string(), "text": text }).to_string();
-        self.feed.publish(json.clone(), json.len());
+        self.feed.append(id, json.clone(), json.len());
         let encoded = Transport::ALL.map(|transport| transport.encode(id, "message", &json));
         let readers: Vec<_> = self.readers.iter().map(|(conn, reader)| (*conn, reader.transport)).collect();
         for (conn, transport) in readers {

@@ -9,7 +9,7 @@ const NOTICED_WITHIN = 3000; // milliseconds: a browser can repeat a request by 
 
 const AWAY = ['waiting', 'connecting'];
 const plural = (number, noun) => `${number} ${noun}${number === 1 ? '' : 's'}`;
-const CURSOR = /^(.{8}-.{4}-8.{3})-.{4}-([0-9a-f]{12})$/; // the log, and the number in it
+const CURSOR = /^(.{8}-.{4}-8.{3})-.{4}-..([0-9a-f]{10})$/; // the log, and the number in it
 const zeros = () => ({ lost: 0, silent: 0, repeated: 0, came: 0 });
 
 export class Aftermath {

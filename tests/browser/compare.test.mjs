@@ -511,7 +511,9 @@ await check('the log reports losses and repetitions, with a strike and without',
 });
 
 await check('a silent hole is found, and a second strike does not hide a loss', async () => {
-  const id = (number, log = 'c18cc5c3-d35c-84af') => `${log}-8000-${number.toString(16).padStart(12, '0')}`;
+  const hex = (number, digits) => number.toString(16).padStart(digits, '0');
+  const id = (number, log = 'c18cc5c3-d35c-84af') => ( // each with a check of its own
+    `${log}-8${hex(number * 99, 3)}-${hex(255 - number, 2)}${hex(number, 10)}`);
   const comes = (label, ...ids) => ids.reduce((before, one) => (
     before.then(() => say(page, label, 'message', { id: one, text: 'x' }))), Promise.resolve());
   const strike = (label) => (

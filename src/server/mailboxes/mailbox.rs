@@ -83,8 +83,8 @@ impl MailboxMap {
             return Err(ApiError::full("connections"));
         }
         let id: Rc<str> = random.uuid().into();
-        let feed = Feed::new(random.number(), limits::RETAINED_TEXTS, limits::RETAINED_BYTES);
-        let position = feed.tip();
+        let position = Cursor::start(random);
+        let feed = Feed::new(position, limits::RETAINED_TEXTS, limits::RETAINED_BYTES);
         self.by_epoch.insert(position.epoch(), id.clone());
         let mailbox = Mailbox { id: id.clone(), feed, position, reader: None, seen: now };
         Ok(self.by_id.entry(id).or_insert(mailbox))
@@ -109,7 +109,13 @@ impl MailboxMap {
     ///
     /// # Errors
     /// 404 when there is no such mailbox, 503 when all mailboxes together hold too many bytes.
-    pub fn put(&mut self, id: &str, text: Text, now: Instant) -> Result<(Cursor, &mut Mailbox), ApiError> {
+    pub fn put(
+        &mut self,
+        id: &str,
+        text: Text,
+        random: &mut Random,
+        now: Instant,
+    ) -> Result<(Cursor, &mut Mailbox), ApiError> {
         let (bytes, held) = (text.text.len(), self.bytes);
         let mailbox = self.get(id, now)?;
         if held + bytes > limits::BYTES {
@@ -117,7 +123,8 @@ impl MailboxMap {
         }
         mailbox.seen = now;
         let before = mailbox.feed.bytes();
-        let cursor = mailbox.feed.publish(text, bytes);
+        let cursor = mailbox.feed.next_cursor(random);
+        mailbox.feed.append(cursor, text, bytes);
         self.bytes = held - before + mailbox.feed.bytes();
         self.texts += 1;
         Ok((cursor, self.get(id, now)?))

@@ -153,7 +153,8 @@ impl Mailboxes {
             Found::New(key) => key,
         };
         let timestamp = timestamp();
-        let (id, mailbox) = self.mailboxes.put(id, Text { text: text.into(), timestamp }, now)?;
+        let text = Text { text: text.into(), timestamp };
+        let (id, mailbox) = self.mailboxes.put(id, text, &mut exchanges.random, now)?;
         let published = Published { id, timestamp };
         exchanges.keys.store(key, published, now);
         if let Some(reader) = mailbox.reader {

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use super::limits;
 use super::room::Room;
+use crate::feed::Cursor;
 use crate::random::Random;
 use crate::server::exchanges::Exchanges;
 use crate::server::params::ApiError;
@@ -55,7 +56,7 @@ impl RoomMap {
                 self.remove_one(purpose)?;
             }
             let name: Rc<str> = name.into();
-            let room = Room::new(name.clone(), random.number(), now);
+            let room = Room::new(name.clone(), Cursor::start(random), now);
             self.rooms.insert(name, room);
         }
         let room = self.rooms.get_mut(name).expect("the room was inserted above");

@@ -90,7 +90,7 @@ impl Rooms {
             Found::Published(before) => return Ok(before),
             Found::New(key) => key,
         };
-        let published = Published { id: room.feed.next_cursor(), timestamp: timestamp() };
+        let published = Published { id: room.feed.next_cursor(&mut exchanges.random), timestamp: timestamp() };
         let message = json!({
             "id": published.id.to_string(),
             "sender": draft.sender,
@@ -99,7 +99,7 @@ impl Rooms {
             "room": &*room.name,
         });
         let json: Rc<str> = message.to_string().into();
-        room.feed.publish(json.clone(), json.len());
+        room.feed.append(published.id, json.clone(), json.len());
         exchanges.keys.store(key, published, now);
         let name = room.name.clone();
         self.deliver(exchanges, &name, published.id, &json);

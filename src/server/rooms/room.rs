@@ -36,10 +36,10 @@ pub struct Room {
 
 impl Room {
     /// Creates an empty room.
-    pub fn new(name: Rc<str>, epoch: u64, now: Instant) -> Self {
+    pub fn new(name: Rc<str>, start: Cursor, now: Instant) -> Self {
         Room {
             name,
-            feed: Feed::new(epoch, limits::RETAINED_MESSAGES, limits::RETAINED_BYTES),
+            feed: Feed::new(start, limits::RETAINED_MESSAGES, limits::RETAINED_BYTES),
             polls: BTreeSet::new(),
             streams: Default::default(),
             used: now,

@@ -78,7 +78,7 @@ fn readers_remove_only_empty_rooms_and_publishers_the_one_unused_for_longest() {
 fn a_client_stores_the_positions_of_its_latest_rooms() {
     let mut exchanges = Exchanges::for_test();
     let mut clients = Clients::default();
-    let position = crate::feed::Feed::<()>::new(exchanges.random.number(), 1, 1).tip();
+    let position = crate::feed::Cursor::start(&mut exchanges.random);
     let id = clients.see("tab", exchanges.now()).unwrap();
     let client = clients.get_mut(&id).unwrap();
     for number in 0..limits::ROOMS_PER_CLIENT {
