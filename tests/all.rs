@@ -10,6 +10,7 @@ mod access;
 mod chaos;
 mod command_line;
 mod connection;
+mod deadlines;
 mod demo;
 mod forget;
 mod groups;

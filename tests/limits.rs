@@ -1,5 +1,6 @@
 //! Each limit, exceeded through a real socket, and its documented answer.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::common::{Answer, Client, TestServer, masked_frame};
@@ -132,11 +133,15 @@ fn the_number_of_fragments_is_not_limited() {
 /// The bytes that this program sends at most to a peer that does not read.
 const FLOOD: usize = 64 * 1024 * 1024;
 
-/// Sends to each client until the connection is closed.
+/// Sends to each client until the connection is closed. What happens meanwhile is seen to afterwards.
 fn flood(mut server: EventLoop) -> std::io::Result<()> {
-    let mut sent = 0;
+    let (mut sent, mut later) = (0, VecDeque::new());
     loop {
-        let (id, piece) = match server.next_event()? {
+        let event = match later.pop_front() {
+            Some(event) => event,
+            None => server.next_event()?,
+        };
+        let (id, piece) = match event {
             Event::Request(id, request) if request.path() == "/ws" => {
                 server.upgrade(id, websocket::accept(&request, &[]).expect("an upgrade"));
                 (id, websocket::binary(&[0; 60_000]))
@@ -152,12 +157,17 @@ fn flood(mut server: EventLoop) -> std::io::Result<()> {
             Event::Shutdown => return server.drain(),
             _ => continue,
         };
-        sent = send_until_closed(&mut server, id, &piece)?;
+        sent = send_until_closed(&mut server, id, &piece, &mut later)?;
     }
 }
 
-/// The number of bytes that were accepted before the slow peer was cut.
-fn send_until_closed(server: &mut EventLoop, id: overwire::ExchangeId, piece: &Shared) -> std::io::Result<usize> {
+/// Returns the number of bytes that were accepted before the slow peer was cut.
+fn send_until_closed(
+    server: &mut EventLoop,
+    id: overwire::ExchangeId,
+    piece: &Shared,
+    later: &mut VecDeque<Event>,
+) -> std::io::Result<usize> {
     let mut sent = 0;
     while sent < FLOOD {
         server.send(id, piece);
@@ -167,7 +177,7 @@ fn send_until_closed(server: &mut EventLoop, id: overwire::ExchangeId, piece: &S
             match server.next_event()? {
                 Event::Closed(closed, _) if closed == id => return Ok(sent),
                 Event::Timer(due) if due == timer => break,
-                _ => {}
+                event => later.push_back(event),
             }
         }
     }

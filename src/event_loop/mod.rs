@@ -75,6 +75,10 @@ pub struct EventLoop {
     has_reported_shutdown: bool,
     has_reported_full: bool,
     context: Context,
+    /// All that had arrived by this time is noted. So a deadline until then is not judged too early.
+    noted_until: Instant,
+    /// The number of events before the clock is read again.
+    until_reading: u32,
     /// When the date in the context changes.
     date_until: Instant,
     peers: Slab<Peer>,
@@ -120,6 +124,8 @@ impl EventLoop {
             has_reported_shutdown: false,
             has_reported_full: false,
             context: Context { limits, now, date: String::new(), draining: false, origins: Origins::default() },
+            noted_until: now,
+            until_reading: 1,
             date_until: now,
             peers: Slab::default(),
             groups: Slab::default(),

@@ -51,9 +51,15 @@ pub struct Peer {
     pub timer: Option<(Key, Instant)>,
     /// The request that is being answered, if there is a log.
     pub entry: Option<Box<Entry>>,
+    /// Since its deadline has passed while there was something to do: the number of its turns.
+    pub turns_after_deadline: Option<u8>,
     /// Its place in a group.
     pub membership: Membership,
 }
+
+/// The largest number of turns that a connection gets after its deadline because there is something to read. That is
+/// enough to read all that the system has kept of its input.
+const TURNS_AFTER_DEADLINE: u8 = 128;
 
 /// What is to be done for a peer: what its connection demands, as far as its socket allows it.
 pub struct Next {
@@ -66,6 +72,13 @@ pub struct Next {
     pub write: bool,
     pub close: bool,
     pub deadline: Option<Instant>,
+}
+
+impl Next {
+    /// Whether there is something to read, to decode, or that the socket takes.
+    pub fn has_work(&self) -> bool {
+        self.turn || self.write
+    }
 }
 
 impl Peer {
@@ -84,6 +97,7 @@ impl Peer {
             is_unflushed: false,
             timer: None,
             entry: None,
+            turns_after_deadline: None,
             membership: Membership::NONE,
         }
     }
@@ -183,6 +197,23 @@ impl Peer {
             Err(error) if error.kind() == ErrorKind::Interrupted => Ok(0),
             Err(error) => Err(error),
         }
+    }
+
+    /// Its deadline has passed, and there is something to do, which may show that it was met. Returns whether the
+    /// deadline is put off until that is done. A peer that never stops sending does not put it off forever.
+    pub fn put_off(&mut self) -> bool {
+        *self.turns_after_deadline.get_or_insert(0) < TURNS_AFTER_DEADLINE
+    }
+
+    /// Counts a turn, after which the deadline may have moved beyond `noted_until`.
+    pub fn count_turn(&mut self, noted_until: Instant, limits: &Limits) {
+        let is_due = self.next(limits).deadline.is_some_and(|at| at <= noted_until);
+        self.turns_after_deadline = self.turns_after_deadline.filter(|_| is_due).map(|turns| turns + 1);
+    }
+
+    /// Whether its deadline is put off until there is nothing to do.
+    pub fn is_put_off(&self) -> bool {
+        self.turns_after_deadline.is_some_and(|turns| turns < TURNS_AFTER_DEADLINE)
     }
 
     pub fn is_member(&self) -> bool {

@@ -3,7 +3,7 @@
 use std::io::{self, ErrorKind, Read};
 use std::mem;
 use std::net::SocketAddr;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Token};
@@ -79,16 +79,22 @@ impl EventLoop {
     /// Waits until a socket is ready or a timer is due, and notes which sockets are.
     pub(super) fn sleep(&mut self) -> io::Result<()> {
         let can_wait = self.agenda.is_empty() && self.accepting.is_empty();
-        let timeout = if can_wait { self.until_next_timer() } else { Some(Duration::ZERO) };
-        if let Err(error) = self.poll.poll(&mut self.events, timeout) {
-            // A signal has interrupted it. Its byte is in the socket by now.
-            if error.kind() != ErrorKind::Interrupted {
-                return Err(error);
-            }
-            self.events.clear();
+        let (mut before, mut timeout) = (self.context.now, Some(Duration::ZERO));
+        if can_wait {
+            before = self.remote.now();
+            timeout = self.agenda.timers.next_deadline().map(|at| at.saturating_duration_since(before));
         }
+        let polled = self.poll.poll(&mut self.events, timeout);
         self.update_clock();
-        self.note_readiness();
+        match polled {
+            Ok(()) => {
+                let count = self.note_readiness();
+                self.note_time(count, before, timeout);
+            }
+            // A signal has interrupted it, or the process was stopped: it says nothing about the sockets.
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
         if self.remote.shuts_down() && !mem::replace(&mut self.has_reported_shutdown, true) {
             self.context.draining = true;
             self.close_listeners();
@@ -97,12 +103,20 @@ impl EventLoop {
         Ok(())
     }
 
-    fn until_next_timer(&mut self) -> Option<Duration> {
-        let now = self.remote.now();
-        self.agenda.timers.next_deadline().map(|at| at.saturating_duration_since(now))
+    /// Notes until when all that has arrived is known, after a poll that has reported `count` sockets.
+    fn note_time(&mut self, count: usize, before: Instant, timeout: Option<Duration>) {
+        if count == 0 {
+            self.noted_until = before + timeout.unwrap_or_default();
+        } else if count < self.events.capacity() {
+            self.noted_until = before;
+        } else if self.agenda.timers.next_deadline().is_some_and(|at| at <= before) {
+            // Some of the sockets that are ready may not have fitted in. A deadline cannot be judged before a poll in
+            // which all do.
+            self.events = Events::with_capacity(2 * count);
+        }
     }
 
-    fn update_clock(&mut self) {
+    pub(super) fn update_clock(&mut self) {
         self.context.now = self.remote.now();
         // The date changes once in a second. Until then there is no need to ask for it.
         if self.context.now >= self.date_until {
@@ -113,9 +127,12 @@ impl EventLoop {
         }
     }
 
-    fn note_readiness(&mut self) {
+    /// Returns the number of reports.
+    fn note_readiness(&mut self) -> usize {
+        let mut count = 0;
         let events = mem::replace(&mut self.events, Events::with_capacity(0));
         for event in &events {
+            count += 1;
             match event.token() {
                 WAKER => {}
                 SIGNALS => self.read_signal(),
@@ -123,13 +140,14 @@ impl EventLoop {
                 Token(slot) => {
                     let Some((key, peer)) = self.peers.at_mut(slot) else { continue };
                     match peer.note(event) {
-                        None => self.agenda.give_turn(key, peer),
+                        None => self.agenda.note_news(key, peer),
                         outcome => self.after(key, outcome),
                     }
                 }
             }
         }
         self.events = events;
+        count
     }
 
     fn note_listener(&mut self, slot: usize) {

@@ -1,9 +1,13 @@
 //! Turns: what the loop does between two sleeps. Each connection that has something to do gets a turn, in which at most
-//! one buffer is read and decoded. When all have had theirs, what is queued is written.
+//! one buffer is read and decoded. When all have had theirs, what is queued is written, and deadlines are judged.
+//!
+//! Turns and rounds have budgets. So a peer whose requests take the program long, or who sends many at once, makes
+//! others wait for one turn, and nobody for more than one round.
 
 use std::collections::VecDeque;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::mem;
+use std::time::{Duration, Instant};
 
 use super::peer::{End, Peer};
 use super::spares::Spares;
@@ -17,6 +21,20 @@ use crate::timers::Timers;
 
 /// The largest number of requests or messages that are decoded in one turn: each may be work for the program.
 const EVENTS_PER_TURN: usize = 64;
+
+/// The time after which a turn ends. The event that is under way is always finished.
+const TURN: Duration = Duration::from_millis(1);
+
+/// The time after which a round ends, even if not all have had their turn.
+const ROUND: Duration = Duration::from_millis(10);
+
+/// The clock is read at the latest at this event of a turn, and at this one after the last reading. Each reading costs
+/// as much as a tenth of a small message.
+const FIRST_READING: u32 = 4;
+const NEXT_READING: u32 = 16;
+
+/// The time between two readings from which on events are dear: the next reading follows after one of them.
+const DEAR: Duration = Duration::from_micros(100);
 
 /// The number of queued bytes from which on a connection is written at the end of its own turn, and not when all have
 /// had theirs. By then the bytes would have left the processor's cache.
@@ -38,21 +56,37 @@ pub(super) struct Turn {
     key: Key,
     start: usize,
     end: usize,
-    /// The number of its events.
-    events: usize,
+    /// The number of events that it may still have.
+    left: usize,
+    /// When it ends.
+    until: Instant,
 }
 
 /// What is to be done, and for which connections.
 #[derive(Default)]
 pub(super) struct Agenda {
-    turns: VecDeque<Key>,
-    /// The number of turns that are left before the loop flushes and looks at its sockets.
-    left_in_round: usize,
+    /// Connections with news from the poll.
+    news: VecDeque<Key>,
+    /// Connections whose last turn has left something to do. They come after all news: a request does not wait for
+    /// what others have sent at once.
+    rest: VecDeque<Key>,
+    round: Round,
     pub unflushed: Vec<Key>,
     pub unflushed_groups: Vec<Key>,
     /// Closed connections, kept until their `Closed` has been reported.
     pub closed: Vec<Key>,
     pub timers: Timers<Due>,
+}
+
+/// What is left of a round. After it, the loop flushes and looks at its sockets.
+#[derive(Default)]
+struct Round {
+    news: usize,
+    rest: usize,
+    /// When it ends. The first one has no turns.
+    until: Option<Instant>,
+    /// One turn of the rest is owed even after that, or the news could hold it up forever.
+    owes_rest: bool,
 }
 
 impl Agenda {
@@ -72,13 +106,14 @@ impl Agenda {
             self.closed.push(key);
             return;
         }
-        if next.turn {
-            self.give_turn(key, peer);
+        if next.turn && !mem::replace(&mut peer.has_turn, true) {
+            self.rest.push_back(key);
         }
         if next.write {
             self.flush_later(key, peer);
         }
         if let Some(deadline) = next.deadline
+            && !(peer.is_put_off() && next.has_work())
             && peer.timer.is_none_or(|(_, at)| deadline < at)
         {
             if let Some((later, _)) = peer.timer.take() {
@@ -95,37 +130,47 @@ impl Agenda {
         }
     }
 
-    /// Queues a connection for a turn, in which it finds out what it can do.
-    pub fn give_turn(&mut self, key: Key, peer: &mut Peer) {
-        if !peer.has_turn {
-            peer.has_turn = true;
+    /// Queues a connection with news for a turn, in which it finds out what it can do.
+    pub fn note_news(&mut self, key: Key, peer: &mut Peer) {
+        if !mem::replace(&mut peer.has_turn, true) {
             // Those that have hung up come first: what others send now is not for them.
             match peer.end {
-                End::Announced => self.turns.push_front(key),
-                _ => self.turns.push_back(key),
+                End::Announced => self.news.push_front(key),
+                _ => self.news.push_back(key),
             }
         }
     }
 
     /// Whether nothing can be done before a socket is ready or a timer is due.
     pub fn is_empty(&self) -> bool {
-        self.turns.is_empty() && self.unflushed.is_empty()
+        self.news.is_empty() && self.rest.is_empty() && self.unflushed.is_empty()
     }
 
-    fn next_turn(&mut self) -> Option<Key> {
-        self.left_in_round = self.left_in_round.checked_sub(1)?;
-        self.turns.pop_front()
+    fn next_turn(&mut self, now: Instant) -> Option<Key> {
+        let round = &mut self.round;
+        let has_time = round.until.is_some_and(|until| now < until);
+        if has_time && round.news > 0 {
+            round.news -= 1;
+            return self.news.pop_front();
+        }
+        if (has_time || round.owes_rest) && round.rest > 0 {
+            round.rest -= 1;
+            round.owes_rest = false;
+            return self.rest.pop_front();
+        }
+        None
     }
 
-    fn begin_round(&mut self) {
-        self.left_in_round = self.turns.len();
+    fn begin_round(&mut self, now: Instant) {
+        self.round = Round { news: self.news.len(), rest: self.rest.len(), until: Some(now + ROUND), owes_rest: true };
     }
 }
 
 impl EventLoop {
     // ANCHOR: step
-    /// Does the next thing, in this order: reports an event, goes on with the turn that has begun, sees to a timer that
-    /// is due, begins the next turn of this round. When all have had theirs: accepts, flushes, sleeps.
+    /// Does the next thing, in this order: reports an event, goes on with the turn that has begun, begins the next turn
+    /// of this round. When all have had theirs, or the round has taken too long: accepts, flushes, sees to timers that
+    /// are due, sleeps.
     pub(super) fn step(&mut self) -> io::Result<Option<Event>> {
         if let Some(event) = self.pending.pop_front() {
             return Ok(Some(event));
@@ -136,19 +181,21 @@ impl EventLoop {
         if self.turn.is_some() {
             return Ok(self.decode());
         }
-        if let Some((timer, due)) = self.agenda.timers.pop_due(self.context.now) {
-            return Ok(self.expire(timer, due));
-        }
-        if let Some(key) = self.agenda.next_turn() {
+        if let Some(key) = self.agenda.next_turn(self.context.now) {
             self.begin_turn(key);
             return Ok(self.decode());
         }
         self.accept();
         self.flush();
-        if self.pending.is_empty() && self.agenda.closed.is_empty() {
-            self.sleep()?;
+        if !self.pending.is_empty() || !self.agenda.closed.is_empty() {
+            return Ok(None);
         }
-        self.agenda.begin_round();
+        // Not by the time of now: what has arrived before a deadline counts, however late it is read.
+        if let Some((timer, due)) = self.agenda.timers.pop_due(self.noted_until) {
+            return Ok(self.expire(timer, due));
+        }
+        self.sleep()?;
+        self.agenda.begin_round(self.context.now);
         Ok(None)
     }
     // ANCHOR_END: step
@@ -157,16 +204,40 @@ impl EventLoop {
     fn begin_turn(&mut self, key: Key) {
         let Some(peer) = self.peers.get_mut(key) else { return };
         match peer.read(&mut self.buffer, &self.context.limits) {
-            Ok(count) => self.turn = Some(Turn { key, start: 0, end: count, events: 0 }),
-            Err(_) => {
-                let outcome = peer.connection.lose(Closed::Reset);
+            Ok(count) => {
+                let until = self.context.now + TURN;
+                self.turn = Some(Turn { key, start: 0, end: count, left: EVENTS_PER_TURN, until });
+                self.until_reading = self.until_reading.min(FIRST_READING);
+            }
+            Err(error) => {
+                let timed_out = error.kind() == ErrorKind::TimedOut;
+                let outcome = peer.connection.lose(if timed_out { Closed::TimedOut } else { Closed::Reset });
                 self.after(key, outcome);
             }
         }
     }
 
+    /// Reads the clock, and ends the turn if it has taken too long.
+    #[cold]
+    fn read_clock(&mut self) {
+        let before = self.context.now;
+        self.update_clock();
+        let are_dear = self.context.now - before >= DEAR;
+        self.until_reading = if are_dear { 1 } else { NEXT_READING };
+        if let Some(turn) = &mut self.turn
+            && turn.left < EVENTS_PER_TURN
+            && self.context.now >= turn.until
+        {
+            turn.left = 0;
+        }
+    }
+
     /// Decodes the next thing that the connection whose turn it is has to report. If there is none, its turn is over.
     fn decode(&mut self) -> Option<Event> {
+        self.until_reading -= 1;
+        if self.until_reading == 0 {
+            self.read_clock();
+        }
         let key = self.turn.as_ref()?.key;
         let Some(mut peer) = self.peers.get_mut(key) else {
             self.turn = None;
@@ -180,13 +251,13 @@ impl EventLoop {
         let turn = self.turn.as_mut()?;
         let mut fresh = &self.buffer[turn.start..turn.end];
         let mut outcome = None;
-        if turn.events == EVENTS_PER_TURN {
+        if turn.left == 0 {
             peer.connection.postpone(&mut fresh);
         } else {
+            turn.left -= 1;
             outcome = peer.connection.receive(&mut fresh, &self.context);
         }
         turn.start = turn.end - fresh.len();
-        turn.events += 1;
         match outcome {
             // The usual case, which needs no second look at the peer: only requests are logged.
             Some(Outcome::Message(message)) => Some(Event::Message(ExchangeId { key, number: peer.exchange }, message)),
@@ -207,6 +278,9 @@ impl EventLoop {
         }
         if outcome.is_none() && peer.writable && peer.connection.queued() >= WARM {
             outcome = peer.write(&self.context, &mut self.spares);
+        }
+        if peer.is_put_off() {
+            peer.count_turn(self.noted_until, &self.context.limits);
         }
         self.agenda.settle(key, peer, &self.context.limits);
         outcome.and_then(|outcome| self.report(key, outcome))
@@ -239,9 +313,14 @@ impl EventLoop {
             Due::Connection(key) => {
                 let peer = self.peers.get_mut(key)?;
                 peer.timer = None;
-                let is_due =
-                    peer.connection.demand(&self.context.limits).deadline.is_some_and(|at| at <= self.context.now);
-                let outcome = if is_due { peer.connection.on_deadline(&self.context) } else { None };
+                let next = peer.next(&self.context.limits);
+                let is_due = next.deadline.is_some_and(|at| at <= self.noted_until);
+                let is_put_off = is_due && next.has_work() && peer.put_off();
+                let mut outcome = None;
+                if !is_put_off {
+                    peer.turns_after_deadline = None;
+                    outcome = if is_due { peer.connection.on_deadline(&self.context) } else { None };
+                }
                 self.after(key, outcome);
             }
         }
