@@ -5,12 +5,14 @@ mod common;
 use std::io::Write;
 use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use common::{Client, PATIENCE, Running, TestServer, masked_frame};
+use overwire::http::Response;
 use overwire::websocket::Opcode;
+use overwire::{Event, EventLoop, Limits};
 
 /// Sends `burst` again and again until `stop`, and reads the answers, in two threads.
 fn flood(client: Client, burst: Vec<u8>, stop: &Arc<AtomicBool>) -> Vec<thread::JoinHandle<()>> {
@@ -79,6 +81,67 @@ fn bursts_of_many_turns_are_answered_in_order() {
     for number in 0..1000 {
         assert_eq!(socket.message().json()["text"], number.to_string());
     }
+}
+
+/// The number of connections that send dear requests, and of requests that each of them sends at once.
+const HOSTILE: usize = 300;
+const BURST: usize = 100;
+
+/// The number of dear requests in a round: a round takes 10 ms, and a request takes 1 ms.
+const ROUND: usize = 10;
+
+/// Answers requests. Those of `/burn` take a millisecond and are counted. Says at the shutdown how many there were.
+fn burn(mut server: EventLoop, burnt: &AtomicUsize, at_shutdown: &AtomicUsize) -> std::io::Result<()> {
+    loop {
+        match server.next_event()? {
+            Event::Request(id, request) => {
+                if request.path() == "/burn" {
+                    let start = Instant::now();
+                    while start.elapsed() < Duration::from_millis(1) {}
+                    burnt.fetch_add(1, Ordering::SeqCst);
+                }
+                server.respond(id, Response::text(200, burnt.load(Ordering::SeqCst).to_string()));
+            }
+            Event::Shutdown => {
+                at_shutdown.store(burnt.load(Ordering::SeqCst), Ordering::SeqCst);
+                return server.drain();
+            }
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn dear_requests_of_others_delay_a_request_by_a_few_rounds() {
+    let counts = Arc::new([AtomicUsize::new(0), AtomicUsize::new(0)]);
+    let (limits, seen) = (Limits { drain_time: Duration::from_millis(200), ..Limits::default() }, counts.clone());
+    let server = TestServer::of_loop(limits, move |server| burn(server, &seen[0], &seen[1]));
+    let burst = "GET /burn HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(BURST);
+    let hostile: Vec<Client> = (0..HOSTILE).map(|_| server.connect()).collect();
+    for client in &hostile {
+        (&client.stream).write_all(burst.as_bytes()).unwrap();
+    }
+    let burnt = || counts[0].load(Ordering::SeqCst);
+    let start = Instant::now();
+    while burnt() < 2 * HOSTILE {
+        assert!(start.elapsed() < PATIENCE, "each hostile connection gets its turns");
+        thread::yield_now();
+    }
+    // The connection is accepted at the end of a round, and its request comes first in the next one. The system may not
+    // let this thread run for a while. So the best of some times counts.
+    let delay = || {
+        let mut client = server.connect();
+        let before = burnt();
+        let at_answer: usize = client.get("/").text().parse().unwrap();
+        at_answer - before
+    };
+    let delays: Vec<usize> = (0..20).map(|_| delay()).collect();
+    assert!(delays.iter().any(|delay| *delay <= 3 * ROUND), "{delays:?}");
+    let before = burnt();
+    assert!(before < HOSTILE * BURST / 2, "the hostile connections still have requests: {before}");
+    server.stop();
+    assert!(counts[1].load(Ordering::SeqCst) - before < HOSTILE, "the shutdown is reported after a round");
+    drop(hostile);
 }
 
 #[test]

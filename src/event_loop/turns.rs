@@ -1,8 +1,8 @@
 //! Turns: what the loop does between two sleeps. Each connection that has something to do gets a turn, in which at most
 //! one buffer is read and decoded. When all have had theirs, what is queued is written, and deadlines are judged.
 //!
-//! Turns and rounds have budgets. So a peer whose requests take the program long, or who sends many at once, makes
-//! others wait for one turn, and nobody for more than one round.
+//! Turns and rounds have budgets of time. So a request waits for one turn of each connection that has news, not for all
+//! that others have sent at once, and the loop looks at its sockets after each round.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
@@ -217,6 +217,14 @@ impl EventLoop {
         }
     }
 
+    /// Counts an event, or a turn without any.
+    fn count_event(&mut self) {
+        self.until_reading -= 1;
+        if self.until_reading == 0 {
+            self.read_clock();
+        }
+    }
+
     /// Reads the clock, and ends the turn if it has taken too long.
     #[cold]
     fn read_clock(&mut self) {
@@ -225,7 +233,6 @@ impl EventLoop {
         let are_dear = self.context.now - before >= DEAR;
         self.until_reading = if are_dear { 1 } else { NEXT_READING };
         if let Some(turn) = &mut self.turn
-            && turn.left < EVENTS_PER_TURN
             && self.context.now >= turn.until
         {
             turn.left = 0;
@@ -234,11 +241,11 @@ impl EventLoop {
 
     /// Decodes the next thing that the connection whose turn it is has to report. If there is none, its turn is over.
     fn decode(&mut self) -> Option<Event> {
-        self.until_reading -= 1;
-        if self.until_reading == 0 {
-            self.read_clock();
+        let turn = self.turn.as_ref()?;
+        let (key, is_first) = (turn.key, turn.left == EVENTS_PER_TURN);
+        if !is_first {
+            self.count_event();
         }
-        let key = self.turn.as_ref()?.key;
         let Some(mut peer) = self.peers.get_mut(key) else {
             self.turn = None;
             return None;
@@ -262,7 +269,12 @@ impl EventLoop {
             // The usual case, which needs no second look at the peer: only requests are logged.
             Some(Outcome::Message(message)) => Some(Event::Message(ExchangeId { key, number: peer.exchange }, message)),
             Some(outcome) => self.report(key, outcome),
-            None => self.end_turn(key),
+            None => {
+                if is_first {
+                    self.count_event();
+                }
+                self.end_turn(key)
+            }
         }
     }
 
