@@ -8,6 +8,7 @@ use super::limits;
 use crate::event_loop::{ExchangeId, GroupId};
 use crate::feed::{Cursor, Feed, Replay};
 use crate::http::Content;
+use crate::server::books;
 use crate::server::exchanges::Exchanges;
 use crate::server::message::{Transport, encode};
 
@@ -32,6 +33,8 @@ pub struct Room {
     streams: [Option<Streams>; Transport::ALL.len()],
     /// The time of its last use.
     pub used: Instant,
+    /// The time when somebody read it last.
+    pub read: Option<Instant>,
 }
 
 impl Room {
@@ -43,6 +46,7 @@ impl Room {
             polls: BTreeSet::new(),
             streams: Default::default(),
             used: now,
+            read: None,
         }
     }
 
@@ -95,6 +99,11 @@ impl Room {
                 exchanges.count(transport, streams.members);
             }
         }
+    }
+
+    /// Returns the number of bytes that it takes beside its place in the map.
+    pub fn bytes(&self) -> usize {
+        books::text(self.name.len()) + books::feed(&self.feed) + books::btree_set(&self.polls)
     }
 
     /// Whether a stream is open.
