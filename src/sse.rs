@@ -44,19 +44,19 @@ pub fn event(id: Option<&str>, name: &str, data: &str) -> Vec<u8> {
 }
 // ANCHOR_END: event
 
-/// Encodes the start of a stream: the `id` after which it begins, and the time that a client waits before it
-/// reconnects. A client does not dispatch an event without data, but it remembers the id. So it can resume even if it
-/// loses the connection before the first event.
+/// Encodes the first event of a stream: the `id` after which the stream begins, and the time that a client waits before
+/// it reconnects. A client that loses the connection before the next event resumes after this id. The event has `data`,
+/// because not all clients remember the id of an event that they do not dispatch.
 ///
 /// ```
-/// let opening = overwire::sse::opening("41", std::time::Duration::from_secs(2));
-/// assert_eq!(opening, b"id: 41\nretry: 2000\n\n");
+/// let opening = overwire::sse::opening("41", std::time::Duration::from_secs(2), "connected", "{}");
+/// assert_eq!(opening, b"id: 41\nretry: 2000\nevent: connected\ndata: {}\n\n");
 /// ```
-pub fn opening(id: &str, retry: Duration) -> Vec<u8> {
+pub fn opening(id: &str, retry: Duration, name: &str, data: &str) -> Vec<u8> {
     let mut out = Vec::new();
     field(&mut out, "id", id);
     field(&mut out, "retry", &retry.as_millis().to_string());
-    out.push(b'\n');
+    out.extend(event(None, name, data));
     out
 }
 
@@ -290,10 +290,19 @@ mod tests {
     #[test]
     fn retry_is_digits_only() {
         let mut reader = Reader::default();
-        assert_eq!(reader.read(&opening("7", Duration::from_millis(1500))), []);
+        assert_eq!(reader.read(b"id: 7\nretry: 1500\n\n"), []);
         assert_eq!(reader.last_event_id(), "7");
         reader.read(b"retry: +5\nretry: 5s\nretry:\n\n");
         assert_eq!(reader.retry(), Some(Duration::from_millis(1500)));
+    }
+
+    #[test]
+    fn an_opening_is_an_event_with_a_reconnection_time() {
+        let opening = opening("7", Duration::from_millis(1500), "connected", "{}");
+        assert_eq!(read(&opening), [expect("7", "connected", "{}")]);
+        let mut reader = Reader::default();
+        reader.read(&opening);
+        assert_eq!((reader.last_event_id(), reader.retry()), ("7", Some(Duration::from_millis(1500))));
     }
 
     #[test]

@@ -5,10 +5,11 @@ mod common;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use common::{Client, TestServer};
 use overwire::http::Response;
+use overwire::server::{Config, Server};
 use overwire::websocket::{Message, Opcode};
 use overwire::{Event, Limits, http, sse, websocket};
 
@@ -27,7 +28,17 @@ thread_local! {
     static COUNTS: Cell<Option<Counts>> = const { Cell::new(None) };
 }
 
+/// The bytes in the blocks of the one full server.
+static SERVER_BYTES: AtomicI64 = AtomicI64::new(0);
+
+thread_local! {
+    static IS_SERVER: Cell<bool> = const { Cell::new(false) };
+}
+
 fn note(allocations: i64, blocks: i64, bytes: i64) {
+    if IS_SERVER.get() {
+        SERVER_BYTES.fetch_add(bytes, Ordering::Relaxed);
+    }
     COUNTS.set(COUNTS.get().map(|counts| Counts {
         allocations: counts.allocations + allocations,
         blocks: counts.blocks + blocks,
@@ -278,4 +289,48 @@ fn input_after_a_held_request_is_bounded_by_one_read() {
     assert_eq!(pauser.answer().status, 204);
     let more = counts(&mut observer).bytes - before;
     assert!(more <= 20 * 66 * 1024, "{more} bytes for 20 clients");
+}
+
+/// Each answer and each replay is a mebibyte, and no reader reads its own.
+#[test]
+fn what_is_not_read_is_in_memory_once() {
+    const PATHS: [&str; 4] = ["/api/messages?", "/api/stream?", "/api/events?", "/api/ws?"];
+    const READERS: usize = 50;
+    let server = TestServer::spawn(|ready| {
+        IS_SERVER.set(true);
+        let server = Server::bind(Config { port: 0, ..Config::default() })?;
+        ready(server.local_address(), server.remote());
+        server.run()
+    });
+    let first = server.publish("tea", "first");
+    let mut sender = server.connect();
+    for _ in 0..1000 {
+        let content = format!(r#"{{"room": "tea", "sender": "test", "text": "{}"}}"#, "x".repeat(900));
+        assert_eq!(sender.post("/api/send", &content).status, 200);
+    }
+    let open = |path: &str| {
+        let target = format!("{path}room=tea&last_message_id={first}");
+        let mut client = server.connect();
+        if path == "/api/ws?" {
+            client.upgrade(&target);
+        } else {
+            let requests = if path == "/api/messages?" { 8 } else { 1 };
+            (0..requests).for_each(|_| _ = client.send_get(&target));
+        }
+        client
+    };
+    let wait = |readers: usize| {
+        server.wait_for("unread replays", |stats| {
+            ["short_poll", "stream", "sse", "websocket"]
+                .iter()
+                .all(|transport| stats["transports"][transport]["messages"].as_u64() >= Some(readers as u64 * 1000))
+        });
+    };
+    let mut all: Vec<Client> = PATHS.iter().map(|path| open(path)).collect();
+    wait(1);
+    let before = SERVER_BYTES.load(Ordering::Relaxed);
+    all.extend((0..READERS).flat_map(|_| PATHS).map(open));
+    wait(READERS + 1);
+    let each = (SERVER_BYTES.load(Ordering::Relaxed) - before) / (READERS * PATHS.len()) as i64;
+    assert!(each < 16 * 1024, "{each} bytes for each reader");
 }

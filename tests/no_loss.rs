@@ -11,7 +11,6 @@ use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::common::{Answer, Client, Dice, TestServer};
-use overwire::sse;
 use serde_json::{Value, json};
 
 const MESSAGES: u64 = 3000;
@@ -106,7 +105,7 @@ impl Reader {
         client.head();
         let until = self.seen + self.budget();
         while self.seen < until {
-            let line = client.chunk_text();
+            let line = client.line();
             self.take(&serde_json::from_str(&line).unwrap());
         }
     }
@@ -118,13 +117,11 @@ impl Reader {
             return;
         }
         client.head();
-        let (until, mut reader) = (self.seen + self.budget(), sse::Reader::default());
+        let until = self.seen + self.budget();
         while self.seen < until {
-            let chunk = client.chunk().expect("the stream continues");
-            for event in reader.read(&chunk) {
-                self.take(&serde_json::from_str(&event.data).unwrap());
-                assert!(self.not_recovered || event.id == self.cursor, "the id of the event is the id of the message");
-            }
+            let event = client.event();
+            self.take(&serde_json::from_str(&event.data).unwrap());
+            assert!(self.not_recovered || event.id == self.cursor, "the id of the event is the id of the message");
         }
     }
 

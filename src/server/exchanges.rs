@@ -11,7 +11,7 @@ use super::FeatureId;
 use super::idempotency::Keys;
 use super::message::Transport;
 use super::stats::Stats;
-use crate::bytes::Shared;
+use crate::bytes::{Rope, Shared};
 use crate::connection::Traffic;
 use crate::event_loop::{EventLoop, ExchangeId, TimerId};
 use crate::http::{Request, Response};
@@ -66,8 +66,6 @@ pub enum EndReason {
     Superseded,
     /// `DELETE /api/client/{id}` named the client.
     Disconnected,
-    /// There were too many of its kind, and it had waited for longest.
-    MadeRoom,
     /// The server is shutting down.
     GoingAway,
 }
@@ -78,10 +76,6 @@ impl EndReason {
         match self {
             EndReason::TimedOut => (CloseCode::NORMAL, ""),
             EndReason::Superseded => (CloseCode::NORMAL, "superseded"),
-            EndReason::MadeRoom => (
-                CloseCode::TRY_AGAIN_LATER,
-                "there are too many rooms, and this one has waited longest for a second peer",
-            ),
             EndReason::Disconnected => (CloseCode::NORMAL, "disconnected"),
             EndReason::GoingAway => (CloseCode::GOING_AWAY, "the server is going away"),
         }
@@ -156,6 +150,11 @@ impl Exchanges {
     /// Queues encoded bytes on a stream or a WebSocket.
     pub fn send(&mut self, id: ExchangeId, bytes: &Shared) {
         self.event_loop.send(id, bytes);
+    }
+
+    /// Queues a rope on a stream or a WebSocket.
+    pub fn send_rope(&mut self, id: ExchangeId, rope: &Rope) {
+        self.event_loop.send_rope(id, rope);
     }
 
     /// Queues a text message on a WebSocket.

@@ -2,6 +2,7 @@
 //! wait is for an event, and has a time limit that only a failure reaches.
 #![allow(dead_code)] // each test file uses a part of it
 
+use std::collections::VecDeque;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
@@ -265,6 +266,9 @@ impl Frame {
 pub struct Client {
     pub stream: TcpStream,
     buffer: Vec<u8>,
+    /// The events and the lines of the newest chunk that no method has returned yet.
+    events: VecDeque<sse::Event>,
+    lines: VecDeque<String>,
 }
 
 impl Client {
@@ -277,7 +281,7 @@ impl Client {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
-        Client { stream, buffer: Vec::new() }
+        Client { stream, buffer: Vec::new(), events: VecDeque::new(), lines: VecDeque::new() }
     }
 
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
@@ -413,17 +417,31 @@ impl Client {
         String::from_utf8(self.chunk().expect("not the last-chunk")).unwrap()
     }
 
-    /// Reads the next event of an event stream. Chunks without an event are skipped, and no chunk has more than one.
+    /// Reads the next event of an event stream, but not the one that begins the stream of a room.
     #[track_caller]
     pub fn event(&mut self) -> sse::Event {
-        let mut reader = sse::Reader::default();
-        loop {
-            match &reader.read(&self.chunk().expect("not the last-chunk"))[..] {
-                [] => {}
-                [event] => return event.clone(),
-                more => panic!("more than one event in a chunk: {more:?}"),
-            }
+        let event = self.any_event();
+        if event.name == "connected" { self.any_event() } else { event }
+    }
+
+    /// Reads the next event of an event stream. No event has parts in two chunks.
+    #[track_caller]
+    pub fn any_event(&mut self) -> sse::Event {
+        while self.events.is_empty() {
+            let chunk = self.chunk().expect("not the last-chunk");
+            self.events.extend(sse::Reader::default().read(&chunk));
         }
+        self.events.pop_front().expect("there is one")
+    }
+
+    /// Reads the next line of a stream of lines, without its end. No line has parts in two chunks.
+    #[track_caller]
+    pub fn line(&mut self) -> String {
+        while self.lines.is_empty() {
+            let chunk = self.chunk_text();
+            self.lines.extend(chunk.strip_suffix('\n').expect("a whole line").split('\n').map(str::to_owned));
+        }
+        self.lines.pop_front().expect("there is one")
     }
 
     /// Opens a WebSocket, and returns the head of the response.

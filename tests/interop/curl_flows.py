@@ -343,7 +343,7 @@ def _():
     assert json.loads(resumed.event("message")["data"])["text"] == "two"
     resumed.hang_up()
     foreign = Following(f"/api/events?room={room}", "-H", "Last-Event-ID: 00000000-0000-8000-8000-000000000001")
-    notice = json.loads(foreign.event()["data"])
+    notice = json.loads(foreign.event("notice")["data"])
     assert (notice["type"], notice["recovered"]) == ("notice", False)
     assert json.loads(foreign.event("message")["data"])["text"] == "one"
     foreign.hang_up()

@@ -77,15 +77,13 @@ impl Rooms {
             }
         }
         if messages > 0 {
-            return Ok(Reply::Counted(
-                json_response(room.batch(from, SUCCESS).content()),
-                Transport::LongPoll,
-                messages,
-            ));
+            let content = room.content(&room.batch(from, SUCCESS));
+            self.rooms.bound_encoded();
+            return Ok(Reply::Counted(json_response(content), Transport::LongPoll, messages));
         }
         room.polls.insert(call.id);
-        if let Some(mut client) = client {
-            client.hold(call.id);
+        if let Some(client) = client {
+            client.held.insert(call.id);
         }
         let reader = Reader { room: room.name.clone(), client: poll.client, kind: ReaderKind::Poll(from) };
         self.readers.insert(call.id, reader);
@@ -102,24 +100,30 @@ impl Rooms {
         let room = self.rooms.open(&room, OpenFor::Reading, &mut exchanges.random, now)?;
         let from = room.replay(Some(cursor.unwrap_or(room.feed.last(usize::MAX))));
         let batch = room.batch(from, r#""stopPolling":false"#);
-        Ok(match call.request.method() {
-            Method::Head => Reply::Now(json_response(batch.length())),
-            _ => Reply::Counted(json_response(batch.content()), Transport::ShortPoll, batch.count()),
-        })
+        if call.request.method() == Method::Head {
+            return Ok(Reply::Now(json_response(room.length(&batch))));
+        }
+        let messages = room.feed.after(from.after).len() as u64;
+        let content = room.content(&batch);
+        self.rooms.bound_encoded();
+        Ok(Reply::Counted(json_response(content), Transport::ShortPoll, messages))
     }
 
     /// GET /api/history
     pub fn history(&mut self, call: &Call<'_>) -> Result<Reply, ApiError> {
         let name = params::room(call.request)?;
         let limit = params::number(call.request, "limit", 20, 1..=100)?;
-        let messages = self.rooms.get(&name).map(|room| room.feed.after(room.feed.last(limit as usize)));
-        let batch = Batch {
-            before: format!(r#"{{"room":{},"messages":["#, json!(name)),
-            messages: messages.into_iter().flatten().map(|(_, json)| &**json).collect(),
-            after: "]}\n".into(),
+        let before = format!(r#"{{"room":{},"messages":["#, json!(name));
+        let Some(room) = self.rooms.get_mut(&name) else {
+            return Ok(Reply::Now(json_response(before + "]}\n")));
         };
-        let is_head = call.request.method() == Method::Head;
-        Ok(Reply::Now(json_response(if is_head { batch.length() } else { batch.content() })))
+        let batch = Batch { before, position: room.feed.last(limit as usize), after: "]}\n".into() };
+        if call.request.method() == Method::Head {
+            return Ok(Reply::Now(json_response(room.length(&batch))));
+        }
+        let content = room.content(&batch);
+        self.rooms.bound_encoded();
+        Ok(Reply::Now(json_response(content)))
     }
 }
 
@@ -127,9 +131,7 @@ impl Rooms {
 pub fn status_of_empty_answer(reason: EndReason) -> &'static str {
     match reason {
         EndReason::Disconnected => r#""status":"disconnected","timeout":false"#,
-        EndReason::TimedOut | EndReason::Superseded | EndReason::MadeRoom | EndReason::GoingAway => {
-            r#""status":"timeout","timeout":true"#
-        }
+        EndReason::TimedOut | EndReason::Superseded | EndReason::GoingAway => r#""status":"timeout","timeout":true"#,
     }
 }
 

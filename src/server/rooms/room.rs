@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::Instant;
 
+use super::encoded::{Blocks, Form, Messages, few};
 use super::limits;
+use crate::bytes::{Rope, Shared, Slice};
 use crate::event_loop::{ExchangeId, GroupId};
 use crate::feed::{Cursor, Feed, Replay};
 use crate::http::Content;
-use crate::server::books;
 use crate::server::exchanges::Exchanges;
 use crate::server::message::{Transport, encode};
 
@@ -26,15 +27,15 @@ pub struct Room {
     /// Its name.
     pub name: Rc<str>,
     /// Its messages, as JSON.
-    pub feed: Feed<Rc<str>>,
+    pub feed: Messages,
+    /// Its messages, encoded.
+    pub blocks: Blocks,
     /// Held polls.
     pub polls: BTreeSet<ExchangeId>,
     /// Open streams and WebSockets, by transport.
     streams: [Option<Streams>; Transport::ALL.len()],
     /// The time of its last use.
     pub used: Instant,
-    /// The time when somebody read it last.
-    pub read: Option<Instant>,
 }
 
 impl Room {
@@ -43,10 +44,10 @@ impl Room {
         Room {
             name,
             feed: Feed::new(start, limits::RETAINED_MESSAGES, limits::RETAINED_BYTES),
+            blocks: Blocks::default(),
             polls: BTreeSet::new(),
             streams: Default::default(),
             used: now,
-            read: None,
         }
     }
 
@@ -60,14 +61,50 @@ impl Room {
         Replay { after: self.feed.last(usize::MAX), recovered: false }
     }
 
+    /// Appends a message.
+    pub fn publish(&mut self, id: Cursor, json: Rc<str>) {
+        let bytes = json.len();
+        self.feed.append(id, json, bytes);
+        self.blocks.published(&self.feed, bytes);
+    }
+
     /// Returns the answer to a poll: everything after the reader's position. `members` is JSON that follows the
     /// messages.
-    pub fn batch(&self, from: Replay, members: &str) -> Batch<'_> {
+    pub fn batch(&self, from: Replay, members: &str) -> Batch {
         let (recovered, tip) = (from.recovered, self.feed.tip());
         Batch {
             before: r#"{"messages":["#.into(),
-            messages: self.feed.after(from.after).map(|(_, json)| &**json).collect(),
+            position: from.after,
             after: format!("],{members},\"recovered\":{recovered},\"last_message_id\":\"{tip}\"}}\n"),
+        }
+    }
+
+    /// Returns the content of an answer. Clones of it share their bytes, and so do answers with the same messages.
+    pub fn content(&mut self, batch: &Batch) -> Content {
+        let Batch { before, position, after } = batch;
+        if let Some(few) = few(&self.feed, *position, Form::Item) {
+            return Content::Shared([before.as_bytes(), &few, after.as_bytes()].concat().into());
+        }
+        let ends = [before, after].map(|end| Slice::from(&Shared::from(end.clone().into_bytes())));
+        let [before, after] = ends;
+        let messages = self.blocks.after(&self.feed, *position, Form::Item);
+        Content::Rope([before].into_iter().chain(messages).chain([after]).collect())
+    }
+
+    /// Returns the length of the content, for the answer to HEAD.
+    pub fn length(&self, batch: &Batch) -> Content {
+        let messages = self.feed.after(batch.position);
+        let commas = messages.len().saturating_sub(1);
+        let messages = messages.map(|(_, json)| json.len()).sum::<usize>();
+        Content::Omitted(Some((batch.before.len() + messages + commas + batch.after.len()) as u64))
+    }
+
+    /// Returns all messages after a position, as a stream sends them.
+    pub fn rope(&mut self, position: Cursor, transport: Transport) -> Rope {
+        let form = Form::of(transport);
+        match few(&self.feed, position, form) {
+            Some(few) => Rope::from_iter([Slice::from(&Shared::from(few))]),
+            None => self.blocks.after(&self.feed, position, form).into_iter().collect(),
         }
     }
 
@@ -101,11 +138,6 @@ impl Room {
         }
     }
 
-    /// Returns the number of bytes that it takes beside its place in the map.
-    pub fn bytes(&self) -> usize {
-        books::text(self.name.len()) + books::feed(&self.feed) + books::btree_set(&self.polls)
-    }
-
     /// Whether a stream is open.
     pub fn has_streams(&self) -> bool {
         self.streams.iter().any(Option::is_some)
@@ -128,32 +160,12 @@ impl Room {
     }
 }
 
-/// JSON with a list of messages, which are JSON already.
-pub struct Batch<'a> {
+/// JSON with the list of all messages after a position.
+pub struct Batch {
     /// The JSON before the messages.
     pub before: String,
-    /// The messages.
-    pub messages: Vec<&'a str>,
+    /// The position.
+    pub position: Cursor,
     /// The JSON after the messages.
     pub after: String,
-}
-
-impl Batch<'_> {
-    /// Returns the number of messages.
-    pub fn count(&self) -> u64 {
-        self.messages.len() as u64
-    }
-
-    /// Makes the content of an answer. Clones of the answer share it.
-    pub fn content(&self) -> Content {
-        let content = [&*self.before, &self.messages.join(","), &self.after].concat();
-        Content::Shared(content.into_bytes().into())
-    }
-
-    /// Returns its length, for the answer to HEAD.
-    pub fn length(&self) -> Content {
-        let commas = self.messages.len().saturating_sub(1);
-        let messages = self.messages.iter().map(|json| json.len()).sum::<usize>();
-        Content::Omitted(Some((self.before.len() + messages + commas + self.after.len()) as u64))
-    }
 }

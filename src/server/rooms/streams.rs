@@ -7,7 +7,7 @@ use serde_json::json;
 use super::map::OpenFor;
 use super::{Reader, ReaderKind, Rooms};
 use crate::bytes::Shared;
-use crate::feed::Cursor;
+use crate::feed::{Cursor, Replay};
 use crate::http::{self, Request, Response};
 use crate::server::exchanges::{Call, Exchanges, Opening, Reply};
 use crate::server::message::{Transport, encode, timestamp};
@@ -107,30 +107,25 @@ impl Rooms {
         let from = room.replay(*cursor);
         exchanges.begin(call, opening);
         if transport == Transport::Sse {
-            // An event without data is not dispatched, but its id counts: a client whose connection breaks before the
-            // first message can resume.
             let retry = Duration::from_millis(1000 + exchanges.random.number() % 2000);
-            exchanges.send(call.id, &http::chunk(&sse::opening(&from.after.to_string(), retry)));
+            exchanges.send(call.id, &connected(from, retry));
         }
         if !from.recovered {
             exchanges.send(call.id, &not_recovered(transport, from.after));
         }
-        let mut messages = 0;
-        for (id, json) in room.feed.after(from.after) {
-            exchanges.send(call.id, &encode(transport, Some(id), "message", json));
-            messages += 1;
-        }
-        exchanges.count(transport, messages);
+        exchanges.send_rope(call.id, &room.rope(from.after, transport));
+        exchanges.count(transport, room.feed.after(from.after).len() as u64);
         room.join(exchanges, transport, call.id);
-        if let Some(mut client) = client.as_ref().and_then(|id| self.clients.get_mut(id)) {
-            client.hold(call.id);
+        if let Some(client) = client.as_ref().and_then(|id| self.clients.get_mut(id)) {
+            client.held.insert(call.id);
             // If the client polls later, it receives the messages of this stream again, and misses none.
-            if client.position(&room.name).is_none() && !client.has_dropped_positions() {
+            if client.position(&room.name).is_none() {
                 client.set_position(&room.name, from.after);
             }
         }
         let reader = Reader { room: room.name.clone(), client, kind: ReaderKind::Stream(transport) };
         self.readers.insert(call.id, reader);
+        self.rooms.bound_encoded();
         // A WebSocket has pings, and needs no heartbeat.
         let heartbeat = (transport != Transport::WebSocket).then_some(HEARTBEAT);
         exchanges.hold(call, FeatureId::Rooms, transport, heartbeat);
@@ -144,6 +139,13 @@ fn lines_head() -> Response {
         .with_field("Content-Type", "application/x-ndjson")
         .with_field("Cache-Control", "no-store")
         .with_field("X-Accel-Buffering", "no")
+}
+
+/// Encodes the event that begins an event stream.
+fn connected(from: Replay, retry: Duration) -> Shared {
+    let id = from.after.to_string();
+    let data = json!({ "type": "connected", "recovered": from.recovered, "last_message_id": id });
+    http::chunk(&sse::opening(&id, retry, "connected", &data.to_string()))
 }
 
 /// Encodes the notice that messages are missing before the next one. `from` is the position that follows.
