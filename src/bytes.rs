@@ -1,6 +1,7 @@
 //! The vocabulary of the codecs: the result of a parser ([`Parse`]), and bytes that many connections can share
 //! ([`Shared`], and parts of several of them in a [`Rope`]). It knows no protocol.
 
+use std::cell::Cell;
 use std::fmt;
 use std::ops::{Deref, Range};
 use std::rc::Rc;
@@ -60,6 +61,11 @@ pub fn digits(text: &[u8]) -> Option<u64> {
 #[derive(Clone)]
 pub struct Shared(Rc<Encoded>);
 
+thread_local! {
+    /// The memory of all [`Encoded`] bytes of this thread.
+    static LIVE: Cell<usize> = const { Cell::new(0) };
+}
+
 struct Encoded {
     bytes: Vec<u8>,
     /// The chunk-data, if the bytes are a chunk. An HTTP/1.0 client gets it without the chunk around it, because it
@@ -67,10 +73,22 @@ struct Encoded {
     unframed: Range<usize>,
 }
 
+impl Drop for Encoded {
+    fn drop(&mut self) {
+        LIVE.set(LIVE.get() - self.bytes.capacity());
+    }
+}
+
 impl Shared {
     /// Shares `bytes`. The range `unframed` is the content in them, without its transfer coding.
     pub(crate) fn framed(bytes: Vec<u8>, unframed: Range<usize>) -> Self {
+        LIVE.set(LIVE.get() + bytes.capacity());
         Shared(Rc::new(Encoded { bytes, unframed }))
+    }
+
+    /// The memory of all shared bytes of this thread, in bytes. Each counts once, in however many queues it is.
+    pub(crate) fn live_memory() -> usize {
+        LIVE.get()
     }
 
     /// Returns the content without its transfer coding, for an HTTP/1.0 client: the chunk-data of a chunk, and all
@@ -211,5 +229,23 @@ impl FromIterator<Slice> for Rope {
         let slices: Vec<Slice> = slices.into_iter().filter(|slice| !slice.is_empty()).collect();
         let length = slices.iter().map(|slice| slice.len()).sum();
         Rope(Rc::new(Joined { slices, length }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shared_bytes_count_once_and_until_the_last_of_them_is_gone() {
+        let before = Shared::live_memory();
+        let shared = Shared::from(Vec::with_capacity(1000));
+        let rope = Rope::from_iter([Slice::from(&Shared::from(vec![1; 500]))]);
+        let clones = (shared.clone(), rope.clone());
+        assert_eq!(Shared::live_memory() - before, 1500);
+        drop((shared, rope));
+        assert_eq!(Shared::live_memory() - before, 1500);
+        drop(clones);
+        assert_eq!(Shared::live_memory(), before);
     }
 }

@@ -28,6 +28,14 @@ pub struct Limits {
     /// any size. From half of it on, nothing is read from the peer; a program [pauses](crate::EventLoop::pause) raw
     /// connections itself.
     pub outbox: usize,
+    /// The largest amount of memory that all connections together keep, in bytes: what is queued for peers, and what has
+    /// arrived from them and is not complete, such as a part of a request or of a message. [Shared](crate::Shared) bytes
+    /// count once, in however many queues they are, and also while only the program has them.
+    ///
+    /// If it is more, the connections that keep the most are reset one by one until an eighth is free. Each is
+    /// [`Closed::OverBudget`](crate::Closed::OverBudget), and standard error gets a line. A connection with nothing
+    /// queued and nothing incomplete is never reset. What is queued within one event is judged after it.
+    pub memory: usize,
     /// The largest number of open connections, outgoing ones included. One more that comes in is answered with 503 and
     /// closed; on a raw listener it is closed. Outgoing ones are not refused.
     pub connections: usize,
@@ -56,6 +64,7 @@ impl Default for Limits {
             content: 1024 * 1024,
             message: 1024 * 1024,
             outbox: 1024 * 1024,
+            memory: 256 * 1024 * 1024,
             connections: connections_below_file_limit(),
             head_time: Duration::from_secs(10),
             content_time: Duration::from_secs(30),

@@ -40,17 +40,29 @@ impl Segment {
             Segment::Slice(bytes) => bytes,
         }
     }
+
+    /// The memory that it alone keeps, in bytes.
+    fn memory(&self) -> usize {
+        match self {
+            Segment::Own(bytes) => bytes.capacity(),
+            Segment::Shared(_) | Segment::Slice(_) => 0,
+        }
+    }
 }
 
-/// The segments after the first.
+/// The segments after the first. There is always one.
 #[derive(Debug, Default)]
-struct Rest(VecDeque<Segment>);
+struct Rest {
+    segments: VecDeque<Segment>,
+    /// The sum of the memory that they alone keep.
+    memory: usize,
+}
 
 impl Rest {
     /// Writes `first` and up to `MOST - 1` of these segments after it in one call.
     fn write_after<const MOST: usize>(&self, first: &[u8], sink: &mut impl Write) -> io::Result<usize> {
         let mut slices = [IoSlice::new(first); MOST];
-        let others = self.0.iter().take(MOST - 1);
+        let others = self.segments.iter().take(MOST - 1);
         let count = 1 + others.len();
         for (slice, segment) in slices[1..].iter_mut().zip(others) {
             *slice = IoSlice::new(segment.bytes());
@@ -97,10 +109,17 @@ impl Outbox {
         self.total
     }
 
-    /// The memory that the queue costs, in bytes: its content, and the places of all segments but the first, which is
-    /// always there. A limit on the content alone would allow any number of tiny segments.
+    /// What the queue counts for the limit of its peer, in bytes: its content, also what is shared, and the places of
+    /// all segments but the first, which is always there. A limit on the content alone would allow any number of tiny
+    /// segments.
     pub fn cost(&self) -> usize {
-        self.length + self.rest.as_ref().map_or(0, |rest| rest.0.len() * size_of::<Segment>())
+        self.length + self.rest.as_ref().map_or(0, |rest| rest.segments.len() * size_of::<Segment>())
+    }
+
+    /// The memory that this queue alone keeps, in bytes: the buffers of its own bytes, and the places of segments.
+    pub fn memory(&self) -> usize {
+        let rest = self.rest.as_ref().map_or(0, |rest| rest.memory + rest.segments.capacity() * size_of::<Segment>());
+        self.first.memory() + rest
     }
 
     /// Queues bytes that other peers are sent too: by reference, or as a copy where that is cheaper.
@@ -124,9 +143,12 @@ impl Outbox {
     /// Queues the bytes that `encode` appends.
     pub fn push_own(&mut self, encode: impl FnOnce(&mut Vec<u8>)) {
         let out = self.own_segment();
-        let before = out.len();
+        let (length, memory) = (out.len(), out.capacity());
         encode(out);
-        let more = out.len() - before;
+        let (more, grown) = (out.len() - length, out.capacity() - memory);
+        if let Some(rest) = &mut self.rest {
+            rest.memory += grown; // the last segment is one of these
+        }
         self.count(more);
     }
 
@@ -142,26 +164,28 @@ impl Outbox {
         if self.is_empty() {
             self.first = segment;
         } else {
-            self.rest_mut().push_back(segment);
+            self.push_rest(segment);
         }
         self.count(length);
     }
 
     /// The segment to which bytes for this peer alone are appended: the last one, or a new one.
     fn own_segment(&mut self) -> &mut Vec<u8> {
-        let last = self.rest.as_ref().and_then(|rest| rest.0.back()).unwrap_or(&self.first);
+        let last = self.rest.as_ref().and_then(|rest| rest.segments.back()).unwrap_or(&self.first);
         if !matches!(last, Segment::Own(bytes) if bytes.len() < SEGMENT) {
-            self.rest_mut().push_back(Segment::NONE);
+            self.push_rest(Segment::NONE);
         }
         // Looked up again, because a borrow cannot be returned from one branch only.
-        match self.rest.as_mut().and_then(|rest| rest.0.back_mut()).unwrap_or(&mut self.first) {
+        match self.rest.as_mut().and_then(|rest| rest.segments.back_mut()).unwrap_or(&mut self.first) {
             Segment::Own(bytes) => bytes,
             Segment::Shared(_) | Segment::Slice(_) => unreachable!("a shared segment has just got an own one after it"),
         }
     }
 
-    fn rest_mut(&mut self) -> &mut VecDeque<Segment> {
-        &mut self.rest.get_or_insert_default().0
+    fn push_rest(&mut self, segment: Segment) {
+        let rest = self.rest.get_or_insert_default();
+        rest.memory += segment.memory();
+        rest.segments.push_back(segment);
     }
 
     fn count(&mut self, more: usize) {
@@ -198,7 +222,7 @@ impl Outbox {
         let first = &self.first.bytes()[self.written..];
         let written = match &self.rest {
             None => sink.write(first)?,
-            Some(rest) if rest.0.len() < FEW_PER_WRITE => rest.write_after::<FEW_PER_WRITE>(first, sink)?,
+            Some(rest) if rest.segments.len() < FEW_PER_WRITE => rest.write_after::<FEW_PER_WRITE>(first, sink)?,
             Some(rest) => rest.write_after::<MANY_PER_WRITE>(first, sink)?,
         };
         self.advance(written);
@@ -209,12 +233,14 @@ impl Outbox {
         self.length -= written;
         self.written += written;
         while self.written >= self.first.bytes().len()
-            && let Some(next) = self.rest.as_mut().and_then(|rest| rest.0.pop_front())
+            && let Some(rest) = &mut self.rest
+            && let Some(next) = rest.segments.pop_front()
         {
+            rest.memory -= next.memory();
             self.written -= self.first.bytes().len();
             self.first = next;
         }
-        if self.rest.as_ref().is_some_and(|rest| rest.0.is_empty()) {
+        if self.rest.as_ref().is_some_and(|rest| rest.segments.is_empty()) {
             self.rest = None;
         }
         if self.length == 0 {
@@ -282,10 +308,10 @@ mod tests {
         outbox.push(&shared);
         assert!(matches!(&outbox.first, Segment::Shared(bytes) if bytes.as_ptr() == shared.as_ptr()));
         outbox.push(&shared);
-        let segments: Vec<&Segment> = outbox.rest.iter().flat_map(|rest| &rest.0).collect();
+        let segments: Vec<&Segment> = outbox.rest.iter().flat_map(|rest| &rest.segments).collect();
         assert!(matches!(segments[..], [Segment::Own(copy)] if copy == b"few"), "{segments:?}");
         outbox.push(&Shared::from(vec![0; SMALL + 1]));
-        assert!(matches!(outbox.rest.unwrap().0.back(), Some(Segment::Shared(_))));
+        assert!(matches!(outbox.rest.unwrap().segments.back(), Some(Segment::Shared(_))));
     }
 
     /// Seven slices of one `Shared` between own bytes, and the bytes that they are.
@@ -308,7 +334,7 @@ mod tests {
         assert_eq!((outbox.len(), outbox.total()), (0, 0));
         outbox.push_rope(&rope);
         outbox.push_rope(&rope);
-        let segments = outbox.rest.iter().flat_map(|rest| &rest.0).chain([&outbox.first]);
+        let segments = outbox.rest.iter().flat_map(|rest| &rest.segments).chain([&outbox.first]);
         assert!(segments.into_iter().all(|segment| shared.as_ptr_range().contains(&segment.bytes().as_ptr())));
         assert_eq!((outbox.len(), outbox.total()), (16, 16));
         assert_eq!(outbox.cost(), 16 + 3 * size_of::<Segment>());
@@ -327,6 +353,37 @@ mod tests {
             assert_eq!((sink.taken, sink.calls), (expected.clone(), expected.len().div_ceil(room)), "room {room}");
             assert_eq!((outbox.cost(), outbox.written, outbox.total()), (0, 0, expected.len() as u64));
         }
+    }
+
+    /// The memory of a queue, summed over its segments.
+    fn memory_of(outbox: &Outbox) -> usize {
+        let rest = outbox.rest.iter().flat_map(|rest| &rest.segments);
+        let places = outbox.rest.as_ref().map_or(0, |rest| rest.segments.capacity() * size_of::<Segment>());
+        rest.chain([&outbox.first]).map(Segment::memory).sum::<usize>() + places
+    }
+
+    #[test]
+    fn memory_is_that_of_own_bytes_and_of_places() {
+        for room in [999, 5000, usize::MAX] {
+            let (mut outbox, _) = outbox_with_rope();
+            outbox.push_segment(Vec::from([b'x'; 1000]));
+            for _ in 0..40 {
+                outbox.push_own(|out| out.extend_from_slice(&[b'y'; 1000]));
+                assert_eq!(outbox.memory(), memory_of(&outbox));
+            }
+            assert!(outbox.memory() >= 41_000);
+            let mut sink = Narrow { room, taken: Vec::new(), calls: 0 };
+            while !outbox.is_empty() {
+                outbox.write_to(&mut sink).unwrap();
+                assert_eq!(outbox.memory(), memory_of(&outbox));
+            }
+            outbox.reclaim();
+            assert_eq!(outbox.memory(), 0);
+        }
+        let (mut outbox, large) = (Outbox::default(), Shared::from(vec![b'z'; 100_000]));
+        outbox.push(&large);
+        outbox.push_rope(&Rope::from_iter([large.slice(0..50_000), large.slice(0..50_000)]));
+        assert!(outbox.memory() <= 8 * size_of::<Segment>(), "shared bytes are not its own");
     }
 
     #[test]
@@ -375,7 +432,7 @@ mod tests {
             outbox.push_own(|out| out.extend_from_slice(&[b'x'; 1000]));
             outbox.write_to(&mut sink).unwrap();
             sink.taken.clear();
-            let rest = outbox.rest.iter().flat_map(|rest| &rest.0);
+            let rest = outbox.rest.iter().flat_map(|rest| &rest.segments);
             let held: usize = rest.chain([&outbox.first]).map(|segment| segment.bytes().len()).sum();
             assert!(held <= SEGMENT + 2000, "{held}");
         }

@@ -19,6 +19,7 @@ mod layers;
 mod limits;
 mod long_poll;
 mod mailbox;
+mod memory;
 mod no_loss;
 mod openapi;
 mod output;

@@ -22,6 +22,11 @@ impl Backlog {
         self.bytes.is_empty()
     }
 
+    /// The memory that it keeps, in bytes.
+    pub fn memory(&self) -> usize {
+        self.bytes.capacity()
+    }
+
     /// The bytes that have not been decoded.
     pub fn rest(&self) -> &[u8] {
         &self.bytes[self.consumed..]

@@ -68,6 +68,13 @@ pub(super) struct Arriving {
     content: ContentDecoder,
 }
 
+impl Arriving {
+    /// The memory that it keeps, in bytes.
+    pub fn memory(&self) -> usize {
+        self.buffer.capacity()
+    }
+}
+
 /// Decoding.
 impl Connection {
     /// Between two requests: the first byte of the next one begins its head.

@@ -285,8 +285,14 @@ impl Connection {
 
     /// Closes the connection with a TCP reset. What is queued is dropped.
     pub fn reset(&mut self) {
-        self.lose(Closed::Reset);
+        drop(self.abort(Closed::Reset));
+    }
+
+    /// The same, because of `why`. Returns [`Outcome::Closed`] if the application holds something.
+    pub fn abort(&mut self, why: Closed) -> Option<Outcome> {
+        let outcome = self.lose(why);
         self.state = State::Reset;
+        outcome
     }
 
     /// The server is shutting down. What the application still holds gets an end that its client understands: 503, the
@@ -411,11 +417,25 @@ impl Connection {
         self.backlog.append(fresh);
     }
 
-    /// Frees the memory that it keeps for a next message of the same turn: the turn is over.
-    pub fn end_turn(&mut self) {
+    /// Frees the memory that it keeps for a next message of the same turn: the turn is over. Returns the memory that its
+    /// input still keeps.
+    pub fn end_turn(&mut self) -> usize {
         if let State::WebSocket(socket) | State::CloseSent(socket) = &mut self.state {
             socket.receiver.release_spare();
         }
+        self.input_memory()
+    }
+
+    /// The memory of what has arrived and is not complete, in bytes: a part of a request or of a message, and bytes that
+    /// wait until decoding goes on.
+    #[inline]
+    pub fn input_memory(&self) -> usize {
+        let incomplete = match &self.state {
+            State::Content(arriving) => arriving.memory(),
+            State::WebSocket(socket) | State::CloseSent(socket) => socket.receiver.memory(),
+            _ => 0,
+        };
+        self.backlog.memory() + incomplete
     }
 
     /// The peer has shut down its side. One that does so while it waits for an answer or a stream has hung up: there is
@@ -446,9 +466,14 @@ impl Connection {
         self.outbox.len()
     }
 
-    /// The memory that the queued bytes cost, in bytes: the places of segments in the queue count too.
+    /// What the queued bytes count for [`Limits::outbox`]: the places of segments in the queue count too.
     pub fn cost(&self) -> usize {
         self.outbox.cost()
+    }
+
+    /// The memory that its queue alone keeps, in bytes. Bytes that are queued for others too are not its own.
+    pub fn output_memory(&self) -> usize {
+        self.outbox.memory()
     }
 
     /// The number of bytes so far.

@@ -68,6 +68,9 @@ pub enum Closed {
     HungUp,
     /// More was queued for the peer than [`Limits::outbox`] allows.
     SlowConsumer,
+    /// All connections together kept more memory than [`Limits::memory`] allows, and this one was among those that kept
+    /// the most.
+    OverBudget,
     /// The peer did not answer the last Ping, or did not accept the connection in time.
     TimedOut,
     /// The connection broke: the peer or the network has reset it.

@@ -9,6 +9,7 @@
 //! This file is the public API, but for `groups` and `raw` connections. `poll` sleeps and accepts, `turns` does the
 //! work between two sleeps, `peer` is a connection with its socket.
 
+mod budget;
 mod event;
 mod groups;
 mod peer;

@@ -7,6 +7,7 @@ use std::time::Instant;
 use mio::event::Event;
 use mio::net::TcpStream;
 
+use super::budget::Charge;
 use super::groups::Membership;
 use super::spares::Spares;
 use crate::access_log::Entry;
@@ -55,6 +56,8 @@ pub struct Peer {
     pub turns_after_deadline: Option<u8>,
     /// Its place in a group.
     pub membership: Membership,
+    /// Its part of the memory that all connections keep.
+    pub charge: Charge,
 }
 
 /// The largest number of turns that a connection gets after its deadline because there is something to read. That is
@@ -99,6 +102,7 @@ impl Peer {
             entry: None,
             turns_after_deadline: None,
             membership: Membership::NONE,
+            charge: Charge::default(),
         }
     }
 
@@ -288,6 +292,7 @@ mod tests {
             ("timer: its key and its time", size_of::<Option<(Key, Instant)>>()),
             ("entry: of the log, if there is one", size_of::<Option<Box<Entry>>>()),
             ("membership: its place in a group, if it is in one", size_of::<Membership>()),
+            ("charge: the memory that it is known to keep", size_of::<Charge>()),
         ];
         for (field, size) in sizes {
             println!("{size:4} B  {field}");
@@ -295,6 +300,6 @@ mod tests {
         println!("{:4} B  Peer, with padding", size_of::<Peer>());
         let sum: usize = sizes.iter().map(|(_, size)| size).sum();
         assert!((sum..sum + 8).contains(&size_of::<Peer>()), "a field is missing in the list");
-        assert!(size_of::<Peer>() <= 208);
+        assert!(size_of::<Peer>() <= 216);
     }
 }

@@ -9,6 +9,7 @@ use std::io::{self, ErrorKind};
 use std::mem;
 use std::time::{Duration, Instant};
 
+use super::budget::Budget;
 use super::peer::{End, Peer};
 use super::spares::Spares;
 use super::{Event, EventLoop, ExchangeId, Opened, TimerId};
@@ -76,6 +77,7 @@ pub(super) struct Agenda {
     /// Closed connections, kept until their `Closed` has been reported.
     pub closed: Vec<Key>,
     pub timers: Timers<Due>,
+    pub budget: Budget,
 }
 
 /// What is left of a round. After it, the loop flushes and looks at its sockets.
@@ -101,6 +103,7 @@ impl Agenda {
     }
 
     fn settle_in_full(&mut self, key: Key, peer: &mut Peer, limits: &Limits) {
+        self.budget.charge_output(peer);
         let next = peer.next(limits);
         if next.close {
             self.closed.push(key);
@@ -168,9 +171,9 @@ impl Agenda {
 
 impl EventLoop {
     // ANCHOR: step
-    /// Does the next thing, in this order: reports an event, goes on with the turn that has begun, begins the next turn
-    /// of this round. When all have had theirs, or the round has taken too long: accepts, flushes, sees to timers that
-    /// are due, sleeps.
+    /// Does the next thing, in this order: reports an event, goes on with the turn that has begun, frees memory if the
+    /// connections keep too much, begins the next turn of this round. When all have had theirs, or the round has taken
+    /// too long: accepts, flushes, sees to timers that are due, sleeps.
     pub(super) fn step(&mut self) -> io::Result<Option<Event>> {
         if let Some(event) = self.pending.pop_front() {
             return Ok(Some(event));
@@ -180,6 +183,10 @@ impl EventLoop {
         }
         if self.turn.is_some() {
             return Ok(self.decode());
+        }
+        if self.agenda.budget.is_exceeded(&self.context.limits) {
+            self.free_memory();
+            return Ok(None);
         }
         if let Some(key) = self.agenda.next_turn(self.context.now) {
             self.begin_turn(key);
@@ -282,7 +289,8 @@ impl EventLoop {
         self.turn = None;
         let peer = self.peers.get_mut(key)?;
         peer.has_turn = false;
-        peer.connection.end_turn();
+        let memory = peer.connection.end_turn();
+        self.agenda.budget.charge_input(peer, memory);
         let mut outcome = None;
         if peer.end != End::Open && peer.next(&self.context.limits).end {
             peer.end = End::Told;
@@ -442,6 +450,7 @@ impl EventLoop {
     pub(super) fn close_sockets(&mut self) {
         while let Some(key) = self.agenda.closed.pop() {
             let Some(peer) = self.peers.remove(key) else { continue };
+            self.agenda.budget.discharge(peer.charge);
             if let Some((timer, _)) = peer.timer {
                 self.agenda.timers.cancel(timer);
             }

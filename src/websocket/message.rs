@@ -135,6 +135,11 @@ impl Receiver {
         }
     }
 
+    /// The memory that it keeps, in bytes: that of a message that is not complete, most of the time.
+    pub fn memory(&self) -> usize {
+        self.payload.capacity() + self.text.capacity() + self.control.capacity()
+    }
+
     /// Takes bytes from the front of `input` up to the end of the next message or control frame. Returns the number
     /// of bytes taken, and the message or control frame that they complete. Bytes that it leaves without completing
     /// anything are the start of a frame header: pass them again, followed by more. `max_message` limits the length
