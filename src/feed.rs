@@ -302,6 +302,16 @@ impl<T> Feed<T> {
         self.dropped.sequence + self.messages.len() as u64
     }
 
+    /// Returns the number of retained messages.
+    pub(crate) fn retained(&self) -> usize {
+        self.messages.len()
+    }
+
+    /// Returns the number of bytes of the places for messages, which are more than the retained ones.
+    pub(crate) fn places(&self) -> usize {
+        self.messages.capacity() * size_of::<Entry<T>>()
+    }
+
     /// Returns the number of bytes of the retained messages.
     pub fn bytes(&self) -> usize {
         self.bytes

@@ -98,6 +98,13 @@ struct Peer<C> {
     conn: C,
 }
 
+/// The peers of a room.
+struct Room<C> {
+    peers: Vec<Peer<C>>,
+    /// The number of the change after which the room had one peer.
+    alone_since: u64,
+}
+
 /// All rooms, and the peers in each. `C` is the id of a connection, which is in at most one room.
 ///
 /// ```
@@ -114,9 +121,11 @@ struct Peer<C> {
 /// # Ok::<(), overwire::signalling::JoinError>(())
 /// ```
 pub struct Signalling<C> {
-    rooms: HashMap<Rc<str>, Vec<Peer<C>>>,
+    rooms: HashMap<Rc<str>, Room<C>>,
     /// The room of each connection.
     room_of: HashMap<C, Rc<str>>,
+    /// The number of peers that have joined or left.
+    changes: u64,
     peers_per_room: usize,
     max_rooms: usize,
 }
@@ -125,7 +134,7 @@ impl<C: Copy + Eq + Hash> Signalling<C> {
     /// Creates an empty set of at most `max_rooms` rooms, with at most `peers_per_room` peers in each. A room exists as
     /// long as a peer is in it.
     pub fn new(peers_per_room: usize, max_rooms: usize) -> Self {
-        Signalling { rooms: HashMap::new(), room_of: HashMap::new(), peers_per_room, max_rooms }
+        Signalling { rooms: HashMap::new(), room_of: HashMap::new(), changes: 0, peers_per_room, max_rooms }
     }
 
     // ANCHOR: join
@@ -135,7 +144,7 @@ impl<C: Copy + Eq + Hash> Signalling<C> {
     /// # Errors
     /// When the room is full, or when it would be one room too many.
     pub fn join(&mut self, conn: C, peer_id: String, room: &str) -> Result<Vec<Delivery<C>>, JoinError> {
-        let others: &[Peer<C>] = self.rooms.get(room).map_or(&[], Vec::as_slice);
+        let others: &[Peer<C>] = self.rooms.get(room).map_or(&[], |room| &room.peers);
         if others.len() >= self.peers_per_room {
             return Err(JoinError::RoomFull(self.peers_per_room));
         }
@@ -150,9 +159,11 @@ impl<C: Copy + Eq + Hash> Signalling<C> {
             let to = others.iter().map(|peer| peer.conn).collect();
             deliveries.push(Delivery { to, text: joined.to_string() });
         }
-        let room: Rc<str> = room.into();
-        self.rooms.entry(room.clone()).or_default().push(Peer { id: peer_id, conn });
-        self.room_of.insert(conn, room);
+        self.changes += 1;
+        let name: Rc<str> = room.into();
+        let room = self.rooms.entry(name.clone()).or_insert(Room { peers: Vec::new(), alone_since: self.changes });
+        room.peers.push(Peer { id: peer_id, conn });
+        self.room_of.insert(conn, name);
         Ok(deliveries)
     }
     // ANCHOR_END: join
@@ -167,8 +178,8 @@ impl<C: Copy + Eq + Hash> Signalling<C> {
     }
 
     fn address(&self, conn: C, message: &Message) -> Result<Delivery<C>, String> {
-        let peers = self.room_of.get(&conn).and_then(|room| self.rooms.get(room));
-        let peers = peers.ok_or("expected a peer that has joined a room")?;
+        let room = self.room_of.get(&conn).and_then(|room| self.rooms.get(room));
+        let peers = &room.ok_or("expected a peer that has joined a room")?.peers;
         let sender = peers.iter().find(|peer| peer.conn == conn).ok_or("expected a peer of this room")?;
         let mut members = parse(message)?;
         let kind = string(&members, "type", "\"offer\", \"answer\" or \"candidate\"")?;
@@ -188,22 +199,58 @@ impl<C: Copy + Eq + Hash> Signalling<C> {
 
     /// Removes a connection. Returns `left` for the peers that remain in the room, if there are any.
     pub fn leave(&mut self, conn: C) -> Option<Delivery<C>> {
-        let room = self.room_of.remove(&conn)?;
-        let peers = self.rooms.get_mut(&room)?;
+        let name = self.room_of.remove(&conn)?;
+        let Room { peers, alone_since } = self.rooms.get_mut(&name)?;
         let at = peers.iter().position(|peer| peer.conn == conn)?;
         let left = peers.remove(at);
+        self.changes += 1;
+        *alone_since = self.changes;
         if peers.is_empty() {
-            self.rooms.remove(&room);
+            self.rooms.remove(&name);
             return None;
         }
         let text = json!({ "type": "left", "peer_id": left.id }).to_string();
         Some(Delivery { to: peers.iter().map(|peer| peer.conn).collect(), text })
     }
 
+    /// Returns the peer that has been alone in its room for longest. When there are too many rooms, it is the one to make
+    /// room for another.
+    ///
+    /// ```
+    /// use overwire::signalling::{JoinError, Signalling};
+    ///
+    /// let mut signalling = Signalling::new(2, 2);
+    /// signalling.join(1, "ada".into(), "tea")?;
+    /// signalling.join(2, "bob".into(), "coffee")?;
+    /// assert_eq!(signalling.join(3, "cy".into(), "milk"), Err(JoinError::TooManyRooms(2)));
+    /// assert_eq!(signalling.alone_for_longest(), Some(1));
+    /// signalling.leave(1);
+    /// signalling.join(3, "cy".into(), "milk")?;
+    /// # Ok::<(), JoinError>(())
+    /// ```
+    pub fn alone_for_longest(&self) -> Option<C> {
+        let alone = self.rooms.values().filter(|room| room.peers.len() == 1);
+        alone.min_by_key(|room| room.alone_since).map(|room| room.peers[0].conn)
+    }
+
+    /// Returns the number of bytes that the rooms and their peers take, to within a few per cent.
+    pub(crate) fn bytes(&self) -> usize {
+        const COUNTS: usize = 2 * size_of::<usize>(); // of an Rc
+        let place = |capacity: usize, entry: usize| capacity * 8 / 7 * (entry + 1);
+        let of_peer = |peer: &Peer<C>| peer.id.capacity();
+        let of_room = |(name, room): (&Rc<str>, &Room<C>)| {
+            let peers = room.peers.capacity() * size_of::<Peer<C>>() + room.peers.iter().map(of_peer).sum::<usize>();
+            COUNTS + name.len() + peers
+        };
+        place(self.rooms.capacity(), size_of::<(Rc<str>, Room<C>)>())
+            + place(self.room_of.capacity(), size_of::<(C, Rc<str>)>())
+            + self.rooms.iter().map(of_room).sum::<usize>()
+    }
+
     /// Removes all connections, and notifies none of them.
     pub fn clear(&mut self) {
-        self.rooms.clear();
-        self.room_of.clear();
+        self.rooms = HashMap::new();
+        self.room_of = HashMap::new();
     }
 
     /// Returns the ids of the peers in a room, in the order of their arrival.
@@ -218,7 +265,7 @@ impl<C: Copy + Eq + Hash> Signalling<C> {
     /// # Ok::<(), overwire::signalling::JoinError>(())
     /// ```
     pub fn peers(&self, room: &str) -> impl Iterator<Item = &str> {
-        self.rooms.get(room).into_iter().flatten().map(|peer| peer.id.as_str())
+        self.rooms.get(room).into_iter().flat_map(|room| &room.peers).map(|peer| peer.id.as_str())
     }
 }
 
@@ -368,5 +415,20 @@ mod tests {
         assert!(signalling.join(5, "e".into(), "t").is_ok());
         signalling.leave(1);
         assert!(signalling.join(1, "a".into(), "r").is_ok());
+    }
+
+    #[test]
+    fn the_peer_alone_for_longest_is_found() {
+        let mut signalling = Signalling::new(3, 4);
+        assert_eq!(signalling.alone_for_longest(), None);
+        for (conn, room) in [(1, "r"), (2, "r"), (3, "s"), (4, "t"), (5, "u"), (6, "u")] {
+            signalling.join(conn, conn.to_string(), room).unwrap();
+        }
+        assert_eq!(signalling.alone_for_longest(), Some(3));
+        signalling.leave(2);
+        signalling.leave(3);
+        assert_eq!(signalling.alone_for_longest(), Some(4), "1 has been alone since 2 left");
+        signalling.join(7, "7".into(), "t").unwrap();
+        assert_eq!(signalling.alone_for_longest(), Some(1));
     }
 }

@@ -1,6 +1,8 @@
-//! Deadlines after a pause of the whole process: what arrived in time counts, however late the loop reads it.
+//! A pause of the whole process: what arrived in time counts, and all of it is read, however late that is.
 
+use std::ffi::{c_int, c_void};
 use std::io::{Read, Write};
+use std::os::fd::AsRawFd;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -261,4 +263,33 @@ fn an_endless_content_is_ended() {
     let mut socket = held.server.websocket("/ws");
     socket.send(masked_frame(true, Opcode::Text, b"hello"));
     assert_eq!(socket.message().text(), "hello");
+}
+
+/// Sends a byte as urgent data (send(2), `MSG_OOB`), which are not in the stream that the server reads.
+#[allow(unsafe_code)]
+fn send_urgent(client: &Client) {
+    const MSG_OOB: c_int = 1;
+    unsafe extern "C" {
+        fn send(socket: c_int, bytes: *const c_void, length: usize, flags: c_int) -> isize;
+    }
+    // SAFETY: the socket is open, and the byte outlives the call.
+    let sent = unsafe { send(client.stream.as_raw_fd(), b"!".as_ptr().cast(), 1, MSG_OOB) };
+    assert_eq!(sent, 1);
+}
+
+#[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "elsewhere, mio does not report urgent bytes")]
+fn bytes_after_an_urgent_byte_are_read() {
+    let held = Pausable::start(Limits::default());
+    let mut client = held.server.connect();
+    held.hold("/pause", || {
+        client.send("GET / HTTP/1.1\r\nHo");
+        send_urgent(&client);
+        client.send("st: localhost\r\n\r\n");
+    });
+    assert_eq!(client.answer().status, 200);
+    send_urgent(&client);
+    for _ in 0..3 {
+        assert_eq!(client.get("/").status, 200);
+    }
 }

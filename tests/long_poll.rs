@@ -218,6 +218,45 @@ fn deleting_a_client_answers_its_poll_and_ends_its_streams() {
 }
 
 #[test]
+fn a_deleted_client_gets_everything_and_is_not_recovered() {
+    let server = TestServer::start();
+    server.publish("general", "1");
+    let [mut poll] = hold(&server, ["client_id=alice"]);
+    server.publish("general", "2");
+    assert_eq!(poll.answer().texts(), ["2"]);
+    assert_eq!([delete(&server, "alice").status, delete(&server, "alice").status], [200, 404]);
+    server.publish("general", "3");
+    let answer = server.get("/api/poll?client_id=alice");
+    assert_eq!(
+        (answer.texts(), &answer.json()["recovered"]),
+        (vec!["1".into(), "2".into(), "3".into()], &false.into())
+    );
+    // From here on it is a client like others.
+    server.publish("general", "4");
+    let answer = server.get("/api/poll?client_id=alice");
+    assert_eq!((answer.texts(), &answer.json()["recovered"]), (vec!["4".to_owned()], &true.into()));
+    // After five minutes it would be unknown anyway.
+    assert_eq!(delete(&server, "alice").status, 200);
+    server.advance(310);
+    server.get("/health"); // the sweep comes before the answer
+    let [mut poll] = hold(&server, ["client_id=alice"]);
+    server.publish("general", "5");
+    assert_eq!(poll.answer().texts(), ["5"]);
+}
+
+#[test]
+fn a_client_that_streams_after_it_was_deleted_is_not_recovered() {
+    let server = TestServer::start();
+    hold(&server, ["client_id=alice"]);
+    delete(&server, "alice");
+    server.publish("general", "1");
+    let mut stream = server.connect();
+    stream.send_get("/api/stream?client_id=alice").head();
+    let answer = server.get("/api/poll?client_id=alice");
+    assert_eq!((answer.texts(), &answer.json()["recovered"]), (vec!["1".to_owned()], &false.into()));
+}
+
+#[test]
 fn a_client_with_any_id_can_be_deleted() {
     let server = TestServer::start();
     for id in ["a%2Fb", "%3Fa%26b", "%C3%A9%20%25", &"a".repeat(128)] {

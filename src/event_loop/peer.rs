@@ -31,6 +31,18 @@ pub enum End {
     Told,
 }
 
+/// What is known of the bytes in a socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Readable {
+    /// There are none.
+    No,
+    /// There may be some. A read that does not fill the buffer has emptied the socket.
+    Yes,
+    /// There may be some, and a read may end early: before the end of the input, or before an urgent byte. Only
+    /// `WouldBlock` shows that the socket is empty.
+    UntilBlocked,
+}
+
 /// A connection, its socket, and the readiness of the socket. mio is edge-triggered: it reports "ready" once, and this
 /// remembers it until a call returns `WouldBlock`.
 pub struct Peer {
@@ -38,7 +50,7 @@ pub struct Peer {
     pub stream: TcpStream,
     /// The number of requests that it has made. A raw connection is one exchange, with number 1.
     pub exchange: u32,
-    pub readable: bool,
+    pub readable: Readable,
     pub writable: bool,
     pub end: End,
     /// The system has not opened it yet.
@@ -92,7 +104,7 @@ impl Peer {
             connection,
             stream,
             exchange: 0,
-            readable: false,
+            readable: Readable::No,
             writable: true,
             end: End::Open,
             is_connecting: false,
@@ -119,7 +131,11 @@ impl Peer {
 
     /// Notes a report of mio. It may be spurious: the read or the write finds that out.
     pub fn note(&mut self, event: &Event) -> Option<Outcome> {
-        self.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
+        self.readable = self.readable.max(match event {
+            event if event.is_read_closed() || event.is_priority() => Readable::UntilBlocked,
+            event if event.is_readable() || event.is_error() => Readable::Yes,
+            _ => Readable::No,
+        });
         self.writable |= event.is_writable() || event.is_write_closed() || event.is_error();
         if event.is_read_closed() && self.end == End::Open {
             self.end = End::Announced;
@@ -140,7 +156,7 @@ impl Peer {
             }
             // A spurious report: the peer has not answered yet.
             Some(error) if error.kind() == ErrorKind::NotConnected => {
-                (self.readable, self.writable, self.end) = (false, false, End::Open);
+                (self.readable, self.writable, self.end) = (Readable::No, false, End::Open);
                 None
             }
             Some(error) => self.connection.lose(Closed::Refused(error.kind())),
@@ -152,7 +168,7 @@ impl Peer {
     pub fn next(&self, limits: &Limits) -> Next {
         let demand = self.connection.demand(limits);
         // Bytes that are here are decoded before more are read.
-        let read = if self.readable && !demand.decode { demand.read } else { 0 };
+        let read = if self.readable > Readable::No && !demand.decode { demand.read } else { 0 };
         let end = match (self.end, demand.end_of_input) {
             (End::Announced | End::Reached, EndOfInput::AtOnce) => true,
             (End::Reached, EndOfInput::InOrder) => !demand.decode,
@@ -172,7 +188,8 @@ impl Peer {
     ///
     /// mio asks for reads until `WouldBlock`. But a read of a stream socket that does not fill the buffer has emptied
     /// it too (epoll(7), question 9), and the next byte is a new edge. So there is no second read that would only
-    /// return `WouldBlock`. Not so when the end is announced: it has had its edge, and must be read.
+    /// return `WouldBlock`. Not so when the end is announced, which has had its edge and must be read, and not when
+    /// there is an urgent byte (`MSG_OOB`), before which a read stops.
     ///
     /// # Errors
     /// The connection is broken.
@@ -183,19 +200,21 @@ impl Peer {
         }
         match self.stream.read(&mut buffer[..most]) {
             Ok(0) => {
-                self.readable = false;
+                self.readable = Readable::No;
                 if self.end != End::Told {
                     self.end = End::Reached;
                 }
                 Ok(0)
             }
             Ok(count) => {
-                self.readable = count == most || self.end == End::Announced;
+                if count < most && self.readable == Readable::Yes {
+                    self.readable = Readable::No;
+                }
                 self.connection.count_received(count);
                 Ok(count)
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                self.readable = false;
+                self.readable = Readable::No;
                 Ok(0)
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => Ok(0),
@@ -259,7 +278,7 @@ impl Peer {
 
     /// A write has failed. What has arrived before is read all the same.
     fn cannot_write(&mut self) -> Option<Outcome> {
-        (self.readable, self.writable) = (true, false);
+        (self.readable, self.writable) = (self.readable.max(Readable::Yes), false);
         self.connection.cannot_write()
     }
 
@@ -287,8 +306,9 @@ mod tests {
             ("exchange: its number, so that ids go stale", size_of::<u32>()),
             (
                 "readable, writable, end, is_connecting, has_turn, is_unflushed: a byte each",
-                size_of::<[bool; 5]>() + size_of::<End>(),
+                size_of::<[bool; 4]>() + size_of::<Readable>() + size_of::<End>(),
             ),
+            ("turns_after_deadline: a count, if it is due", size_of::<Option<u8>>()),
             ("timer: its key and its time", size_of::<Option<(Key, Instant)>>()),
             ("entry: of the log, if there is one", size_of::<Option<Box<Entry>>>()),
             ("membership: its place in a group, if it is in one", size_of::<Membership>()),

@@ -21,6 +21,12 @@ pub(super) const SIGNALS: Token = Token(usize::MAX - 2);
 /// The token of the first listener. Those of connections are their slots, which do not come near.
 const LISTENERS: usize = usize::MAX / 2;
 
+/// What is reported of a connection. Urgent bytes are not used, but they show that a read may stop early.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const INTEREST: Interest = Interest::READABLE.add(Interest::WRITABLE).add(Interest::PRIORITY);
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+const INTEREST: Interest = Interest::READABLE.add(Interest::WRITABLE);
+
 /// The largest number of connections that one listener accepts at a time.
 const ACCEPTS: usize = 256;
 
@@ -61,13 +67,12 @@ impl EventLoop {
         Ok(ListenerId(key))
     }
 
-    /// Registers a socket for reading and writing, once and for all.
+    /// Registers a socket, once and for all.
     pub(super) fn add_peer(&mut self, peer: Peer) -> io::Result<Key> {
         let key = self.peers.insert(peer);
         let token = Token(key.slot());
         if let Some(peer) = self.peers.get_mut(key)
-            && let Err(error) =
-                self.poll.registry().register(&mut peer.stream, token, Interest::READABLE | Interest::WRITABLE)
+            && let Err(error) = self.poll.registry().register(&mut peer.stream, token, INTEREST)
         {
             self.peers.remove(key);
             return Err(error);

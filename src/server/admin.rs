@@ -17,13 +17,15 @@ impl Server {
 
     /// GET /api/stats
     pub(super) fn statistics(&mut self) -> Result<Reply, ApiError> {
-        let mut statistics = Map::new();
+        let (mut statistics, mut memory) = (Map::new(), Map::new());
         let (features, exchanges) = self.features();
         for feature in features {
             feature.add_statistics(exchanges, &mut statistics);
+            feature.add_memory(&mut memory);
         }
         statistics.insert("connections".into(), exchanges.event_loop.connections().into());
-        statistics.insert("memory".into(), json!({ "keys": exchanges.keys.bytes() }));
+        memory.insert("keys".into(), exchanges.keys.bytes().into());
+        statistics.insert("memory".into(), memory.into());
         statistics.insert("transports".into(), exchanges.counts().to_json());
         statistics.insert("timestamp".into(), timestamp().into());
         statistics.insert("chaos".into(), self.chaos.into());

@@ -1,9 +1,11 @@
 //! The books: the number of bytes that a store takes, from the capacities of its collections. It is what the allocator
 //! is asked for, to within a few per cent.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::hash::{BuildHasher, Hash};
 use std::mem::size_of;
+
+use crate::feed::Feed;
 
 /// The fewest places that a collection keeps when it shrinks.
 const KEPT: usize = 16;
@@ -27,6 +29,34 @@ fn table(capacity: usize, entry: usize) -> usize {
 /// Returns the bytes of the places of a queue.
 pub fn deque<T>(deque: &VecDeque<T>) -> usize {
     deque.capacity() * size_of::<T>()
+}
+
+/// Returns the bytes of the places of a vector.
+pub fn vec<T>(vec: &Vec<T>) -> usize {
+    vec.capacity() * size_of::<T>()
+}
+
+/// Returns the bytes of an `Rc<str>` with a text of this length: two counts, and the text.
+pub fn text(length: usize) -> usize {
+    (2 * size_of::<usize>() + length).next_multiple_of(size_of::<usize>())
+}
+
+/// Returns about the bytes of the nodes of a tree. A node has 11 places, of which 6 to 11 are taken.
+pub fn btree_set<T>(set: &BTreeSet<T>) -> usize {
+    let nodes = if set.len() <= 11 { set.len().min(1) } else { set.len().div_ceil(7) };
+    nodes * (11 * size_of::<T>() + 16)
+}
+
+/// Returns about the bytes of a feed: the places of its messages and the messages, each of them a text of its own.
+pub fn feed<T>(feed: &Feed<T>) -> usize {
+    feed.places() + feed.bytes() + feed.retained() * (2 * size_of::<usize>() + size_of::<usize>() / 2)
+}
+
+/// Gives back most of the memory of a vector that has become sparse.
+pub fn shrink_vec<T>(vec: &mut Vec<T>) {
+    if vec.capacity() > 4 * vec.len() {
+        vec.shrink_to((2 * vec.len()).max(KEPT));
+    }
 }
 
 /// Gives back most of the memory of a map that has become sparse.

@@ -66,6 +66,8 @@ pub enum EndReason {
     Superseded,
     /// `DELETE /api/client/{id}` named the client.
     Disconnected,
+    /// There were too many of its kind, and it had waited for longest.
+    MadeRoom,
     /// The server is shutting down.
     GoingAway,
 }
@@ -76,6 +78,10 @@ impl EndReason {
         match self {
             EndReason::TimedOut => (CloseCode::NORMAL, ""),
             EndReason::Superseded => (CloseCode::NORMAL, "superseded"),
+            EndReason::MadeRoom => (
+                CloseCode::TRY_AGAIN_LATER,
+                "there are too many rooms, and this one has waited longest for a second peer",
+            ),
             EndReason::Disconnected => (CloseCode::NORMAL, "disconnected"),
             EndReason::GoingAway => (CloseCode::GOING_AWAY, "the server is going away"),
         }

@@ -18,7 +18,7 @@ use crate::feed::Cursor;
 /// The time for which a key is known, from its message.
 pub const LIFETIME: Duration = Duration::from_secs(300);
 
-/// The most keys, of rooms and of mailboxes together. They take at most 64 MiB.
+/// The most keys, of rooms and of mailboxes together. They take at most 80 MiB.
 pub const KEYS: usize = 400_000;
 
 /// The id and the time of a published message.

@@ -9,6 +9,7 @@ mod books;
 mod demo;
 mod exchanges;
 mod idempotency;
+mod lru;
 mod mailboxes;
 mod message;
 mod params;
@@ -117,7 +118,10 @@ trait Feature {
     fn sweep(&mut self, _: &Exchanges) {}
 
     /// Adds the feature's members to the answer of `GET /api/stats`.
-    fn add_statistics(&self, _: &Exchanges, _: &mut Map<String, Value>) {}
+    fn add_statistics(&mut self, _: &Exchanges, _: &mut Map<String, Value>) {}
+
+    /// Adds the number of bytes that each store of the feature takes.
+    fn add_memory(&self, memory: &mut Map<String, Value>);
 }
 
 /// The name of a [`Feature`].

@@ -14,12 +14,12 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use self::mailbox::{Mailbox, MailboxMap, Taken, Text};
+use self::mailbox::{MailboxMap, Taken, Text};
 use super::exchanges::{Call, EndReason, Exchanges, Opening, Reply};
 use super::idempotency::{Found, Published};
 use super::message::{Transport, encode, timestamp};
 use super::params::{self, ApiError, Fields, ID, KEY, TEXT};
-use super::{Feature, FeatureId, HEARTBEAT, uncached};
+use super::{Feature, FeatureId, HEARTBEAT, books, uncached};
 use crate::event_loop::ExchangeId;
 use crate::http::{Request, Response};
 use crate::sse;
@@ -33,6 +33,8 @@ const POLL: Duration = Duration::from_secs(30);
 pub struct Mailboxes {
     mailboxes: MailboxMap,
     readers: HashMap<ExchangeId, Reader>,
+    /// The number of readers that are polls.
+    polls: usize,
 }
 
 /// A held exchange that receives the texts of a mailbox.
@@ -54,12 +56,12 @@ impl Mailboxes {
         let (id, text) = (fields.optional("connection_id", &ID)?, fields.optional("text", &TEXT)?);
         let (cursor, key) = (fields.cursor("last_message_id")?, fields.optional("key", &KEY)?);
         let now = exchanges.now();
-        let mailbox = match id {
+        let mut mailbox = match id {
             Some(id) => self.mailboxes.get(id, now)?,
             None => self.mailboxes.create(&mut exchanges.random, now)?,
         };
-        mailbox.seen = now;
-        let mailbox_id = mailbox.id.clone();
+        mailbox.touch(now);
+        let mailbox_id = mailbox.id().clone();
         if let Some(text) = text {
             let Published { id, timestamp } = self.put(exchanges, &mailbox_id, text, key)?;
             let taken = Taken { id, text: Text { text: text.into(), timestamp }, recovered: true };
@@ -84,7 +86,7 @@ impl Mailboxes {
         let fields = Fields::of_content(call.request)?;
         let (id, text) = (fields.required("connection_id", &ID)?, fields.required("text", &TEXT)?);
         let key = fields.optional("key", &KEY)?;
-        let id = self.mailboxes.get(id, exchanges.now())?.id.clone();
+        let id = self.mailboxes.get(id, exchanges.now())?.id().clone();
         let put = self.put(exchanges, &id, text, key)?;
         let answer = json!({ "status": "queued", "id": put.id.to_string() });
         Ok(Reply::Now(Response::json(202, &answer).with_field("Cache-Control", "no-store")))
@@ -94,17 +96,17 @@ impl Mailboxes {
     pub fn events(&mut self, exchanges: &mut Exchanges, call: &Call<'_>) -> Result<Reply, ApiError> {
         let now = exchanges.now();
         let cursor = params::last_event_id(call.request);
-        let known = cursor.and_then(|cursor| self.mailboxes.of_cursor(cursor, now)).map(|mailbox| mailbox.id.clone());
+        let known = cursor.and_then(|cursor| self.mailboxes.of_cursor(cursor, now)).map(|mailbox| mailbox.id().clone());
         let (mailbox, recovered) = match (known, cursor) {
             (Some(id), Some(cursor)) => {
-                let mailbox = self.mailboxes.get(&id, now)?;
+                let mut mailbox = self.mailboxes.get(&id, now)?;
                 let replay = mailbox.feed.replay(cursor);
                 mailbox.position = replay.after;
                 (mailbox, replay.recovered)
             }
             _ => (self.mailboxes.create(&mut exchanges.random, now)?, cursor.is_none()),
         };
-        let (id, position) = (mailbox.id.clone(), mailbox.position);
+        let (id, position) = (mailbox.id().clone(), mailbox.position);
         exchanges.begin(call, Opening::Stream(sse::stream_head()));
         let mut connected = json!({ "message": "Connected", "connection_id": &*id, "type": "connected" });
         if !recovered {
@@ -127,7 +129,7 @@ impl Mailboxes {
             Err(refusal) => return Ok(refusal),
         };
         let now = exchanges.now();
-        let id = self.mailboxes.create(&mut exchanges.random, now)?.id.clone();
+        let id = self.mailboxes.create(&mut exchanges.random, now)?.id().clone();
         exchanges.begin(call, opening);
         send_heartbeat(exchanges, call.id, Transport::WebSocket, &id, 1);
         self.begin_stream(exchanges, call, Transport::WebSocket, id, 1);
@@ -166,11 +168,11 @@ impl Mailboxes {
     /// Sends a reader everything after its position: the next text to a poll, all texts to a stream.
     fn deliver(&mut self, exchanges: &mut Exchanges, id: ExchangeId) {
         let Some(Reader { mailbox, kind }) = self.readers.get(&id) else { return };
-        let Ok(mailbox) = self.mailboxes.get(mailbox, exchanges.now()) else { return };
+        let Ok(mut mailbox) = self.mailboxes.get(mailbox, exchanges.now()) else { return };
         match *kind {
             ReaderKind::Poll => {
                 if let Some(taken) = mailbox.take() {
-                    let answer = text_json(&mailbox.id, "new_message", &taken);
+                    let answer = text_json(mailbox.id(), "new_message", &taken);
                     self.remove_reader(exchanges, id);
                     exchanges.answer(id, uncached(&answer), 1);
                 }
@@ -178,7 +180,7 @@ impl Mailboxes {
             ReaderKind::Stream(transport, _) => {
                 let kind = if transport == Transport::WebSocket { "user_message" } else { "message" };
                 while let Some(taken) = mailbox.take() {
-                    let json = text_json(&mailbox.id, kind, &taken).to_string();
+                    let json = text_json(mailbox.id(), kind, &taken).to_string();
                     exchanges.send(id, &encode(transport, Some(taken.id), "message", &json));
                     exchanges.count(transport, 1);
                 }
@@ -202,23 +204,26 @@ impl Mailboxes {
 
     /// Makes an exchange the reader of a mailbox. The newest reader wins: the one before it ends.
     fn set_reader(&mut self, exchanges: &mut Exchanges, id: ExchangeId, mailbox: Rc<str>, kind: ReaderKind) {
-        if let Ok(found) = self.mailboxes.get(&mailbox, exchanges.now())
-            && let Some(before) = found.reader.replace(id)
-        {
-            self.end(exchanges, before, EndReason::Superseded);
+        if let Ok(mut found) = self.mailboxes.get(&mailbox, exchanges.now()) {
+            found.begin_use();
+            if let Some(before) = found.reader.replace(id) {
+                self.end(exchanges, before, EndReason::Superseded);
+            }
         }
+        self.polls += usize::from(matches!(kind, ReaderKind::Poll));
         self.readers.insert(id, Reader { mailbox, kind });
     }
 
     /// Removes a reader. Its mailbox keeps a newer one.
     fn remove_reader(&mut self, exchanges: &Exchanges, id: ExchangeId) -> Option<Reader> {
         let reader = self.readers.remove(&id)?;
+        self.polls -= usize::from(matches!(reader.kind, ReaderKind::Poll));
         let now = exchanges.now();
-        if let Ok(mailbox) = self.mailboxes.get(&reader.mailbox, now)
+        if let Ok(mut mailbox) = self.mailboxes.get(&reader.mailbox, now)
             && mailbox.reader == Some(id)
         {
             mailbox.reader = None;
-            mailbox.seen = now;
+            mailbox.end_use(now);
         }
         Some(reader)
     }
@@ -230,15 +235,6 @@ impl Mailboxes {
             self.end(exchanges, reader, EndReason::Disconnected);
         }
         true
-    }
-
-    fn status_of(&self, mailbox: &Mailbox, exchanges: &Exchanges) -> &'static str {
-        match mailbox.reader.and_then(|id| self.readers.get(&id)).map(|reader| &reader.kind) {
-            Some(ReaderKind::Poll) => "waiting",
-            Some(ReaderKind::Stream(..)) => "connected",
-            None if mailbox.is_expired(exchanges.now()) => "expired",
-            None => "idle",
-        }
     }
 }
 
@@ -290,14 +286,21 @@ impl Feature for Mailboxes {
         *self = Mailboxes::default();
     }
 
-    fn add_statistics(&self, exchanges: &Exchanges, statistics: &mut Map<String, Value>) {
-        let mut mailboxes = json!({ "connected": 0, "waiting": 0, "idle": 0, "expired": 0 });
-        for mailbox in self.mailboxes.iter() {
-            let count = &mut mailboxes[self.status_of(mailbox, exchanges)];
-            *count = (count.as_u64().unwrap_or_default() + 1).into();
-        }
-        mailboxes["texts"] = self.mailboxes.texts().into();
+    fn add_statistics(&mut self, exchanges: &Exchanges, statistics: &mut Map<String, Value>) {
+        let now = exchanges.now();
+        let mailboxes = json!({
+            "connected": self.readers.len() - self.polls,
+            "waiting": self.polls,
+            "idle": self.mailboxes.idle(now),
+            "expired": self.mailboxes.expired(now),
+            "texts": self.mailboxes.texts(),
+        });
         statistics.insert("mailboxes".into(), mailboxes);
+    }
+
+    fn add_memory(&self, memory: &mut Map<String, Value>) {
+        let bytes = self.mailboxes.bytes() + books::map(&self.readers);
+        memory.insert("mailboxes".into(), bytes.into());
     }
 }
 

@@ -1,6 +1,9 @@
 //! The handlers of mailboxes, called without a server.
 
+use std::time::Instant;
+
 use super::*;
+use crate::random::Random;
 use crate::server::testing::Client;
 
 /// A poll of a mailbox.
@@ -13,7 +16,7 @@ fn poll(exchanges: &mut Exchanges, mailboxes: &mut Mailboxes, mailbox: &str) -> 
 
 fn mailbox(exchanges: &mut Exchanges, mailboxes: &mut Mailboxes) -> Rc<str> {
     let now = exchanges.now();
-    mailboxes.mailboxes.create(&mut exchanges.random, now).unwrap().id.clone()
+    mailboxes.mailboxes.create(&mut exchanges.random, now).unwrap().id().clone()
 }
 
 #[test]
@@ -49,4 +52,33 @@ fn a_poll_that_its_client_has_closed_takes_no_text() {
     mailboxes.put(&mut exchanges, &id, "hello", None).unwrap();
     let (_, reply) = poll(&mut exchanges, &mut mailboxes, &id);
     assert!(matches!(reply, Reply::Counted(_, Transport::LongPoll, 1)), "{reply:?}");
+}
+
+#[test]
+fn a_text_is_refused_only_if_all_bytes_are_in_mailboxes_with_readers() {
+    let (mut random, mut other) = (Random::open().unwrap(), Random::open().unwrap());
+    let (mut mailboxes, now) = (MailboxMap::default(), Instant::now());
+    let mut create = |mailboxes: &mut MailboxMap| {
+        let mut mailbox = mailboxes.create(&mut random, now).unwrap();
+        mailbox.begin_use();
+        mailbox.id().clone()
+    };
+    let mut put = |mailboxes: &mut MailboxMap, id: &str| {
+        let text = Text { text: "x".repeat(256 * 1024).into(), timestamp: 0.0 };
+        mailboxes.put(id, text, &mut other, now).map(drop)
+    };
+    let first = create(&mut mailboxes);
+    put(&mut mailboxes, &first).unwrap();
+    let mut count = 1;
+    let refused = loop {
+        let id = create(&mut mailboxes);
+        match put(&mut mailboxes, &id) {
+            Ok(()) => count += 1,
+            Err(error) => break (id, error.status),
+        }
+    };
+    assert_eq!((refused.1, count), (503, 255), "255 texts of 256 KiB and their mailboxes are nearly 64 MiB");
+    mailboxes.get(&first, now).unwrap().end_use(now);
+    put(&mut mailboxes, &refused.0).unwrap();
+    assert!(mailboxes.get(&first, now).is_err());
 }

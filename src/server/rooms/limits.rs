@@ -12,8 +12,10 @@ pub const ENCODED_BYTES: usize = 64 * 1024 * 1024;
 /// The most rooms.
 pub const ROOMS: usize = 256;
 
-/// The most clients whose positions are stored, and the time for which they are, from the last request.
+/// The most clients whose positions are stored, the most bytes of all of them, and the time for which they are stored,
+/// from the last request.
 pub const CLIENTS: usize = 100_000;
+pub const CLIENT_BYTES: usize = 64 * 1024 * 1024;
 pub const CLIENT_LIFETIME: Duration = Duration::from_secs(300);
 
 /// The most rooms in which the position of one client is stored.

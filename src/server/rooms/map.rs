@@ -9,6 +9,7 @@ use super::limits;
 use super::room::Room;
 use crate::feed::Cursor;
 use crate::random::Random;
+use crate::server::books;
 use crate::server::exchanges::Exchanges;
 use crate::server::params::ApiError;
 
@@ -43,7 +44,7 @@ impl RoomMap {
     /// Returns the room with this name, and creates it if there is none.
     ///
     /// # Errors
-    /// 503 when there are too many rooms, and none of them can be removed.
+    /// 503 when there are too many rooms, and all of them have readers.
     pub fn open(
         &mut self,
         name: &str,
@@ -53,7 +54,7 @@ impl RoomMap {
     ) -> Result<&mut Room, ApiError> {
         if !self.rooms.contains_key(name) {
             if self.rooms.len() >= limits::ROOMS {
-                self.remove_one(purpose)?;
+                self.remove_one()?;
             }
             let name: Rc<str> = name.into();
             let room = Room::new(name.clone(), Cursor::start(random), now);
@@ -61,19 +62,26 @@ impl RoomMap {
         }
         let room = self.rooms.get_mut(name).expect("the room was inserted above");
         room.used = now;
+        if purpose == OpenFor::Reading {
+            room.read = Some(now);
+        }
         Ok(room)
     }
 
-    /// Removes a room without readers: an empty one, or else the one that was unused for longest. A reader removes only
-    /// empty rooms, because any page can make a browser send a GET. A cursor of a removed room is not recovered later.
-    fn remove_one(&mut self, purpose: OpenFor) -> Result<(), ApiError> {
-        let is_empty = |room: &&Room| room.feed.published() == 0;
+    /// Removes a room without readers: one that was never read, or else the one that was read longest ago. Publishing
+    /// does not keep a room: who publishes in one new room after the other does not remove those that are read. A cursor
+    /// of a removed room is not recovered later.
+    fn remove_one(&mut self) -> Result<(), ApiError> {
         let unused = self.rooms.values().filter(|room| !room.has_readers());
-        let candidates = unused.filter(|room| purpose == OpenFor::Publishing || is_empty(room));
-        let oldest = candidates.min_by_key(|room| (!is_empty(room), room.used)).map(|room| room.name.clone());
+        let oldest = unused.min_by_key(|room| (room.read, room.used)).map(|room| room.name.clone());
         let room = oldest.and_then(|name| self.rooms.remove(&name)).ok_or_else(|| ApiError::full("rooms"))?;
         self.removed_messages += room.feed.published();
         Ok(())
+    }
+
+    /// Returns the number of bytes that the rooms take.
+    pub fn bytes(&self) -> usize {
+        books::map(&self.rooms) + self.rooms.values().map(Room::bytes).sum::<usize>()
     }
 
     /// Drops what is encoded of the rooms that were unused for longest, until the rest is small enough.

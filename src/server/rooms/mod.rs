@@ -30,7 +30,7 @@ use super::exchanges::{Call, EndReason, Exchanges, Reply};
 use super::idempotency::{Found, Published};
 use super::message::{Transport, timestamp};
 use super::params::{self, ApiError, Fields, KEY, NAME, TEXT};
-use super::{Feature, HEARTBEAT, uncached};
+use super::{Feature, HEARTBEAT, books, uncached};
 use crate::event_loop::ExchangeId;
 use crate::feed::{Cursor, Replay};
 use crate::http::Response;
@@ -114,7 +114,11 @@ impl Rooms {
         // A held poll has had everything before this message. So there are two different answers: for the polls that
         // were recovered, and for those that were not. A clone of an answer shares its content.
         let mut answers: [Option<(Response, u64)>; 2] = [None, None];
-        for id in mem::take(&mut room.polls) {
+        let polls = mem::take(&mut room.polls);
+        if !polls.is_empty() {
+            room.read = Some(exchanges.now());
+        }
+        for id in polls {
             let Some(Reader { client, kind: ReaderKind::Poll(from), .. }) = self.readers.remove(&id) else { continue };
             let (response, messages) = answers[usize::from(from.recovered)]
                 .get_or_insert_with(|| {
@@ -122,10 +126,9 @@ impl Rooms {
                     (json_response(room.content(&room.batch(from, SUCCESS))), messages)
                 })
                 .clone();
-            if let Some(client) = client.and_then(|client| self.clients.get_mut(&client)) {
+            if let Some(mut client) = client.and_then(|client| self.clients.get_mut(&client)) {
                 client.set_position(name, room.feed.tip());
-                client.held.remove(&id);
-                client.seen = exchanges.now();
+                client.release(id, exchanges.now());
             }
             exchanges.answer(id, response, messages);
         }
@@ -143,8 +146,8 @@ impl Rooms {
 
     /// Ends all exchanges of a client, and removes it. Returns whether there was one.
     pub fn disconnect(&mut self, exchanges: &mut Exchanges, client: &str) -> bool {
-        let Some(client) = self.clients.remove(client) else { return false };
-        for id in client.held {
+        let Some(held) = self.clients.remove(client, exchanges.now()) else { return false };
+        for id in held {
             self.end(exchanges, id, EndReason::Disconnected);
         }
         true
@@ -154,14 +157,14 @@ impl Rooms {
     fn remove_reader(&mut self, exchanges: &mut Exchanges, id: ExchangeId) -> Option<Reader> {
         let reader = self.readers.remove(&id)?;
         if let Some(room) = self.rooms.get_mut(&reader.room) {
+            room.read = Some(exchanges.now());
             match reader.kind {
                 ReaderKind::Poll(_) => drop(room.polls.remove(&id)),
                 ReaderKind::Stream(transport) => room.leave(exchanges, transport, id),
             }
         }
-        if let Some(client) = reader.client.as_ref().and_then(|client| self.clients.get_mut(client)) {
-            client.held.remove(&id);
-            client.seen = exchanges.now();
+        if let Some(mut client) = reader.client.as_ref().and_then(|client| self.clients.get_mut(client)) {
+            client.release(id, exchanges.now());
         }
         Some(reader)
     }
@@ -231,11 +234,16 @@ impl Feature for Rooms {
         *self = Rooms::default();
     }
 
-    fn add_statistics(&self, exchanges: &Exchanges, statistics: &mut Map<String, Value>) {
+    fn add_statistics(&mut self, exchanges: &Exchanges, statistics: &mut Map<String, Value>) {
         statistics.insert("active_clients".into(), self.clients.active(exchanges.now()).into());
         statistics.insert("total_messages".into(), self.rooms.total_messages().into());
         statistics.insert("rooms".into(), self.rooms.names().into());
         statistics.insert("present".into(), json!(self.present()));
+    }
+
+    fn add_memory(&self, memory: &mut Map<String, Value>) {
+        memory.insert("rooms".into(), (self.rooms.bytes() + books::map(&self.readers)).into());
+        memory.insert("clients".into(), self.clients.bytes().into());
     }
 }
 

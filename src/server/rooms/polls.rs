@@ -82,8 +82,8 @@ impl Rooms {
             return Ok(Reply::Counted(json_response(content), Transport::LongPoll, messages));
         }
         room.polls.insert(call.id);
-        if let Some(client) = client {
-            client.held.insert(call.id);
+        if let Some(mut client) = client {
+            client.hold(call.id);
         }
         let reader = Reader { room: room.name.clone(), client: poll.client, kind: ReaderKind::Poll(from) };
         self.readers.insert(call.id, reader);
@@ -131,7 +131,9 @@ impl Rooms {
 pub fn status_of_empty_answer(reason: EndReason) -> &'static str {
     match reason {
         EndReason::Disconnected => r#""status":"disconnected","timeout":false"#,
-        EndReason::TimedOut | EndReason::Superseded | EndReason::GoingAway => r#""status":"timeout","timeout":true"#,
+        EndReason::TimedOut | EndReason::Superseded | EndReason::MadeRoom | EndReason::GoingAway => {
+            r#""status":"timeout","timeout":true"#
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use crate::bytes::{Rope, Shared, Slice};
 use crate::event_loop::{ExchangeId, GroupId};
 use crate::feed::{Cursor, Feed, Replay};
 use crate::http::Content;
+use crate::server::books;
 use crate::server::exchanges::Exchanges;
 use crate::server::message::{Transport, encode};
 
@@ -36,6 +37,8 @@ pub struct Room {
     streams: [Option<Streams>; Transport::ALL.len()],
     /// The time of its last use.
     pub used: Instant,
+    /// The time when somebody read it last.
+    pub read: Option<Instant>,
 }
 
 impl Room {
@@ -48,6 +51,7 @@ impl Room {
             polls: BTreeSet::new(),
             streams: Default::default(),
             used: now,
+            read: None,
         }
     }
 
@@ -136,6 +140,11 @@ impl Room {
                 exchanges.count(transport, streams.members);
             }
         }
+    }
+
+    /// Returns the number of bytes that it takes beside its place in the map.
+    pub fn bytes(&self) -> usize {
+        books::text(self.name.len()) + books::feed(&self.feed) + self.blocks.bytes() + books::btree_set(&self.polls)
     }
 
     /// Whether a stream is open.

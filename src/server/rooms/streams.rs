@@ -116,10 +116,10 @@ impl Rooms {
         exchanges.send_rope(call.id, &room.rope(from.after, transport));
         exchanges.count(transport, room.feed.after(from.after).len() as u64);
         room.join(exchanges, transport, call.id);
-        if let Some(client) = client.as_ref().and_then(|id| self.clients.get_mut(id)) {
-            client.held.insert(call.id);
+        if let Some(mut client) = client.as_ref().and_then(|id| self.clients.get_mut(id)) {
+            client.hold(call.id);
             // If the client polls later, it receives the messages of this stream again, and misses none.
-            if client.position(&room.name).is_none() {
+            if client.position(&room.name).is_none() && !client.has_dropped_positions() {
                 client.set_position(&room.name, from.after);
             }
         }

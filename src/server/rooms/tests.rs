@@ -23,7 +23,7 @@ fn a_held_poll_is_answered_by_the_next_message_of_its_room() {
     assert_eq!(exchanges.owner(client.id), None);
     let answer = exchanges.read_until(&mut client, "}\n");
     assert!(answer.contains(r#""text":"here""#) && answer.contains(&published.id.to_string()), "{answer}");
-    assert!(rooms.readers.is_empty() && rooms.clients.get_mut("tab").unwrap().held.is_empty());
+    assert!(rooms.readers.is_empty() && !rooms.clients.get_mut("tab").unwrap().is_held());
 }
 
 #[test]
@@ -63,30 +63,54 @@ fn a_known_key_publishes_nothing() {
 }
 
 #[test]
-fn readers_remove_only_empty_rooms_and_publishers_the_one_unused_for_longest() {
-    let (mut exchanges, mut rooms) = (Exchanges::for_test(), Rooms::default());
-    for number in 0..limits::ROOMS {
-        rooms.publish(&mut exchanges, &draft_of(&number.to_string(), "x")).unwrap();
-    }
-    let client = exchanges.request("GET", "/api/messages?room=new", "");
-    assert_eq!(rooms.messages(&mut exchanges, &client.call()).unwrap_err().status, 503);
-    rooms.publish(&mut exchanges, &draft_of("new", "x")).unwrap();
-    assert_eq!((rooms.rooms.names().len(), rooms.rooms.total_messages()), (limits::ROOMS, limits::ROOMS as u64 + 1));
-}
-
-#[test]
 fn a_client_stores_the_positions_of_its_latest_rooms() {
     let mut exchanges = Exchanges::for_test();
     let mut clients = Clients::default();
     let position = crate::feed::Cursor::start(&mut exchanges.random);
     let id = clients.see("tab", exchanges.now()).unwrap();
-    let client = clients.get_mut(&id).unwrap();
+    let mut client = clients.get_mut(&id).unwrap();
     for number in 0..limits::ROOMS_PER_CLIENT {
-        client.set_position(&number.to_string().into(), position);
+        client.set_position(&number.to_string(), position);
     }
     assert!(client.position("0").is_some() && !client.has_dropped_positions());
-    client.set_position(&"one more".into(), position);
+    client.set_position("one more", position);
     assert!(client.position("0").is_none() && client.has_dropped_positions());
+}
+
+/// An id is never unknown in silence: what was dropped for want of a place may have been its position.
+#[test]
+fn the_client_unseen_for_longest_makes_room_for_another() {
+    let start = Exchanges::for_test().now();
+    let mut clients = Clients::default();
+    let see = |clients: &mut Clients, id: &str, seconds: u64| {
+        let id = clients.see(id, start + Duration::from_secs(seconds)).unwrap();
+        clients.get_mut(&id).unwrap().has_dropped_positions()
+    };
+    assert!(!see(&mut clients, "first", 0) && !see(&mut clients, "second", 0));
+    for number in 2..limits::CLIENTS {
+        assert!(!see(&mut clients, &number.to_string(), 1));
+    }
+    assert!(!see(&mut clients, "first", 2));
+    assert!(see(&mut clients, "one more", 3), "it may have been here before");
+    assert!(!see(&mut clients, "first", 4), "it was seen after the others");
+    assert!(clients.get_mut("second").is_none() && clients.get_mut("3").is_some());
+    let end = 4 + limits::CLIENT_LIFETIME.as_secs();
+    clients.sweep(start + Duration::from_secs(end));
+    assert!(!see(&mut clients, "second", end), "its position would have expired by now");
+    assert!(clients.bytes() < 10_000, "{}", clients.bytes());
+}
+
+#[test]
+fn the_bytes_of_clients_are_bounded() {
+    let (mut exchanges, mut clients) = (Exchanges::for_test(), Clients::default());
+    let (now, position) = (exchanges.now(), Cursor::start(&mut exchanges.random));
+    for number in 0..limits::CLIENTS {
+        let id = clients.see(&format!("{number:0512}"), now).unwrap();
+        let mut client = clients.get_mut(&id).unwrap();
+        (0..limits::ROOMS_PER_CLIENT).for_each(|room| client.set_position(&room.to_string(), position));
+        assert!(clients.bytes() < limits::CLIENT_BYTES + 2000, "{}", clients.bytes());
+    }
+    assert!(clients.bytes() > limits::CLIENT_BYTES - 2000, "{}", clients.bytes());
 }
 
 #[test]

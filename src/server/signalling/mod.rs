@@ -1,18 +1,20 @@
 //! WebRTC signalling: a WebSocket for each peer of [`Signalling`]. Its rooms share only their names with those of
 //! messages.
 
+use serde_json::{Map, Value};
+
 use super::exchanges::{Call, EndReason, Exchanges, Opening, Reply};
 use super::message::Transport;
 use super::params::{self, ApiError};
 use super::{Feature, FeatureId};
 use crate::event_loop::ExchangeId;
-use crate::signalling::{Delivery, Signalling};
+use crate::signalling::{Delivery, JoinError, Signalling};
 use crate::websocket::{self, CloseCode, Message};
 
 /// The most peers in a room. Each of them is notified of all others.
 const PEERS_PER_ROOM: usize = 16;
 
-/// The most rooms.
+/// The most rooms. One more takes the place of the one whose only peer has waited for longest.
 const ROOMS: usize = 1024;
 
 /// The peers of all rooms.
@@ -33,7 +35,14 @@ impl Peers {
             Err(refusal) => return Ok(refusal),
         };
         exchanges.begin(call, opening);
-        match self.0.join(call.id, exchanges.random.uuid(), &room) {
+        let mut joined = self.0.join(call.id, exchanges.random.uuid(), &room);
+        if let Err(JoinError::TooManyRooms(_)) = joined
+            && let Some(alone) = self.0.alone_for_longest()
+        {
+            self.end(exchanges, alone, EndReason::MadeRoom);
+            joined = self.0.join(call.id, exchanges.random.uuid(), &room);
+        }
+        match joined {
             Ok(deliveries) => {
                 exchanges.hold(call, FeatureId::Signalling, Transport::WebSocket, None);
                 deliveries.into_iter().for_each(|delivery| deliver(exchanges, delivery));
@@ -73,6 +82,10 @@ impl Feature for Peers {
 
     fn forget(&mut self, _: &mut Exchanges) {
         self.0.clear();
+    }
+
+    fn add_memory(&self, memory: &mut Map<String, Value>) {
+        memory.insert("signalling".into(), self.0.bytes().into());
     }
 }
 
