@@ -1,10 +1,19 @@
 //! JSON texts of a peer (RFC 8259): the value, or an error that says what is wrong.
+//!
+//! A tree of values takes up to a hundred times the memory of its text. So its size is bounded before it is made.
 
 use std::fmt;
+use std::mem;
 
 use serde_json::Value;
 
-/// The reason why a text is not a JSON value. It reads on after "the content is".
+/// The most levels of arrays and objects inside one another.
+pub const MAX_DEPTH: usize = 32;
+
+/// The most values in a text: each element of an array, each member of an object, and the whole.
+pub const MAX_VALUES: usize = 1000;
+
+/// The reason why a text is not a JSON value, or not one that is taken. It reads on after "the content is".
 ///
 /// ```
 /// let error = overwire::json::parse(br#"{"text": "\ud83d"}"#).unwrap_err();
@@ -20,6 +29,10 @@ pub enum JsonError {
     /// An escape is one half of a surrogate pair, and the other half is not there (section 8.2). Programs that cut text
     /// between two UTF-16 code units write such an escape.
     LoneSurrogate(String, Place),
+    /// An array or object is on a level beyond [`MAX_DEPTH`].
+    TooDeep(Place),
+    /// There are more values than [`MAX_VALUES`]. This is the place of the first one too many, or of the comma before it.
+    TooMany(Place),
     /// The grammar is violated. The text says how and where.
     Syntax(String),
 }
@@ -54,6 +67,16 @@ impl fmt::Display for JsonError {
             JsonError::LoneSurrogate(escape, place) => {
                 write!(f, "JSON with {escape} at {place}, which is half of a character: expected a surrogate pair")
             }
+            JsonError::TooDeep(place) => {
+                let level = MAX_DEPTH + 1;
+                write!(
+                    f,
+                    "too complex: found level {level} of arrays and objects at {place}, expected {MAX_DEPTH} at most"
+                )
+            }
+            JsonError::TooMany(place) => {
+                write!(f, "too complex: found value {} at {place}, expected {MAX_VALUES} at most", MAX_VALUES + 1)
+            }
             JsonError::Syntax(error) => write!(f, "not JSON: {error}"),
         }
     }
@@ -69,14 +92,58 @@ impl std::error::Error for JsonError {}
 /// ```
 ///
 /// # Errors
-/// A [`JsonError`] for anything else.
+/// A [`JsonError`] for anything else, and for a value beyond [`MAX_DEPTH`] or [`MAX_VALUES`].
 pub fn parse(bytes: &[u8]) -> Result<Value, JsonError> {
     let text = str::from_utf8(bytes).map_err(|error| {
         let (front, _) = bytes.split_at(error.valid_up_to());
         JsonError::NotUtf8(Place::after(front))
     })?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    check_size(text.as_bytes())?;
     serde_json::from_str(text).map_err(|error| explain(text, &error))
+}
+
+/// Counts the levels and the values. As far as the text is JSON, the numbers are exact: no tree is larger.
+fn check_size(text: &[u8]) -> Result<(), JsonError> {
+    let (mut depth, mut values, mut is_opened) = (0usize, 1, false);
+    let mut at = 0;
+    while let Some(&byte) = text.get(at) {
+        if !byte.is_ascii_whitespace() {
+            let is_first = mem::take(&mut is_opened) && !matches!(byte, b']' | b'}');
+            values += usize::from(is_first || byte == b',');
+            match byte {
+                b'[' | b'{' => (depth, is_opened) = (depth + 1, true),
+                b']' | b'}' => depth = depth.saturating_sub(1),
+                b'"' => at = end_of_string(text, at),
+                _ => {}
+            }
+            if depth > MAX_DEPTH {
+                return Err(JsonError::TooDeep(Place::after(&text[..at])));
+            }
+            if values > MAX_VALUES {
+                return Err(JsonError::TooMany(Place::after(&text[..at])));
+            }
+        }
+        at += 1;
+    }
+    Ok(())
+}
+
+/// The position of the quotation mark that ends the string which begins at `start`, or the length of the text.
+fn end_of_string(text: &[u8], start: usize) -> usize {
+    let mut at = start + 1;
+    while let Some(next) = text.get(at..).and_then(quote_or_escape) {
+        match text[at + next] {
+            b'"' => return at + next,
+            _ => at += next + 2, // the character after a backslash ends nothing
+        }
+    }
+    text.len()
+}
+
+/// The position of the first quotation mark or backslash.
+fn quote_or_escape(text: &[u8]) -> Option<usize> {
+    text.iter().position(|byte| matches!(byte, b'"' | b'\\'))
 }
 
 fn explain(text: &str, error: &serde_json::Error) -> JsonError {
@@ -95,7 +162,8 @@ const ESCAPE: usize = 6;
 /// The position of the first escape that is one half of a surrogate pair without the other half.
 fn lone_surrogate(text: &[u8]) -> Option<usize> {
     let (mut at, mut in_string) = (0, false);
-    while at < text.len() {
+    while let Some(next) = text.get(at..).and_then(quote_or_escape) {
+        at += next;
         match (text[at], code_unit(&text[at..])) {
             (b'"', _) => in_string = !in_string,
             (b'\\', Some(0xd800..=0xdbff)) if in_string => match code_unit(&text[at + ESCAPE..]) {
@@ -152,6 +220,59 @@ mod tests {
             assert!(error.starts_with("not JSON: "), "{text}: {error}");
         }
         assert_eq!(parse(br#""\ud83d\ude00 \u00e9 \\ud83d""#), Ok("\u{1f600} \u{e9} \\ud83d".into()));
+    }
+
+    #[test]
+    fn depth_is_bounded() {
+        let nested = |open: &str, close: &str, depth| format!("{}1{}", open.repeat(depth), close.repeat(depth));
+        for (open, close) in [("[", "]"), (r#"{"a":"#, "}"), (r#"[{"a": "#, "}]"), (" [\n", "\t]")] {
+            let step = open.matches(['[', '{']).count() - open.matches(']').count();
+            assert!(parse(nested(open, close, MAX_DEPTH / step).as_bytes()).is_ok(), "{open}");
+            let error = error(&nested(open, close, MAX_DEPTH / step + 1));
+            assert!(error.starts_with("too complex: found level 33 "), "{open}: {error}");
+        }
+        let at = |text: &str| parse(text.as_bytes());
+        assert_eq!(at(&"[".repeat(33)), Err(JsonError::TooDeep(Place { line: 1, column: 33 })));
+        assert_eq!(at(&"\n[".repeat(33)), Err(JsonError::TooDeep(Place { line: 34, column: 1 })));
+        assert!(error(&"[".repeat(32)).starts_with("not JSON: "));
+        assert!(at(&format!("[{}]", vec!["[[]]"; 333].join(","))).is_ok(), "closed ones are not levels");
+    }
+
+    #[test]
+    fn the_number_of_values_is_bounded() {
+        let list = |item: &str, count| format!("[{}]", vec![item; count].join(", "));
+        // The whole is one value, and a member of an object is one.
+        for (item, values) in [
+            ("1", 1),
+            ("[]", 1),
+            ("{ }", 1),
+            ("[ [\n], {}]", 3),
+            (r#"{"a": 1}"#, 2),
+            (r#"{"a": [1, true, null]}"#, 5),
+            (r#"",,[[{{" "#, 1),
+            (r#""\",[\\" "#, 1),
+            (r#"{"\\\",": "\\"}"#, 2),
+        ] {
+            let most = (MAX_VALUES - 1) / values;
+            assert!(parse(list(item, most).as_bytes()).is_ok(), "{item}");
+            let error = error(&list(item, most + 1));
+            assert!(error.starts_with("too complex: found value 1001 "), "{item}: {error}");
+        }
+        let members: Vec<_> = (0..MAX_VALUES).map(|number| format!(r#""{number}":0"#)).collect();
+        assert!(parse(format!("{{{}}}", members[1..].join(",")).as_bytes()).is_ok());
+        let place = Place { line: 1, column: 2 * MAX_VALUES - 1 };
+        assert_eq!(parse(list("1", MAX_VALUES).replace(' ', "").as_bytes()), Err(JsonError::TooMany(place)));
+    }
+
+    #[test]
+    fn brackets_and_commas_in_strings_are_not_counted() {
+        for string in [r#""[{[{,""#, r#""\"[""#, r#""\\""#, r#""\\\"[""#, r#""\u005b""#] {
+            let text = format!("[{string}, {:?}]", "[,".repeat(100_000));
+            assert_eq!(parse(text.as_bytes()).expect(string)[0], parse(string.as_bytes()).unwrap());
+        }
+        for text in [r#"""#, r#""\"#, r#"["a\"#, r#"["a\""#, r#"\"#, r#""\u"#, r#""\ud83d"#] {
+            assert!(error(text).starts_with("not JSON: "), "{text}");
+        }
     }
 
     #[test]

@@ -366,7 +366,7 @@ mod tests {
             (Message::Binary(b"{}".to_vec()), "not a binary one"),
             (text(""), "is not JSON"),
             (text("{"), "is not JSON"),
-            (text(&"[".repeat(1000)), "is not JSON"),
+            (text(&"[".repeat(1000)), "is too complex: found level 33"),
             (text("[]"), "expected a JSON object, not an array"),
             (text("{}"), "type: expected"),
             (text(r#"{"type":1,"to":"b"}"#), "not a number"),

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::common::{Answer, Client, TestServer, masked_frame};
+use crate::tapped::TestTap;
 use overwire::websocket::{self, Opcode};
 use overwire::{Event, EventLoop, Limits, Shared, http};
 
@@ -39,6 +40,36 @@ fn heads_targets_and_fields_are_limited() {
         |count: usize| format!("GET /health HTTP/1.1\r\nHost: localhost\r\n{}\r\n", "A: b\r\n".repeat(count - 1));
     assert_eq!(answer_to(&server, fields(100)).status, 200);
     assert_eq!(answer_to(&server, fields(101)).status, 431);
+}
+
+#[test]
+fn json_is_limited_in_depth_and_in_values() {
+    let tap = TestTap::start();
+    let (deep, wide) = ("[".repeat(1_000_000), format!("[{}1]", "1,".repeat(10_000)));
+    let mut sockets =
+        ["/api/ws", "/ws", "/api/signal", "/-/tap/view?tap=0123456789abcdef"].map(|target| tap.websocket(target));
+    for socket in &mut sockets[1..] {
+        socket.message();
+    }
+    for (text, expected) in [
+        (
+            &deep[..60_000],
+            "is too complex: found level 33 of arrays and objects at line 1 column 33, expected 32 at most",
+        ),
+        (&wide, "is too complex: found value 1001 at line 1 column 1999, expected 1000 at most"),
+    ] {
+        for target in ["/api/send", "/poll", "/sse/message", "/send"] {
+            let answer = tap.post(target, text);
+            assert_eq!(answer.status, 400);
+            assert_eq!(answer.json()["error"], format!("the content {expected}"), "{target}");
+        }
+        for socket in &mut sockets {
+            let error = socket.send_text(text).message().json();
+            assert!(error["error"].as_str().unwrap().ends_with(&format!("the message {expected}")), "{error}");
+        }
+    }
+    let answer = tap.post("/api/send", &deep);
+    assert!(answer.json()["error"].as_str().unwrap().contains("found level 33"), "{answer:?}");
 }
 
 #[test]

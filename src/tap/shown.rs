@@ -8,6 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use super::mask::Mask;
+use crate::json;
 use crate::websocket::Role;
 use crate::wire::{Candidate, Conversation, Counts, Line, Part, Piece, Tally, mark_keep_alive};
 
@@ -155,7 +156,7 @@ fn keeps_alive(candidate: &Candidate<'_>) -> bool {
 }
 
 fn parse(text: &str) -> Value {
-    serde_json::from_str(text).unwrap_or_default()
+    json::parse(text.as_bytes()).unwrap_or_default()
 }
 
 /// The length of the query parameter `tap` in a request line, with one `&` or `?`. The parameter is there only because
