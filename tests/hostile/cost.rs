@@ -19,15 +19,17 @@ use super::target::{Cpu, Target};
 /// The most user time for a kibibyte, in microseconds.
 const BOUND: f64 = 2000.0;
 
-/// The time on the core after which a figure is exact enough, in seconds, and the time after which it is taken as it is.
+/// The time on the core after which a figure is exact enough, in seconds.
 const ENOUGH: f64 = 0.3;
+
+/// The time after which a figure is taken as it is.
 const TRIES: Duration = Duration::from_secs(4);
 
 /// The state that the server has before the requests.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
     Empty,
-    /// A full room of long messages, and one of many short messages.
+    /// Full rooms: of messages of a kibibyte, of 1,000 short ones, and of 100 long ones.
     Full,
     /// 2,000 readers in 200 rooms with long names, 5,000 clients and 5,000 mailboxes.
     Crowded,
@@ -97,7 +99,7 @@ fn price(settings: &Settings, shape: &Shape, reads: bool) -> io::Result<Price> {
     let (mut cpu, mut sent) = (Cpu::default(), 0);
     let start = Instant::now();
     let mut number = 0;
-    while cpu.user + cpu.system < ENOUGH && start.elapsed() < TRIES {
+    while cpu.total() < ENOUGH && start.elapsed() < TRIES {
         let before = server.cpu()?;
         // The size of a wave is bounded, and a client that never reads sends little on each connection.
         let length = (shape.request)(0, &cursor).len();
@@ -114,19 +116,18 @@ fn price(settings: &Settings, shape: &Shape, reads: bool) -> io::Result<Price> {
         settle(&server)?;
         sent += crowd.sent;
         drop(drain);
-        let after = server.cpu()?;
-        cpu.user += after.user - before.user;
-        cpu.system += after.system - before.system;
+        cpu.add(before, server.cpu()?);
     }
     drop(drains);
     let per_kibibyte = 1e6 * 1024.0 / sent.max(1) as f64;
-    Ok(Price { user: cpu.user * per_kibibyte, system: cpu.system * per_kibibyte })
+    let (user, system) = cpu.shares();
+    Ok(Price { user: user * per_kibibyte, system: system * per_kibibyte })
 }
 
 /// Waits until the server has nothing to do.
 fn settle(server: &Target) -> io::Result<()> {
     let start = Instant::now();
-    let total = || server.cpu().map(|cpu| cpu.user + cpu.system);
+    let total = || server.cpu().map(Cpu::total);
     let mut last = total()?;
     while start.elapsed() < LONG {
         thread::sleep(Duration::from_millis(60));
@@ -156,6 +157,9 @@ fn prepare(server: &Target, state: State) -> io::Result<(String, Vec<Crowd>)> {
             cursor = fill(server)?;
             for _ in 0..999 {
                 client.post("/api/send", &draft("short", "x"))?;
+            }
+            for _ in 0..100 {
+                client.post("/api/send", &draft("long", &"x".repeat(10_000)))?;
             }
         }
         State::Crowded => {
@@ -227,8 +231,8 @@ fn shapes() -> Vec<Shape> {
     );
     plain("GET /api/messages", "HEAD", Full, target("HEAD", "/api/messages?room=short"));
     plain("GET /api/messages", "3,900 parameters", Full, target("GET", &parameters("/api/messages")));
-    plain("GET /api/history", "100 messages", Full, target("GET", "/api/history?room=full&limit=100"));
-    plain("GET /api/history", "HEAD", Full, target("HEAD", "/api/history?room=full&limit=100"));
+    plain("GET /api/history", "100 long messages", Full, target("GET", "/api/history?room=long&limit=100"));
+    plain("GET /api/history", "HEAD", Full, target("HEAD", "/api/history?room=long&limit=100"));
     plain("GET /api/poll", "everything", Full, target("GET", "/api/poll?room=full&client_id=a&last_message_id=CURSOR"));
     plain(
         "GET /api/poll",

@@ -1,6 +1,6 @@
-//! Attacks on the server by clients that mean harm, and by clients that are broken. Each starts the real server, attacks
-//! it while a victim measures, and compares the figures with bounds. `tests/hostile/run` builds and starts it. README.md
-//! in the folder of `run` describes the attacks.
+//! Attacks on the server by clients that mean harm, and by clients that are broken. Each starts the real server,
+//! attacks it while a victim measures, and compares the figures with bounds. `tests/hostile/run` builds and starts it.
+//! README.md in the folder of `run` describes the attacks.
 
 mod client;
 mod cost;

@@ -19,8 +19,32 @@ pub struct Target {
 /// The time on a core of a process.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Cpu {
-    pub user: f64,
-    pub system: f64,
+    /// In seconds, exactly.
+    total: f64,
+    /// In clock ticks, of which there are a hundred in a second.
+    user: f64,
+    system: f64,
+}
+
+impl Cpu {
+    /// Returns the seconds on the core, in the program and in the system.
+    pub fn shares(self) -> (f64, f64) {
+        let ticks = self.user + self.system;
+        let user = if ticks > 0.0 { self.total * self.user / ticks } else { self.total };
+        (user, self.total - user)
+    }
+
+    /// Returns the seconds on the core.
+    pub fn total(self) -> f64 {
+        self.total
+    }
+
+    /// Adds what was spent between two readings.
+    pub fn add(&mut self, before: Cpu, after: Cpu) {
+        self.total += after.total - before.total;
+        self.user += after.user - before.user;
+        self.system += after.system - before.system;
+    }
 }
 
 impl Target {
@@ -58,17 +82,15 @@ impl Target {
         let mut cpu = Cpu::default();
         for thread in fs::read_dir(format!("/proc/{}/task", self.process.id()))? {
             let path = thread?.path();
-            // The first figure of schedstat is exact, in nanoseconds. The shares in stat count clock ticks.
+            // The first figure of schedstat is in nanoseconds. Only stat tells the shares apart.
             let exact = fs::read_to_string(path.join("schedstat"))?;
-            let exact =
-                exact.split_whitespace().next().and_then(|number| number.parse::<f64>().ok()).unwrap_or(0.0) / 1e9;
+            let exact = exact.split_whitespace().next().and_then(|number| number.parse::<f64>().ok());
             let stat = fs::read_to_string(path.join("stat"))?;
             let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
             let ticks = |at: usize| fields.get(at).and_then(|number| number.parse::<f64>().ok()).unwrap_or(0.0);
-            let (user, system) = (ticks(11), ticks(12));
-            let share = if user + system > 0.0 { user / (user + system) } else { 1.0 };
-            cpu.user += exact * share;
-            cpu.system += exact * (1.0 - share);
+            cpu.total += exact.unwrap_or(0.0) / 1e9;
+            cpu.user += ticks(11);
+            cpu.system += ticks(12);
         }
         Ok(cpu)
     }
