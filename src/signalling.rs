@@ -247,6 +247,12 @@ impl<C: Copy + Eq + Hash> Signalling<C> {
             + self.rooms.iter().map(of_room).sum::<usize>()
     }
 
+    /// Gives back the memory of rooms that are gone.
+    pub(crate) fn shrink(&mut self) {
+        self.rooms.shrink_to(2 * self.rooms.len());
+        self.room_of.shrink_to(2 * self.room_of.len());
+    }
+
     /// Removes all connections, and notifies none of them.
     pub fn clear(&mut self) {
         self.rooms = HashMap::new();

@@ -7,10 +7,10 @@ use std::collections::HashMap;
 use std::io;
 use std::time::{Duration, Instant};
 
-use super::FeatureId;
 use super::idempotency::Keys;
 use super::message::Transport;
 use super::stats::Stats;
+use super::{FeatureId, books};
 use crate::bytes::{Rope, Shared};
 use crate::connection::Traffic;
 use crate::event_loop::{EventLoop, ExchangeId, TimerId};
@@ -249,6 +249,8 @@ impl Exchanges {
     pub fn sweep(&mut self) {
         self.keys.expire(self.now());
         self.keys.shrink();
+        books::shrink_map(&mut self.held);
+        books::shrink_map(&mut self.timers);
     }
 
     fn remove(&mut self, id: ExchangeId) -> Option<Held> {

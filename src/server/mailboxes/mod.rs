@@ -280,6 +280,7 @@ impl Feature for Mailboxes {
 
     fn sweep(&mut self, exchanges: &Exchanges) {
         self.mailboxes.sweep(exchanges.now());
+        books::shrink_map(&mut self.readers);
     }
 
     fn forget(&mut self, _: &mut Exchanges) {

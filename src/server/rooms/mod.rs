@@ -227,6 +227,7 @@ impl Feature for Rooms {
 
     fn sweep(&mut self, exchanges: &Exchanges) {
         self.clients.sweep(exchanges.now());
+        books::shrink_map(&mut self.readers);
     }
 
     fn forget(&mut self, exchanges: &mut Exchanges) {

@@ -80,6 +80,10 @@ impl Feature for Peers {
         exchanges.end(id, reason);
     }
 
+    fn sweep(&mut self, _: &Exchanges) {
+        self.0.shrink();
+    }
+
     fn forget(&mut self, _: &mut Exchanges) {
         self.0.clear();
     }

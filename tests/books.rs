@@ -1,0 +1,230 @@
+//! The books of the server's memory, compared with its heap. Stores are filled by requests. What `memory` in `/api/stats`
+//! grows by must be what an allocator has given, within a fifth, and at the end both must be back where they began.
+//!
+//! The allocator counts only in the threads of servers, so the clients may allocate.
+
+mod common;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use common::{Client, TestServer};
+use overwire::server::{Config, Server};
+use serde_json::{Value, json};
+
+struct Counting;
+
+thread_local! {
+    /// The bytes of the blocks that this thread has, if it is counted.
+    static BYTES: Cell<Option<&'static AtomicI64>> = const { Cell::new(None) };
+}
+
+fn note(bytes: i64) {
+    if let Some(count) = BYTES.get() {
+        count.fetch_add(bytes, Ordering::Relaxed);
+    }
+}
+
+// SAFETY: all arguments are passed on to the allocator of the system unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        note(layout.size() as i64);
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        note(-(layout.size() as i64));
+        unsafe { System.dealloc(block, layout) }
+    }
+
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        note(size as i64 - layout.size() as i64);
+        unsafe { System.realloc(block, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// A server whose heap is counted, and one connection to it.
+struct Counted {
+    server: TestServer,
+    client: Client,
+    heap: &'static AtomicI64,
+}
+
+/// The bytes of the heap, and those in the books, at one time.
+#[derive(Debug, Clone, Copy)]
+struct Reading {
+    heap: i64,
+    books: i64,
+}
+
+impl Counted {
+    fn start() -> Self {
+        let heap: &'static AtomicI64 = Box::leak(Box::default());
+        let server = TestServer::spawn(move |ready| {
+            BYTES.set(Some(heap));
+            let server = Server::bind(Config { port: 0, chaos: true, ..Config::default() })?;
+            ready(server.local_address(), server.remote());
+            server.run()
+        });
+        let mut counted = Counted { client: server.connect(), server, heap };
+        // Not counted: what the first requests create for all others.
+        counted.fill((0..200).map(|_| get("/api/messages?room=warm")));
+        counted
+    }
+
+    /// Sends requests, a few at a time. Each must be answered with a success.
+    fn fill(&mut self, requests: impl Iterator<Item = String>) {
+        let mut requests = requests.peekable();
+        while requests.peek().is_some() {
+            let some: Vec<String> = requests.by_ref().take(50).collect();
+            self.client.send(some.concat());
+            for request in &some {
+                let answer = self.client.answer();
+                assert!(answer.status < 300, "{request:.1000} {answer:?}");
+            }
+        }
+    }
+
+    fn reading(&mut self) -> Reading {
+        let memory = self.client.get("/api/stats").json()["memory"].take();
+        // The second answer shows that the first one has been written.
+        self.client.get("/health");
+        let books = memory.as_object().unwrap().values().map(|bytes| bytes.as_i64().unwrap()).sum();
+        Reading { heap: self.heap.load(Ordering::Relaxed), books }
+    }
+
+    /// Checks that the books have grown as the heap has, and that this is at least `least`.
+    fn check_growth(&mut self, before: Reading, least: i64, what: &str) {
+        let after = self.reading();
+        let (heap, books) = (after.heap - before.heap, after.books - before.books);
+        println!("{what}: {heap} bytes of heap, {books} in the books");
+        assert!(heap >= least, "{what}: {heap} bytes");
+        assert!((books - heap).abs() <= heap / 5, "{what}: {heap} bytes of heap, {books} in the books");
+    }
+
+    /// Checks that the memory is back where it began.
+    fn check_return(&mut self, before: Reading, what: &str) {
+        self.client = self.server.connect();
+        self.client.get("/health"); // the sweep comes after its answer
+        let after = self.reading();
+        let (heap, books) = (after.heap - before.heap, after.books - before.books);
+        println!("{what}: {heap} bytes of heap more than before, {books} in the books");
+        assert!(heap < 100_000 && books < 20_000, "{what}: {heap} bytes of heap, {books} in the books");
+    }
+}
+
+fn get(target: &str) -> String {
+    format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n")
+}
+
+fn post(target: &str, content: &Value) -> String {
+    let content = content.to_string();
+    let length = content.len();
+    format!("POST {target} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n{content}")
+}
+
+#[test]
+fn rooms_are_in_the_books() {
+    let mut counted = Counted::start();
+    let before = counted.reading();
+    let send = |room: usize, text: &str| {
+        post("/api/send", &json!({ "sender": "a", "text": text, "room": format!("room {room}") }))
+    };
+    counted.fill((0..20_000).map(|number| send(number % 255, "a short text")));
+    counted.check_growth(before, 4_000_000, "rooms of short texts");
+    let middle = counted.reading();
+    let long = "x".repeat(60_000);
+    counted.fill((0..8 * 20).map(|number| send(number % 8, &long)));
+    counted.check_growth(middle, 6_000_000, "rooms of long texts");
+    counted.fill([post("/api/forget", &json!({}))].into_iter());
+    counted.check_return(before, "rooms");
+}
+
+#[test]
+fn keys_are_in_the_books() {
+    let mut counted = Counted::start();
+    let send = |number: usize| post("/send?", &json!({ "message": "x", "number": number }));
+    counted.fill((0..1100).map(send));
+    let before = counted.reading();
+    let keyed = |key: usize| {
+        post("/api/send", &json!({ "sender": "a", "text": "x", "room": "longpoll", "key": key.to_string() }))
+    };
+    counted.fill((0..40_000).map(keyed));
+    counted.check_growth(before, 4_000_000, "keys");
+    counted.server.advance(310);
+    counted.check_return(before, "keys");
+}
+
+#[test]
+fn clients_are_in_the_books() {
+    const FOREIGN: &str = "00000000-0000-8000-8000-000000000007";
+    let mut counted = Counted::start();
+    for room in 0..16 {
+        counted.server.publish(&room.to_string(), "x");
+    }
+    let before = counted.reading();
+    let poll = |id: &str, room: usize| get(&format!("/api/poll?client_id={id}&room={room}&last_message_id={FOREIGN}"));
+    counted.fill((0..30_000).map(|number| poll(&number.to_string(), 0)));
+    counted.check_growth(before, 6_000_000, "clients in one room");
+    let middle = counted.reading();
+    let long = |number: usize| format!("{}{number:04}", "%F0%9F%98%80".repeat(124));
+    counted.fill((0..500 * 16).map(|number| poll(&long(number / 16), number % 16)));
+    counted.check_growth(middle, 500_000, "clients with long ids in 16 rooms");
+    counted.server.advance(310);
+    counted.check_return(before, "clients");
+}
+
+#[test]
+fn mailboxes_are_in_the_books() {
+    let mut counted = Counted::start();
+    let before = counted.reading();
+    let mut ids = Vec::new();
+    for _ in 0..300 {
+        ids.push(counted.client.post("/poll", "{}").json()["connection_id"].as_str().unwrap().to_owned());
+    }
+    let put = |id: &str, text: &str| post("/sse/message", &json!({ "connection_id": id, "text": text }));
+    counted.fill((0..15_000).map(|number| put(&ids[number / 50], "x")));
+    counted.check_growth(before, 900_000, "mailboxes of short texts");
+    let middle = counted.reading();
+    let long = "x".repeat(60_000);
+    counted.fill((0..300).map(|number| put(&ids[number], &long)));
+    counted.check_growth(middle, 15_000_000, "mailboxes of long texts");
+    let middle = counted.reading();
+    counted.fill((0..19_700).map(|_| post("/poll", &json!({}))));
+    counted.check_growth(middle, 4_000_000, "empty mailboxes");
+    counted.server.advance(80);
+    counted.check_return(before, "mailboxes");
+}
+
+/// The heap has the connections too. So the growth is compared with that of as many WebSockets in one room of messages.
+#[test]
+fn signalling_is_in_the_books() {
+    const PEERS: usize = 1500;
+    let mut counted = Counted::start();
+    let open = |counted: &mut Counted, target: &dyn Fn(usize) -> String| {
+        let before = counted.reading();
+        let sockets: Vec<Client> = (0..PEERS).map(|number| counted.server.websocket(&target(number))).collect();
+        let after = counted.reading();
+        drop(sockets);
+        counted.server.wait_for("the end of the connections", |stats| stats["connections"] == 2);
+        (after.heap - before.heap, after.books - before.books)
+    };
+    let alike = |_| "/api/ws?room=warm".to_owned();
+    open(&mut counted, &alike);
+    let (other_heap, other_books) = open(&mut counted, &alike);
+    // Rooms of one peer, and rooms of ten.
+    let before = counted.reading();
+    let (heap, books) = open(&mut counted, &|number| {
+        let room = if number < 900 { number } else { number / 10 + 1000 };
+        format!("/api/signal?room=room+{room}")
+    });
+    let (heap, books) = (heap - other_heap, books - other_books);
+    println!("signalling: {heap} bytes of heap, {books} in the books");
+    assert!(heap > 300_000 && (books - heap).abs() <= heap / 5, "{heap} bytes of heap, {books} in the books");
+    counted.server.advance(10);
+    counted.check_return(before, "signalling");
+}
