@@ -1,4 +1,4 @@
-//! SIGINT and SIGTERM as bytes in a socket, by the self-pipe trick: a signal handler may do little, but it may write,
+//! SIGINT, SIGTERM and SIGHUP as bytes in a socket, by the self-pipe trick: a signal handler may do little, but it may write,
 //! and a poll that sleeps on the other end wakes up.
 //!
 //! There is no way to ask for a signal without `unsafe`.
@@ -10,9 +10,11 @@ use std::os::fd::IntoRawFd;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicI32, Ordering};
 
+const SIGHUP: c_int = 1;
 const SIGINT: c_int = 2;
 const SIGTERM: c_int = 15;
 const SIG_DFL: usize = 0;
+const SIG_IGN: usize = 1;
 const SIG_ERR: usize = usize::MAX;
 
 unsafe extern "C" {
@@ -27,17 +29,20 @@ unsafe extern "C" {
 static WRITING_END: AtomicI32 = AtomicI32::new(-1);
 
 extern "C" fn on_signal(number: c_int) {
-    // The first signal asks for an orderly end. The second ends the process, as is the default. So the socket has at
-    // most one byte for each signal. The write cannot fail, and so does not change the `errno` of the interrupted code.
+    // The first signal asks for an orderly end. The second ends the process, as is the default. But a terminal that is
+    // closed may send more than one SIGHUP. So the socket has at most one byte for each signal. The write cannot fail,
+    // and so does not change the `errno` of the interrupted code.
+    let next = if number == SIGHUP { SIG_IGN } else { SIG_DFL };
     // SAFETY: signal and write are async-signal-safe. The byte outlives the call.
     unsafe {
-        signal(number, SIG_DFL);
+        signal(number, next);
         write(WRITING_END.load(Ordering::Relaxed), (&raw const number).cast(), 1);
     }
 }
 
-/// Catches SIGINT and SIGTERM. The first signal makes the returned socket readable. A second one ends the process.
-/// Another call moves the signals to a new socket.
+/// Catches SIGINT, SIGTERM and SIGHUP. The first signal makes the returned socket readable. A second SIGINT or SIGTERM
+/// ends the process, a second SIGHUP does nothing. A SIGHUP that is ignored, as by nohup(1), stays ignored. Another call
+/// moves the signals to a new socket.
 ///
 /// # Errors
 /// When there is no file descriptor left, or the system refuses the handler.
@@ -48,10 +53,15 @@ pub fn watch() -> io::Result<UnixStream> {
     // A signal can arrive at any time, so the writing end stays open forever.
     WRITING_END.store(writing_end.into_raw_fd(), Ordering::Relaxed);
     let handler: extern "C" fn(c_int) = on_signal;
-    for number in [SIGINT, SIGTERM] {
+    for number in [SIGINT, SIGTERM, SIGHUP] {
         // SAFETY: the handler is a function of the type that signal calls.
-        if unsafe { signal(number, handler as *const () as usize) } == SIG_ERR {
+        let before = unsafe { signal(number, handler as *const () as usize) };
+        if before == SIG_ERR {
             return Err(io::Error::last_os_error());
+        }
+        if number == SIGHUP && before == SIG_IGN {
+            // SAFETY: no function is called.
+            unsafe { signal(number, SIG_IGN) };
         }
     }
     Ok(reading_end)

@@ -309,8 +309,8 @@ fn origins_and_hosts_can_be_allowed() {
 }
 
 #[test]
-fn both_signals_shut_it_down_in_order() {
-    for name in ["INT", "TERM"] {
+fn signals_shut_it_down_in_order() {
+    for name in ["INT", "TERM", "HUP"] {
         let program = Program::start(&[]);
         let [mut poll, mut stream, mut events, mut idle, mut socket] = [(); 5].map(|()| program.connect());
         poll.send_get("/api/poll?client_id=alice");
@@ -331,6 +331,52 @@ fn both_signals_shut_it_down_in_order() {
         }
         assert_eq!(program.exit_code(), Some(0), "{name}");
     }
+}
+
+#[test]
+fn an_ignored_sighup_stays_ignored() {
+    let mut command = Command::new("sh");
+    command.args(["-c", "trap '' HUP && exec \"$0\" --port 0", env!("CARGO_BIN_EXE_overwire")]);
+    let program = Program::spawn(&mut command);
+    program.signal("HUP");
+    for _ in 0..20 {
+        assert_eq!(program.get("/health").status, 200);
+    }
+    program.signal("TERM");
+    assert_eq!(program.exit_code(), Some(0));
+}
+
+#[test]
+fn requests_that_are_not_complete_at_the_end_get_503() {
+    const ORIGIN: &str = "https://page.example";
+    let program = Program::start(&["--log", "--allow-origin", ORIGIN]);
+    let (head, end) = (format!("POST /health HTTP/1.1\r\nHost: localhost\r\nOrigin: {ORIGIN}\r\n"), "\r\n12");
+    let begun = [head.clone(), format!("{head}Content-Length: 5\r\n{end}"), format!("{head}\r\nGET / HT")];
+    let mut clients = begun.map(|begun| {
+        let mut client = program.connect();
+        client.send(begun);
+        client
+    });
+    assert_eq!(clients[2].answer().status, 405);
+    let mut idle = program.connect();
+    assert_eq!(idle.get("/health").status, 200);
+    program.signal("TERM");
+    let logged = ["- - 503", "- - 503", "POST /health 405", "GET /health 200", "- - 503"];
+    for (index, client) in clients.iter_mut().enumerate() {
+        let answer = client.answer();
+        assert_eq!((answer.status, answer.field("Connection")), (503, Some("close")), "{answer:?}");
+        assert_eq!(answer.json()["error"], "the server is going away");
+        assert_eq!(answer.field("Access-Control-Allow-Origin"), (index < 2).then_some(ORIGIN));
+        client.expect_end();
+    }
+    idle.expect_end();
+    drop((clients, idle));
+    let mut lines: Vec<String> = logged.iter().map(|_| program.line()).collect();
+    for what in logged {
+        let at = lines.iter().position(|line| line.contains(&format!(" {what} ")));
+        lines.remove(at.unwrap_or_else(|| panic!("no line of {what}: {lines:?}")));
+    }
+    assert_eq!(program.exit_code(), Some(0));
 }
 
 #[test]

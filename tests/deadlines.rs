@@ -293,3 +293,20 @@ fn bytes_after_an_urgent_byte_are_read() {
         assert_eq!(client.get("/").status, 200);
     }
 }
+
+#[test]
+fn requests_that_arrived_before_the_shutdown_get_503() {
+    let held = Pausable::start(Limits::default());
+    let mut clients = begun(&held.server);
+    held.hold("/pause", || {
+        for (client, (_, rest, _)) in clients.iter_mut().zip(PARTS.iter().cycle()) {
+            client.send(rest);
+        }
+        held.server.shut_down();
+    });
+    for client in &mut clients {
+        let answer = client.answer();
+        assert!(answer.status == 503 || answer.status == 200, "{answer:?}");
+        client.expect_end();
+    }
+}

@@ -263,6 +263,11 @@ impl Connection {
         matches!(self.state, Held(_) | Streaming(_) | WebSocket(_) | Connecting(_) | Raw(_))
     }
 
+    /// Whether it is between two requests: it owes no answer, and none has begun.
+    pub fn is_idle(&self) -> bool {
+        matches!(self.state, State::Idle)
+    }
+
     /// Whether nothing is decoded any more.
     fn is_over(&self) -> bool {
         matches!(self.state, State::Draining | State::Lingering | State::Closed | State::Reset)
@@ -296,11 +301,13 @@ impl Connection {
     }
 
     /// The server is shutting down. What the application still holds gets an end that its client understands: 503, the
-    /// last-chunk, or status code 1001. An idle connection is closed at once.
-    pub fn go_away(&mut self, context: &Context) {
+    /// last-chunk, or status code 1001. A request that is not complete is refused with 503. An idle connection is
+    /// closed at once.
+    pub fn go_away(&mut self, context: &Context) -> Option<Outcome> {
         match self.state {
             State::Idle if self.outbox.is_empty() => drop(self.lose(Closed::Finished)),
-            State::Idle | State::Head | State::Content(_) => self.drain(context),
+            State::Idle => self.drain(context),
+            State::Head | State::Content(_) => return Some(self.refuse(RequestError::GoingAway, context)),
             State::Held(_) => self.respond(&Response::error(503, "the server is going away"), context),
             State::Streaming(_) => self.end(context),
             State::WebSocket(_) | State::Raw(_) | State::Connecting(_) => {
@@ -308,6 +315,7 @@ impl Connection {
             }
             _ => {}
         }
+        None
     }
 
     /// The deadline has passed.

@@ -75,6 +75,8 @@ pub struct EventLoop {
     remote: Remote,
     has_reported_shutdown: bool,
     has_reported_full: bool,
+    /// It drains, and a connection that has had its turn goes away.
+    is_going_away: bool,
     context: Context,
     /// All that had arrived by this time is noted. So a deadline until then is not judged too early.
     noted_until: Instant,
@@ -124,6 +126,7 @@ impl EventLoop {
             remote,
             has_reported_shutdown: false,
             has_reported_full: false,
+            is_going_away: false,
             context: Context { limits, now, date: String::new(), draining: false, origins: Origins::default() },
             noted_until: now,
             until_reading: 1,
@@ -229,7 +232,8 @@ impl EventLoop {
         self.remote.clone()
     }
 
-    /// Makes SIGINT and SIGTERM appear as [`Event::Shutdown`]. One loop of a process can have them.
+    /// Makes SIGINT, SIGTERM and SIGHUP appear as [`Event::Shutdown`]. One loop of a process can have them. A SIGHUP
+    /// that is ignored, as by nohup(1), stays ignored.
     ///
     /// # Errors
     /// The system refuses a handler, or has no file descriptor left.
@@ -259,7 +263,7 @@ impl EventLoop {
     /// Ends in an orderly way: accepts no more, closes idle connections, waits until answers, last chunks and closing
     /// handshakes have reached their peers, and returns when no connection is left, or after [`Limits::drain_time`].
     /// What the program still holds is ended for it: a request by 503, a stream by its last-chunk, a WebSocket by 1001,
-    /// a raw connection when its outbox is written.
+    /// a raw connection when its outbox is written. A request that is not complete is refused with 503.
     ///
     /// # Errors
     /// As [`next_event`](Self::next_event).
@@ -267,12 +271,14 @@ impl EventLoop {
         self.close_listeners();
         self.context.draining = true;
         for key in self.peers.keys().collect::<Vec<_>>() {
-            let Some(number) = self.peers.get(key).map(|peer| peer.exchange) else { continue };
-            self.answer(ExchangeId { key, number }, 503, 0, |connection, context, _| {
-                connection.go_away(context);
-                None
-            });
+            let Some(peer) = self.peers.get(key) else { continue };
+            // A request that has arrived gets its answer, 503, when it is read.
+            if !(peer.connection.is_idle() && (peer.has_turn || peer.has_input())) {
+                let id = ExchangeId { key, number: peer.exchange };
+                self.answer(id, 503, 0, |connection, context, _| connection.go_away(context));
+            }
         }
+        self.is_going_away = true;
         let deadline = self.set_timer(self.context.limits.drain_time);
         loop {
             self.close_sockets();

@@ -239,6 +239,11 @@ impl Peer {
         self.turns_after_deadline.is_some_and(|turns| turns < TURNS_AFTER_DEADLINE)
     }
 
+    /// Whether bytes lie in its socket, noted or not.
+    pub fn has_input(&self) -> bool {
+        self.stream.peek(&mut [0]).is_ok_and(|count| count > 0)
+    }
+
     pub fn is_member(&self) -> bool {
         self.membership != Membership::NONE
     }

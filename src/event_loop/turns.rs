@@ -296,6 +296,9 @@ impl EventLoop {
             peer.end = End::Told;
             outcome = peer.connection.end_of_input(&self.context);
         }
+        if outcome.is_none() && self.is_going_away {
+            outcome = peer.connection.go_away(&self.context);
+        }
         if outcome.is_none() && peer.writable && peer.connection.queued() >= WARM {
             outcome = peer.write(&self.context, &mut self.spares);
         }

@@ -8,7 +8,7 @@ use super::MAX_FIELDS;
 /// A sentence without its full stop.
 type Sentence = Cow<'static, str>;
 
-/// A violation in a request, or a bound that a request exceeds. It ends the connection: after most of them it is
+/// A violation in a request, a bound that a request exceeds, or another reason to refuse it before it is complete. It ends the connection: after most of them it is
 /// unknown where the next request begins.
 ///
 /// ```
@@ -68,6 +68,8 @@ pub enum RequestError {
     ContentTimeout,
     /// The client shut the connection down before the request was complete.
     EndedEarly,
+    /// The server shuts down, and the request is not complete.
+    GoingAway,
 }
 
 impl RequestError {
@@ -131,6 +133,7 @@ impl RequestError {
             HeadTimeout => (408, "RFC 9110, section 15.5.9", "the request head did not arrive in time"),
             ContentTimeout => (408, "RFC 9110, section 15.5.9", "the content did not arrive in time"),
             EndedEarly => (400, "RFC 9112, section 8", "the connection was shut before the request was complete"),
+            GoingAway => (503, "RFC 9110, section 15.6.4", "the server is going away"),
             TargetTooLong(limit) => {
                 let sentence = format!("the request target is longer than {limit} bytes");
                 return (414, "RFC 9110, section 15.5.15", sentence.into());

@@ -66,7 +66,7 @@ pub struct Config {
     pub static_folder: Option<PathBuf>,
     /// Whether to write a line for each request to standard output, through [`standard_output`](output::standard_output).
     pub log: bool,
-    /// Whether SIGINT and SIGTERM shut the server down in an orderly way. Only one server of a process can have them.
+    /// Whether SIGINT, SIGTERM and SIGHUP shut the server down in an orderly way. Only one server of a process can have them.
     pub signals: bool,
     /// The foreign origins whose pages may use this server.
     pub allow_origins: Vec<String>,
