@@ -44,7 +44,9 @@ pub struct Limits {
     /// The time for the content after the head. Slower ones are answered with 408.
     pub content_time: Duration,
     /// The time that a persistent connection may be idle between two requests, or take no byte of an answer. Then it is
-    /// closed.
+    /// closed. The default, 75 s, is longer than the 60 s after which nginx and AWS's load balancers close their own idle
+    /// connections to a server: the side that sends requests should be the first to close, or its next request may cross
+    /// the close.
     pub idle_time: Duration,
     /// The time for an outgoing connection to open. Then it is [`Closed::TimedOut`](crate::Closed::TimedOut).
     pub connect_time: Duration,
@@ -68,7 +70,7 @@ impl Default for Limits {
             connections: connections_below_file_limit(),
             head_time: Duration::from_secs(10),
             content_time: Duration::from_secs(30),
-            idle_time: Duration::from_secs(60),
+            idle_time: Duration::from_secs(75),
             connect_time: Duration::from_secs(5),
             ping_interval: Duration::from_secs(20),
             closing_time: Duration::from_secs(5),

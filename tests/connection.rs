@@ -124,23 +124,23 @@ fn content_has_thirty_seconds() {
 }
 
 #[test]
-fn idle_connections_are_closed_after_a_minute() {
+fn idle_connections_are_closed_after_75_seconds() {
     let mut bench = Bench::new();
     bench.receive(GET);
     assert_eq!(bench.demand().deadline, None, "the connection sets no deadline while a request is held");
     bench.respond("ok");
-    assert!(bench.wait(60).is_none());
+    assert!(bench.wait(75).is_none());
     assert_eq!(bench.written(), (String::new(), true));
     assert!(bench.wait(5).is_none());
     assert!(bench.is_closed());
 }
 
 #[test]
-fn unread_answers_close_the_connection_after_a_minute() {
+fn unread_answers_close_the_connection_after_75_seconds() {
     let mut bench = Bench::new();
     bench.receive(GET);
     bench.act(|connection, context| connection.respond(&Response::text(200, "ok"), context));
-    assert!(bench.wait(60).is_none());
+    assert!(bench.wait(75).is_none());
     assert!(bench.is_closed());
 }
 
