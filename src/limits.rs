@@ -36,8 +36,9 @@ pub struct Limits {
     /// [`Closed::OverBudget`](crate::Closed::OverBudget), and standard error gets a line. A connection with nothing
     /// queued and nothing incomplete is never reset. What is queued within one event is judged after it.
     pub memory: usize,
-    /// The largest number of open connections, outgoing ones included. One more that comes in is answered with 503 and
-    /// closed; on a raw listener it is closed. Outgoing ones are not refused.
+    /// The largest number of open connections, outgoing ones included. For one more that comes in, a connection is closed
+    /// that is idle between two requests. If none is found, the new one is answered with 503 and closed; on a raw
+    /// listener it is closed. Outgoing ones are not refused.
     pub connections: usize,
     /// The time for a request head, from its first byte to its last. Slower ones are answered with 408.
     pub head_time: Duration,

@@ -79,6 +79,11 @@ impl<T> Slab<T> {
         entry.value.as_mut().map(|value| (key, value))
     }
 
+    /// Returns the number of slots, the free ones included.
+    pub fn slots(&self) -> usize {
+        self.slots.len()
+    }
+
     /// Returns all keys.
     pub fn keys(&self) -> impl Iterator<Item = Key> {
         let key = |(slot, entry): (usize, &Slot<T>)| {

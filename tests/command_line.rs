@@ -386,12 +386,18 @@ fn the_limit_on_open_files_is_kept_and_reported_in_one_line() {
     let mut program = Program::spawn(command.stderr(Stdio::piped()));
     let mut stderr = program.process.stderr.take().unwrap();
     let mut clients: Vec<Client> = (0..32).map(|_| program.connect()).collect();
-    assert!(clients.iter_mut().all(|client| client.get("/health").status == 200));
+    for client in &mut clients {
+        client.upgrade("/ws");
+        client.frame();
+    }
     for _ in 0..3 {
         let answer = program.connect().answer();
         assert_eq!((answer.status, answer.field("Retry-After")), (503, Some("1")), "{answer:?}");
     }
-    assert!(clients.iter_mut().all(|client| client.get("/health").status == 200), "the open connections stay open");
+    for client in &mut clients {
+        client.send_text(r#"{"message": "hello"}"#);
+        assert_eq!(client.message().json()["message"], "hello", "the open connections stay open");
+    }
     drop(clients);
     program.signal("TERM");
     assert!(program.process.wait().unwrap().success());

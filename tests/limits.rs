@@ -237,33 +237,83 @@ fn peers_that_do_not_read_are_cut_at_their_outbox_limit() {
     assert!(!stream.read_to_end().ends_with(b"\r\n0\r\n\r\n"));
 }
 
+/// Clients that hold a stream each. They are not idle.
+fn streams(server: &TestServer, count: usize) -> Vec<Client> {
+    let open = |_| {
+        let mut client = server.connect();
+        client.send_get("/api/stream").head();
+        client
+    };
+    (0..count).map(open).collect()
+}
+
 #[test]
 fn connections_over_the_limit_get_503_with_retry_after() {
     let server = TestServer::with(|config| config.limits.connections = 2);
-    let (mut one, mut two) = (server.connect(), server.connect());
-    assert_eq!((one.get("/health").status, two.get("/health").status), (200, 200));
+    let mut open = streams(&server, 2);
     let mut three = server.connect();
     let answer = three.answer();
     assert_eq!((answer.status, answer.field("Retry-After")), (503, Some("1")));
     three.expect_end();
-    drop((one, three));
+    drop((open.remove(0), three));
     // There is room again.
     while server.get("/health").status != 200 {
         std::thread::yield_now();
     }
-    assert_eq!(two.get("/health").status, 200, "the open connection still works");
+    server.publish("general", "hello");
+    assert!(open[0].chunk_text().contains("hello"), "the open connection still works");
 }
 
 #[test]
 fn connections_far_over_the_limit_are_closed_without_an_answer() {
     let server = TestServer::with(|config| config.limits.connections = 1);
-    let mut first = server.connect();
-    assert_eq!(first.get("/health").status, 200);
+    let mut first = streams(&server, 1).remove(0);
     let mut others: Vec<Client> = (0..40).map(|_| server.connect()).collect();
     let refused =
         others.iter_mut().map(Client::read_to_end).filter(|bytes| bytes.starts_with(b"HTTP/1.1 503 ")).count();
     assert!((1..40).contains(&refused), "{refused}");
-    assert_eq!(first.get("/health").status, 200);
+    server.shut_down();
+    assert_eq!(first.chunk(), None);
+}
+
+#[test]
+fn an_idle_connection_makes_room_for_another() {
+    let server = TestServer::with(|config| config.limits.connections = 3);
+    let _streams = streams(&server, 1);
+    let (mut idle, mut recent) = (server.connect(), server.connect());
+    assert_eq!((idle.get("/health").status, recent.get("/health").status), (200, 200));
+    server.advance(2);
+    assert_eq!(recent.get("/health").status, 200);
+    let mut new = server.connect();
+    assert_eq!(new.get("/health").status, 200);
+    idle.expect_end();
+    // None has been idle for a second, and one has not made its request yet, but two have.
+    let mut newer = server.connect();
+    assert_eq!(newer.get("/health").status, 200);
+    let ended = [&mut recent, &mut new].map(|client| {
+        client.stream.set_nonblocking(true).unwrap();
+        matches!(std::io::Read::read(&mut client.stream, &mut [0]), Ok(0))
+    });
+    assert_eq!(ended.iter().filter(|ended| **ended).count(), 1, "one of the two had to go");
+}
+
+#[test]
+fn connections_in_use_do_not_make_room() {
+    let server = TestServer::with(|config| config.limits.connections = 4);
+    let _streams = streams(&server, 1);
+    let (mut socket, mut half, mut silent) = (server.websocket("/api/ws"), server.connect(), server.connect());
+    half.get("/health");
+    half.send("GET /health HTTP/1.1\r\n");
+    let refused = server.connect().answer();
+    assert_eq!(refused.status, 503, "a connection may be silent for a second before its first request");
+    assert_eq!(half.send("Host: localhost\r\n\r\n").answer().status, 200);
+    half.send("GET /health HTTP/1.1\r\n");
+    server.advance(2);
+    assert_eq!(server.get("/health").status, 200, "longer than that it gives way");
+    silent.expect_end();
+    assert_eq!(half.send("Host: localhost\r\n\r\n").answer().status, 200);
+    socket.send_text(r#"{"sender": "a", "text": "b"}"#);
+    assert_eq!(socket.message().json()["text"], "b");
 }
 
 /// Echoes the contents of requests, and messages.

@@ -268,6 +268,12 @@ impl Connection {
         matches!(self.state, State::Idle)
     }
 
+    /// Returns since when it is between two requests with nothing queued and nothing kept, if it is.
+    pub fn idle_since(&self, limits: &Limits) -> Option<Instant> {
+        let is_idle = self.is_idle() && self.outbox.is_empty() && self.backlog.is_empty();
+        self.deadline.filter(|_| is_idle).and_then(|deadline| deadline.checked_sub(limits.idle_time))
+    }
+
     /// Whether nothing is decoded any more.
     fn is_over(&self) -> bool {
         matches!(self.state, State::Draining | State::Lingering | State::Closed | State::Reset)

@@ -85,6 +85,8 @@ pub struct EventLoop {
     /// When the date in the context changes.
     date_until: Instant,
     peers: Slab<Peer>,
+    /// The slot that was looked at last for a connection that can be closed for another.
+    hand: usize,
     groups: Slab<Group>,
     agenda: Agenda,
     /// Lent to one connection after the other for its turn. A connection owns a buffer only while it has a part of
@@ -132,6 +134,7 @@ impl EventLoop {
             until_reading: 1,
             date_until: now,
             peers: Slab::default(),
+            hand: 0,
             groups: Slab::default(),
             agenda: Agenda::default(),
             buffer: vec![0; LARGE_READ].into(),

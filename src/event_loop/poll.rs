@@ -11,7 +11,7 @@ use mio::{Events, Interest, Token};
 use super::peer::Peer;
 use super::turns::Due;
 use super::{Event, EventLoop, ExchangeId, ListenerId, Opened, Speaks};
-use crate::connection::Connection;
+use crate::connection::{Closed, Connection};
 use crate::http::{Response, format_date};
 use crate::output;
 use crate::slab::Key;
@@ -35,6 +35,13 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// The largest number of connections beyond the limit that get an answer. Those beyond that are closed.
 const REFUSALS: usize = 16;
+
+/// The largest number of slots in which a connection is looked for that can be closed for another.
+const LOOKS: usize = 64;
+
+/// The time after which a connection is closed for another even if it has not made a request yet, and before those that
+/// have just had an answer.
+const IDLE_LONG: Duration = Duration::from_secs(1);
 
 /// Whether a listener has connections to accept.
 #[derive(Debug, PartialEq, Eq)]
@@ -241,12 +248,43 @@ impl EventLoop {
         }
     }
 
-    /// Whether one more connection may come in. When the limit is reached, standard error gets a line about it; the
-    /// next one follows when it is reached again after half of the connections have gone.
+    /// Closes an idle connection to make room for another. Its client may expect that at any time (RFC 9112, section
+    /// 9.3.1). Returns whether one was found in the next slots.
+    fn close_idle(&mut self) -> bool {
+        let (now, limits) = (self.context.now, &self.context.limits);
+        let mut found = None;
+        for _ in 0..LOOKS {
+            self.hand = (self.hand + 1) % self.peers.slots().max(1);
+            let Some((key, peer)) = self.peers.at(self.hand) else { continue };
+            let Some(since) = peer.connection.idle_since(limits) else { continue };
+            let is_long = now.saturating_duration_since(since) >= IDLE_LONG;
+            let is_candidate = is_long || (found.is_none() && peer.exchange > 0);
+            if !is_candidate || peer.has_turn || peer.has_input() {
+                continue;
+            }
+            found = Some(key);
+            if is_long {
+                break;
+            }
+        }
+        let Some(key) = found else { return false };
+        if let Some(peer) = self.peers.get_mut(key) {
+            peer.connection.lose(Closed::Finished);
+        }
+        self.after(key, None);
+        self.close_sockets();
+        true
+    }
+
+    /// Whether one more connection may come in. When the limit is reached and none is idle, standard error gets a line
+    /// about it; the next one follows when it is reached again after half of the connections have gone.
     fn has_place(&mut self) -> bool {
         let limit = self.context.limits.connections;
         if self.peers.len() < limit {
             self.has_reported_full &= self.peers.len() > limit / 2;
+            return true;
+        }
+        if self.close_idle() {
             return true;
         }
         if !mem::replace(&mut self.has_reported_full, true) {
