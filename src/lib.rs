@@ -36,7 +36,7 @@
 //! |-|-|-|
 //! | [`bytes`], [`json`], `slab`, [`limits`], [`random`], [`output`] | what everything else is made of | nothing |
 //! | [`http`], [`sse`], [`websocket`], [`resp`] | the codecs: bytes to values and back | no sockets, no clock |
-//! | [`feed`], [`signalling`], `timers`, `outbox`, `access`, `files`, `signals`, `linger`, `access_log`, [`wire`] | a log and its cursors; WebRTC signalling; deadlines; the outgoing queue; the checks of Host and Origin; the browser client; names for raw bytes | the codecs |
+//! | [`feed`], [`signalling`], `timers`, `outbox`, `access`, `files`, `signals`, `socket_options`, `access_log`, [`wire`] | a log and its cursors; WebRTC signalling; deadlines; the outgoing queue; the checks of Host and Origin; the browser client; names for raw bytes | the codecs |
 //! | [`connection`] | one connection: all decisions about it | the time is an argument; no sockets |
 //! | [`event_loop`] | sockets: the only user of mio | the connection, not what it carries |
 //! | [`tap`] | a relay that shows and disturbs the bytes between a client and a server | the public API above |
@@ -60,7 +60,6 @@ mod files;
 pub mod http;
 pub mod json;
 pub mod limits;
-mod linger;
 mod outbox;
 pub mod output;
 pub mod random;
@@ -69,6 +68,7 @@ pub mod server;
 pub mod signalling;
 mod signals;
 mod slab;
+mod socket_options;
 pub mod sse;
 pub mod tap;
 mod timers;

@@ -49,6 +49,12 @@ pub struct Limits {
     /// connections to a server: the side that sends requests should be the first to close, or its next request may cross
     /// the close.
     pub idle_time: Duration,
+    /// The time in which a peer must acknowledge or take something of what waits for it. One that has vanished, or does
+    /// not read, is [`Closed::TimedOut`](crate::Closed::TimedOut) after it, whatever its connection carries. The system
+    /// measures it: it is the "user timeout" of TCP (RFC 9293, section 3.9.1). Only Linux has such an option. Elsewhere
+    /// a stream lives until the system gives up sending, which takes minutes, and as long as its peer acknowledges
+    /// probes without reading.
+    pub write_time: Duration,
     /// The time for an outgoing connection to open. Then it is [`Closed::TimedOut`](crate::Closed::TimedOut).
     pub connect_time: Duration,
     /// The time between two Pings of a WebSocket. One from which nothing has arrived since the last Ping is closed.
@@ -72,6 +78,7 @@ impl Default for Limits {
             head_time: Duration::from_secs(10),
             content_time: Duration::from_secs(30),
             idle_time: Duration::from_secs(75),
+            write_time: Duration::from_secs(60),
             connect_time: Duration::from_secs(5),
             ping_interval: Duration::from_secs(20),
             closing_time: Duration::from_secs(5),

@@ -37,3 +37,4 @@ mod tap;
 mod tungstenite;
 mod websocket;
 mod wire;
+mod write_time;

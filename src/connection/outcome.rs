@@ -71,7 +71,8 @@ pub enum Closed {
     /// All connections together kept more memory than [`Limits::memory`] allows, and this one was among those that kept
     /// the most.
     OverBudget,
-    /// The peer did not answer the last Ping, or did not accept the connection in time.
+    /// The peer did not answer the last Ping, did not accept the connection in time, or has taken nothing of what waited
+    /// for it for [`Limits::write_time`].
     TimedOut,
     /// The connection broke: the peer or the network has reset it.
     Reset,
@@ -80,4 +81,11 @@ pub enum Closed {
     /// Nothing may follow: the head of a stream answered a HEAD request or had status 204 or 304, or both sides of a
     /// raw connection have ended.
     Finished,
+}
+
+impl Closed {
+    /// The reason after a system call on a socket has failed.
+    pub(crate) fn by(error: ErrorKind) -> Self {
+        if error == ErrorKind::TimedOut { Closed::TimedOut } else { Closed::Reset }
+    }
 }

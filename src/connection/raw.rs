@@ -179,8 +179,9 @@ impl Connection {
         }
     }
 
-    /// A write has failed. What the peer of a raw connection has sent before can still be read, and is.
-    pub fn cannot_write(&mut self) -> Option<Outcome> {
+    /// A write has failed, because of `why`. What the peer of a raw connection has sent before can still be read, and
+    /// is.
+    pub fn cannot_write(&mut self, why: Closed) -> Option<Outcome> {
         match &mut self.state {
             State::Raw(raw) if raw.input != Input::Ended => {
                 raw.output = Output::Broken;
@@ -188,7 +189,7 @@ impl Connection {
                 self.outbox.clear();
                 None
             }
-            _ => self.lose(Closed::Reset),
+            _ => self.lose(why),
         }
     }
 }

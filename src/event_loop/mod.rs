@@ -43,6 +43,7 @@ use crate::limits::Limits;
 use crate::output::Output;
 use crate::signals;
 use crate::slab::{Key, Slab};
+use crate::socket_options;
 use crate::websocket::{Accepted, CloseCode, Message};
 
 /// The sockets, timers and connections of a program, in one thread.
@@ -158,6 +159,7 @@ impl EventLoop {
             }
         }
         let socket = socket?;
+        socket_options::set_user_timeout(&socket, self.context.limits.write_time)?;
         let address = socket.local_addr()?;
         let id = self.add_listener(socket, speaks)?;
         self.address.get_or_insert(address);

@@ -273,7 +273,7 @@ impl Peer {
                     break;
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(_) => return self.cannot_write(),
+                Err(error) => return self.cannot_write(error.kind()),
             }
         }
         spares.take_back(self.connection.outbox_mut());
@@ -282,14 +282,14 @@ impl Peer {
     }
 
     /// A write has failed. What has arrived before is read all the same.
-    fn cannot_write(&mut self) -> Option<Outcome> {
+    fn cannot_write(&mut self, error: ErrorKind) -> Option<Outcome> {
         (self.readable, self.writable) = (self.readable.max(Readable::Yes), false);
-        self.connection.cannot_write()
+        self.connection.cannot_write(Closed::by(error))
     }
 
     fn shut_down_writing(&mut self) -> Option<Outcome> {
-        if self.stream.shutdown(Shutdown::Write).is_err() {
-            return self.cannot_write();
+        if let Err(error) = self.stream.shutdown(Shutdown::Write) {
+            return self.cannot_write(error.kind());
         }
         // The peer has shut down before: there is nothing to wait for. Raw connections see to that themselves.
         let both_ended = matches!(self.end, End::Reached | End::Told) && !self.connection.is_held();

@@ -9,6 +9,7 @@ use super::peer::{End, Peer};
 #[cfg(doc)]
 use super::{Closed, Event, Limits};
 use super::{EventLoop, ExchangeId, poll};
+use crate::socket_options;
 
 /// Raw connections. On others, these do nothing.
 impl EventLoop {
@@ -20,6 +21,7 @@ impl EventLoop {
     pub fn connect(&mut self, address: SocketAddr) -> io::Result<ExchangeId> {
         let stream = TcpStream::connect(address)?;
         poll::set_options(&stream);
+        socket_options::set_user_timeout(&stream, self.context.limits.write_time)?;
         let key = self.add_peer(Peer::connecting(stream, &self.context))?;
         Ok(ExchangeId { key, number: 1 })
     }

@@ -5,7 +5,7 @@
 //! that others have sent at once, and the loop looks at its sockets after each round.
 
 use std::collections::VecDeque;
-use std::io::{self, ErrorKind};
+use std::io;
 use std::mem;
 use std::time::{Duration, Instant};
 
@@ -16,8 +16,8 @@ use super::{Event, EventLoop, ExchangeId, Opened, TimerId};
 use crate::access_log::Entry;
 use crate::connection::{Closed, Connection, Context, Outcome, Socket};
 use crate::limits::Limits;
-use crate::linger;
 use crate::slab::Key;
+use crate::socket_options;
 use crate::timers::Timers;
 
 /// The largest number of requests or messages that are decoded in one turn: each may be work for the program.
@@ -217,8 +217,7 @@ impl EventLoop {
                 self.until_reading = self.until_reading.min(FIRST_READING);
             }
             Err(error) => {
-                let timed_out = error.kind() == ErrorKind::TimedOut;
-                let outcome = peer.connection.lose(if timed_out { Closed::TimedOut } else { Closed::Reset });
+                let outcome = peer.connection.lose(Closed::by(error.kind()));
                 self.after(key, outcome);
             }
         }
@@ -459,7 +458,7 @@ impl EventLoop {
             }
             if peer.connection.demand(&self.context.limits).socket == Socket::Reset {
                 // It fails only if the socket is gone, and then there is nothing to reset.
-                let _ = linger::reset_on_close(&peer.stream);
+                let _ = socket_options::reset_on_close(&peer.stream);
             }
         }
     }
