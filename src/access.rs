@@ -19,6 +19,15 @@ pub struct Access {
     origins: Origins,
 }
 
+/// The kind of the resource that a request names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resource {
+    /// A page or another file. Links of foreign pages may lead to it.
+    File,
+    /// A part of the API. A request may change something: a GET can move a client's position.
+    Api,
+}
+
 /// A refused request: the status code and the sentence of the answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
@@ -46,8 +55,9 @@ impl Access {
     ///
     /// # Errors
     /// 421 for a foreign Host. 403 for a foreign Origin if the request changes something or opens a WebSocket: the
-    /// same-origin policy of browsers does not cover those.
-    pub fn check(&self, request: &Request) -> Result<(), Refusal> {
+    /// same-origin policy of browsers does not cover those. 403 if Fetch Metadata says that a foreign page sent the
+    /// request, unless it is a navigation to a file.
+    pub fn check(&self, request: &Request, resource: Resource) -> Result<(), Refusal> {
         if let Some(name) = request.host_name()
             && !self.knows_host(name)
         {
@@ -56,12 +66,12 @@ impl Access {
             );
             return Err(Refusal { status: 421, sentence });
         }
-        let Some(origin) = request.field("origin") else { return refuse_foreign_fetch(request) };
+        let Some(origin) = request.field("origin") else { return refuse_foreign_fetch(request, resource) };
         if self.origins.contains(origin) || request.is_own_origin(origin) {
             return Ok(());
         }
         if matches!(request.method(), Method::Get | Method::Head) && request.field("upgrade").is_none() {
-            return refuse_foreign_fetch(request);
+            return refuse_foreign_fetch(request, resource);
         }
         let origin = String::from_utf8_lossy(origin);
         let sentence = format!(
@@ -95,13 +105,21 @@ impl Access {
 }
 
 /// Refuses a request of a foreign page by its Fetch Metadata. A poll is a GET that changes a client's position, and a
-/// browser that loads it as an image sends no Origin. A navigation is allowed: links to this server work.
-fn refuse_foreign_fetch(request: &Request) -> Result<(), Refusal> {
+/// browser that loads it as an image or in a frame sends no Origin. To load a frame is to navigate, as to follow a link
+/// is, so a navigation reaches files only.
+fn refuse_foreign_fetch(request: &Request, resource: Resource) -> Result<(), Refusal> {
     let is_foreign = matches!(request.field("sec-fetch-site"), Some(b"cross-site" | b"same-site"));
-    if !is_foreign || request.field("sec-fetch-mode") == Some(b"navigate") {
-        return Ok(());
-    }
-    let sentence = "Sec-Fetch-Site says that a foreign page sent this; expected an origin given with --allow-origin";
+    let is_navigation = request.field("sec-fetch-mode") == Some(b"navigate");
+    let sentence = match (is_foreign, is_navigation, resource) {
+        (false, ..) | (true, true, Resource::File) => return Ok(()),
+        (true, true, Resource::Api) => {
+            "Sec-Fetch-Site says that a link or a frame of a foreign page led here; expected links to pages and files \
+             only, such as /docs"
+        }
+        (true, false, _) => {
+            "Sec-Fetch-Site says that a foreign page sent this; expected an origin given with --allow-origin"
+        }
+    };
     Err(Refusal { status: 403, sentence: sentence.into() })
 }
 
@@ -120,10 +138,14 @@ mod tests {
     }
 
     fn status_of(method: &str, fields: &str) -> Result<(), u16> {
+        status_for(Resource::Api, method, fields)
+    }
+
+    fn status_for(resource: Resource, method: &str, fields: &str) -> Result<(), u16> {
         let bound = "192.0.2.1:8000".parse().unwrap();
         let hosts = ["chat.example", "10.0.0.1", "[2001:db8::1]"].map(String::from).into();
         let access = Access::new(bound, hosts, Origins::new(["https://friend.example:443"]).unwrap());
-        access.check(&request(method, fields)).map_err(|refusal| refusal.status)
+        access.check(&request(method, fields), resource).map_err(|refusal| refusal.status)
     }
 
     #[test]
@@ -147,10 +169,21 @@ mod tests {
             ("GET", "Origin: http://evil.example\r\n", Ok(())),
             ("GET", "Origin: http://evil.example\r\nUpgrade: websocket\r\n", Err(403)),
             ("GET", "Sec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: no-cors\r\n", Err(403)),
-            ("GET", "Sec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: navigate\r\n", Ok(())),
+            ("GET", "Sec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: navigate\r\n", Err(403)),
+            ("GET", "Sec-Fetch-Site: none\r\nSec-Fetch-Mode: navigate\r\n", Ok(())),
             ("GET", "Sec-Fetch-Site: same-origin\r\nSec-Fetch-Mode: cors\r\n", Ok(())),
         ] {
             assert_eq!(status_of(method, &format!("Host: chat.example\r\n{fields}")), status, "{method} {fields}");
+        }
+    }
+    #[test]
+    fn foreign_links_lead_to_files_alone() {
+        for (mode, to_file, to_api) in [("navigate", Ok(()), Err(403)), ("no-cors", Err(403), Err(403))] {
+            for site in ["cross-site", "same-site"] {
+                let fields = format!("Host: chat.example\r\nSec-Fetch-Site: {site}\r\nSec-Fetch-Mode: {mode}\r\n");
+                assert_eq!(status_for(Resource::File, "GET", &fields), to_file, "{site} {mode}");
+                assert_eq!(status_for(Resource::Api, "GET", &fields), to_api, "{site} {mode}");
+            }
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The checks of Host against DNS rebinding, and of Origin against foreign pages (Fetch, "CORS protocol").
 
 use crate::common::{Client, TestServer, field};
+use crate::tapped::TestTap;
 use overwire::websocket::opening_request;
 
 const FRIEND: &str = "https://friend.example";
@@ -346,7 +347,43 @@ fn a_foreign_page_cannot_poll_through_an_image() {
     };
     assert_eq!((fetch("cross-site", "no-cors"), fetch("same-site", "no-cors")), (403, 403));
     assert_eq!((fetch("same-origin", "cors"), fetch("none", "navigate")), (200, 200));
-    assert_eq!(fetch("cross-site", "navigate"), 200, "links to this server work");
+}
+
+const FILES: [&str; 5] = ["/", "/docs", "/redoc", "/openapi.json", "/app.js"];
+
+/// A frame of a foreign page is a navigation. Without a cursor, its poll would take the messages of a client.
+#[test]
+fn foreign_links_and_frames_reach_files_alone() {
+    let tap = TestTap::start();
+    let paths = api_paths();
+    for server in [&tap.server, &*tap] {
+        let navigate = |method: &str, target: &str, site: &str| {
+            let fields = format!("Sec-Fetch-Site: {site}\r\nSec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: iframe\r\n");
+            let request = format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{fields}\r\n");
+            let mut client = server.connect();
+            let head = client.send(request).head();
+            head[9..12].parse::<u16>().unwrap()
+        };
+        for site in ["cross-site", "same-site"] {
+            for target in &paths {
+                for method in ["GET", "HEAD", "POST", "DELETE"] {
+                    assert_eq!(navigate(method, target, site), 403, "{method} {target}");
+                }
+            }
+            for target in FILES {
+                assert_eq!(navigate("GET", target, site), 200, "{target}");
+            }
+        }
+        assert_eq!(navigate("GET", "/api/messages", "none"), 200, "an address that was typed");
+        assert_eq!(navigate("GET", "/api/messages", "same-origin"), 200);
+    }
+}
+
+/// The paths of the API, apart from its pages.
+fn api_paths() -> Vec<String> {
+    let api: serde_json::Value = serde_json::from_str(include_str!("../static/openapi.json")).unwrap();
+    let paths = api["paths"].as_object().unwrap().keys().filter(|path| !FILES.contains(&path.as_str()));
+    paths.map(|path| path.replace("{id}", "a")).collect()
 }
 
 #[test]

@@ -512,6 +512,10 @@ fn every_described_error_occurs() {
         ("roomWebSocket", request("GET /api/ws", "")),
         ("roomSend", request("POST /api/send", "Origin: https://example.com\r\n")),
         ("roomPoll", request("GET /api/poll?client_id=a", "Sec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: no-cors\r\n")),
+        (
+            "roomPoll",
+            request("GET /api/poll?client_id=a", "Sec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: navigate\r\n"),
+        ),
         ("mailboxText", request("POST /sse/message", "Content-Length: 32\r\n") + r#"{"connection_id":"a","text":"b"}"#),
         ("disconnectClient", request("DELETE /api/client/nobody", "")),
         ("forget", request("POST /api/forget", "Content-Length: 0\r\n")),

@@ -469,7 +469,12 @@ fn the_tap_checks_host_and_origin_of_its_own_requests() {
     let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
                    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==";
     assert_eq!(get(&format!("Host: localhost\r\nOrigin: http://evil.example\r\n{upgrade}")), 403);
-    assert_eq!(get("Host: localhost\r\nSec-Fetch-Site: cross-site"), 403);
+    for fields in ["Sec-Fetch-Site: cross-site", "Sec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: navigate"] {
+        assert_eq!(get(&format!("Host: localhost\r\n{fields}")), 403, "{fields}");
+    }
+    let link =
+        "GET /-/tap/ HTTP/1.1\r\nHost: localhost\r\nSec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: navigate\r\n\r\n";
+    assert_eq!(relay.connect().send(link).answer().status, 200, "a link leads to the page");
     assert_eq!(get("Host: localhost"), 400);
     let post = "POST /-/tap/ HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n";
     let answer = relay.connect().send(post).answer();

@@ -34,7 +34,7 @@ use self::params::ApiError;
 use self::rooms::Rooms;
 use self::routes::Found;
 use self::signalling::Peers;
-use crate::access::Access;
+use crate::access::{Access, Resource};
 use crate::event_loop::{Event, EventLoop, ExchangeId, Remote, TimerId};
 use crate::files::Files;
 use crate::http::{Method, Origins, Request, Response};
@@ -240,24 +240,25 @@ impl Server {
         let mut since = self.exchanges.event_loop.traffic(id);
         since.received = since.received.saturating_sub(request.wire_length() as u64);
         let call = Call { id, request, since };
-        let reply = match self.access.check(request) {
-            Ok(()) => self.dispatch(&call).unwrap_or_else(|error| Reply::Now(error.response())),
+        let found = routes::find(request.method(), &request.path());
+        let resource = if matches!(found, Found::Nothing) { Resource::File } else { Resource::Api };
+        let reply = match self.access.check(request, resource) {
+            Ok(()) => self.dispatch(&call, found).unwrap_or_else(|error| Reply::Now(error.response())),
             Err(refusal) => Reply::Now(refusal.response()),
         };
         self.exchanges.reply(&call, reply);
         self.demo.after_request(&mut self.exchanges, &self.rooms);
     }
 
-    fn dispatch(&mut self, call: &Call<'_>) -> Result<Reply, ApiError> {
-        let (method, path) = (call.request.method(), call.request.path());
-        match routes::find(method, &path) {
+    fn dispatch(&mut self, call: &Call<'_>, found: Found) -> Result<Reply, ApiError> {
+        match found {
             Found::Handler(handler) => handler(self, call),
             Found::Head(head) => {
                 self.exchanges.begin(call, Opening::Stream(head(call.request)?));
                 Ok(Reply::Later)
             }
             Found::Options(methods) => Ok(Reply::Now(Access::preflight(&methods))),
-            Found::NotAllowed(methods) => Ok(Reply::Now(routes::not_allowed(&methods, method))),
+            Found::NotAllowed(methods) => Ok(Reply::Now(routes::not_allowed(&methods, call.request.method()))),
             Found::Nothing => self.file(call),
         }
     }

@@ -56,7 +56,7 @@ use self::command::Command;
 use self::exchange::OWN_PATH;
 use self::link::{Env, Fate, Link};
 use self::viewer::{Viewers, check_id};
-use crate::access::Access;
+use crate::access::{Access, Resource};
 use crate::event_loop::{Event, EventLoop, ExchangeId, ListenerId, Opened, Remote, Speaks, TimerId};
 use crate::files::Files;
 use crate::http::{Method, Origins, Request, Response};
@@ -65,6 +65,9 @@ use crate::websocket::{self, CloseCode, Message};
 
 /// The time between two attempts to listen again.
 const LISTEN_AGAIN: Duration = Duration::from_millis(100);
+
+/// The path of the WebSocket of a viewer, below that of the tap.
+const VIEW: &str = "/view";
 
 /// The requests that viewers see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -223,12 +226,14 @@ impl Tap {
     // Requests to the tap itself.
 
     fn answer(&mut self, id: ExchangeId, request: &Request) {
-        if let Err(refusal) = self.access.check(request) {
+        let path = request.path();
+        let rest = path.strip_prefix(OWN_PATH);
+        let resource = if rest == Some(VIEW) { Resource::Api } else { Resource::File };
+        if let Err(refusal) = self.access.check(request, resource) {
             return self.env.io.respond(id, refusal.response().with_close());
         }
-        let path = request.path();
-        let response = match path.strip_prefix(OWN_PATH) {
-            Some("/view") => match self.open_viewer(id, request) {
+        let response = match rest {
+            Some(VIEW) => match self.open_viewer(id, request) {
                 Ok(()) => return,
                 Err(response) => response,
             },
