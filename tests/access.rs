@@ -32,6 +32,8 @@ fn open_websocket(client: &mut Client, target: &str, origin: &str) -> String {
 fn cors(head: &str) -> (Option<&str>, Option<&str>) {
     assert!(!head.contains('*'), "never all origins: {head}");
     assert_eq!(field(head, "Access-Control-Allow-Credentials"), None);
+    let exposed = field(head, "Access-Control-Allow-Origin").map(|_| "Retry-After");
+    assert_eq!(field(head, "Access-Control-Expose-Headers"), exposed, "{head}");
     (field(head, "Access-Control-Allow-Origin"), field(head, "Vary"))
 }
 

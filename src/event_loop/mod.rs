@@ -250,8 +250,11 @@ impl EventLoop {
     }
 
     /// Lets pages of these origins read every answer, also to a request that is malformed or too large: answers get the
-    /// fields `Access-Control-Allow-Origin` and `Vary` (WHATWG Fetch, "CORS protocol"). The program decides what such a
-    /// page may do, and answers its preflight requests.
+    /// fields `Access-Control-Allow-Origin`, `Access-Control-Expose-Headers` and `Vary` (WHATWG Fetch, "CORS protocol").
+    /// The program decides what such a page may do, and answers its preflight requests.
+    ///
+    /// One answer cannot name the origin: the 503 to a connection beyond [`Limits::connections`]. It is sent before the
+    /// request is read, so its page sees a network error.
     pub fn allow_origins(&mut self, origins: Origins) {
         self.context.origins = origins;
     }

@@ -69,11 +69,16 @@ impl Origins {
     }
 
     /// Returns the fields of an answer to a page of this origin, or to another page. They name the origin and never say
-    /// `*`. With a list that is not empty, all answers differ by Origin, and a cache has to know.
+    /// `*`. With a list that is not empty, all answers differ by Origin, and a cache has to know. A page of another
+    /// origin sees only a few fields unless they are named (WHATWG Fetch, "CORS-safelisted response-header name"), and
+    /// it needs to know when to try again.
     pub(crate) fn fields(&self, page: Option<OriginIndex>) -> impl Iterator<Item = (&str, &str)> {
         let vary = (!self.is_empty()).then_some(("Vary", "Origin"));
         let allowed = page.and_then(|at| self.0.get(usize::from(at)));
-        vary.into_iter().chain(allowed.map(|origin| ("Access-Control-Allow-Origin", &**origin)))
+        let page_fields = allowed.map(|origin| {
+            [("Access-Control-Allow-Origin", &**origin), ("Access-Control-Expose-Headers", "Retry-After")]
+        });
+        vary.into_iter().chain(page_fields.into_iter().flatten())
     }
 }
 
