@@ -68,7 +68,7 @@ impl Budget {
     }
 
     /// The memory that all connections keep, in bytes, as far as it is known.
-    fn sum(&self) -> usize {
+    pub fn sum(&self) -> usize {
         self.charged + Shared::live_memory()
     }
 

@@ -216,6 +216,12 @@ impl EventLoop {
         self.peers.len()
     }
 
+    /// Returns the number of bytes that all connections together keep, which [`Limits::memory`] bounds: queued output,
+    /// unfinished input, and all [`Shared`] bytes of this thread.
+    pub fn memory(&self) -> usize {
+        self.agenda.budget.sum()
+    }
+
     /// Returns the number of bytes that a connection has moved since it was opened. It is known until the event after
     /// [`Event::Closed`].
     pub fn traffic(&self, id: ExchangeId) -> Traffic {

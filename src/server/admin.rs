@@ -25,11 +25,14 @@ impl Server {
         }
         statistics.insert("connections".into(), exchanges.event_loop.connections().into());
         memory.insert("keys".into(), exchanges.keys.bytes().into());
-        statistics.insert("memory".into(), memory.into());
+        let shared_and_own = exchanges.memory();
         statistics.insert("transports".into(), exchanges.counts().to_json());
         statistics.insert("timestamp".into(), timestamp().into());
         statistics.insert("chaos".into(), self.chaos.into());
         statistics.insert("tap_port".into(), self.tap_port.into());
+        // What rooms have encoded is shared by connections, and it is in the books of rooms already.
+        memory.insert("connections".into(), shared_and_own.saturating_sub(self.rooms.encoded()).into());
+        statistics.insert("memory".into(), memory.into());
         Ok(Reply::Now(uncached(&statistics.into())))
     }
 

@@ -245,6 +245,11 @@ impl Exchanges {
         }
     }
 
+    /// Returns the number of bytes that the connections take, and the records of held exchanges.
+    pub fn memory(&self) -> usize {
+        self.event_loop.memory() + books::map(&self.held) + books::map(&self.timers)
+    }
+
     /// Drops what has expired.
     pub fn sweep(&mut self) {
         self.keys.expire(self.now());

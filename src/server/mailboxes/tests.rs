@@ -1,7 +1,5 @@
 //! The handlers of mailboxes, called without a server.
 
-use std::time::Instant;
-
 use super::*;
 use crate::random::Random;
 use crate::server::testing::Client;
@@ -57,7 +55,7 @@ fn a_poll_that_its_client_has_closed_takes_no_text() {
 #[test]
 fn a_text_is_refused_only_if_all_bytes_are_in_mailboxes_with_readers() {
     let (mut random, mut other) = (Random::open().unwrap(), Random::open().unwrap());
-    let (mut mailboxes, now) = (MailboxMap::default(), Instant::now());
+    let (mut mailboxes, now) = (MailboxMap::default(), Exchanges::for_test().now());
     let mut create = |mailboxes: &mut MailboxMap| {
         let mut mailbox = mailboxes.create(&mut random, now).unwrap();
         mailbox.begin_use();

@@ -84,9 +84,14 @@ impl RoomMap {
         books::map(&self.rooms) + self.rooms.values().map(Room::bytes).sum::<usize>()
     }
 
+    /// Returns the number of bytes of these that are encoded messages.
+    pub fn encoded(&self) -> usize {
+        self.rooms.values().map(|room| room.blocks.bytes()).sum()
+    }
+
     /// Drops what is encoded of the rooms that were unused for longest, until the rest is small enough.
     pub fn bound_encoded(&mut self) {
-        let mut bytes: usize = self.rooms.values().map(|room| room.blocks.bytes()).sum();
+        let mut bytes = self.encoded();
         while bytes > limits::ENCODED_BYTES {
             let rooms = self.rooms.values_mut().filter(|room| room.blocks.bytes() > 0);
             let Some(oldest) = rooms.min_by_key(|room| room.used) else { return };

@@ -139,6 +139,11 @@ impl Rooms {
         self.rooms.get(room).is_some_and(Room::has_streams)
     }
 
+    /// Returns the number of bytes of encoded messages, which connections share.
+    pub fn encoded(&self) -> usize {
+        self.rooms.encoded()
+    }
+
     /// Returns the number of messages ever published in a room.
     pub fn published(&self, room: &str) -> u64 {
         self.rooms.get(room).map_or(0, |room| room.feed.published())
