@@ -126,6 +126,8 @@ pub struct Signalling<C> {
     room_of: HashMap<C, Rc<str>>,
     /// The number of peers that have joined or left.
     changes: u64,
+    /// The bytes of the ids of all peers.
+    ids: usize,
     peers_per_room: usize,
     max_rooms: usize,
 }
@@ -134,7 +136,7 @@ impl<C: Copy + Eq + Hash> Signalling<C> {
     /// Creates an empty set of at most `max_rooms` rooms, with at most `peers_per_room` peers in each. A room exists as
     /// long as a peer is in it.
     pub fn new(peers_per_room: usize, max_rooms: usize) -> Self {
-        Signalling { rooms: HashMap::new(), room_of: HashMap::new(), changes: 0, peers_per_room, max_rooms }
+        Signalling { rooms: HashMap::new(), room_of: HashMap::new(), changes: 0, ids: 0, peers_per_room, max_rooms }
     }
 
     // ANCHOR: join
@@ -160,6 +162,7 @@ impl<C: Copy + Eq + Hash> Signalling<C> {
             deliveries.push(Delivery { to, text: joined.to_string() });
         }
         self.changes += 1;
+        self.ids += peer_id.len();
         let name: Rc<str> = room.into();
         let room = self.rooms.entry(name.clone()).or_insert(Room { peers: Vec::new(), alone_since: self.changes });
         room.peers.push(Peer { id: peer_id, conn });
@@ -203,6 +206,7 @@ impl<C: Copy + Eq + Hash> Signalling<C> {
         let Room { peers, alone_since } = self.rooms.get_mut(&name)?;
         let at = peers.iter().position(|peer| peer.conn == conn)?;
         let left = peers.remove(at);
+        self.ids -= left.id.len();
         self.changes += 1;
         *alone_since = self.changes;
         if peers.is_empty() {
@@ -237,13 +241,11 @@ impl<C: Copy + Eq + Hash> Signalling<C> {
     pub(crate) fn bytes(&self) -> usize {
         const COUNTS: usize = 2 * size_of::<usize>(); // of an Rc
         let place = |capacity: usize, entry: usize| capacity * 8 / 7 * (entry + 1);
-        let of_peer = |peer: &Peer<C>| peer.id.capacity();
-        let of_room = |(name, room): (&Rc<str>, &Room<C>)| {
-            let peers = room.peers.capacity() * size_of::<Peer<C>>() + room.peers.iter().map(of_peer).sum::<usize>();
-            COUNTS + name.len() + peers
-        };
+        let of_room =
+            |(name, room): (&Rc<str>, &Room<C>)| COUNTS + name.len() + room.peers.capacity() * size_of::<Peer<C>>();
         place(self.rooms.capacity(), size_of::<(Rc<str>, Room<C>)>())
             + place(self.room_of.capacity(), size_of::<(C, Rc<str>)>())
+            + self.ids
             + self.rooms.iter().map(of_room).sum::<usize>()
     }
 
@@ -255,8 +257,7 @@ impl<C: Copy + Eq + Hash> Signalling<C> {
 
     /// Removes all connections, and notifies none of them.
     pub fn clear(&mut self) {
-        self.rooms = HashMap::new();
-        self.room_of = HashMap::new();
+        (self.rooms, self.room_of, self.ids) = (HashMap::new(), HashMap::new(), 0);
     }
 
     /// Returns the ids of the peers in a room, in the order of their arrival.

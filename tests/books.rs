@@ -134,8 +134,8 @@ fn rooms_are_in_the_books() {
     let send = |room: usize, text: &str| {
         post("/api/send", &json!({ "sender": "a", "text": text, "room": format!("room {room}") }))
     };
-    counted.fill((0..20_000).map(|number| send(number % 255, "a short text")));
-    counted.check_growth(before, 4_000_000, "rooms of short texts");
+    counted.fill((0..12_000).map(|number| send(number % 255, "a short text")));
+    counted.check_growth(before, 2_000_000, "rooms of short texts");
     let middle = counted.reading();
     let long = "x".repeat(60_000);
     counted.fill((0..8 * 20).map(|number| send(number % 8, &long)));
@@ -153,8 +153,8 @@ fn keys_are_in_the_books() {
     let keyed = |key: usize| {
         post("/api/send", &json!({ "sender": "a", "text": "x", "room": "longpoll", "key": key.to_string() }))
     };
-    counted.fill((0..40_000).map(keyed));
-    counted.check_growth(before, 4_000_000, "keys");
+    counted.fill((0..30_000).map(keyed));
+    counted.check_growth(before, 2_000_000, "keys");
     counted.server.advance(310);
     counted.check_return(before, "keys");
 }
@@ -168,12 +168,12 @@ fn clients_are_in_the_books() {
     }
     let before = counted.reading();
     let poll = |id: &str, room: usize| get(&format!("/api/poll?client_id={id}&room={room}&last_message_id={FOREIGN}"));
-    counted.fill((0..30_000).map(|number| poll(&number.to_string(), 0)));
-    counted.check_growth(before, 6_000_000, "clients in one room");
+    counted.fill((0..20_000).map(|number| poll(&number.to_string(), 0)));
+    counted.check_growth(before, 3_000_000, "clients in one room");
     let middle = counted.reading();
     let long = |number: usize| format!("{}{number:04}", "%F0%9F%98%80".repeat(124));
-    counted.fill((0..500 * 16).map(|number| poll(&long(number / 16), number % 16)));
-    counted.check_growth(middle, 500_000, "clients with long ids in 16 rooms");
+    counted.fill((0..200 * 16).map(|number| poll(&long(number / 16), number % 16)));
+    counted.check_growth(middle, 150_000, "clients with long ids in 16 rooms");
     counted.server.advance(310);
     counted.check_return(before, "clients");
 }
@@ -187,8 +187,8 @@ fn mailboxes_are_in_the_books() {
         ids.push(counted.client.post("/poll", "{}").json()["connection_id"].as_str().unwrap().to_owned());
     }
     let put = |id: &str, text: &str| post("/sse/message", &json!({ "connection_id": id, "text": text }));
-    counted.fill((0..15_000).map(|number| put(&ids[number / 50], "x")));
-    counted.check_growth(before, 900_000, "mailboxes of short texts");
+    counted.fill((0..9_000).map(|number| put(&ids[number / 30], "x")));
+    counted.check_growth(before, 500_000, "mailboxes of short texts");
     let middle = counted.reading();
     let long = "x".repeat(60_000);
     counted.fill((0..300).map(|number| put(&ids[number], &long)));

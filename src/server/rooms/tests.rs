@@ -104,13 +104,16 @@ fn the_client_unseen_for_longest_makes_room_for_another() {
 fn the_bytes_of_clients_are_bounded() {
     let (mut exchanges, mut clients) = (Exchanges::for_test(), Clients::default());
     let (now, position) = (exchanges.now(), Cursor::start(&mut exchanges.random));
-    for number in 0..limits::CLIENTS {
-        let id = clients.see(&format!("{number:0512}"), now).unwrap();
+    let mut count = 0;
+    while clients.get_mut(&format!("{:0512}", 5000)).is_some() || count <= 5000 {
+        let id = clients.see(&format!("{count:0512}"), now).unwrap();
         let mut client = clients.get_mut(&id).unwrap();
         (0..limits::ROOMS_PER_CLIENT).for_each(|room| client.set_position(&room.to_string(), position));
         assert!(clients.bytes() < limits::CLIENT_BYTES + 2000, "{}", clients.bytes());
+        count += 1;
     }
     assert!(clients.bytes() > limits::CLIENT_BYTES - 2000, "{}", clients.bytes());
+    assert!((30_000..limits::CLIENTS).contains(&count), "{count} clients with ids of 512 bytes in 16 rooms");
 }
 
 #[test]
