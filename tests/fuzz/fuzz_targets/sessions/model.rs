@@ -222,13 +222,14 @@ impl Model {
         }
         let reader = &mut self.readers[number];
         reader.is_over = true;
-        let (room, client, era) = (reader.room, reader.client, reader.era);
-        let last = reader.got.last().map(|(id, _)| id.clone());
-        if let (Some(client), Some(last)) = (client, last)
-            && era == self.era
-            && json["status"] == "success"
-        {
-            self.positions[room][client] = Position { after: Some(last), seen: self.now };
+        // A poll without messages leaves the client where it was.
+        let start = match &reader.start {
+            Start::After(id) => Some(id.clone()),
+            Start::Now => None,
+        };
+        let after = reader.got.last().map(|(id, _)| id.clone()).or(start);
+        if let Some(client) = reader.client.filter(|_| reader.era == self.era) {
+            self.positions[reader.room][client] = Position { after, seen: self.now };
         }
     }
 

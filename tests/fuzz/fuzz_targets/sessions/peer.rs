@@ -145,7 +145,10 @@ impl<T> Peer<T> {
     /// Sends what no request is: the answers cannot be attributed any more.
     pub fn send_raw(&mut self, bytes: &[u8]) {
         match self.mode {
-            Mode::Answers => self.mode = Mode::Loose,
+            Mode::Answers => {
+                self.mode = Mode::Loose;
+                self.pending.clear();
+            }
             _ => self.is_dying = true,
         }
         self.release();
