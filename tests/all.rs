@@ -34,6 +34,7 @@ mod signal;
 mod static_folder;
 mod streams;
 mod tap;
+mod traffic;
 mod tungstenite;
 mod websocket;
 mod wire;

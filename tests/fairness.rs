@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use common::{Client, PATIENCE, Running, TestServer, masked_frame};
 use overwire::http::Response;
+use overwire::server::{Config, Server};
 use overwire::websocket::Opcode;
 use overwire::{Event, EventLoop, Limits};
 
@@ -163,4 +164,42 @@ fn accepting_pauses_without_file_descriptors_and_resumes() {
         assert!(start.elapsed() < PATIENCE, "the server does not recover");
     }
     assert!(server.process.try_wait().unwrap().is_none(), "the server is alive");
+}
+
+/// The time that a thread of this process has been on a processor, in nanoseconds (proc(5), `schedstat`). 0 if the
+/// system does not say.
+fn processor_time(thread: &std::path::Path) -> u64 {
+    let text =
+        std::fs::read_to_string(std::path::Path::new("/proc").join(thread).join("schedstat")).unwrap_or_default();
+    text.split(' ').next().and_then(|number| number.parse().ok()).unwrap_or(0)
+}
+
+/// A request of 38 bytes must not cost a time that others decide.
+#[test]
+fn statistics_cost_as_much_for_many_readers_and_clients_as_for_none() {
+    const REQUESTS: u32 = 200;
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let server = TestServer::spawn(move |ready| {
+        sender.send(std::fs::read_link("/proc/thread-self").unwrap_or_default()).unwrap();
+        let server = Server::bind(Config { port: 0, ..Config::default() })?;
+        ready(server.local_address(), server.remote());
+        server.run()
+    });
+    let thread = receiver.recv().unwrap();
+    let mut client = server.connect();
+    let mut cost = || {
+        (0..3).for_each(|_| drop(client.get("/api/stats"))); // counts what has happened meanwhile
+        let before = processor_time(&thread);
+        (0..REQUESTS).for_each(|_| drop(client.get("/api/stats")));
+        processor_time(&thread) - before
+    };
+    let alone = cost();
+    let mut others: Vec<Client> = (0..600).map(|_| server.connect()).collect();
+    for (number, other) in others.iter_mut().enumerate() {
+        (0..20).for_each(|_| _ = other.send_post("/poll", "")); // a new mailbox
+        other.send_get(&format!("/api/stream?room=tea&client_id=a.{number}"));
+    }
+    server.wait_for_open("stream", others.len() as u64);
+    let crowded = cost();
+    assert!(crowded <= 2 * alone, "{crowded} ns, and {alone} ns without others, for {REQUESTS} requests");
 }

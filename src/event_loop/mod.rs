@@ -21,6 +21,7 @@ mod turns;
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
+use std::mem;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
@@ -29,7 +30,7 @@ use mio::{Events, Interest, Poll, Waker};
 
 pub use self::event::{Event, ExchangeId, GroupId, ListenerId, Opened, Speaks, TimerId};
 use self::groups::Group;
-use self::peer::Peer;
+use self::peer::{Peer, Watch};
 use self::poll::Listener;
 pub use self::remote::Remote;
 use self::spares::Spares;
@@ -229,6 +230,27 @@ impl EventLoop {
         let Traffic { received, sent } = peer.connection.traffic();
         let pending = self.pending_of(peer).iter().map(|piece| peer.connection.length_of(piece) as u64);
         Traffic { received, sent: sent + pending.sum::<u64>() }
+    }
+
+    /// Watches the traffic of an exchange until it is over: [`moved`](Self::moved) returns it when there was some.
+    pub fn watch_traffic(&mut self, id: ExchangeId) {
+        if let Some(peer) = self.peers.get_mut(id.key).filter(|peer| peer.exchange == id.number)
+            && peer.watch == Watch::No
+        {
+            peer.watch = Watch::Still;
+        }
+    }
+
+    /// Returns the watched exchanges that may have moved bytes since the last call. So a program that counts the
+    /// [traffic](Self::traffic) of many exchanges asks only for that of these.
+    pub fn moved(&mut self) -> Vec<ExchangeId> {
+        let moved = mem::take(&mut self.agenda.moved);
+        let exchanges = moved.into_iter().filter_map(|key| {
+            let peer = self.peers.get_mut(key)?;
+            peer.watch = if peer.connection.is_held() { Watch::Still } else { Watch::No };
+            Some(ExchangeId { key, number: peer.exchange })
+        });
+        exchanges.collect()
     }
 
     /// Returns the number of bytes that are queued for a peer and not written yet.

@@ -2,6 +2,7 @@
 
 use std::io::{self, ErrorKind, Read};
 use std::net::Shutdown;
+use std::num::NonZeroU8;
 use std::time::Instant;
 
 use mio::event::Event;
@@ -43,6 +44,16 @@ pub enum Readable {
     UntilBlocked,
 }
 
+/// Whether a program asks for the traffic of a peer when there is some.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Watch {
+    No,
+    /// It does, and nothing has been moved since.
+    Still,
+    /// The peer is in the list of those that may have moved bytes.
+    Moved,
+}
+
 /// A connection, its socket, and the readiness of the socket. mio is edge-triggered: it reports "ready" once, and this
 /// remembers it until a call returns `WouldBlock`.
 pub struct Peer {
@@ -59,22 +70,23 @@ pub struct Peer {
     pub has_turn: bool,
     /// It waits to be flushed.
     pub is_unflushed: bool,
+    pub watch: Watch,
     /// The timer that is set for it, and its time, which may be earlier than the deadline, but not later. A timer that
     /// comes up early is set again. So a deadline that moves costs nothing.
     pub timer: Option<(Key, Instant)>,
     /// The request that is being answered, if there is a log.
     pub entry: Option<Box<Entry>>,
-    /// Since its deadline has passed while there was something to do: the number of its turns.
-    pub turns_after_deadline: Option<u8>,
+    /// Since its deadline has passed while there was something to do: one more than the number of its turns.
+    pub turns_after_deadline: Option<NonZeroU8>,
     /// Its place in a group.
     pub membership: Membership,
     /// Its part of the memory that all connections keep.
     pub charge: Charge,
 }
 
-/// The largest number of turns that a connection gets after its deadline because there is something to read. That is
-/// enough to read all that the system has kept of its input.
-const TURNS_AFTER_DEADLINE: u8 = 128;
+/// One more than the largest number of turns that a connection gets after its deadline because there is something to
+/// read. That is enough to read all that the system has kept of its input.
+const TURNS_AFTER_DEADLINE: NonZeroU8 = NonZeroU8::new(129).unwrap();
 
 /// What is to be done for a peer: what its connection demands, as far as its socket allows it.
 pub struct Next {
@@ -110,6 +122,7 @@ impl Peer {
             is_connecting: false,
             has_turn: false,
             is_unflushed: false,
+            watch: Watch::No,
             timer: None,
             entry: None,
             turns_after_deadline: None,
@@ -225,13 +238,13 @@ impl Peer {
     /// Its deadline has passed, and there is something to do, which may show that it was met. Returns whether the
     /// deadline is put off until that is done. A peer that never stops sending does not put it off forever.
     pub fn put_off(&mut self) -> bool {
-        *self.turns_after_deadline.get_or_insert(0) < TURNS_AFTER_DEADLINE
+        *self.turns_after_deadline.get_or_insert(NonZeroU8::MIN) < TURNS_AFTER_DEADLINE
     }
 
     /// Counts a turn, after which the deadline may have moved beyond `noted_until`.
     pub fn count_turn(&mut self, noted_until: Instant, limits: &Limits) {
         let is_due = self.next(limits).deadline.is_some_and(|at| at <= noted_until);
-        self.turns_after_deadline = self.turns_after_deadline.filter(|_| is_due).map(|turns| turns + 1);
+        self.turns_after_deadline = self.turns_after_deadline.filter(|_| is_due).map(|turns| turns.saturating_add(1));
     }
 
     /// Whether its deadline is put off until there is nothing to do.
@@ -313,7 +326,8 @@ mod tests {
                 "readable, writable, end, is_connecting, has_turn, is_unflushed: a byte each",
                 size_of::<[bool; 4]>() + size_of::<Readable>() + size_of::<End>(),
             ),
-            ("turns_after_deadline: a count, if it is due", size_of::<Option<u8>>()),
+            ("watch: whether its traffic is asked for", size_of::<Watch>()),
+            ("turns_after_deadline: a count, if it is due", size_of::<Option<NonZeroU8>>()),
             ("timer: its key and its time", size_of::<Option<(Key, Instant)>>()),
             ("entry: of the log, if there is one", size_of::<Option<Box<Entry>>>()),
             ("membership: its place in a group, if it is in one", size_of::<Membership>()),

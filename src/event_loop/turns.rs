@@ -10,7 +10,7 @@ use std::mem;
 use std::time::{Duration, Instant};
 
 use super::budget::Budget;
-use super::peer::{End, Peer};
+use super::peer::{End, Peer, Watch};
 use super::spares::Spares;
 use super::{Event, EventLoop, ExchangeId, Opened, TimerId};
 use crate::access_log::Entry;
@@ -78,6 +78,8 @@ pub(super) struct Agenda {
     pub closed: Vec<Key>,
     pub timers: Timers<Due>,
     pub budget: Budget,
+    /// Watched connections that may have moved bytes.
+    pub moved: Vec<Key>,
 }
 
 /// What is left of a round. After it, the loop flushes and looks at its sockets.
@@ -104,6 +106,10 @@ impl Agenda {
 
     fn settle_in_full(&mut self, key: Key, peer: &mut Peer, limits: &Limits) {
         self.budget.charge_output(peer);
+        if peer.watch == Watch::Still {
+            peer.watch = Watch::Moved;
+            self.moved.push(key);
+        }
         let next = peer.next(limits);
         if next.close {
             self.closed.push(key);

@@ -93,7 +93,8 @@ impl EndReason {
 struct Held {
     owner: FeatureId,
     transport: Transport,
-    since: Traffic,
+    /// The traffic of the connection that is counted.
+    counted: Traffic,
     timer: Option<TimerId>,
 }
 
@@ -176,9 +177,11 @@ impl Exchanges {
     /// Holds an exchange for a feature. The feature's `on_timer` is called `after` this time. Without one, the exchange
     /// has no timer.
     pub fn hold(&mut self, call: &Call<'_>, owner: FeatureId, transport: Transport, after: Option<Duration>) {
-        let held = Held { owner, transport, since: call.since, timer: None };
+        let held = Held { owner, transport, counted: call.since, timer: None };
         self.held.insert(call.id, held);
         self.stats.of(transport).open += 1;
+        self.count_traffic(call.id);
+        self.event_loop.watch_traffic(call.id);
         if let Some(after) = after {
             self.set_timer(call.id, after);
         }
@@ -252,6 +255,7 @@ impl Exchanges {
 
     /// Drops what has expired.
     pub fn sweep(&mut self) {
+        self.count_moved(); // or the list of them grows, if nobody asks for the counts
         self.keys.expire(self.now());
         self.keys.shrink();
         books::shrink_map(&mut self.held);
@@ -259,22 +263,33 @@ impl Exchanges {
     }
 
     fn remove(&mut self, id: ExchangeId) -> Option<Held> {
+        self.count_traffic(id);
         let held = self.held.remove(&id)?;
         if let Some(timer) = held.timer {
             self.event_loop.cancel_timer(timer);
             self.timers.remove(&timer);
         }
         self.stats.of(held.transport).open -= 1;
-        self.stats.add_traffic(held.transport, held.since, self.event_loop.traffic(id));
         Some(held)
     }
 
     /// Returns the counts by transport, including the traffic of held exchanges.
-    pub fn counts(&self) -> Stats {
-        let mut stats = self.stats.clone();
-        for (id, held) in &self.held {
-            stats.add_traffic(held.transport, held.since, self.event_loop.traffic(*id));
+    pub fn counts(&mut self) -> &Stats {
+        self.count_moved();
+        &self.stats
+    }
+
+    /// Counts the traffic of those held exchanges that have had some. There may be many that have had none.
+    fn count_moved(&mut self) {
+        for id in self.event_loop.moved() {
+            self.count_traffic(id);
         }
-        stats
+    }
+
+    fn count_traffic(&mut self, id: ExchangeId) {
+        let Some(held) = self.held.get_mut(&id) else { return };
+        let now = self.event_loop.traffic(id);
+        self.stats.add_traffic(held.transport, held.counted, now);
+        held.counted = now;
     }
 }

@@ -9,6 +9,7 @@ use std::rc::Rc;
 
 use crate::bytes::{Shared, Slice};
 use crate::feed::{Cursor, Feed};
+use crate::server::books;
 use crate::server::message::Transport;
 use crate::sse;
 use crate::websocket::{self, Opcode};
@@ -134,7 +135,7 @@ impl Encoded {
 pub struct Blocks {
     blocks: VecDeque<Block>,
     /// The number of bytes that the encoded messages keep in memory.
-    bytes: usize,
+    encoded: usize,
 }
 
 impl Blocks {
@@ -147,13 +148,13 @@ impl Blocks {
         while let Some(oldest) = self.blocks.front_mut()
             && oldest.last <= dropped
         {
-            self.bytes -= oldest.clear();
+            self.encoded -= oldest.clear();
             self.blocks.pop_front();
         }
         match self.blocks.back_mut() {
             Some(open) if last - open.after <= BLOCK_MESSAGES && open.bytes + bytes <= BLOCK_BYTES => {
                 (open.last, open.bytes) = (last, open.bytes + bytes);
-                self.bytes -= open.clear();
+                self.encoded -= open.clear();
             }
             _ => self.blocks.push_back(Block { after: last - 1, last, bytes, forms: Default::default() }),
         }
@@ -166,7 +167,7 @@ impl Blocks {
         let needed = self.blocks.range_mut(first..).enumerate().map(|(at, block)| {
             let encoded = block.forms[form as usize].get_or_insert_with(|| {
                 let encoded = Encoded::new(messages, (block.after, block.last), form);
-                self.bytes += encoded.cost();
+                self.encoded += encoded.cost();
                 encoded
             });
             let left_out = if at == 0 { form.separator() } else { 0 };
@@ -176,13 +177,18 @@ impl Blocks {
     }
 
     /// Returns the number of bytes that the encoded messages keep in memory.
+    pub fn encoded(&self) -> usize {
+        self.encoded
+    }
+
+    /// Returns the number of bytes that they and the places of blocks take.
     pub fn bytes(&self) -> usize {
-        self.bytes
+        self.encoded + books::deque(&self.blocks)
     }
 
     /// Drops all that is encoded. It is encoded again when it is needed.
     pub fn clear(&mut self) {
-        self.bytes -= self.blocks.iter_mut().map(Block::clear).sum::<usize>();
+        self.encoded -= self.blocks.iter_mut().map(Block::clear).sum::<usize>();
     }
 }
 
@@ -243,7 +249,7 @@ mod tests {
                 }
             }
             let encoded = self.blocks.blocks.iter().flat_map(|block| block.forms.iter().flatten());
-            assert_eq!(self.blocks.bytes(), encoded.map(Encoded::cost).sum::<usize>());
+            assert_eq!(self.blocks.encoded(), encoded.map(Encoded::cost).sum::<usize>());
             for Block { after, last, bytes, .. } in &self.blocks.blocks {
                 assert!(last - after <= BLOCK_MESSAGES && (*bytes <= BLOCK_BYTES || last - after == 1));
             }
@@ -301,12 +307,12 @@ mod tests {
         let mut log = Log::new();
         (0..190).for_each(|_| log.publish(100));
         log.check(Form::Event);
-        assert!(log.blocks.bytes() > 190 * 100);
+        assert!(log.blocks.encoded() > 190 * 100);
         (0..200).for_each(|_| log.publish(100));
-        assert_eq!(log.blocks.bytes(), 0);
+        assert_eq!(log.blocks.encoded(), 0);
         log.check(Form::Event);
         log.blocks.clear();
-        assert_eq!(log.blocks.bytes(), 0);
+        assert_eq!(log.blocks.encoded(), 0);
         log.check(Form::Event);
     }
 

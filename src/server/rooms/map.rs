@@ -5,6 +5,8 @@ use std::mem;
 use std::rc::Rc;
 use std::time::Instant;
 
+use serde_json::{Map, Value};
+
 use super::limits;
 use super::room::Room;
 use crate::feed::Cursor;
@@ -86,16 +88,21 @@ impl RoomMap {
 
     /// Returns the number of bytes of these that are encoded messages.
     pub fn encoded(&self) -> usize {
-        self.rooms.values().map(|room| room.blocks.bytes()).sum()
+        self.rooms.values().map(|room| room.blocks.encoded()).sum()
+    }
+
+    /// Gives back the memory of readers that have left.
+    pub fn shrink(&mut self) {
+        self.rooms.values_mut().for_each(|room| room.present.shrink());
     }
 
     /// Drops what is encoded of the rooms that were unused for longest, until the rest is small enough.
     pub fn bound_encoded(&mut self) {
         let mut bytes = self.encoded();
         while bytes > limits::ENCODED_BYTES {
-            let rooms = self.rooms.values_mut().filter(|room| room.blocks.bytes() > 0);
+            let rooms = self.rooms.values_mut().filter(|room| room.blocks.encoded() > 0);
             let Some(oldest) = rooms.min_by_key(|room| room.used) else { return };
-            bytes -= oldest.blocks.bytes();
+            bytes -= oldest.blocks.encoded();
             oldest.blocks.clear();
         }
     }
@@ -112,6 +119,12 @@ impl RoomMap {
         let mut names: Vec<&str> = self.rooms.keys().map(|name| &**name).collect();
         names.sort_unstable();
         names
+    }
+
+    /// Returns the number of clients in each room with readers.
+    pub fn present(&self) -> Map<String, Value> {
+        let with_readers = self.rooms.values().filter(|room| room.has_readers());
+        with_readers.map(|room| (room.name.to_string(), room.present.clients().into())).collect()
     }
 
     /// Returns the number of messages ever published.

@@ -8,12 +8,13 @@ mod encoded;
 mod limits;
 mod map;
 mod polls;
+mod present;
 mod room;
 mod streams;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::HashMap;
 use std::mem;
 use std::rc::Rc;
 
@@ -126,6 +127,7 @@ impl Rooms {
                     (json_response(room.content(&room.batch(from, SUCCESS))), messages)
                 })
                 .clone();
+            room.present.remove(client.as_deref());
             if let Some(mut client) = client.and_then(|client| self.clients.get_mut(&client)) {
                 client.set_position(name, room.feed.tip());
                 client.release(id, exchanges.now());
@@ -163,6 +165,7 @@ impl Rooms {
         let reader = self.readers.remove(&id)?;
         if let Some(room) = self.rooms.get_mut(&reader.room) {
             room.read = Some(exchanges.now());
+            room.present.remove(reader.client.as_deref());
             match reader.kind {
                 ReaderKind::Poll(_) => drop(room.polls.remove(&id)),
                 ReaderKind::Stream(transport) => room.leave(exchanges, transport, id),
@@ -172,21 +175,6 @@ impl Rooms {
             client.release(id, exchanges.now());
         }
         Some(reader)
-    }
-
-    /// Returns the number of clients in each room with readers. The last part of a `client_id`, after its last full
-    /// stop, says who the client is: several connections of one page are one. A reader without `client_id` counts as
-    /// one.
-    fn present(&self) -> BTreeMap<&str, usize> {
-        let mut present: BTreeMap<&str, (HashSet<&str>, usize)> = BTreeMap::new();
-        for reader in self.readers.values() {
-            let (named, unnamed) = present.entry(&reader.room).or_default();
-            match reader.client.as_ref().and_then(|id| id.rsplit('.').next()) {
-                Some(who) => drop(named.insert(who)),
-                None => *unnamed += 1,
-            }
-        }
-        present.into_iter().map(|(room, (named, unnamed))| (room, named.len() + unnamed)).collect()
     }
 }
 
@@ -232,6 +220,7 @@ impl Feature for Rooms {
 
     fn sweep(&mut self, exchanges: &Exchanges) {
         self.clients.sweep(exchanges.now());
+        self.rooms.shrink();
         books::shrink_map(&mut self.readers);
     }
 
@@ -244,7 +233,7 @@ impl Feature for Rooms {
         statistics.insert("active_clients".into(), self.clients.active(exchanges.now()).into());
         statistics.insert("total_messages".into(), self.rooms.total_messages().into());
         statistics.insert("rooms".into(), self.rooms.names().into());
-        statistics.insert("present".into(), json!(self.present()));
+        statistics.insert("present".into(), self.rooms.present().into());
     }
 
     fn add_memory(&self, memory: &mut Map<String, Value>) {

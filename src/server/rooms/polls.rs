@@ -82,6 +82,7 @@ impl Rooms {
             return Ok(Reply::Counted(json_response(content), Transport::LongPoll, messages));
         }
         room.polls.insert(call.id);
+        room.present.add(poll.client.as_deref());
         if let Some(mut client) = client {
             client.hold(call.id);
         }

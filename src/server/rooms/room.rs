@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use super::encoded::{Blocks, Form, Messages, few};
 use super::limits;
+use super::present::Present;
 use crate::bytes::{Rope, Shared, Slice};
 use crate::event_loop::{ExchangeId, GroupId};
 use crate::feed::{Cursor, Feed, Replay};
@@ -33,6 +34,8 @@ pub struct Room {
     pub blocks: Blocks,
     /// Held polls.
     pub polls: BTreeSet<ExchangeId>,
+    /// The clients of its readers.
+    pub present: Present,
     /// Open streams and WebSockets, by transport.
     streams: [Option<Streams>; Transport::ALL.len()],
     /// The time of its last use.
@@ -49,6 +52,7 @@ impl Room {
             feed: Feed::new(start, limits::RETAINED_MESSAGES, limits::RETAINED_BYTES),
             blocks: Blocks::default(),
             polls: BTreeSet::new(),
+            present: Present::default(),
             streams: Default::default(),
             used: now,
             read: None,
@@ -144,7 +148,8 @@ impl Room {
 
     /// Returns the number of bytes that it takes beside its place in the map.
     pub fn bytes(&self) -> usize {
-        books::text(self.name.len()) + books::feed(&self.feed) + self.blocks.bytes() + books::btree_set(&self.polls)
+        let readers = books::btree_set(&self.polls) + self.present.bytes();
+        books::text(self.name.len()) + books::feed(&self.feed) + self.blocks.bytes() + readers
     }
 
     /// Whether a stream is open.

@@ -116,6 +116,7 @@ impl Rooms {
         exchanges.send_rope(call.id, &room.rope(from.after, transport));
         exchanges.count(transport, room.feed.after(from.after).len() as u64);
         room.join(exchanges, transport, call.id);
+        room.present.add(client.as_deref());
         if let Some(mut client) = client.as_ref().and_then(|id| self.clients.get_mut(id)) {
             client.hold(call.id);
             // If the client polls later, it receives the messages of this stream again, and misses none.
