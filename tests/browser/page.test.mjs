@@ -897,6 +897,32 @@ for (const [query, name] of [['', 'room'], ['?mode=isolated', 'isolated']]) {
   }
 }
 
+await check('text has a contrast of 4.5 on each background, and so at each moment of a flash', async () => {
+  const page = await open('localhost');
+  for (const colorScheme of ['light', 'dark']) {
+    await page.emulateMedia({ colorScheme });
+    const ratios = await page.evaluate(() => {
+      const probe = document.body.appendChild(document.createElement('p'));
+      // WCAG 2.2, "relative luminance" and "contrast ratio".
+      const luminance = (name) => {
+        probe.style.color = `var(--${name})`;
+        const [red, green, blue] = getComputedStyle(probe).color.match(/\d+/g).map((value) => {
+          const part = value / 255;
+          return part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4;
+        });
+        return 0.2126 * red + 0.7152 * green + 0.0722 * blue;
+      };
+      const texts = ['text', 'soft', 'accent', 'open', 'wait', 'problem', 'header', 'framing', 'payload', 'keep-alive'];
+      return ['ground', 'panel', 'hover', 'mark', 'flash'].flatMap((ground) => texts.map((text) => {
+        const [dark, light] = [luminance(text), luminance(ground)].sort((one, other) => one - other);
+        return { ground, text, ratio: (light + 0.05) / (dark + 0.05) };
+      }));
+    });
+    assert.deepEqual(ratios.filter(({ ratio }) => !(ratio >= 4.5)), [], colorScheme);
+  }
+  await page.close();
+});
+
 await check('no violation of the content security policy, nothing unexpected on the console', async () => {
   for (const page of tabs) {
     assert.deepEqual(await page.evaluate(() => window.violations), []);
