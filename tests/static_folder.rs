@@ -168,6 +168,10 @@ fn slow_readers_share_one_copy() {
         readers.push(reader);
     });
     assert!(growth < 2 * LONGEST_FILE, "{growth} bytes for 20 readers");
+    let memory = crate::common::Client::connect(server.address).get("/api/stats").json()["memory"].take();
+    let (files, connections) = (memory["files"].as_u64().unwrap(), memory["connections"].as_u64().unwrap());
+    assert!((LONGEST_FILE..LONGEST_FILE + 1000).contains(&files), "{memory}");
+    assert!(connections < LONGEST_FILE, "the file is in the books once: {memory}");
 }
 
 #[cfg(target_os = "linux")]

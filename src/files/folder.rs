@@ -32,6 +32,9 @@ const ENFILE: i32 = 23;
 pub struct Folder {
     path: PathBuf,
     kept: HashMap<String, (Version, Shared)>,
+    /// The bytes of the contents.
+    shared: usize,
+    /// The bytes of all that is kept.
     bytes: usize,
 }
 
@@ -93,7 +96,7 @@ impl FileError {
 impl Folder {
     /// Creates a folder. Nothing is read.
     pub fn new(path: PathBuf) -> Self {
-        Folder { path, kept: HashMap::new(), bytes: 0 }
+        Folder { path, kept: HashMap::new(), shared: 0, bytes: 0 }
     }
 
     /// Returns the content of a file. If it is kept and the file has not changed, that costs one call of stat(2).
@@ -130,18 +133,25 @@ impl Folder {
         self.bytes
     }
 
+    /// Returns the number of bytes of the contents that are kept. Answers share them.
+    pub fn shared(&self) -> usize {
+        self.shared
+    }
+
     fn keep(&mut self, name: &str, version: Version, content: Shared) {
         let cost = cost(name, &content);
         if self.bytes() + cost > MOST_KEPT {
             self.kept.clear();
-            self.bytes = 0;
+            (self.shared, self.bytes) = (0, 0);
         }
+        self.shared += content.len();
         self.bytes += cost;
         self.kept.insert(name.to_owned(), (version, content));
     }
 
     fn forget(&mut self, name: &str) {
         if let Some((_, content)) = self.kept.remove(name) {
+            self.shared -= content.len();
             self.bytes -= cost(name, &content);
         }
     }
@@ -237,7 +247,7 @@ mod tests {
         assert_eq!((&folder.read("a").unwrap()[..], folder.bytes()), (&b"other"[..], COST + 1 + 5));
         // Younger than the steps of a clock: another write may not be seen by the time.
         fs::write(temporary.0.join("a"), b"third").unwrap();
-        assert_eq!((&folder.read("a").unwrap()[..], folder.bytes()), (&b"third"[..], 0));
+        assert_eq!((&folder.read("a").unwrap()[..], folder.bytes(), folder.shared()), (&b"third"[..], 0, 0));
     }
 
     #[test]

@@ -129,6 +129,14 @@ impl Files {
         };
         answer(name, length.map(|length| Content::Omitted(Some(length))))
     }
+
+    /// Returns the number of bytes that are kept in memory, and the number of those that answers share.
+    pub fn memory(&self) -> (usize, usize) {
+        match self {
+            Files::Embedded => (0, 0),
+            Files::Folder(folder) => (folder.bytes(), folder.shared()),
+        }
+    }
 }
 
 fn name_of(path: &str) -> Option<&str> {

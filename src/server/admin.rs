@@ -30,8 +30,11 @@ impl Server {
         statistics.insert("timestamp".into(), timestamp().into());
         statistics.insert("chaos".into(), self.chaos.into());
         statistics.insert("tap_port".into(), self.tap_port.into());
-        // What rooms have encoded is shared by connections, and it is in the books of rooms already.
-        memory.insert("connections".into(), shared_and_own.saturating_sub(self.rooms.encoded()).into());
+        // What rooms have encoded, and what files are kept, is shared by connections. It has its own place in the books.
+        let (files, shared_files) = self.files.memory();
+        let own = shared_and_own.saturating_sub(self.rooms.encoded() + shared_files);
+        memory.insert("connections".into(), own.into());
+        memory.insert("files".into(), files.into());
         statistics.insert("memory".into(), memory.into());
         Ok(Reply::Now(uncached(&statistics.into())))
     }
