@@ -42,7 +42,8 @@ pub struct Limits {
     pub connections: usize,
     /// The time for a request head, from its first byte to its last. Slower ones are answered with 408.
     pub head_time: Duration,
-    /// The time for the content after the head. Slower ones are answered with 408.
+    /// The time for the content after the head, and for a WebSocket message from its first byte to its last, over all its
+    /// fragments. A slower content is answered with 408, a slower message with the close code 1008.
     pub content_time: Duration,
     /// The time that a persistent connection may be idle between two requests, or take no byte of an answer. Then it is
     /// closed. The default, 75 s, is longer than the 60 s after which nginx and AWS's load balancers close their own idle

@@ -191,6 +191,117 @@ fn silent_websockets_are_pinged_and_then_closed() {
     assert!(bench.is_closed());
 }
 
+/// A fragment that begins or goes on with a message, but does not end it.
+fn fragment(opcode: Opcode, payload: &[u8]) -> Vec<u8> {
+    let mut frame = masked(opcode, payload);
+    frame[0] &= 0x7f;
+    frame
+}
+
+/// Receives one of `pieces` each second, and answers no Ping. Returns the number of seconds until the connection ends,
+/// and the bytes that it has sent.
+fn seconds_of(pieces: &[Vec<u8>]) -> (usize, String) {
+    let (mut bench, mut sent) = (Bench::new(), String::new());
+    bench.open_websocket();
+    for (second, piece) in pieces.iter().enumerate() {
+        while bench.demand().deadline.is_some_and(|deadline| deadline <= bench.now) {
+            let outcome = bench.act(Connection::on_deadline);
+            sent += &bench.written().0;
+            if let Some(outcome) = outcome {
+                assert!(matches!(outcome, Outcome::Closed(Closed::TimedOut)), "{outcome:?}");
+                return (second, sent);
+            }
+        }
+        assert!(bench.receive(piece).is_empty(), "no message is complete");
+        bench.now += Duration::from_secs(1);
+    }
+    panic!("the connection has not ended: {:?}", bench.connection);
+}
+
+#[test]
+fn a_message_has_thirty_seconds_from_its_first_byte() {
+    let bytes = |frame: &[u8]| frame.iter().map(|byte| vec![*byte]).collect::<Vec<_>>();
+    let first = fragment(Opcode::Text, b"a");
+    let mut fragments = vec![first.clone()];
+    fragments.resize(50, fragment(Opcode::Continuation, b"a"));
+    let mut pings = vec![first.clone()];
+    pings.resize(50, masked(Opcode::Ping, b""));
+    let mut ping_in_one_read = vec![[first, masked(Opcode::Ping, b"")].concat()];
+    ping_in_one_read.resize(50, Vec::new());
+    let mut header = vec![vec![0x81]];
+    header.resize(50, Vec::new());
+    for (pieces, answers) in [
+        (bytes(&masked(Opcode::Text, &[b'a'; 60])), ""),
+        (bytes(&masked(Opcode::Ping, &[b'a'; 60])), ""),
+        (fragments, ""),
+        (header, ""),
+        (pings, "\u{fffd}\0"),
+        (ping_in_one_read, ""),
+    ] {
+        let (seconds, sent) = seconds_of(&pieces);
+        assert_eq!(seconds, 30, "{sent:?}");
+        assert!(sent.starts_with("\u{fffd}\0"), "it was pinged after 20 seconds, or its Pings were answered: {sent:?}");
+        assert!(sent.ends_with("\u{3}\u{fffd}a message must be complete 30 s after its first byte"), "1008: {sent:?}");
+        assert!(sent.contains(answers));
+    }
+}
+
+#[test]
+fn each_message_has_its_own_thirty_seconds() {
+    let mut bench = Bench::new();
+    bench.open_websocket();
+    let whole = masked(Opcode::Text, b"hello");
+    let (front, back) = whole.split_at(4);
+    for _ in 0..5 {
+        assert!(bench.receive(front).is_empty());
+        assert!(bench.wait(20).is_none(), "a Ping");
+        assert!(bench.written().0.ends_with("\u{fffd}\0"));
+        bench.now += Duration::from_secs(9);
+        let outcomes = bench.receive(&[back, front].concat());
+        assert!(matches!(&outcomes[..], [Outcome::Message(Message::Text(text))] if text == "hello"));
+        assert!(bench.wait(20).is_none(), "a Ping, 20 seconds after the message");
+        bench.written();
+        assert_eq!(bench.receive(back).len(), 1);
+        let ping = bench.demand().deadline.unwrap() - bench.now;
+        assert_eq!(ping, Duration::from_secs(20));
+    }
+    assert!(bench.wait(20).is_none());
+    assert!(matches!(bench.wait(20), Some(Outcome::Closed(Closed::TimedOut))), "it answers no Ping");
+    assert!(!bench.written().0.contains("message"));
+}
+
+#[test]
+fn a_message_has_more_time_while_its_peer_does_not_read() {
+    let mut bench = Bench::with(|limits| limits.outbox = 1000);
+    bench.open_websocket();
+    let whole = masked(Opcode::Text, b"hello");
+    assert!(bench.receive(&whole[..4]).is_empty());
+    assert!(bench.act(|connection, context| connection.send(&Shared::from(vec![b'x'; 900]), context)).is_none());
+    assert!(bench.wait(20).is_none(), "a Ping");
+    assert!(bench.receive(&whole[4..]).is_empty(), "nothing is decoded");
+    assert!(bench.wait(10).is_none(), "its last byte is here");
+    bench.written();
+    assert_eq!(bench.receive(b"").len(), 1);
+    assert!(bench.wait(20).is_none(), "a Ping");
+
+    // A message that it does not end is still timed.
+    bench.receive(&fragment(Opcode::Text, b"a"));
+    assert!(bench.wait(20).is_none(), "a Ping");
+    bench.written();
+    bench.now += Duration::from_secs(10);
+    assert!(bench.act(|connection, context| connection.send(&Shared::from(vec![b'x'; 900]), context)).is_none());
+    assert!(bench.act(Connection::on_deadline).is_none(), "it does not read");
+    bench.written();
+    for _ in 0..2 {
+        bench.receive(&masked(Opcode::Pong, b""));
+        assert!(bench.wait(20).is_none(), "a Ping");
+        bench.written();
+    }
+    bench.receive(&masked(Opcode::Pong, b""));
+    assert!(matches!(bench.wait(10), Some(Outcome::Closed(Closed::TimedOut))));
+    assert!(bench.written().0.contains("30 s"));
+}
+
 #[test]
 fn a_closing_handshake_has_five_seconds() {
     let mut bench = Bench::new();

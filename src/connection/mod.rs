@@ -15,6 +15,7 @@
 //! WebSocket, CloseSent  the peer's Close, or a violation             Draining
 //! Idle, Head, Content   idle too long, too slow, too long, wrong     Draining
 //! Streaming, WebSocket  more is queued than the limit allows         Draining
+//! WebSocket             a message is too slow                        Draining
 //! Draining              all is written: shut down writing            Lingering
 //! Lingering             the peer has shut down too                   Closed
 //! any                   the connection breaks, or a deadline passes  Closed
@@ -79,7 +80,7 @@ use self::websocket::WebSocket;
 use crate::http::{Origins, RequestError, Response};
 use crate::limits::Limits;
 use crate::outbox::Outbox;
-use crate::websocket::{self as codec, CloseCode, Opcode};
+use crate::websocket::CloseCode;
 
 /// The number of bytes that one read may take. What cannot be decoded yet is kept, so this bounds what waits while a
 /// request is held.
@@ -326,19 +327,14 @@ impl Connection {
 
     /// The deadline has passed.
     pub fn on_deadline(&mut self, context: &Context) -> Option<Outcome> {
-        match &mut self.state {
+        match self.state {
             State::Idle if self.outbox.is_empty() => {
                 self.drain(context);
                 None
             }
             State::Head => Some(self.refuse(RequestError::HeadTimeout, context)),
             State::Content(_) => Some(self.refuse(RequestError::ContentTimeout, context)),
-            State::WebSocket(socket) if socket.heard => {
-                socket.heard = false;
-                self.outbox.push_own(|out| codec::encode(out, Opcode::Ping, b"", None));
-                self.deadline = Some(context.now + context.limits.ping_interval);
-                None
-            }
+            State::WebSocket(_) => self.on_websocket_deadline(context),
             State::Held(_) | State::Streaming(_) => {
                 self.deadline = None;
                 None
@@ -561,6 +557,6 @@ mod tests {
         println!("{:4} B  Connection", size_of::<Connection>());
         println!("{:4} B  WebSocket, in a box of its own", size_of::<WebSocket>());
         assert_eq!(sizes.iter().map(|(_, size)| size).sum::<usize>(), size_of::<Connection>());
-        assert!(size_of::<Connection>() <= 136 && size_of::<WebSocket>() <= 104);
+        assert!(size_of::<Connection>() <= 136 && size_of::<WebSocket>() <= 120);
     }
 }

@@ -71,8 +71,8 @@ pub enum Closed {
     /// All connections together kept more memory than [`Limits::memory`] allows, and this one was among those that kept
     /// the most.
     OverBudget,
-    /// The peer did not answer the last Ping, did not accept the connection in time, or has taken nothing of what waited
-    /// for it for [`Limits::write_time`].
+    /// The peer did not answer the last Ping, did not accept the connection in time, did not complete a message in
+    /// [`Limits::content_time`], or has taken nothing of what waited for it for [`Limits::write_time`].
     TimedOut,
     /// The connection broke: the peer or the network has reset it.
     Reset,

@@ -1,5 +1,7 @@
 //! Open WebSockets: messages, pings, and the closing handshake (RFC 6455, sections 5.4 to 7).
 
+use std::time::Instant;
+
 use super::{Closed, Connection, Context, LARGE, Outcome, State, Step};
 use crate::http::Framing;
 use crate::websocket::{
@@ -12,6 +14,14 @@ pub(super) struct WebSocket {
     pub receiver: Receiver,
     /// Something has arrived since the last Ping.
     pub heard: bool,
+    /// When the message or control frame that has begun to arrive must be complete.
+    pub complete_by: Option<Instant>,
+}
+
+impl WebSocket {
+    fn new() -> Self {
+        WebSocket { receiver: Receiver::new(Role::Client), heard: true, complete_by: None }
+    }
 }
 
 impl Connection {
@@ -20,8 +30,7 @@ impl Connection {
     pub fn upgrade(&mut self, accepted: &Accepted, context: &Context) {
         let State::Held(rules) = self.state else { return };
         self.push_response(accepted.response(), Framing::Empty, None, rules, context);
-        let receiver = Receiver::new(Role::Client);
-        self.state = State::WebSocket(Box::new(WebSocket { receiver, heard: true }));
+        self.state = State::WebSocket(Box::new(WebSocket::new()));
         self.deadline = Some(context.now + context.limits.ping_interval);
     }
 
@@ -38,6 +47,10 @@ impl Connection {
             }
             Err(error) => return self.fail_websocket(error, context),
         };
+        let is_incomplete = received.is_none() || socket.receiver.is_in_message();
+        if is_incomplete != socket.complete_by.is_some() {
+            self.time_message(is_incomplete, context);
+        }
         match received {
             None => Step::Starved,
             Some(Received::Message(message)) if is_open => Step::Complete(Outcome::Message(message)),
@@ -58,6 +71,48 @@ impl Connection {
             }
             // After our Close nothing is answered. A Pong was counted when it arrived.
             Some(Received::Message(_) | Received::Ping(_) | Received::Pong(_)) => Step::Decoded,
+        }
+    }
+
+    /// Sets or removes the deadline of a message, or of a control frame, that has begun to arrive: it has the time that a
+    /// content has. Pings go on meanwhile.
+    fn time_message(&mut self, is_incomplete: bool, context: &Context) {
+        let State::WebSocket(socket) = &mut self.state else { return };
+        let complete_by = is_incomplete.then(|| context.now + context.limits.content_time);
+        let before = std::mem::replace(&mut socket.complete_by, complete_by);
+        if self.deadline == before {
+            self.deadline = Some(context.now + context.limits.ping_interval);
+        }
+        self.deadline = self.deadline.into_iter().chain(complete_by).min();
+    }
+
+    /// The deadline of an open WebSocket has passed: that of a message, or that of the last Ping.
+    pub(super) fn on_websocket_deadline(&mut self, context: &Context) -> Option<Outcome> {
+        let (limits, is_paused) = (&context.limits, self.is_paused(&context.limits));
+        let State::WebSocket(socket) = &mut self.state else { return None };
+        match socket.complete_by {
+            Some(complete_by) if complete_by <= context.now && is_paused => {
+                // Its last bytes may wait until the peer reads. It gets its time again, after the next Ping.
+                let next_ping = context.now + limits.ping_interval;
+                socket.complete_by = Some(next_ping + limits.content_time);
+                self.deadline = Some(next_ping);
+                None
+            }
+            Some(complete_by) if complete_by <= context.now => {
+                let sentence =
+                    format!("a message must be complete {} s after its first byte", limits.content_time.as_secs());
+                self.push_close(CloseCode::POLICY_VIOLATION, &sentence);
+                self.drain(context);
+                Some(Outcome::Closed(Closed::TimedOut))
+            }
+            complete_by if socket.heard => {
+                socket.heard = false;
+                let next = context.now + limits.ping_interval;
+                self.deadline = Some(complete_by.map_or(next, |complete_by| next.min(complete_by)));
+                self.outbox.push_own(|out| websocket::encode(out, Opcode::Ping, b"", None));
+                None
+            }
+            _ => self.lose(Closed::TimedOut),
         }
     }
 

@@ -135,6 +135,11 @@ impl Receiver {
         }
     }
 
+    /// Whether a part of a message has arrived: a frame, or some of it. Control frames are not parts of messages.
+    pub(crate) fn is_in_message(&self) -> bool {
+        self.opcode.is_some()
+    }
+
     /// The memory that it keeps, in bytes: that of a message that is not complete, most of the time.
     pub fn memory(&self) -> usize {
         self.payload.capacity() + self.text.capacity() + self.control.capacity()

@@ -16,7 +16,7 @@ use libfuzzer_sys::fuzz_target;
 use overwire::connection::{Closed, Connection, Context, EndOfInput, Outcome, Socket};
 use overwire::http::{LAST_CHUNK, Origins, Request, Response, chunk, parse_request_head};
 use overwire::websocket::{self, CloseCode, Message, Opcode};
-use overwire::{Limits, Parse, Shared, sse};
+use overwire::{Limits, Parse, Rope, Shared, Slice, sse};
 
 /// The longest item that the script can queue, with its head or frame header.
 const ITEM: usize = 1200;
@@ -119,6 +119,7 @@ impl World {
             b'N' => self.begin(&Response::new(304)),
             b'u' => self.upgrade(),
             b'd' => self.send(&chunk(&vec![b'd'; script.number() * 4])),
+            b'g' => self.send_rope(script.number()),
             b'm' => self.send_message(Message::Binary(vec![b'm'; script.number() * 4])),
             b'e' => self.end(),
             b'q' => self.close(),
@@ -204,7 +205,7 @@ impl World {
     }
 
     fn cannot_write(&mut self) {
-        let outcome = self.connection.cannot_write();
+        let outcome = self.connection.cannot_write(Closed::Reset);
         self.note(outcome);
         self.decode(&[]);
     }
@@ -255,6 +256,14 @@ impl World {
 
     fn send(&mut self, bytes: &Shared) {
         let input = self.act(|connection, context| connection.send(bytes, context));
+        self.note(input);
+    }
+
+    /// Sends a rope of four slices.
+    fn send_rope(&mut self, length: usize) {
+        let shared = Shared::from(vec![b'g'; length]);
+        let rope = Rope::from_iter((0..4).map(|_| Slice::from(&shared)));
+        let input = self.act(|connection, context| connection.send_rope(&rope, context));
         self.note(input);
     }
 
