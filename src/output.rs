@@ -104,6 +104,13 @@ impl Drop for Handle {
     }
 }
 
+impl State {
+    /// Whether there is nothing to write.
+    fn is_idle(&self) -> bool {
+        self.text.is_empty() && !self.is_full
+    }
+}
+
 impl Queue {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -111,21 +118,21 @@ impl Queue {
 
     fn push(&self, lines: &[u8]) {
         let mut state = self.lock();
+        let was_idle = state.is_idle();
         state.is_full |= state.text.len() + lines.len() > LONGEST_QUEUE;
         if state.is_full || state.is_closed {
             state.dropped += lines_in(lines);
-            return;
+        } else {
+            state.text.extend_from_slice(lines);
         }
-        let was_empty = state.text.is_empty();
-        state.text.extend_from_slice(lines);
-        if was_empty {
+        if was_idle {
             self.changed.notify_all();
         }
     }
 
     fn finish(&self) {
         let state = self.lock();
-        let is_busy = |state: &mut State| !state.is_stuck && (state.is_writing || !state.text.is_empty());
+        let is_busy = |state: &mut State| !state.is_stuck && (state.is_writing || !state.is_idle());
         let (mut state, waited) =
             self.changed.wait_timeout_while(state, FINISH_TIME, is_busy).unwrap_or_else(PoisonError::into_inner);
         state.is_stuck |= waited.timed_out();
@@ -136,9 +143,9 @@ impl Queue {
     fn take(&self, buffer: &mut Vec<u8>) -> Option<usize> {
         buffer.clear();
         let state = self.lock();
-        let is_idle = |state: &mut State| state.text.is_empty() && !state.is_closed;
-        let mut state = self.changed.wait_while(state, is_idle).unwrap_or_else(PoisonError::into_inner);
-        if state.text.is_empty() {
+        let waits = |state: &mut State| state.is_idle() && !state.is_closed;
+        let mut state = self.changed.wait_while(state, waits).unwrap_or_else(PoisonError::into_inner);
+        if state.is_idle() {
             return None;
         }
         mem::swap(buffer, &mut state.text);
@@ -244,6 +251,9 @@ mod tests {
         open.send(Ok(())).unwrap();
         assert_eq!(read.recv().unwrap(), b"last\n");
         output.finish();
+        output.write(&line.repeat(2000)); // longer than the queue
+        open.send(Ok(())).unwrap();
+        assert_eq!(read.recv().unwrap(), b"2000 lines were dropped: they could not be written in time\n");
     }
 
     #[test]
