@@ -130,3 +130,46 @@ fn the_signalling_room_that_has_waited_longest_makes_room_for_another() {
     let _others = [join(0), join(2)];
     assert_eq!([0, 2].map(|room: usize| peers[room].frame().json()["type"].take()), [json!("joined"), json!("joined")]);
 }
+
+#[test]
+fn the_client_unseen_for_longest_makes_room_for_another_and_is_not_recovered_later() {
+    const CLIENTS: usize = 100_000;
+    let server = TestServer::start();
+    server.publish("general", "1");
+    let position = server.get("/api/messages").json()["last_message_id"].as_str().unwrap().to_owned();
+    let mut held = server.connect();
+    held.send_get("/api/poll?client_id=held");
+    server.wait_for_open("long_poll", 1);
+    let poll = |id: &str| {
+        let mut client = server.connect();
+        client.send_get(&format!("/api/poll?client_id={id}"));
+        client
+    };
+    for id in ["unseen", "seen"] {
+        let client = poll(id);
+        server.wait_for_open("long_poll", 2);
+        drop(client);
+        server.wait_for_open("long_poll", 1);
+    }
+    server.publish("general", "2");
+    assert_eq!(held.answer().texts(), ["2"]);
+    held.send_get("/api/poll?client_id=held");
+    server.wait_for_open("long_poll", 1);
+    let mut flood = server.connect();
+    let flooding = |id| get(&format!("/api/poll?client_id={id}&last_message_id={position}"));
+    let statuses = pipeline(&mut flood, (3..CLIENTS).map(flooding));
+    assert!(statuses.iter().all(|status| *status == 200));
+    let texts = |id: &str| {
+        let answer = poll(id).answer();
+        (answer.texts(), answer.json()["recovered"].take())
+    };
+    assert_eq!(texts("seen"), (vec!["2".to_owned()], json!(true)));
+    pipeline(&mut flood, (0..100).map(|number| flooding(CLIENTS + number)));
+    assert_eq!(texts("unseen"), (vec!["1".to_owned(), "2".to_owned()], json!(false)), "it may have had a position");
+    server.publish("general", "3");
+    assert_eq!(
+        [texts("seen"), texts("unseen")],
+        [(vec!["3".to_owned()], json!(true)), (vec!["3".to_owned()], json!(true))]
+    );
+    assert_eq!(held.answer().texts(), ["3"], "a client with a held poll is kept");
+}
