@@ -138,7 +138,7 @@ fn the_client_unseen_for_longest_makes_room_for_another_and_is_not_recovered_lat
     server.publish("general", "1");
     let position = server.get("/api/messages").json()["last_message_id"].as_str().unwrap().to_owned();
     let mut held = server.connect();
-    held.send_get("/api/poll?client_id=held");
+    held.send_get("/api/poll?client_id=held&timeout=60");
     server.wait_for_open("long_poll", 1);
     let poll = |id: &str| {
         let mut client = server.connect();
@@ -153,7 +153,7 @@ fn the_client_unseen_for_longest_makes_room_for_another_and_is_not_recovered_lat
     }
     server.publish("general", "2");
     assert_eq!(held.answer().texts(), ["2"]);
-    held.send_get("/api/poll?client_id=held");
+    held.send_get("/api/poll?client_id=held&timeout=60");
     server.wait_for_open("long_poll", 1);
     let mut flood = server.connect();
     let flooding = |id| get(&format!("/api/poll?client_id={id}&last_message_id={position}"));
