@@ -9,8 +9,9 @@
 //! - A server that is shut down ends in time, also with open connections.
 //!
 //! The input is a script: one letter for each step, mostly with a number for the connection after it (see
-//! [`World::step`]). A number is a byte counted from `0`, so that seeds are legible. Nothing sleeps: a step ends when
-//! the server has answered on another connection, and what must come is waited for.
+//! [`World::step`]). After a `C` at its start, the limits are small. A number is a byte counted from `0`, so that seeds
+//! are legible. Nothing sleeps: a step ends when the server has answered on another connection, and what must come is
+//! waited for.
 
 #![no_main]
 
@@ -61,8 +62,8 @@ enum Tag {
 }
 
 fuzz_target!(|script: &[u8]| {
-    let mut world = World::new();
     let mut script = Script(script);
+    let mut world = World::new(script.0.starts_with(b"C"));
     for _ in 0..STEPS {
         let Some(step) = script.next() else { break };
         world.step(step, &mut script);
@@ -100,6 +101,8 @@ struct World {
     /// The reader of each connection that is a stream of a room, and the mailbox of each that is one of a mailbox.
     readers: Vec<Option<usize>>,
     mailboxes: Vec<Option<usize>>,
+    /// The messages that were sent on each connection as a WebSocket, as a whole.
+    said: Vec<Vec<usize>>,
     model: Model,
     /// The number of bytes of the next request that go at once.
     first: Option<usize>,
@@ -110,10 +113,13 @@ struct World {
 }
 
 impl World {
-    fn new() -> Self {
+    fn new(is_small: bool) -> Self {
         let (sender, receiver) = mpsc::channel();
         let server = thread::spawn(move || {
-            let limits = Limits { connections: 64, ..Limits::default() };
+            let mut limits = Limits { connections: 64, ..Limits::default() };
+            if is_small {
+                limits = Limits { outbox: 8 * 1024, message: 4 * 1024, content: 32 * 1024, ..limits };
+            }
             let config = Config { port: 0, chaos: true, limits, ..Config::default() };
             let server = Server::bind(config).expect("a port is free");
             sender.send((server.local_address(), server.remote())).unwrap();
@@ -128,6 +134,7 @@ impl World {
             peers: (0..PEERS).map(|_| Peer::connect(address)).collect(),
             readers: vec![None; PEERS],
             mailboxes: vec![None; PEERS],
+            said: vec![Vec::new(); PEERS],
             model: Model::default(),
             first: None,
             burst: 2000,
@@ -231,6 +238,7 @@ impl World {
     fn drop_peer(&mut self, at: usize) {
         self.readers[at] = None;
         self.mailboxes[at] = None;
+        self.said[at].clear();
         for pending in std::mem::take(&mut self.peers[at].pending) {
             if let Tag::Read(reader) = pending.tag {
                 self.model.abandon(reader);
@@ -314,6 +322,9 @@ impl World {
         self.first.take_if(|_| key.is_some());
         let Some(publication) = self.model.draft(self.model.readers[reader].room, key, 10) else { return };
         let content = self.model.content(publication, false);
+        if self.first.is_none() {
+            self.said[at].push(publication);
+        }
         self.frame(at, &frame(true, Opcode::Text, content.as_bytes()));
     }
 
@@ -579,7 +590,11 @@ impl World {
             peer.release();
         }
         self.settle();
+        self.settle();
         self.model.check_publications();
+        for at in (0..PEERS).filter(|at| self.peers[*at].is_websocket()) {
+            self.said[at].iter().for_each(|publication| self.model.check_published(*publication));
+        }
         if !with_connections {
             for at in 0..PEERS {
                 self.replace(at, at % 2 == 0);

@@ -358,6 +358,14 @@ impl Model {
         }
     }
 
+    /// Checks that a message that nobody has answered is in the log.
+    pub fn check_published(&self, number: usize) {
+        let Publication { room, era, text, .. } = &self.publications[number];
+        let log = &self.logs[*room];
+        let is_there = log.messages.iter().any(|(_, published)| published == text);
+        assert!(*era != self.era || log.retained > 0 || is_there, "a message of a WebSocket is missing: {text}");
+    }
+
     // Mailboxes.
 
     pub fn add_mailbox(&mut self, id: &str) {
