@@ -1,5 +1,5 @@
-//! A full store removes what nobody uses, and does not lock others out. Each test does what a peer does that takes all
-//! it can get.
+//! A full store removes what nobody uses, and does not lock others out. Each test takes all places of a store, as one
+//! hostile peer can.
 
 use crate::common::{Client, TestServer};
 use serde_json::json;

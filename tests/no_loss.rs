@@ -269,7 +269,7 @@ fn a_key_of_a_mailbox_holds_for_five_minutes_however_many_come_after_it() {
 #[test]
 fn a_key_with_another_text_or_sender_is_a_conflict() {
     const SENTENCE: &str =
-        "key: another sender or text came with it in the last 5 minutes: expected a new key for a new message";
+        "key: expected a new one, because this one came with another sender or text in the last 5 minutes";
     let server = TestServer::start();
     let mut client = server.connect();
     send(&mut client, "general", "hello", "1");

@@ -88,7 +88,7 @@ impl Keys {
         match self.first.get(&digest) {
             Some(first) if first.fingerprint == fingerprint => Ok(Found::Published(first.published)),
             Some(_) => Err(ApiError::conflict(
-                "key: another sender or text came with it in the last 5 minutes: expected a new key for a new message",
+                "key: expected a new one, because this one came with another sender or text in the last 5 minutes",
             )),
             None if self.first.len() >= KEYS => Err(ApiError::full("idempotency keys")),
             None => Ok(Found::New(Some(NewKey { digest, fingerprint }))),

@@ -71,8 +71,8 @@ impl RoomMap {
     }
 
     /// Removes a room without readers: one that was never read, or else the one that was read longest ago. Publishing
-    /// does not keep a room: who publishes in one new room after the other does not remove those that are read. A cursor
-    /// of a removed room is not recovered later.
+    /// is not reading: a flood of messages to new rooms removes none that is read. A cursor of a removed room is not
+    /// recovered later.
     fn remove_one(&mut self) -> Result<(), ApiError> {
         let unused = self.rooms.values().filter(|room| !room.has_readers());
         let oldest = unused.min_by_key(|room| (room.read, room.used)).map(|room| room.name.clone());

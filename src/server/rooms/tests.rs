@@ -77,7 +77,7 @@ fn a_client_stores_the_positions_of_its_latest_rooms() {
     assert!(client.position("0").is_none() && client.has_dropped_positions());
 }
 
-/// An id is never unknown in silence: what was dropped for want of a place may have been its position.
+/// A client that was removed and returns must not miss messages without notice.
 #[test]
 fn the_client_unseen_for_longest_makes_room_for_another() {
     let start = Exchanges::for_test().now();
