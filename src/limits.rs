@@ -36,8 +36,8 @@ pub struct Limits {
     /// [`Closed::OverBudget`](crate::Closed::OverBudget), and standard error gets a line. A connection with nothing
     /// queued and nothing incomplete is never reset. What is queued within one event is judged after it.
     pub memory: usize,
-    /// The largest number of open connections, outgoing ones included. For one more that comes in, a connection is closed
-    /// that is idle between two requests. If none is found, the new one is answered with 503 and closed; on a raw
+    /// The largest number of open connections, outgoing ones included. For one more that comes in, a connection that is
+    /// idle between two requests is closed. If none is found, the new one is answered with 503 and closed; on a raw
     /// listener it is closed. Outgoing ones are not refused.
     pub connections: usize,
     /// The time for a request head, from its first byte to its last. Slower ones are answered with 408.
@@ -46,9 +46,9 @@ pub struct Limits {
     /// fragments. A slower content is answered with 408, a slower message with the close code 1008.
     pub content_time: Duration,
     /// The time that a persistent connection may be idle between two requests, or take no byte of an answer. Then it is
-    /// closed. The default, 75 s, is longer than the 60 s after which nginx and AWS's load balancers close their own idle
-    /// connections to a server: the side that sends requests should be the first to close, or its next request may cross
-    /// the close.
+    /// closed. The default, 75 s, is longer than the 60 s after which nginx and AWS's load balancers close their own
+    /// idle connections to a server: the side that sends requests should be the first to close, or its next request may
+    /// cross the close.
     pub idle_time: Duration,
     /// The time in which a peer must acknowledge or take something of what waits for it. One that has vanished, or does
     /// not read, is [`Closed::TimedOut`](crate::Closed::TimedOut) after it, whatever its connection carries. The system

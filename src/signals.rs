@@ -1,5 +1,5 @@
-//! SIGINT, SIGTERM and SIGHUP as bytes in a socket, by the self-pipe trick: a signal handler may do little, but it may write,
-//! and a poll that sleeps on the other end wakes up.
+//! SIGINT, SIGTERM and SIGHUP as bytes in a socket, by the self-pipe trick: a signal handler may do little, but it may
+//! write, and a poll that sleeps on the other end wakes up.
 //!
 //! There is no way to ask for a signal without `unsafe`.
 #![allow(unsafe_code)]
@@ -41,8 +41,8 @@ extern "C" fn on_signal(number: c_int) {
 }
 
 /// Catches SIGINT, SIGTERM and SIGHUP. The first signal makes the returned socket readable. A second SIGINT or SIGTERM
-/// ends the process, a second SIGHUP does nothing. A SIGHUP that is ignored, as by nohup(1), stays ignored. Another call
-/// moves the signals to a new socket.
+/// ends the process, a second SIGHUP does nothing. A SIGHUP that is ignored, as by nohup(1), stays ignored. Another
+/// call moves the signals to a new socket.
 ///
 /// # Errors
 /// When there is no file descriptor left, or the system refuses the handler.

@@ -181,7 +181,7 @@ pub enum Event {
     /// What the program held, an unanswered request, a stream, a WebSocket or a raw connection, has ended without the
     /// program ending it.
     Closed(ExchangeId, Closed),
-    /// SIGINT, SIGTERM, SIGHUP or [`Remote::shut_down`](super::Remote::shut_down): the listeners are closed. It comes once.
-    /// Answer what is held, and call [`drain`](super::EventLoop::drain).
+    /// SIGINT, SIGTERM, SIGHUP or [`Remote::shut_down`](super::Remote::shut_down): the listeners are closed. It comes
+    /// once. Answer what is held, and call [`drain`](super::EventLoop::drain).
     Shutdown,
 }
