@@ -34,7 +34,7 @@ use self::peer::{Peer, Watch};
 use self::poll::Listener;
 pub use self::remote::Remote;
 use self::spares::Spares;
-use self::turns::{Agenda, Due, Turn};
+use self::turns::{Agenda, Due, Stopwatch, Turn};
 use crate::access_log::AccessLog;
 use crate::bytes::{Rope, Shared};
 pub use crate::connection::{Closed, Traffic};
@@ -82,8 +82,7 @@ pub struct EventLoop {
     context: Context,
     /// All that had arrived by this time is noted. So a deadline until then is not judged too early.
     noted_until: Instant,
-    /// The number of events before the clock is read again.
-    until_reading: u32,
+    stopwatch: Stopwatch,
     /// When the date in the context changes.
     date_until: Instant,
     peers: Slab<Peer>,
@@ -133,7 +132,7 @@ impl EventLoop {
             is_going_away: false,
             context: Context { limits, now, date: String::new(), draining: false, origins: Origins::default() },
             noted_until: now,
-            until_reading: 1,
+            stopwatch: Stopwatch::new(now),
             date_until: now,
             peers: Slab::default(),
             hand: 0,

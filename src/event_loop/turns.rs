@@ -29,13 +29,13 @@ const TURN: Duration = Duration::from_millis(1);
 /// The time after which a round ends, even if not all have had their turn.
 const ROUND: Duration = Duration::from_millis(10);
 
-/// The clock is read at the latest at this event of a turn, and at this one after the last reading. Each reading costs
-/// as much as a tenth of a small message.
-const FIRST_READING: u32 = 4;
+/// The clock is read at this event of a turn, and at the latest after this number of events. Each reading costs as much
+/// as a tenth of a small message.
+const FIRST_READING: usize = 4;
 const NEXT_READING: u32 = 16;
 
 /// The time between two readings from which on events are dear: the next reading follows after one of them.
-const DEAR: Duration = Duration::from_micros(100);
+const DEAR: Duration = Duration::from_micros(500);
 
 /// The number of queued bytes from which on a connection is written at the end of its own turn, and not when all have
 /// had theirs. By then the bytes would have left the processor's cache.
@@ -59,8 +59,8 @@ pub(super) struct Turn {
     end: usize,
     /// The number of events that it may still have.
     left: usize,
-    /// When it ends.
-    until: Instant,
+    /// The time that the round had taken when it began.
+    began: Duration,
 }
 
 /// What is to be done, and for which connections.
@@ -82,14 +82,46 @@ pub(super) struct Agenda {
     pub moved: Vec<Key>,
 }
 
+/// The time that a round has taken.
+pub(super) struct Stopwatch {
+    began: Instant,
+    /// By the last reading of the clock.
+    taken: Duration,
+    /// The number of events before the next reading.
+    until_reading: u32,
+}
+
+impl Stopwatch {
+    pub fn new(now: Instant) -> Self {
+        Stopwatch { began: now, taken: Duration::ZERO, until_reading: NEXT_READING }
+    }
+
+    /// A round begins.
+    fn begin(&mut self, now: Instant) {
+        (self.began, self.taken) = (now, Duration::ZERO);
+    }
+
+    /// Counts an event. Returns whether the clock is to be read, as it is after each event while events are dear.
+    fn count_event(&mut self) -> bool {
+        self.until_reading -= 1;
+        self.until_reading == 0
+    }
+
+    /// Notes a reading of the clock.
+    fn read(&mut self, now: Instant) {
+        let before = mem::replace(&mut self.taken, now - self.began);
+        self.until_reading = if self.taken - before < DEAR { NEXT_READING } else { 1 };
+    }
+}
+
 /// What is left of a round. After it, the loop flushes and looks at its sockets.
 #[derive(Default)]
 struct Round {
     news: usize,
     rest: usize,
-    /// When it ends. The first one has no turns.
-    until: Option<Instant>,
-    /// One turn of the rest is owed even after that, or the news could hold it up forever.
+    /// It has not taken too long.
+    has_time: bool,
+    /// One turn of the rest is owed even if it has, or the news could hold it up forever.
     owes_rest: bool,
 }
 
@@ -155,14 +187,13 @@ impl Agenda {
         self.news.is_empty() && self.rest.is_empty() && self.unflushed.is_empty()
     }
 
-    fn next_turn(&mut self, now: Instant) -> Option<Key> {
+    fn next_turn(&mut self) -> Option<Key> {
         let round = &mut self.round;
-        let has_time = round.until.is_some_and(|until| now < until);
-        if has_time && round.news > 0 {
+        if round.has_time && round.news > 0 {
             round.news -= 1;
             return self.news.pop_front();
         }
-        if (has_time || round.owes_rest) && round.rest > 0 {
+        if (round.has_time || round.owes_rest) && round.rest > 0 {
             round.rest -= 1;
             round.owes_rest = false;
             return self.rest.pop_front();
@@ -170,8 +201,8 @@ impl Agenda {
         None
     }
 
-    fn begin_round(&mut self, now: Instant) {
-        self.round = Round { news: self.news.len(), rest: self.rest.len(), until: Some(now + ROUND), owes_rest: true };
+    fn begin_round(&mut self) {
+        self.round = Round { news: self.news.len(), rest: self.rest.len(), has_time: true, owes_rest: true };
     }
 }
 
@@ -194,7 +225,7 @@ impl EventLoop {
             self.free_memory();
             return Ok(None);
         }
-        if let Some(key) = self.agenda.next_turn(self.context.now) {
+        if let Some(key) = self.agenda.next_turn() {
             self.begin_turn(key);
             return Ok(self.decode());
         }
@@ -208,7 +239,8 @@ impl EventLoop {
             return Ok(self.expire(timer, due));
         }
         self.sleep()?;
-        self.agenda.begin_round(self.context.now);
+        self.stopwatch.begin(self.context.now);
+        self.agenda.begin_round();
         Ok(None)
     }
     // ANCHOR_END: step
@@ -218,9 +250,8 @@ impl EventLoop {
         let Some(peer) = self.peers.get_mut(key) else { return };
         match peer.read(&mut self.buffer, &self.context.limits) {
             Ok(count) => {
-                let until = self.context.now + TURN;
-                self.turn = Some(Turn { key, start: 0, end: count, left: EVENTS_PER_TURN, until });
-                self.until_reading = self.until_reading.min(FIRST_READING);
+                let began = self.stopwatch.taken;
+                self.turn = Some(Turn { key, start: 0, end: count, left: EVENTS_PER_TURN, began });
             }
             Err(error) => {
                 let outcome = peer.connection.lose(Closed::by(error.kind()));
@@ -229,34 +260,26 @@ impl EventLoop {
         }
     }
 
-    /// Counts an event, or a turn without any.
-    fn count_event(&mut self) {
-        self.until_reading -= 1;
-        if self.until_reading == 0 {
-            self.read_clock();
-        }
-    }
-
-    /// Reads the clock, and ends the turn if it has taken too long.
+    /// Reads the clock, and ends the turn and the round if they have taken too long.
     #[cold]
     fn read_clock(&mut self) {
-        let before = self.context.now;
         self.update_clock();
-        let are_dear = self.context.now - before >= DEAR;
-        self.until_reading = if are_dear { 1 } else { NEXT_READING };
+        self.stopwatch.read(self.context.now);
+        let taken = self.stopwatch.taken;
         if let Some(turn) = &mut self.turn
-            && self.context.now >= turn.until
+            && taken - turn.began >= TURN
         {
             turn.left = 0;
         }
+        self.agenda.round.has_time &= taken < ROUND;
     }
 
     /// Decodes the next thing that the connection whose turn it is has to report. If there is none, its turn is over.
     fn decode(&mut self) -> Option<Event> {
         let turn = self.turn.as_ref()?;
-        let (key, is_first) = (turn.key, turn.left == EVENTS_PER_TURN);
-        if !is_first {
-            self.count_event();
+        let (key, left) = (turn.key, turn.left);
+        if left < EVENTS_PER_TURN && (self.stopwatch.count_event() || left == EVENTS_PER_TURN - FIRST_READING) {
+            self.read_clock();
         }
         let Some(mut peer) = self.peers.get_mut(key) else {
             self.turn = None;
@@ -282,8 +305,8 @@ impl EventLoop {
             Some(Outcome::Message(message)) => Some(Event::Message(ExchangeId { key, number: peer.exchange }, message)),
             Some(outcome) => self.report(key, outcome),
             None => {
-                if is_first {
-                    self.count_event();
+                if left == EVENTS_PER_TURN && self.stopwatch.count_event() {
+                    self.read_clock(); // a turn without an event is work too
                 }
                 self.end_turn(key)
             }
