@@ -207,3 +207,28 @@ fn statistics_count_every_byte_of_a_websocket() {
 fn numbers(first: usize, last: usize) -> Vec<String> {
     (first..=last).map(|number| number.to_string()).collect()
 }
+
+#[test]
+fn statistics_are_json_whatever_the_names_of_rooms() {
+    let server = TestServer::start();
+    let names = ["\"", "\\", "a", "\u{1}\u{7f}", "\u{2028}\u{1f980}"];
+    for name in names {
+        server.publish(name, "hello");
+    }
+    let sorted = std::collections::BTreeSet::from(names);
+    assert_eq!(statistics(&server)["rooms"], json!(sorted));
+    let mut poll = server.connect();
+    poll.send_get("/api/poll?client_id=me&room=%22");
+    server.wait_for_open("long_poll", 1);
+    assert_eq!(statistics(&server)["present"], json!({ "\"": 1 }));
+}
+
+#[test]
+fn head_of_the_statistics_has_no_length() {
+    let server = TestServer::start();
+    let mut client = server.connect();
+    let head = client.send("HEAD /api/stats HTTP/1.1\r\nHost: localhost\r\n\r\n").head();
+    assert!(head.starts_with("HTTP/1.1 200 OK\r\n") && head.contains("Content-Type: application/json\r\n"), "{head}");
+    assert!(head.contains("Cache-Control: no-store\r\n") && !head.contains("Content-Length"), "{head}");
+    assert_eq!(client.get("/api/stats").status, 200);
+}

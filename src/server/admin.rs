@@ -1,12 +1,13 @@
 //! The handlers of the server itself: health, statistics, and the commands of an operator.
 
-use serde_json::{Map, json};
+use serde_json::{Map, Value, json};
 
 use super::exchanges::{Call, Reply};
 use super::idempotency::Keys;
 use super::message::timestamp;
 use super::params::ApiError;
 use super::{Server, uncached};
+use crate::http::{Content, Request, Response};
 
 impl Server {
     /// GET /health
@@ -36,7 +37,15 @@ impl Server {
         memory.insert("connections".into(), own.into());
         memory.insert("files".into(), files.into());
         statistics.insert("memory".into(), memory.into());
-        Ok(Reply::Now(uncached(&statistics.into())))
+        let mut json = Value::from(statistics).to_string();
+        json.pop(); // the closing brace
+        json.extend([",", &self.rooms.long_statistics(), "}\n"]);
+        Ok(Reply::Now(statistics_response(json.into())))
+    }
+
+    /// HEAD /api/stats
+    pub(super) fn statistics_head(_: &Request) -> Result<Response, ApiError> {
+        Ok(statistics_response(Content::Omitted(None)))
     }
 
     /// DELETE /api/client/{id}: disconnects a client by its `client_id`, or a mailbox by its `connection_id`.
@@ -64,4 +73,8 @@ impl Server {
         }
         Ok(Reply::Now(uncached(&json!({ "status": "forgotten" }))))
     }
+}
+
+fn statistics_response(json: Content) -> Response {
+    Response::new(200).with_content("application/json", json).with_field("Cache-Control", "no-store")
 }

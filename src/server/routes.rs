@@ -19,7 +19,7 @@ type Head = fn(&Request) -> Result<Response, ApiError>;
 enum Kind {
     /// The answer comes at once and changes nothing. HEAD gets the same without the content.
     Plain,
-    /// The answer may be held, never end, or move a position. HEAD gets the head alone.
+    /// The answer may be held, never end, move a position, or be different each time. HEAD gets the head alone.
     Live(Head),
     /// HEAD is not allowed: the request changes something, or opens a WebSocket.
     NoHead,
@@ -64,7 +64,7 @@ const ROUTES: &[Route] = &[
         s.demo.events(&mut s.exchanges, &mut s.rooms, call)
     }),
     // The server itself.
-    route(Method::Get, "/api/stats", Kind::Plain, |s, _| s.statistics()),
+    route(Method::Get, "/api/stats", Kind::Live(Server::statistics_head), |s, _| s.statistics()),
     route(Method::Post, "/api/forget", Kind::NoHead, |s, _| s.forget()),
     route(Method::Delete, "/api/client/", Kind::NoHead, Server::disconnect),
     route(Method::Get, "/health", Kind::Plain, |s, _| s.health()),

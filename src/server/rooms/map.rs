@@ -1,11 +1,11 @@
 //! The map of all rooms.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::mem;
 use std::rc::Rc;
 use std::time::Instant;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::limits;
 use super::room::Room;
@@ -28,6 +28,8 @@ pub enum OpenFor {
 #[derive(Debug, Default)]
 pub struct RoomMap {
     rooms: HashMap<Rc<str>, Room>,
+    /// Their names in alphabetical order, each with its JSON: any request may ask for all of them.
+    names: BTreeMap<Rc<str>, Box<str>>,
     /// The messages of rooms that were removed.
     removed_messages: u64,
 }
@@ -59,6 +61,7 @@ impl RoomMap {
                 self.remove_one()?;
             }
             let name: Rc<str> = name.into();
+            self.names.insert(name.clone(), Value::from(&*name).to_string().into());
             let room = Room::new(name.clone(), Cursor::start(random), now);
             self.rooms.insert(name, room);
         }
@@ -77,6 +80,7 @@ impl RoomMap {
         let unused = self.rooms.values().filter(|room| !room.has_readers());
         let oldest = unused.min_by_key(|room| (room.read, room.used)).map(|room| room.name.clone());
         let room = oldest.and_then(|name| self.rooms.remove(&name)).ok_or_else(|| ApiError::full("rooms"))?;
+        self.names.remove(&room.name);
         self.removed_messages += room.feed.published();
         Ok(())
     }
@@ -114,17 +118,24 @@ impl RoomMap {
         }
     }
 
-    /// Returns the names of all rooms in alphabetical order.
-    pub fn names(&self) -> Vec<&str> {
-        let mut names: Vec<&str> = self.rooms.keys().map(|name| &**name).collect();
-        names.sort_unstable();
-        names
+    /// Returns a list of all names in alphabetical order, as JSON.
+    pub fn names_json(&self) -> String {
+        let mut json = String::from("[");
+        for name in self.names.values() {
+            let comma = if json.len() > 1 { "," } else { "" };
+            json.extend([comma, name]);
+        }
+        json + "]"
     }
 
-    /// Returns the number of clients in each room with readers.
-    pub fn present(&self) -> Map<String, Value> {
-        let with_readers = self.rooms.values().filter(|room| room.has_readers());
-        with_readers.map(|room| (room.name.to_string(), room.present.clients().into())).collect()
+    /// Returns the number of clients in each room with readers, as JSON.
+    pub fn present_json(&self) -> String {
+        let mut json = String::from("{");
+        for room in self.rooms.values().filter(|room| room.has_readers()) {
+            let comma = if json.len() > 1 { "," } else { "" };
+            json.extend([comma, &self.names[&room.name], ":", &room.present.clients().to_string()]);
+        }
+        json + "}"
     }
 
     /// Returns the number of messages ever published.

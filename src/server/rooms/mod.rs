@@ -141,6 +141,11 @@ impl Rooms {
         self.rooms.get(room).is_some_and(Room::has_streams)
     }
 
+    /// Returns the members of `GET /api/stats` that are long: the names of all rooms, and the clients that are present.
+    pub fn long_statistics(&self) -> String {
+        format!(r#""rooms":{},"present":{}"#, self.rooms.names_json(), self.rooms.present_json())
+    }
+
     /// Returns the number of bytes of encoded messages, which connections share.
     pub fn encoded(&self) -> usize {
         self.rooms.encoded()
@@ -232,8 +237,6 @@ impl Feature for Rooms {
     fn add_statistics(&mut self, exchanges: &Exchanges, statistics: &mut Map<String, Value>) {
         statistics.insert("active_clients".into(), self.clients.active(exchanges.now()).into());
         statistics.insert("total_messages".into(), self.rooms.total_messages().into());
-        statistics.insert("rooms".into(), self.rooms.names().into());
-        statistics.insert("present".into(), self.rooms.present().into());
     }
 
     fn add_memory(&self, memory: &mut Map<String, Value>) {

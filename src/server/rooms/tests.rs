@@ -138,3 +138,24 @@ fn the_streams_of_a_room_have_one_group_for_each_transport() {
     }
     assert!(!rooms.has_streams("general"));
 }
+
+#[test]
+fn what_is_encoded_is_bounded_over_all_rooms() {
+    let (mut exchanges, mut rooms) = (Exchanges::for_test(), Rooms::default());
+    let text = "x".repeat(60_000);
+    for number in 0..20 {
+        let name = number.to_string();
+        (0..17).for_each(|_| _ = rooms.publish(&mut exchanges, &draft_of(&name, &text)).unwrap());
+        let room = rooms.rooms.get_mut(&name).unwrap();
+        room.used += Duration::from_secs(number);
+        let everything = room.replay_everything().after;
+        for transport in Transport::ALL {
+            assert_eq!(room.rope(everything, transport).slices().len(), 17);
+        }
+        rooms.rooms.bound_encoded();
+        assert!(rooms.encoded() <= limits::ENCODED_BYTES);
+    }
+    assert!(rooms.encoded() > limits::ENCODED_BYTES * 9 / 10);
+    let kept = (0..20).filter(|number| rooms.rooms.get(&number.to_string()).unwrap().blocks.encoded() > 0);
+    assert_eq!(kept.collect::<Vec<_>>(), (4..20).collect::<Vec<_>>(), "the rooms that were used last");
+}
