@@ -63,15 +63,18 @@ fn the_room_that_was_read_longest_ago_makes_room_for_another() {
     server.wait_for_open("long_poll", 1);
     let mut stream = server.connect();
     stream.send_get("/api/stream?room=streamed").head();
-    assert!(pipeline(&mut flood, (4..256).map(|n| get(&format!("/api/messages?room=r{n}")))).iter().all(|s| *s == 200));
+    let use_of = |room: String| [publish(&room), get(&format!("/api/messages?room={room}"))];
+    let statuses = pipeline(&mut flood, (4..256).flat_map(|n| use_of(format!("r{n}"))));
+    assert!(statuses.iter().all(|status| *status == 200), "{statuses:?}");
     server.advance(1);
     server.publish("polled", "news");
     assert_eq!(poll.answer().texts(), ["news"]);
     server.publish("first", "publishing is not reading");
     assert_eq!(server.get("/api/stats").json()["rooms"].as_array().unwrap().len(), 256);
-    server.get("/api/messages?room=another");
+    pipeline(&mut flood, use_of("another".into()).into_iter());
     assert!(!has_room(&server, "first") && has_room(&server, "second") && has_room(&server, "r4"));
-    assert!(pipeline(&mut flood, (0..253).map(|n| get(&format!("/api/messages?room=s{n}")))).iter().all(|s| *s == 200));
+    let statuses = pipeline(&mut flood, (0..253).flat_map(|n| use_of(format!("s{n}"))));
+    assert!(statuses.iter().all(|status| *status == 200), "{statuses:?}");
     assert!(!has_room(&server, "second") && !has_room(&server, "r255"));
     assert!(has_room(&server, "polled") && has_room(&server, "streamed") && has_room(&server, "another"));
 }

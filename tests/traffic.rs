@@ -51,7 +51,7 @@ fn exchanges_that_have_moved_bytes_are_returned_once() {
     while moved(&mut asking) != json!([1, request + 11 + 13, response + 7]) {}
     assert_eq!(moved(&mut asking), json!([0, 0, 0]));
     drop(sockets);
-    while moved(&mut asking)[0] != Value::from(0) {}
+    while moved(&mut asking)[0] != 0 {}
 }
 
 /// Returns the length of the answer to an opening handshake.

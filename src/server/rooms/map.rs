@@ -73,12 +73,13 @@ impl RoomMap {
         Ok(room)
     }
 
-    /// Removes a room without readers: one that was never read, or else the one that was read longest ago. Publishing
-    /// is not reading: a flood of messages to new rooms removes none that is read. A cursor of a removed room is not
-    /// recovered later.
+    /// Removes a room without readers: an empty one, or else one that was never read, or else the one that was read
+    /// longest ago. So a flood of readers removes no messages. Publishing is not reading: a flood of messages to new
+    /// rooms removes none that is read. A cursor of a removed room is not recovered later.
     fn remove_one(&mut self) -> Result<(), ApiError> {
         let unused = self.rooms.values().filter(|room| !room.has_readers());
-        let oldest = unused.min_by_key(|room| (room.read, room.used)).map(|room| room.name.clone());
+        let rank = |room: &&Room| (room.feed.published() > 0, room.read, room.used);
+        let oldest = unused.min_by_key(rank).map(|room| room.name.clone());
         let room = oldest.and_then(|name| self.rooms.remove(&name)).ok_or_else(|| ApiError::full("rooms"))?;
         self.names.remove(&room.name);
         self.removed_messages += room.feed.published();
