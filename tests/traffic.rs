@@ -4,7 +4,7 @@ use crate::common::{Client, TestServer};
 use overwire::http::Response;
 use overwire::websocket::{self, Opcode};
 use overwire::{Event, Limits};
-use serde_json::{Value, json};
+use serde_json::json;
 
 /// A server that watches its WebSockets and echoes their messages. `/moved` answers with the number of those that have
 /// moved bytes since the last such request, and with the bytes that they have moved.
