@@ -29,10 +29,11 @@ const TURN: Duration = Duration::from_millis(1);
 /// The time after which a round ends, even if not all have had their turn.
 const ROUND: Duration = Duration::from_millis(10);
 
-/// The clock is read at this event of a turn, and at the latest after this number of events. Each reading costs as much
-/// as a tenth of a small message.
+/// The clock is read after this number of events of a turn, and again after that number of further ones, and after some
+/// turns. Each reading costs as much as a tenth of a small message.
 const FIRST_READING: usize = 4;
-const NEXT_READING: u32 = 16;
+const NEXT_READING: usize = 16;
+const TURNS_PER_READING: usize = 16;
 
 /// The time between two readings from which on events are dear: the next reading follows after one of them.
 const DEAR: Duration = Duration::from_micros(500);
@@ -59,6 +60,8 @@ pub(super) struct Turn {
     end: usize,
     /// The number of events that it may still have.
     left: usize,
+    /// What is left when the clock is to be read.
+    reading: usize,
     /// The time that the round had taken when it began.
     began: Duration,
 }
@@ -87,13 +90,15 @@ pub(super) struct Stopwatch {
     began: Instant,
     /// By the last reading of the clock.
     taken: Duration,
-    /// The number of events before the next reading.
-    until_reading: u32,
+    /// The last events were dear: the clock is read after each one.
+    are_dear: bool,
+    /// The number of turns before the next reading.
+    turns: usize,
 }
 
 impl Stopwatch {
     pub fn new(now: Instant) -> Self {
-        Stopwatch { began: now, taken: Duration::ZERO, until_reading: NEXT_READING }
+        Stopwatch { began: now, taken: Duration::ZERO, are_dear: false, turns: TURNS_PER_READING }
     }
 
     /// A round begins.
@@ -101,16 +106,11 @@ impl Stopwatch {
         (self.began, self.taken) = (now, Duration::ZERO);
     }
 
-    /// Counts an event. Returns whether the clock is to be read, as it is after each event while events are dear.
-    fn count_event(&mut self) -> bool {
-        self.until_reading -= 1;
-        self.until_reading == 0
-    }
-
     /// Notes a reading of the clock.
     fn read(&mut self, now: Instant) {
         let before = mem::replace(&mut self.taken, now - self.began);
-        self.until_reading = if self.taken - before < DEAR { NEXT_READING } else { 1 };
+        self.are_dear = self.taken - before >= DEAR;
+        self.turns = TURNS_PER_READING;
     }
 }
 
@@ -251,7 +251,8 @@ impl EventLoop {
         match peer.read(&mut self.buffer, &self.context.limits) {
             Ok(count) => {
                 let began = self.stopwatch.taken;
-                self.turn = Some(Turn { key, start: 0, end: count, left: EVENTS_PER_TURN, began });
+                let reading = EVENTS_PER_TURN - if self.stopwatch.are_dear { 1 } else { FIRST_READING };
+                self.turn = Some(Turn { key, start: 0, end: count, left: EVENTS_PER_TURN, reading, began });
             }
             Err(error) => {
                 let outcome = peer.connection.lose(Closed::by(error.kind()));
@@ -265,11 +266,10 @@ impl EventLoop {
     fn read_clock(&mut self) {
         self.update_clock();
         self.stopwatch.read(self.context.now);
-        let taken = self.stopwatch.taken;
-        if let Some(turn) = &mut self.turn
-            && taken - turn.began >= TURN
-        {
-            turn.left = 0;
+        let Stopwatch { taken, are_dear, .. } = self.stopwatch;
+        if let Some(turn) = &mut self.turn {
+            turn.left = if taken - turn.began < TURN { turn.left } else { 0 };
+            turn.reading = turn.left.saturating_sub(if are_dear { 1 } else { NEXT_READING });
         }
         self.agenda.round.has_time &= taken < ROUND;
     }
@@ -277,8 +277,8 @@ impl EventLoop {
     /// Decodes the next thing that the connection whose turn it is has to report. If there is none, its turn is over.
     fn decode(&mut self) -> Option<Event> {
         let turn = self.turn.as_ref()?;
-        let (key, left) = (turn.key, turn.left);
-        if left < EVENTS_PER_TURN && (self.stopwatch.count_event() || left == EVENTS_PER_TURN - FIRST_READING) {
+        let key = turn.key;
+        if turn.left == turn.reading {
             self.read_clock();
         }
         let Some(mut peer) = self.peers.get_mut(key) else {
@@ -304,17 +304,16 @@ impl EventLoop {
             // The usual case, which needs no second look at the peer: only requests are logged.
             Some(Outcome::Message(message)) => Some(Event::Message(ExchangeId { key, number: peer.exchange }, message)),
             Some(outcome) => self.report(key, outcome),
-            None => {
-                if left == EVENTS_PER_TURN && self.stopwatch.count_event() {
-                    self.read_clock(); // a turn without an event is work too
-                }
-                self.end_turn(key)
-            }
+            None => self.end_turn(key),
         }
     }
 
     fn end_turn(&mut self, key: Key) -> Option<Event> {
         self.turn = None;
+        self.stopwatch.turns -= 1;
+        if self.stopwatch.turns == 0 {
+            self.read_clock();
+        }
         let peer = self.peers.get_mut(key)?;
         peer.has_turn = false;
         let memory = peer.connection.end_turn();
