@@ -16,7 +16,7 @@ use super::victim::{Report, Victim};
 pub const MEMORY: f64 = 400.0;
 
 /// The largest growth of the resident memory when an attack is over, in MiB.
-const LEFT: f64 = 20.0;
+pub const LEFT: f64 = 20.0;
 
 /// The time of the victim's answers that 99 of 100 must keep.
 const P99: Duration = Duration::from_millis(100);
@@ -197,16 +197,16 @@ impl Scene {
         Ok(())
     }
 
-    /// Waits for at most `limit` until the memory is nearly what it was before the attack, and returns it. The
+    /// Waits for at most `limit` until the memory is at most `left` MiB more than before the attack, and returns it. The
     /// connections of the attack have ended.
-    pub fn settle(&mut self, limit: Duration) -> f64 {
+    pub fn settle(&mut self, left: f64, limit: Duration) -> f64 {
         let start = Instant::now();
-        while self.server.resident() > self.before + LEFT && start.elapsed() < limit {
+        while self.server.resident() > self.before + left && start.elapsed() < limit {
             thread::sleep(Duration::from_millis(50));
         }
         let after = self.server.resident();
         let kept = after - self.before;
-        self.expect(kept <= LEFT, format!("{kept:.0} MiB are kept after {} s", limit.as_secs()));
+        self.expect(kept <= left, format!("{kept:.0} MiB are kept after {} s", limit.as_secs()));
         after
     }
 
