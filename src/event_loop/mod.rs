@@ -2,9 +2,13 @@
 //! their deadlines, and hands a program one [`Event`] after the other. The only module that imports mio.
 //!
 //! One round of the loop: sleep until a socket is ready or a timer is due. Give each connection that is ready one turn,
-//! in which at most one buffer is read and decoded. Flush what the program has queued. Nothing is written inside
-//! [`send`](EventLoop::send), so a burst to one peer is one `writev`, and 16 pipelined messages cost one read and one
-//! write. Bytes are written earlier only if they do not fit into an outbox, or would not stay in the processor's cache.
+//! in which at most one buffer is read and decoded, and after them those whose last turn has left something to do.
+//! Flush what the program has queued. Judge deadlines. Nothing is written inside [`send`](EventLoop::send), so a burst
+//! to one peer is one `writev`, and 16 pipelined messages cost one read and one write. Bytes are written earlier only
+//! if they do not fit into an outbox, or would not stay in the processor's cache.
+//!
+//! A deadline is judged after the input that lies in the socket, however late the loop looks at it. A round that takes
+//! the program long ends early, and goes on after the next look at the sockets.
 //!
 //! This file is the public API, but for `groups` and `raw` connections. `poll` sleeps and accepts, `turns` does the
 //! work between two sleeps, `peer` is a connection with its socket.
@@ -196,7 +200,7 @@ impl EventLoop {
         }
     }
 
-    /// Sets a timer. [`Event::Timer`] follows.
+    /// Sets a timer. [`Event::Timer`] follows, after the events of what had arrived by the time that it is due.
     pub fn set_timer(&mut self, after: Duration) -> TimerId {
         TimerId(self.agenda.timers.set(self.context.now + after, Due::Program))
     }
