@@ -1,7 +1,7 @@
 //! Rooms: every reader of a room receives every message that is published there, on any transport.
 //!
-//! This file publishes and delivers. `polls` and `streams` have the handlers of readers, `room`, `map` and `clients` the
-//! state, `limits` its bounds.
+//! This file publishes and delivers. `polls` and `streams` have the handlers of readers. `map`, `room`, `encoded`,
+//! `present` and `clients` have the state, `limits` its bounds.
 
 mod clients;
 mod encoded;
