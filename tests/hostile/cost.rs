@@ -37,6 +37,9 @@ enum State {
     Listened,
 }
 
+/// Returns the request with this number. The text is the cursor of [`prepare`].
+type MakeRequest = Box<dyn Fn(usize, &str) -> Vec<u8>>;
+
 /// One kind of request.
 struct Shape {
     endpoint: &'static str,
@@ -44,8 +47,7 @@ struct Shape {
     state: State,
     /// The bytes of a connection before its requests: an opening handshake, or nothing.
     opening: Vec<u8>,
-    /// The request with this number.
-    request: Box<dyn Fn(usize, &str) -> Vec<u8>>,
+    request: MakeRequest,
     /// The number of requests on one connection of a client that reads. A stream is never followed by another request.
     each: usize,
 }
@@ -194,17 +196,17 @@ fn shapes() -> Vec<Shape> {
     use State::{Crowded, Empty, Full, Listened};
     let mut shapes = Vec::new();
     // Requests that are answered at once.
-    let mut plain = |endpoint, shape, state, request: Box<dyn Fn(usize, &str) -> Vec<u8>>| {
+    let mut plain = |endpoint, shape, state, request: MakeRequest| {
         shapes.push(Shape { endpoint, shape, state, opening: Vec::new(), request, each: 1000 });
     };
-    let target = |method: &'static str, text: &str| -> Box<dyn Fn(usize, &str) -> Vec<u8>> {
+    let target = |method: &'static str, text: &str| -> MakeRequest {
         let text = text.to_owned();
         Box::new(move |_, cursor| {
             let target = text.replace("CURSOR", cursor);
             format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\n\r\n").into_bytes()
         })
     };
-    let content = |path: &'static str, content: String| -> Box<dyn Fn(usize, &str) -> Vec<u8>> {
+    let content = |path: &'static str, content: String| -> MakeRequest {
         let request = post(path, &content);
         Box::new(move |_, _| request.clone())
     };
