@@ -1,4 +1,4 @@
-//! Options of TCP sockets, by one system call, setsockopt.
+//! Options of TCP sockets, by two system calls, setsockopt and listen.
 //!
 //! There is no way to set them without `unsafe`: the standard library and mio can set every socket option that this
 //! project needs but these.
@@ -28,6 +28,8 @@ struct Linger {
 unsafe extern "C" {
     /// setsockopt(2).
     fn setsockopt(socket: c_int, level: c_int, option: c_int, value: *const c_void, length: u32) -> c_int;
+    /// listen(2).
+    fn listen(socket: c_int, backlog: c_int) -> c_int;
 }
 
 /// Sets an option to `value`, whose type must be the one that the option takes.
@@ -63,4 +65,18 @@ pub fn set_user_timeout(socket: &impl AsFd, time: Duration) -> io::Result<()> {
     // 0 would be the default of the system, which is about 15 minutes for a peer that has vanished.
     let milliseconds = c_int::try_from(time.as_millis()).unwrap_or(c_int::MAX).max(1);
     set(socket, TCP_LEVEL, USER_TIMEOUT, &milliseconds)
+}
+
+/// Sets the number of connections that may wait in the system to be accepted by a listening socket. mio's is 128. When
+/// more arrive at once, the system drops their SYN segments, and each of those clients waits a second for its next one.
+/// The system caps the number (`net.core.somaxconn` on Linux, 4,096 by default).
+///
+/// # Errors
+/// Those of listen(2).
+pub fn set_backlog(socket: &impl AsFd, connections: u16) -> io::Result<()> {
+    // SAFETY: the file descriptor is borrowed and stays open. Another call of listen changes the number alone.
+    match unsafe { listen(socket.as_fd().as_raw_fd(), connections.into()) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }

@@ -51,6 +51,9 @@ use crate::slab::{Key, Slab};
 use crate::socket_options;
 use crate::websocket::{Accepted, CloseCode, Message};
 
+/// The number of connections that may wait to be accepted.
+const BACKLOG: u16 = 4096;
+
 /// The sockets, timers and connections of a program, in one thread.
 ///
 /// ```no_run
@@ -164,6 +167,7 @@ impl EventLoop {
         }
         let socket = socket?;
         socket_options::set_user_timeout(&socket, self.context.limits.write_time)?;
+        socket_options::set_backlog(&socket, BACKLOG)?;
         let address = socket.local_addr()?;
         let id = self.add_listener(socket, speaks)?;
         self.address.get_or_insert(address);

@@ -152,6 +152,10 @@ impl EventLoop {
                 Token(slot) => {
                     let Some((key, peer)) = self.peers.at_mut(slot) else { continue };
                     match peer.note(event) {
+                        // It has only taken what was queued for it: there is nothing new from it.
+                        None if is_writable_alone(event) => {
+                            self.agenda.settle(key, peer, &self.context.limits);
+                        }
                         None => self.agenda.note_news(key, peer),
                         outcome => self.after(key, outcome),
                     }
@@ -295,6 +299,12 @@ impl EventLoop {
         }
         false
     }
+}
+
+/// Whether the socket takes more, and nothing else is reported.
+fn is_writable_alone(event: &mio::event::Event) -> bool {
+    let has_input = event.is_readable() || event.is_read_closed() || event.is_error() || event.is_priority();
+    event.is_writable() && !has_input
 }
 
 /// Without this, the second small write in a row waits until the peer has acknowledged the first.

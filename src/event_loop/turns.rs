@@ -14,7 +14,7 @@ use super::peer::{End, Peer, Watch};
 use super::spares::Spares;
 use super::{Event, EventLoop, ExchangeId, Opened, TimerId};
 use crate::access_log::Entry;
-use crate::connection::{Closed, Connection, Context, Outcome, Socket};
+use crate::connection::{Closed, Connection, Context, LARGE_READ, Outcome, Socket};
 use crate::limits::Limits;
 use crate::slab::Key;
 use crate::socket_options;
@@ -24,7 +24,7 @@ use crate::timers::Timers;
 const EVENTS_PER_TURN: usize = 64;
 
 /// The time after which a turn ends. The event that is under way is always finished.
-const TURN: Duration = Duration::from_millis(1);
+const TURN: Duration = Duration::from_micros(250);
 
 /// The time after which a round ends, even if not all have had their turn.
 const ROUND: Duration = Duration::from_millis(10);
@@ -41,6 +41,16 @@ const DEAR: Duration = Duration::from_micros(500);
 /// The number of queued bytes from which on a connection is written at the end of its own turn, and not when all have
 /// had theirs. By then the bytes would have left the processor's cache.
 const WARM: usize = 8 * 1024;
+
+/// The number of queued bytes up to which that is so. More of them, such as a replay, would delay the turns of others.
+const WARM_AT_MOST: usize = 2 * LARGE_READ;
+
+/// The number of queued bytes from which on an outbox is long. The turn of a connection with pipelined requests ends
+/// then: short requests can have long answers.
+const LONG: usize = 64 * 1024;
+
+/// The time that a flush has for long outboxes.
+const LONG_FLUSH: Duration = Duration::from_millis(2);
 
 /// Why a timer was set.
 #[derive(Debug)]
@@ -75,7 +85,8 @@ pub(super) struct Agenda {
     /// what others have sent at once.
     rest: VecDeque<Key>,
     round: Round,
-    pub unflushed: Vec<Key>,
+    pub unflushed: VecDeque<Key>,
+    unflushed_long: VecDeque<Key>,
     pub unflushed_groups: Vec<Key>,
     /// Closed connections, kept until their `Closed` has been reported.
     pub closed: Vec<Key>,
@@ -167,7 +178,7 @@ impl Agenda {
     fn flush_later(&mut self, key: Key, peer: &mut Peer) {
         if !peer.is_unflushed {
             peer.is_unflushed = true;
-            self.unflushed.push(key);
+            self.unflushed.push_back(key);
         }
     }
 
@@ -184,7 +195,7 @@ impl Agenda {
 
     /// Whether nothing can be done before a socket is ready or a timer is due.
     pub fn is_empty(&self) -> bool {
-        self.news.is_empty() && self.rest.is_empty() && self.unflushed.is_empty()
+        self.news.is_empty() && self.rest.is_empty() && self.unflushed.is_empty() && self.unflushed_long.is_empty()
     }
 
     fn next_turn(&mut self) -> Option<Key> {
@@ -293,7 +304,10 @@ impl EventLoop {
         let turn = self.turn.as_mut()?;
         let mut fresh = &self.buffer[turn.start..turn.end];
         let mut outcome = None;
-        if turn.left == 0 {
+        // One event is decoded in any case: a peer that does not read is held up by the limit of its outbox.
+        let has_long_answers =
+            turn.left < EVENTS_PER_TURN && peer.connection.queued() > LONG && !peer.connection.is_held();
+        if turn.left == 0 || has_long_answers {
             peer.connection.postpone(&mut fresh);
         } else {
             turn.left -= 1;
@@ -326,7 +340,7 @@ impl EventLoop {
         if outcome.is_none() && self.is_going_away {
             outcome = peer.connection.go_away(&self.context);
         }
-        if outcome.is_none() && peer.writable && peer.connection.queued() >= WARM {
+        if outcome.is_none() && peer.writable && (WARM..=WARM_AT_MOST).contains(&peer.connection.queued()) {
             outcome = peer.write(&self.context, &mut self.spares);
         }
         if peer.is_put_off() {
@@ -336,23 +350,43 @@ impl EventLoop {
         outcome.and_then(|outcome| self.report(key, outcome))
     }
 
-    /// Writes what has been queued since the last round.
+    /// Writes what has been queued since the last round. Long outboxes come last, and only as far as their time goes:
+    /// the rest of them is written in the next round.
     pub(super) fn flush(&mut self) {
         self.flush_groups();
-        let mut flushing = mem::take(&mut self.agenda.unflushed);
-        for key in flushing.drain(..) {
-            let Some(peer) = self.peers.get_mut(key) else { continue };
-            peer.is_unflushed = false;
-            let outcome = peer.write(&self.context, &mut self.spares);
-            self.agenda.settle(key, peer, &self.context.limits);
-            if let Some(outcome) = outcome {
-                let event = self.report(key, outcome);
-                self.pending.extend(event);
+        // Those with more to write are entered again meanwhile.
+        for _ in 0..self.agenda.unflushed.len() {
+            let Some(key) = self.agenda.unflushed.pop_front() else { break };
+            match self.peers.get(key) {
+                Some(peer) if peer.connection.queued() > LONG => self.agenda.unflushed_long.push_back(key),
+                _ => self.flush_one(key),
             }
         }
-        // Those with more to write have been entered meanwhile. The list keeps its memory.
-        flushing.append(&mut self.agenda.unflushed);
-        self.agenda.unflushed = flushing;
+        if !self.agenda.unflushed_long.is_empty() {
+            self.flush_long();
+        }
+    }
+
+    #[cold]
+    fn flush_long(&mut self) {
+        let until = self.remote.now() + LONG_FLUSH;
+        while let Some(key) = self.agenda.unflushed_long.pop_front() {
+            self.flush_one(key);
+            if self.remote.now() >= until {
+                return;
+            }
+        }
+    }
+
+    fn flush_one(&mut self, key: Key) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        peer.is_unflushed = false;
+        let outcome = peer.write(&self.context, &mut self.spares);
+        self.agenda.settle(key, peer, &self.context.limits);
+        if let Some(outcome) = outcome {
+            let event = self.report(key, outcome);
+            self.pending.extend(event);
+        }
     }
     // ANCHOR_END: turn
 

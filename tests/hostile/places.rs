@@ -111,14 +111,19 @@ fn signalling(settings: &Settings) -> io::Result<Row> {
     Ok(scene.finish(MEMORY, None))
 }
 
-/// Connections to the limit, which send `bytes` and then nothing.
+/// Connections to the limit, which send `bytes` and then nothing. The first ones are older than a second when the last
+/// ones come: a new connection is left alone for that time.
 fn connections(settings: &Settings, name: &str, bytes: &[u8]) -> io::Result<Row> {
     let mut scene = Scene::prepared(settings, name, "-n 1056", &[], |_| Ok(()))?;
-    let mut crowd = Crowd::connect(scene.server.address, 1100)?;
-    crowd.send(bytes, LONG);
-    thread::sleep(Duration::from_millis(500));
-    crowd.read();
-    scene.count(&crowd);
+    let mut crowds = Vec::new();
+    for _ in 0..11 {
+        let mut crowd = Crowd::connect(scene.server.address, 100)?;
+        crowd.send(bytes, LONG);
+        thread::sleep(Duration::from_millis(150));
+        crowd.read();
+        scene.count(&crowd);
+        crowds.push(crowd);
+    }
     admit(&mut scene, |address, _| Ok(Client::connect(address)?.get("/health")?.status == 200));
     thread::sleep(Duration::from_millis(500));
     Ok(scene.finish(MEMORY, None))

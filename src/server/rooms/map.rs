@@ -5,8 +5,6 @@ use std::mem;
 use std::rc::Rc;
 use std::time::Instant;
 
-use serde_json::Value;
-
 use super::limits;
 use super::room::Room;
 use crate::feed::Cursor;
@@ -29,7 +27,7 @@ pub enum OpenFor {
 pub struct RoomMap {
     rooms: HashMap<Rc<str>, Room>,
     /// Their names in alphabetical order, each with its JSON: any request may ask for all of them.
-    names: BTreeMap<Rc<str>, Box<str>>,
+    names: BTreeMap<Rc<str>, Rc<str>>,
     /// The messages of rooms that were removed.
     removed_messages: u64,
 }
@@ -61,8 +59,8 @@ impl RoomMap {
                 self.remove_one()?;
             }
             let name: Rc<str> = name.into();
-            self.names.insert(name.clone(), Value::from(&*name).to_string().into());
             let room = Room::new(name.clone(), Cursor::start(random), now);
+            self.names.insert(name.clone(), room.json_name.clone());
             self.rooms.insert(name, room);
         }
         let room = self.rooms.get_mut(name).expect("the room was inserted above");
@@ -119,24 +117,21 @@ impl RoomMap {
         }
     }
 
-    /// Returns a list of all names in alphabetical order, as JSON.
-    pub fn names_json(&self) -> String {
-        let mut json = String::from("[");
+    /// Appends two members of JSON: the names of all rooms in alphabetical order, and the number of clients in each room
+    /// with readers.
+    pub fn append_json(&self, json: &mut String) {
+        json.reserve(2 * self.names.values().map(|name| name.len() + 8).sum::<usize>());
+        json.push_str(r#""rooms":["#);
+        let mut comma = "";
         for name in self.names.values() {
-            let comma = if json.len() > 1 { "," } else { "" };
-            json.extend([comma, name]);
+            json.extend([mem::replace(&mut comma, ","), name]);
         }
-        json + "]"
-    }
-
-    /// Returns the number of clients in each room with readers, as JSON.
-    pub fn present_json(&self) -> String {
-        let mut json = String::from("{");
+        json.push_str(r#"],"present":{"#);
+        let mut comma = "";
         for room in self.rooms.values().filter(|room| room.has_readers()) {
-            let comma = if json.len() > 1 { "," } else { "" };
-            json.extend([comma, &self.names[&room.name], ":", &room.present.clients().to_string()]);
+            json.extend([mem::replace(&mut comma, ","), &room.json_name, ":", &room.present.clients().to_string()]);
         }
-        json + "}"
+        json.push('}');
     }
 
     /// Returns the number of messages ever published.

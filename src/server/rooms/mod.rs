@@ -141,9 +141,9 @@ impl Rooms {
         self.rooms.get(room).is_some_and(Room::has_streams)
     }
 
-    /// Returns the members of `GET /api/stats` that are long: the names of all rooms, and the clients that are present.
-    pub fn long_statistics(&self) -> String {
-        format!(r#""rooms":{},"present":{}"#, self.rooms.names_json(), self.rooms.present_json())
+    /// Appends the members of `GET /api/stats` that are long: the names of all rooms, and the clients that are present.
+    pub fn append_long_statistics(&self, json: &mut String) {
+        self.rooms.append_json(json);
     }
 
     /// Returns the number of bytes of encoded messages, which connections share.

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::Instant;
 
+use serde_json::Value;
+
 use super::encoded::{Blocks, Form, Messages, few};
 use super::limits;
 use super::present::Present;
@@ -28,6 +30,8 @@ struct Streams {
 pub struct Room {
     /// Its name.
     pub name: Rc<str>,
+    /// Its name as JSON.
+    pub json_name: Rc<str>,
     /// Its messages, as JSON.
     pub feed: Messages,
     /// Its messages, encoded.
@@ -48,6 +52,7 @@ impl Room {
     /// Creates an empty room.
     pub fn new(name: Rc<str>, start: Cursor, now: Instant) -> Self {
         Room {
+            json_name: Value::from(&*name).to_string().into(),
             name,
             feed: Feed::new(start, limits::RETAINED_MESSAGES, limits::RETAINED_BYTES),
             blocks: Blocks::default(),
@@ -149,7 +154,11 @@ impl Room {
     /// Returns the number of bytes that it takes beside its place in the map.
     pub fn bytes(&self) -> usize {
         let readers = books::btree_set(&self.polls) + self.present.bytes();
-        books::text(self.name.len()) + books::feed(&self.feed) + self.blocks.bytes() + readers
+        books::text(self.name.len())
+            + books::text(self.json_name.len())
+            + books::feed(&self.feed)
+            + self.blocks.bytes()
+            + readers
     }
 
     /// Whether a stream is open.

@@ -180,7 +180,9 @@ impl Conn {
                 Reading::Events(decoder, reader) => {
                     let mut content = Vec::new();
                     let taken = decoder.decode(rest, &mut content, usize::MAX).map_err(broken)?;
-                    return Ok((messages + reader.read(&content).len(), used + taken));
+                    // The first event of a room says that the stream is open.
+                    let events = reader.read(&content).into_iter().filter(|event| event.name != "connected");
+                    return Ok((messages + events.count(), used + taken));
                 }
                 Reading::Chunks(decoder) => {
                     let mut content = Vec::new();
