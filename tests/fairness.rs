@@ -84,6 +84,42 @@ fn bursts_of_many_turns_are_answered_in_order() {
     }
 }
 
+#[test]
+fn long_answers_end_a_turn() {
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    let (note, noted) = std::sync::mpsc::channel();
+    let server = TestServer::of_loop(Limits::default(), move |mut server: EventLoop| {
+        loop {
+            match server.next_event()? {
+                Event::Request(id, request) => {
+                    if request.path() == "/wait" {
+                        note.send("/wait".to_owned()).unwrap();
+                        released.recv().unwrap();
+                    }
+                    note.send(request.path().into_owned()).unwrap();
+                    server.respond(id, Response::new(200).with_content("text/plain", vec![b'x'; 100_000]));
+                }
+                Event::Shutdown => return server.drain(),
+                _ => {}
+            }
+        }
+    });
+    let (mut first, mut second, mut waiting) = (server.connect(), server.connect(), server.connect());
+    waiting.send_get("/wait");
+    assert_eq!(noted.recv().unwrap(), "/wait");
+    // All of these are in their sockets when the loop goes on.
+    let requests = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").repeat(4);
+    first.send(requests("/first"));
+    second.send(requests("/second"));
+    release.send(()).unwrap();
+    assert_eq!(noted.recv().unwrap(), "/wait");
+    let order: Vec<String> = (0..8).map(|_| noted.recv().unwrap()).collect();
+    assert!(order.chunks(2).all(|pair| pair[0] != pair[1]), "the connections take turns: {order:?}");
+    for client in [&mut first, &mut second] {
+        (0..4).for_each(|_| assert_eq!(client.answer().content.len(), 100_000));
+    }
+}
+
 /// The number of connections that send dear requests, and of requests that each of them sends at once.
 const HOSTILE: usize = 300;
 const BURST: usize = 100;

@@ -242,6 +242,9 @@ impl EventLoop {
         }
         self.accept();
         self.flush();
+        if self.agenda.budget.is_exceeded(&self.context.limits) {
+            self.free_memory();
+        }
         if !self.pending.is_empty() || !self.agenda.closed.is_empty() {
             return Ok(None);
         }
@@ -357,8 +360,12 @@ impl EventLoop {
         // Those with more to write are entered again meanwhile.
         for _ in 0..self.agenda.unflushed.len() {
             let Some(key) = self.agenda.unflushed.pop_front() else { break };
-            match self.peers.get(key) {
-                Some(peer) if peer.connection.queued() > LONG => self.agenda.unflushed_long.push_back(key),
+            match self.peers.get_mut(key) {
+                Some(peer) if peer.connection.queued() > LONG => {
+                    self.agenda.unflushed_long.push_back(key);
+                    // It may wait here for long.
+                    self.agenda.budget.charge_output(peer);
+                }
                 _ => self.flush_one(key),
             }
         }

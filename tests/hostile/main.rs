@@ -19,8 +19,9 @@ use std::process::ExitCode;
 
 use scene::{Row, Settings};
 
-const USAGE: &str = "usage: tests/hostile/run [--minutes N] [--server PATH] [ATTACK...]
+const USAGE: &str = "usage: tests/hostile/run [--busy] [--minutes N] [--server PATH] [ATTACK...]
        tests/hostile/run [--server PATH] cost [WORD...]
+  --busy         the machine does other work: the victim may wait ten times as long
   --minutes N    let each attack that can go on go on for this time, and wait for real deadlines
   --server PATH  attack this program (default: the release build)
   ATTACK         unread, dear, keys, places, unfinished, log, stopped, urgent, static (default: all)
@@ -91,11 +92,13 @@ fn attack(settings: &Settings, names: &[String]) -> io::Result<bool> {
 
 fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Option<(Settings, Vec<String>)>, String> {
     let program = env::current_exe().ok().and_then(|own| Some(own.parent()?.join("../overwire")));
-    let mut settings = Settings { program: program.unwrap_or_else(|| PathBuf::from("overwire")), minutes: 0 };
+    let mut settings =
+        Settings { program: program.unwrap_or_else(|| PathBuf::from("overwire")), minutes: 0, is_busy: false };
     let mut words = Vec::new();
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().ok_or(format!("{argument} needs a value"));
         match argument.as_str() {
+            "--busy" => settings.is_busy = true,
             "--minutes" => settings.minutes = value()?.parse().map_err(|_| "--minutes: expected a number")?,
             "--server" => settings.program = value()?.into(),
             "--help" => return Ok(None),

@@ -50,7 +50,6 @@ fn unread_by(settings: &Settings, name: &str, request: impl Fn(&str) -> Vec<u8>)
         cursor = fill(server)?;
         Ok(())
     })?;
-    scene.be_patient();
     let mut crowd = Crowd::connect(scene.server.address, 3000)?;
     crowd.send(request(&cursor), LONG);
     scene.count(&crowd);
@@ -66,7 +65,6 @@ fn in_little_memory(settings: &Settings) -> io::Result<Row> {
     let limit = "-v 524288";
     let mut scene =
         Scene::prepared(settings, "unread answers in 512 MiB", limit, &[], |server| fill(server).map(drop))?;
-    scene.be_patient();
     let mut crowd = Crowd::connect(scene.server.address, 130)?;
     crowd.send(get(&format!("/api/messages?room={FULL}")).repeat(8), LONG);
     scene.count(&crowd);
@@ -145,7 +143,7 @@ pub fn unfinished(settings: &Settings) -> io::Result<Vec<Row>> {
 
 fn unfinished_by(settings: &Settings, name: &str, opening: &[u8], rest: Vec<u8>) -> io::Result<Row> {
     let mut scene = Scene::start(settings, name)?;
-    scene.be_patient();
+    scene.be_patient(settings);
     let mut crowd = Crowd::connect(scene.server.address, settings.choose(600, 1000))?;
     crowd.send(opening, LONG);
     thread::sleep(Duration::from_millis(200));

@@ -21,8 +21,11 @@ pub const LEFT: f64 = 20.0;
 /// The time of the victim's answers that 99 of 100 must keep.
 const P99: Duration = Duration::from_millis(100);
 
-/// The same where thousands of connections come at once, or hundreds of mebibytes: each of them gets its turn.
-const P99_OF_A_CROWD: Duration = Duration::from_secs(2);
+/// The same where hundreds of mebibytes come at once: they are read.
+const P99_OF_A_CROWD: Duration = Duration::from_millis(500);
+
+/// The factor of these times on a machine that does other work.
+const BUSY: u32 = 10;
 
 /// The time that the server may take to end, with a second for the end of the process.
 pub const END: Duration = Duration::from_secs(6);
@@ -36,6 +39,8 @@ pub struct Settings {
     pub program: PathBuf,
     /// The minutes for each attack. 0 for the short form of all of them.
     pub minutes: u64,
+    /// Whether the machine does other work.
+    pub is_busy: bool,
 }
 
 impl Settings {
@@ -47,6 +52,11 @@ impl Settings {
     /// Returns the short value, or the long one with `--minutes`.
     pub fn choose<T>(&self, short: T, long: T) -> T {
         if self.is_long() { long } else { short }
+    }
+
+    /// Returns a bound of the victim's time, which is longer on a busy machine.
+    fn bound(&self, time: Duration) -> Duration {
+        if self.is_busy { time * BUSY } else { time }
     }
 
     /// The time for which an attack that can go on goes on.
@@ -129,7 +139,8 @@ impl Scene {
         let victim = Some(Victim::start(server.address)?);
         let (name, before) = (name.to_owned(), server.resident());
         let (report, also, faults) = (Report::default(), Vec::new(), Vec::new());
-        Ok(Scene { server, name, before, sampler, victim, report, p99: P99, sent: 0, also, faults })
+        let p99 = settings.bound(P99);
+        Ok(Scene { server, name, before, sampler, victim, report, p99, sent: 0, also, faults })
     }
 
     /// Starts a server for an attack.
@@ -138,8 +149,8 @@ impl Scene {
     }
 
     /// Gives the victim more time, because a crowd is served with it.
-    pub fn be_patient(&mut self) {
-        self.p99 = P99_OF_A_CROWD;
+    pub fn be_patient(&mut self, settings: &Settings) {
+        self.p99 = settings.bound(P99_OF_A_CROWD);
     }
 
     /// Counts what a crowd has sent.
