@@ -42,11 +42,12 @@ const DEAR: Duration = Duration::from_micros(500);
 /// had theirs. By then the bytes would have left the processor's cache.
 const WARM: usize = 8 * 1024;
 
-/// The number of queued bytes up to which that is so. More of them, such as a replay, would delay the turns of others.
+/// The number of queued bytes up to which that is so for a stream or a WebSocket, whose peer may have sent as many. More
+/// of them, such as a replay, would delay the turns of others.
 const WARM_AT_MOST: usize = 2 * LARGE_READ;
 
-/// The number of queued bytes from which on an outbox is long. The turn of a connection with pipelined requests ends
-/// then: short requests can have long answers.
+/// The number of queued bytes from which on an outbox is long. Short requests can have long answers: the turn of a
+/// connection with pipelined requests ends then, and the answers wait for the flush.
 const LONG: usize = 64 * 1024;
 
 /// The time that a flush has for long outboxes.
@@ -343,7 +344,8 @@ impl EventLoop {
         if outcome.is_none() && self.is_going_away {
             outcome = peer.connection.go_away(&self.context);
         }
-        if outcome.is_none() && peer.writable && (WARM..=WARM_AT_MOST).contains(&peer.connection.queued()) {
+        let most = if peer.connection.is_held() { WARM_AT_MOST } else { LONG };
+        if outcome.is_none() && peer.writable && (WARM..=most).contains(&peer.connection.queued()) {
             outcome = peer.write(&self.context, &mut self.spares);
         }
         if peer.is_put_off() {

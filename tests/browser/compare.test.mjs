@@ -672,6 +672,8 @@ await check('with the real tap: a lane has the bytes that a raw client counts, w
   const tapLength = (label) => `&tap=${id}.${label}`.length;
   const text = 'counted, byte by byte';
   const json = (received) => /\{"id".*?\}/.exec(received)[0].length;
+  // All events with data count, also the one that opens the stream.
+  const data = (received) => [...received.matchAll(/^data: (.*)$/gm)].reduce((sum, [, { length }]) => sum + length, 0);
   const post = () => server.post('/api/send', { sender: 'node', text, room: 'counted' });
 
   const question = get('/api/messages?room=nobody', 'short-poll', id, 'Connection: close\r\n');
@@ -684,7 +686,8 @@ await check('with the real tap: a lane has the bytes that a raw client counts, w
   for (const [label, path, end] of [['stream', '/api/stream', '}\n\r\n'], ['sse', '/api/events', '}\n\n\r\n']]) {
     const request = get(`${path}?room=counted`, label, id);
     const received = await raw(request, (all) => all.includes(text) && all.endsWith(end), post);
-    const [total, header, payload] = [received.length, headOf(received), json(received)];
+    const [total, header] = [received.length, headOf(received)];
+    const payload = label === 'sse' ? data(received) : json(received);
     const sent = request.length - tapLength(label);
     await shows(page, label, { requests: '1', ...lengths('up', { total: sent, header: sent }),
       ...lengths('down', { total, header, payload, framing: total - header - payload }) });
