@@ -160,7 +160,7 @@ await check('the server is down for some seconds, and the viewer stays', async (
 for (const [colorScheme, width] of [['light', 360], ['dark', 360], ['light', 1400], ['dark', 1400]]) {
   await check(`axe-core finds nothing, ${colorScheme}, ${width} pixels, and it fits`, async () => {
     await viewer.bringToFront();
-    // axe scrolls, and rows move when they enter the layout: it would take a field that is lit for the ground of others.
+    // axe scrolls, and rows move as they enter the layout: it would take a lit field for the ground of others.
     await viewer.mouse.move(0, 0);
     const held = viewer.locator('.wire-field.is-held');
     if (await held.count() > 0) await held.first().press('Escape');
