@@ -134,6 +134,9 @@ impl Rooms {
             }
             exchanges.answer(id, response, messages);
         }
+        if answers.iter().any(Option::is_some) {
+            self.rooms.bound_encoded();
+        }
     }
 
     /// Whether a room has an open stream.

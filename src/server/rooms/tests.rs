@@ -158,4 +158,11 @@ fn what_is_encoded_is_bounded_over_all_rooms() {
     assert!(rooms.encoded() > limits::ENCODED_BYTES * 9 / 10);
     let kept = (0..20).filter(|number| rooms.rooms.get(&number.to_string()).unwrap().blocks.encoded() > 0);
     assert_eq!(kept.collect::<Vec<_>>(), (4..20).collect::<Vec<_>>(), "the rooms that were used last");
+    // The answers of held polls are encoded too.
+    for number in 0..40 {
+        let polled = exchanges.request("GET", &format!("/api/poll?client_id=a&room=polled{number}"), "");
+        rooms.poll(&mut exchanges, &polled.call()).unwrap();
+        rooms.publish(&mut exchanges, &draft_of(&format!("polled{number}"), &text)).unwrap();
+        assert!(rooms.encoded() <= limits::ENCODED_BYTES, "after {number} polls");
+    }
 }
