@@ -74,7 +74,7 @@ pub fn command(out: &mut Vec<u8>, arguments: &[&[u8]]) {
 /// ```
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value {
-    /// A simple string: UTF-8, or what is left of it.
+    /// A simple string. Bytes that are not UTF-8 are replaced by U+FFFD.
     Simple(String),
     /// A blob string.
     Blob(Vec<u8>),

@@ -129,6 +129,7 @@ impl Stopwatch {
 /// What is left of a round. After it, the loop flushes and looks at its sockets.
 #[derive(Default)]
 struct Round {
+    /// The numbers of turns that it has left.
     news: usize,
     rest: usize,
     /// It has not taken too long.
@@ -222,7 +223,7 @@ impl EventLoop {
     // ANCHOR: step
     /// Does the next thing, in this order: reports an event, goes on with the turn that has begun, frees memory if the
     /// connections keep too much, begins the next turn of this round. When all have had theirs, or the round has taken
-    /// too long: accepts, flushes, sees to timers that are due, sleeps.
+    /// too long: accepts, flushes, frees memory again, sees to timers that are due, sleeps.
     pub(super) fn step(&mut self) -> io::Result<Option<Event>> {
         if let Some(event) = self.pending.pop_front() {
             return Ok(Some(event));
