@@ -36,7 +36,7 @@
 //! |-|-|-|
 //! | [`bytes`], [`json`], `slab`, [`limits`], [`random`], [`output`] | what everything else is made of | nothing |
 //! | [`http`], [`sse`], [`websocket`], [`resp`] | the codecs: bytes to values and back | no sockets, no clock |
-//! | [`feed`], [`signalling`], `timers`, `outbox`, `access`, `files`, `signals`, `socket_options`, `access_log`, [`wire`] | a log and its cursors; WebRTC signalling; deadlines; the outgoing queue; the checks of Host and Origin; the browser client; names for raw bytes | the codecs |
+//! | [`feed`], [`signalling`], `timers`, `outbox`, `access`, `files`, `signals`, `socket_options`, [`heap`], `access_log`, [`wire`] | a log and its cursors; WebRTC signalling; deadlines; the outgoing queue; the checks of Host and Origin; the browser client; memory that goes back to the system; names for raw bytes | the codecs |
 //! | [`connection`] | one connection: all decisions about it | the time is an argument; no sockets |
 //! | [`event_loop`] | sockets: the only user of mio | the connection, not what it carries |
 //! | [`tap`] | a relay that shows and disturbs the bytes between a client and a server | the public API above |
@@ -57,6 +57,7 @@ pub mod connection;
 pub mod event_loop;
 pub mod feed;
 mod files;
+pub mod heap;
 pub mod http;
 pub mod json;
 pub mod limits;

@@ -9,6 +9,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use overwire::bytes::digits;
+use overwire::heap;
 use overwire::http::Origins;
 use overwire::output::{self, complain};
 use overwire::server::{Config, Server};
@@ -70,6 +71,7 @@ struct RunningTap {
 }
 
 fn main() -> ExitCode {
+    heap::return_large_blocks();
     let code = run();
     output::standard_output().finish();
     output::standard_error().finish();
