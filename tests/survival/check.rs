@@ -69,8 +69,10 @@ struct Stretch<'a> {
     /// The position before the first message, if it is known.
     start: Option<Cursor>,
     messages: Vec<Seen<'a>>,
-    /// The place of the notice before it among the events of the reader.
-    told_at: usize,
+    /// The place among the events of the reader where it begins.
+    at: usize,
+    /// Whether a notice is there. If not, a gap is.
+    is_told: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -147,9 +149,8 @@ impl<'a> Checker<'a> {
     /// Splits a history into stretches. A message that does not follow the one before it begins a stretch too, so that
     /// it is reported once.
     fn read(&mut self, history: &'a History) -> Reading<'a> {
-        let mut stretches = vec![Stretch { start: history.start, messages: Vec::new(), told_at: 0 }];
+        let mut stretches = vec![Stretch { start: history.start, messages: Vec::new(), at: 0, is_told: false }];
         for (at, event) in history.events.iter().enumerate() {
-            let told = stretches.len() > 1;
             let stretch = stretches.last_mut().expect("there is always one");
             let position = stretch.ends();
             match &event.what {
@@ -158,7 +159,7 @@ impl<'a> Checker<'a> {
                     match position.and_then(|position| gap(position, *id)) {
                         None => stretch.messages.push(seen),
                         Some(what) => {
-                            stretches.push(Stretch { start: None, messages: vec![seen], told_at: at });
+                            stretches.push(Stretch { start: None, messages: vec![seen], at, is_told: false });
                             self.fail_at(Rule::Gap, history, at, &what);
                         }
                     }
@@ -168,10 +169,14 @@ impl<'a> Checker<'a> {
                     self.fail_at(Rule::Position, history, at, "the server states another position than the reader's");
                 }
                 // The same notice twice, such as in the first event of a stream and after it.
-                What::Told(to) if told && stretch.messages.is_empty() && (stretch.start.is_none() || stretch.start == *to) => {
+                What::Told(to)
+                    if stretch.is_told
+                        && stretch.messages.is_empty()
+                        && (stretch.start.is_none() || stretch.start == *to) =>
+                {
                     stretch.start = *to;
                 }
-                What::Told(to) => stretches.push(Stretch { start: *to, messages: Vec::new(), told_at: at }),
+                What::Told(to) => stretches.push(Stretch { start: *to, messages: Vec::new(), at, is_told: true }),
                 What::Wrong(what) => self.fail_at(Rule::Answer, history, at, what),
                 What::At(_) | What::Note(_) => {}
             }
@@ -217,7 +222,8 @@ impl<'a> Checker<'a> {
                 let Some(sent) = sent.get(seen.text) else { continue };
                 if let Some((time, later)) = earliest.filter(|(time, _)| *time < sent.begun) {
                     let (text, later) = (label(seen.text), label(later));
-                    let what = format!("{text} was sent when {later} had been answered ({time:?}), and comes before it");
+                    let what =
+                        format!("{text} was sent when {later} had been answered ({time:?}), and comes before it");
                     self.fail_at(Rule::Time, reading.history, seen.at, &what);
                     return;
                 }
@@ -239,9 +245,13 @@ impl<'a> Checker<'a> {
                 let is_skipped = from.is_none_or(|from| from.epoch() == epoch && from.sequence() < sequence);
                 is_skipped && sequence + self.log.retained <= self.log.end.sequence()
             });
-            let at = pair[1].told_at;
-            if !is_true && matches!(reading.history.events[at].what, What::Told(_)) {
-                self.fail_at(Rule::Told, reading.history, at, "it was told that messages are missing, and none are");
+            if pair[1].is_told && !is_true {
+                self.fail_at(
+                    Rule::Told,
+                    reading.history,
+                    pair[1].at,
+                    "it was told that messages are missing, and none are",
+                );
                 return;
             }
         }
@@ -276,7 +286,10 @@ impl<'a> Checker<'a> {
         let branches = tree.branches();
         if branches > self.log.losses + 1 {
             let losses = self.log.losses;
-            self.fail(Rule::Branches, format!("there are {branches} branches of the log, and it was cut {losses} times"));
+            self.fail(
+                Rule::Branches,
+                format!("there are {branches} branches of the log, and it was cut {losses} times"),
+            );
         }
     }
 
@@ -332,9 +345,11 @@ impl Reading<'_> {
     /// Whether the reader began after this message of the chain, or was told when it skipped it.
     fn was_told_of(&self, id: Cursor, chain: &Chain) -> bool {
         let skips = |to: Option<Place>| to.is_some_and(|(epoch, to)| epoch == id.epoch() && to >= id.sequence());
-        let had = |from: Option<Cursor>| from.is_some_and(|from| !chain.lacks(from) && from.sequence() >= id.sequence());
+        let had =
+            |from: Option<Cursor>| from.is_some_and(|from| !chain.lacks(from) && from.sequence() >= id.sequence());
         let began_later = self.stretches.first().is_some_and(|first| skips(first.begins()));
-        began_later || self.stretches.windows(2).any(|pair| skips(pair[1].begins()) && !had(pair[0].ends()))
+        began_later
+            || self.stretches.windows(2).any(|pair| pair[1].is_told && skips(pair[1].begins()) && !had(pair[0].ends()))
     }
 
     /// The place of the event at which a missing message should have come.

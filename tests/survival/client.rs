@@ -119,7 +119,11 @@ impl Client {
                 Parse::Partial => self.fill()?,
                 Parse::Complete { value, .. } if value.status != 101 => {
                     let status = value.status;
-                    return Err(if status >= 502 { Trouble::Away(status) } else { wrong(format!("a WebSocket got {status}")) });
+                    return Err(if status >= 502 {
+                        Trouble::Away(status)
+                    } else {
+                        wrong(format!("a WebSocket got {status}"))
+                    });
                 }
                 Parse::Complete { .. } => break,
             }
@@ -261,7 +265,9 @@ fn take_message(client: &mut Client, receiver: &mut Receiver) -> Result<Option<I
             None => return Ok(None),
             Some(Received::Ping(payload)) => client.send(&frame(Opcode::Pong, &payload))?,
             Some(Received::Pong(_)) => {}
-            Some(Received::Close(close)) => return Err(Trouble::Broken(format!("the server sends a Close: {close:?}"))),
+            Some(Received::Close(close)) => {
+                return Err(Trouble::Broken(format!("the server sends a Close: {close:?}")));
+            }
             Some(Received::Message(Message::Text(text))) => {
                 return Ok(Some(Item { data: serde_json::from_str(&text).map_err(wrong)?, ..Item::default() }));
             }

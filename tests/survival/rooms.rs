@@ -267,7 +267,11 @@ impl<'a> Talker<'a> {
             if item.data["type"] == "error" {
                 // It is refused for now, such as with a disk that is full. A conflict of keys is not.
                 let sentence = item.data["error"].as_str().unwrap_or_default().to_owned();
-                return Err(if sentence.starts_with("key:") { Trouble::Wrong(sentence) } else { Trouble::Broken(sentence) });
+                return Err(if sentence.starts_with("key:") {
+                    Trouble::Wrong(sentence)
+                } else {
+                    Trouble::Broken(sentence)
+                });
             }
             reader.take(&item);
             if waits.as_ref().is_some_and(|(text, _)| item.data["text"] == **text)

@@ -1,0 +1,77 @@
+//! Kills the server again and again while clients send and read on every transport, and checks that no message is lost
+//! in silence. `tests/survival/run` builds and starts it. README.md in the folder of `run` describes it.
+
+mod check;
+#[cfg(test)]
+mod check_tests;
+mod client;
+mod history;
+mod node;
+mod rooms;
+mod run;
+mod world;
+
+use std::env;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+const USAGE: &str = "usage: tests/survival/run [OPTIONS]
+  --kills N        the number of kills in a run (default 20)
+  --seeds N        the number of runs (default 1)
+  --seed N         the seed of the first run (default: by the clock); it repeats the choices, not the schedule of
+                   the threads
+  --server PATH    this program (default: the release build)";
+
+/// The options of a run.
+pub struct Settings {
+    pub program: PathBuf,
+    pub kills: usize,
+    pub seeds: u64,
+    pub seed: u64,
+}
+
+fn main() -> ExitCode {
+    let settings = match parse(env::args().skip(1)) {
+        Ok(Some(settings)) => settings,
+        Ok(None) => {
+            println!("{USAGE}");
+            return ExitCode::SUCCESS;
+        }
+        Err(complaint) => {
+            eprintln!("{complaint}\n{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    let mut is_passed = true;
+    for seed in settings.seed..settings.seed + settings.seeds {
+        match run::run(&settings, seed) {
+            Ok(run_passed) => is_passed &= run_passed,
+            Err(error) => {
+                println!("seed {seed}: {error}");
+                is_passed = false;
+            }
+        }
+    }
+    if is_passed { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Option<Settings>, String> {
+    let program = env::current_exe().ok().and_then(|own| Some(own.parent()?.join("../overwire")));
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
+    let program = program.unwrap_or_else(|| PathBuf::from("overwire"));
+    let mut settings = Settings { program, kills: 20, seeds: 1, seed: now };
+    while let Some(argument) = arguments.next() {
+        let mut value = || arguments.next().ok_or(format!("{argument} needs a value"));
+        let number = |text: String| text.parse().map_err(|_| format!("{argument}: expected a number, not {text:?}"));
+        match argument.as_str() {
+            "--kills" => settings.kills = number(value()?)? as usize,
+            "--seeds" => settings.seeds = number(value()?)?,
+            "--seed" => settings.seed = number(value()?)?,
+            "--server" => settings.program = value()?.into(),
+            "--help" => return Ok(None),
+            _ => return Err(format!("unknown argument {argument:?}")),
+        }
+    }
+    Ok(Some(settings))
+}
