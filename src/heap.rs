@@ -10,6 +10,10 @@
 
 /// Fixes the threshold, and the size of the free end of the heap that is given back, for the whole process. To be
 /// called before there are large blocks.
+///
+/// ```
+/// overwire::heap::return_large_blocks(); // the first thing that a program does
+/// ```
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 pub fn return_large_blocks() {
     use std::ffi::c_int;
@@ -26,7 +30,7 @@ pub fn return_large_blocks() {
     // SAFETY: both options take any size. They change where malloc takes blocks from, and nothing about blocks in use.
     unsafe {
         mallopt(MMAP_THRESHOLD, LARGE);
-        mallopt(TRIM_THRESHOLD, 8 * LARGE); // less often than a burst of messages comes and goes
+        mallopt(TRIM_THRESHOLD, 8 * LARGE); // a system call for each burst of messages would be dear
     }
 }
 
