@@ -5,7 +5,8 @@ use std::io::Read;
 use std::net::Shutdown;
 use std::time::Duration;
 
-use crate::common::{Client, Dice, masked_frame};
+use crate::common::dice::Dice;
+use crate::common::{Client, masked_frame};
 use crate::tapped::{ID, TestTap, Viewer, decode, text_of};
 use overwire::websocket::{Opcode, encode_key, opening_request};
 use serde_json::{Value, json};

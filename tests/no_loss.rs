@@ -10,7 +10,8 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::common::{Answer, Client, Dice, TestServer};
+use crate::common::dice::Dice;
+use crate::common::{Answer, Client, TestServer};
 use serde_json::{Value, json};
 
 const MESSAGES: u64 = 3000;

@@ -7,7 +7,8 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::common::{Client, Dice, PATIENCE, Running, TestServer};
+use crate::common::dice::Dice;
+use crate::common::{Client, PATIENCE, Running, TestServer};
 use crate::tapped::{ID, Viewer, bytes_of, pieces_of, tap_of, text_of};
 use overwire::tap::Mode;
 use serde_json::json;

@@ -1,7 +1,8 @@
 //! Replays: what a reader gets after its cursor has the bytes that a reader got who was there, wherever it begins, also
 //! in the middle of what the server keeps encoded.
 
-use crate::common::{Client, Dice, TestServer, field};
+use crate::common::dice::Dice;
+use crate::common::{Client, TestServer, field};
 use overwire::websocket;
 use serde_json::{Value, json};
 

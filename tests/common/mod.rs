@@ -2,6 +2,8 @@
 //! wait is for an event, and has a time limit that only a failure reaches.
 #![allow(dead_code)] // each test file uses a part of it
 
+pub mod dice;
+
 use std::collections::VecDeque;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -503,17 +505,4 @@ pub fn masked_frame(fin: bool, opcode: Opcode, payload: &[u8]) -> Vec<u8> {
     bytes.extend_from_slice(payload);
     websocket::mask(&mut bytes[start..], key, 0);
     bytes
-}
-
-/// Pseudorandom numbers, the same in each run with the same seed (splitmix64).
-pub struct Dice(pub u64);
-
-impl Dice {
-    pub fn roll(&mut self, sides: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut bits = self.0;
-        bits = (bits ^ bits >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        bits = (bits ^ bits >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (bits ^ bits >> 31) % sides
-    }
 }

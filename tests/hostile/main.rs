@@ -7,6 +7,8 @@ mod cost;
 mod crowd;
 mod memory;
 mod places;
+#[path = "../common/program.rs"]
+mod program;
 mod scene;
 mod target;
 mod time;
@@ -42,29 +44,10 @@ const ATTACKS: [(&str, Attack); 9] = [
 ];
 
 fn main() -> ExitCode {
-    let (settings, words) = match parse(env::args().skip(1)) {
-        Ok(Some(parsed)) => parsed,
-        Ok(None) => {
-            println!("{USAGE}");
-            return ExitCode::SUCCESS;
-        }
-        Err(complaint) => {
-            eprintln!("{complaint}\n{USAGE}");
-            return ExitCode::from(2);
-        }
-    };
-    let is_passed = match words.split_first() {
+    program::main(USAGE, parse, |(settings, words)| match words.split_first() {
         Some((first, rest)) if first == "cost" => cost::measure(&settings, rest),
         _ => attack(&settings, &words),
-    };
-    match is_passed {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("hostile: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    })
 }
 
 /// Runs the attacks with these names, or all of them. Returns whether all bounds were kept.
@@ -90,7 +73,7 @@ fn attack(settings: &Settings, names: &[String]) -> io::Result<bool> {
     Ok(is_passed)
 }
 
-fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Option<(Settings, Vec<String>)>, String> {
+fn parse(mut arguments: impl Iterator<Item = String>) -> Result<(Settings, Vec<String>), String> {
     let program = env::current_exe().ok().and_then(|own| Some(own.parent()?.join("../overwire")));
     let mut settings =
         Settings { program: program.unwrap_or_else(|| PathBuf::from("overwire")), minutes: 0, is_busy: false };
@@ -101,13 +84,12 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Option<(Settings
             "--busy" => settings.is_busy = true,
             "--minutes" => settings.minutes = value()?.parse().map_err(|_| "--minutes: expected a number")?,
             "--server" => settings.program = value()?.into(),
-            "--help" => return Ok(None),
             _ => words.push(argument),
         }
     }
     let is_cost = words.first().is_some_and(|word| word == "cost");
     match words.iter().find(|word| !is_cost && !ATTACKS.iter().any(|(name, _)| name == *word)) {
         Some(unknown) => Err(format!("unknown attack {unknown:?}")),
-        None => Ok(Some((settings, words))),
+        None => Ok((settings, words)),
     }
 }

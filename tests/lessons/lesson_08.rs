@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 use overwire::websocket::Opcode;
 use serde_json::{Value, json};
 
-use crate::common::{Answer, Client, Dice, PATIENCE, Running};
+use crate::common::dice::Dice;
+use crate::common::{Answer, Client, PATIENCE, Running};
 use crate::lesson::{program, serve};
 
 /// A cursor of another run of the server.

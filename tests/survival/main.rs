@@ -5,8 +5,12 @@ mod check;
 #[cfg(test)]
 mod check_tests;
 mod client;
+#[path = "../common/dice.rs"]
+mod dice;
 mod history;
 mod node;
+#[path = "../common/program.rs"]
+mod program;
 mod rooms;
 mod run;
 mod world;
@@ -32,31 +36,16 @@ pub struct Settings {
 }
 
 fn main() -> ExitCode {
-    let settings = match parse(env::args().skip(1)) {
-        Ok(Some(settings)) => settings,
-        Ok(None) => {
-            println!("{USAGE}");
-            return ExitCode::SUCCESS;
+    program::main(USAGE, parse, |settings| {
+        let mut is_passed = true;
+        for seed in settings.seed..settings.seed + settings.seeds {
+            is_passed &= run::run(&settings, seed).map_err(|error| format!("seed {seed}: {error}"))?;
         }
-        Err(complaint) => {
-            eprintln!("{complaint}\n{USAGE}");
-            return ExitCode::from(2);
-        }
-    };
-    let mut is_passed = true;
-    for seed in settings.seed..settings.seed + settings.seeds {
-        match run::run(&settings, seed) {
-            Ok(run_passed) => is_passed &= run_passed,
-            Err(error) => {
-                println!("seed {seed}: {error}");
-                is_passed = false;
-            }
-        }
-    }
-    if is_passed { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        Ok::<_, String>(is_passed)
+    })
 }
 
-fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Option<Settings>, String> {
+fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Settings, String> {
     let program = env::current_exe().ok().and_then(|own| Some(own.parent()?.join("../overwire")));
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
     let program = program.unwrap_or_else(|| PathBuf::from("overwire"));
@@ -69,9 +58,8 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Option<Settings>
             "--seeds" => settings.seeds = number(value()?)?,
             "--seed" => settings.seed = number(value()?)?,
             "--server" => settings.program = value()?.into(),
-            "--help" => return Ok(None),
             _ => return Err(format!("unknown argument {argument:?}")),
         }
     }
-    Ok(Some(settings))
+    Ok(settings)
 }

@@ -8,8 +8,9 @@ use overwire::sse;
 use serde_json::{Value, json};
 
 use super::client::{Client, Format, Item, Stream, Trouble, get, post};
+use super::dice::Dice;
 use super::history::{History, Sent};
-use super::world::{Dice, Recorder, World, cursor};
+use super::world::{Recorder, World, cursor};
 
 /// The longest pause before the next message of a sender, in milliseconds.
 const PACE: u64 = 30;
@@ -41,7 +42,7 @@ pub struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     pub fn new(world: &'a World, seed: u64, room: &'a str, name: &str, start: Option<Cursor>) -> Self {
-        Reader { room, dice: Dice::new(seed, name), recorder: Recorder::new(world, name.to_owned(), start) }
+        Reader { room, dice: Dice::of(seed, name), recorder: Recorder::new(world, name.to_owned(), start) }
     }
 
     /// Reads until the last message of the room, on one of the transports at a time.
@@ -154,7 +155,7 @@ impl<'a> Drafts<'a> {
     /// Counts a sender in.
     pub fn new(world: &'a World, seed: u64, name: &str) -> Self {
         world.senders.fetch_add(1, Ordering::SeqCst);
-        Drafts { world, name: name.to_owned(), dice: Dice::new(seed, name), sent: Vec::new(), is_over: false }
+        Drafts { world, name: name.to_owned(), dice: Dice::of(seed, name), sent: Vec::new(), is_over: false }
     }
 
     /// Begins the next message. Returns its text and its key, or `None` if the sender has ended.
@@ -203,6 +204,7 @@ pub fn post_messages(world: &World, seed: u64, room: &str, name: &str) -> (Vec<S
                     faults.push(format!("{name}: {key}: {what}"));
                     break;
                 }
+                Err(_) if World::is_over(&world.readers_end) => break, // the server does not come back
                 Err(_) => drafts.dice.back_off(),
             }
         }

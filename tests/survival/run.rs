@@ -11,10 +11,11 @@ use serde_json::json;
 use super::Settings;
 use super::check::check;
 use super::client::{Trouble, get};
+use super::dice::Dice;
 use super::history::{Event, History, Log, Sent, What};
 use super::node::Node;
 use super::rooms::{Reader, Talker, Transport, post_messages, send};
-use super::world::{Dice, END, World, cursor};
+use super::world::{END, World, cursor};
 
 const ROOMS: [&str; 2] = ["tea", "coffee"];
 
@@ -35,8 +36,8 @@ struct Clients<'scope> {
 pub fn run(settings: &Settings, seed: u64) -> io::Result<bool> {
     let mut node = Node::start(settings.program.clone(), Vec::new())?;
     let world = World::new(vec![node.address]);
-    let mut dice = Dice::new(seed, "faults");
-    let starts = ROOMS.map(|room| tip(&world, &mut dice, room));
+    let mut dice = Dice::of(seed, "faults");
+    let starts: Vec<Cursor> = ROOMS.into_iter().map(|room| tip(&world, &mut dice, room)).collect::<io::Result<_>>()?;
     let logs: io::Result<Vec<Log>> = thread::scope(|scope| {
         let world = &world;
         let mut clients = Vec::new();
@@ -55,7 +56,7 @@ pub fn run(settings: &Settings, seed: u64) -> io::Result<bool> {
         let disturbed = disturb(&mut node, &mut dice, settings.kills);
         // All clients end, whatever happened.
         world.senders_end.store(true, Ordering::Relaxed);
-        let ends = disturbed.map(|()| end_logs(world, &mut dice));
+        let ends = disturbed.and_then(|()| end_logs(world, &mut dice));
         let deadline = Instant::now() + PATIENCE;
         while Instant::now() < deadline && !clients.iter().all(Clients::are_finished) {
             thread::sleep(Duration::from_millis(20));
@@ -108,7 +109,7 @@ fn disturb(node: &mut Node, dice: &mut Dice, kills: usize) -> io::Result<()> {
 }
 
 /// Sends the last message of each room when the senders have ended. Returns when it was sent, and its id.
-fn end_logs(world: &World, dice: &mut Dice) -> Vec<(Duration, Cursor)> {
+fn end_logs(world: &World, dice: &mut Dice) -> io::Result<Vec<(Duration, Cursor)>> {
     let start = Instant::now();
     while world.senders.load(Ordering::SeqCst) > 0 && start.elapsed() < PATIENCE {
         thread::sleep(Duration::from_millis(5));
@@ -116,13 +117,13 @@ fn end_logs(world: &World, dice: &mut Dice) -> Vec<(Duration, Cursor)> {
     let end = |room| {
         let content = json!({ "sender": "end", "room": room, "text": END, "key": END });
         let begun = world.now();
-        (begun, persist(dice, |dice| send(world, dice, &content)))
+        Ok((begun, persist(dice, |dice| send(world, dice, &content))?))
     };
-    ROOMS.map(end).to_vec()
+    ROOMS.into_iter().map(end).collect()
 }
 
 /// Returns the position after the newest message.
-fn tip(world: &World, dice: &mut Dice, room: &str) -> Cursor {
+fn tip(world: &World, dice: &mut Dice, room: &str) -> io::Result<Cursor> {
     persist(dice, |dice| {
         let answer = world.connect(dice)?.ask(&get(&format!("/api/messages?room={room}"), ""))?;
         cursor(&answer.content["last_message_id"]).ok_or_else(|| Trouble::Wrong("a poll without a position".into()))
@@ -130,12 +131,15 @@ fn tip(world: &World, dice: &mut Dice, room: &str) -> Cursor {
 }
 
 /// Tries until it succeeds. Nothing disturbs the server meanwhile.
-fn persist<T>(dice: &mut Dice, mut attempt: impl FnMut(&mut Dice) -> Result<T, Trouble>) -> T {
+fn persist<T>(dice: &mut Dice, mut attempt: impl FnMut(&mut Dice) -> Result<T, Trouble>) -> io::Result<T> {
     let start = Instant::now();
     loop {
         match attempt(dice) {
-            Ok(value) => return value,
-            Err(trouble) => assert!(start.elapsed() < PATIENCE, "the server does not answer: {trouble}"),
+            Ok(value) => return Ok(value),
+            Err(trouble) if start.elapsed() > PATIENCE => {
+                return Err(io::Error::other(format!("the server does not answer: {trouble}")));
+            }
+            Err(_) => dice.back_off(),
         }
     }
 }

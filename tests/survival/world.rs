@@ -9,6 +9,7 @@ use overwire::feed::Cursor;
 use serde_json::Value;
 
 use super::client::{Client, Trouble};
+use super::dice::Dice;
 use super::history::{Event, History, What};
 
 /// The text of the last message of each log.
@@ -52,23 +53,10 @@ impl World {
     }
 }
 
-/// Random numbers that a seed repeats (SplitMix64).
-pub struct Dice(u64);
-
 impl Dice {
     /// The dice of a client with this name.
-    pub fn new(seed: u64, name: &str) -> Self {
-        let hash = name.bytes().fold(seed, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
-        Dice(hash)
-    }
-
-    /// Returns a number below `sides`.
-    pub fn roll(&mut self, sides: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut bits = self.0;
-        bits = (bits ^ bits >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        bits = (bits ^ bits >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (bits ^ bits >> 31) % sides
+    pub fn of(seed: u64, name: &str) -> Self {
+        Dice(name.bytes().fold(seed, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)))
     }
 
     /// Sleeps for less than this number of milliseconds.

@@ -3,6 +3,8 @@
 
 mod bytes;
 mod fleet;
+#[path = "../../common/program.rs"]
+mod program;
 mod scenario;
 mod subject;
 
@@ -30,25 +32,9 @@ struct Options {
 }
 
 fn main() -> ExitCode {
-    if std::env::args_os().any(|argument| argument == "--help") {
-        println!("{USAGE}");
-        return ExitCode::SUCCESS;
-    }
-    let options = match parse(std::env::args_os().skip(1).map(|word| word.to_string_lossy().into())) {
-        Ok(options) => options,
-        Err(complaint) => {
-            eprintln!("{complaint}\n{USAGE}");
-            return ExitCode::from(2);
-        }
-    };
-    let done = if options.check { check(&options) } else { measure(&options) };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("bench: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    program::main(USAGE, parse, |options| {
+        if options.check { check(&options) } else { measure(&options) }.map(|()| true)
+    })
 }
 
 fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Options, String> {
