@@ -97,6 +97,11 @@ impl Stretch<'_> {
         self.start.map(place).or_else(|| self.messages.first().map(before))
     }
 
+    /// Whether the log had this position when the reader began.
+    fn has(&self, position: Cursor) -> bool {
+        self.start == Some(position) || self.messages.iter().any(|seen| seen.id == position)
+    }
+
     /// The position after the last message.
     fn ends(&self) -> Option<Cursor> {
         self.messages.last().map(|seen| seen.id).or(self.start)
@@ -109,7 +114,7 @@ struct Reading<'a> {
     stretches: Vec<Stretch<'a>>,
 }
 
-/// Checks a log, and returns what is broken: for each rule and reader only the first.
+/// Checks a log, and returns what is broken.
 pub fn check(log: &Log) -> Vec<Failure> {
     let mut checker = Checker { log, failures: Vec::new() };
     let readings: Vec<Reading<'_>> = log.histories.iter().map(|history| checker.read(history)).collect();
@@ -234,18 +239,24 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// A journal that keeps its messages tells a reader only of what was dropped because there is too much.
+    /// A reader is told only if its log does not have its position any more. A journal that keeps its messages tells it
+    /// only of what was dropped because there is too much.
     fn check_notices(&mut self, reading: &Reading<'_>) {
-        if self.log.losses > 0 {
-            return;
-        }
-        for pair in reading.stretches.windows(2) {
+        for pair in reading.stretches.windows(2).filter(|pair| pair[1].is_told) {
+            if let Some(position) = pair[0].ends().filter(|position| pair[1].has(*position)) {
+                let what = format!("it was told that its position {position} is lost, and the log still has it");
+                self.fail_at(Rule::Told, reading.history, pair[1].at, &what);
+                return;
+            }
+            if self.log.losses > 0 {
+                continue;
+            }
             let (from, to) = (pair[0].ends(), pair[1].begins());
             let is_true = to.is_some_and(|(epoch, sequence)| {
                 let is_skipped = from.is_none_or(|from| from.epoch() == epoch && from.sequence() < sequence);
                 is_skipped && sequence + self.log.retained <= self.log.end.sequence()
             });
-            if pair[1].is_told && !is_true {
+            if !is_true {
                 self.fail_at(
                     Rule::Told,
                     reading.history,

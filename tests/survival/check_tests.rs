@@ -145,6 +145,17 @@ fn a_notice_is_true_if_messages_were_dropped() {
 }
 
 #[test]
+fn a_notice_about_a_position_that_the_log_has_fails() {
+    for notice in [What::Told(None), What::Told(Some(at(0))), What::Told(Some(at(2)))] {
+        let mut whats = messages([1, 2]);
+        let next = if matches!(notice, What::Told(Some(to)) if to == at(2)) { 3 } else { 1 };
+        whats.push(notice);
+        whats.extend(messages(next..=4));
+        assert_eq!(rules(&log(1, reader("other", Some(at(0)), whats))), [Rule::Told]);
+    }
+}
+
+#[test]
 fn a_notice_excuses_only_what_it_skips() {
     let mut whats = messages([1]);
     whats.push(What::Told(Some(at(2))));
