@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::str::FromStr;
 
+use crate::books;
 use crate::random::Random;
 
 const EPOCH_BITS: u32 = 60;
@@ -54,6 +55,25 @@ impl Cursor {
     pub fn start(random: &mut Random) -> Self {
         let epoch = random.number() & ((1 << EPOCH_BITS) - 1);
         Cursor { epoch, check: draw_check(random), sequence: 0 }
+    }
+
+    /// Draws the position after the next message of the log.
+    ///
+    /// The sequence ends at 2^40 - 1, after more than 10^12 messages. The message after that one begins a new log.
+    ///
+    /// ```
+    /// use overwire::feed::Cursor;
+    /// use overwire::random::Random;
+    ///
+    /// let mut random = Random::open()?;
+    /// let start = Cursor::start(&mut random);
+    /// let first = start.next(&mut random);
+    /// assert_eq!((first.epoch(), first.sequence()), (start.epoch(), 1));
+    /// # std::io::Result::Ok(())
+    /// ```
+    pub fn next(self, random: &mut Random) -> Self {
+        let before = if self.sequence == LAST_SEQUENCE { Cursor::start(random) } else { self };
+        Cursor { epoch: before.epoch, check: draw_check(random), sequence: before.sequence + 1 }
     }
 
     /// Returns the random number of the log, of 60 bits.
@@ -210,13 +230,9 @@ impl<T> Feed<T> {
         Feed { dropped: start, messages: VecDeque::new(), bytes: 0, max_messages, max_bytes }
     }
 
-    /// Draws the cursor of the next message, so that the message can contain its own id.
-    ///
-    /// The sequence ends at 2^40 - 1, after more than 10^12 messages. The message after that one begins a new log.
+    /// Draws the cursor of the next message, so that the message can contain its own id: see [`Cursor::next`].
     pub fn next_cursor(&self, random: &mut Random) -> Cursor {
-        let tip = self.tip();
-        let before = if tip.sequence == LAST_SEQUENCE { Cursor::start(random) } else { tip };
-        Cursor { epoch: before.epoch, check: draw_check(random), sequence: before.sequence + 1 }
+        self.tip().next(random)
     }
 
     /// Appends a message of `bytes` bytes. `cursor` was drawn by [`Feed::next_cursor`] since the last append. If it
@@ -225,16 +241,33 @@ impl<T> Feed<T> {
     /// # Panics
     /// If `cursor` is not the position after the newest message.
     pub fn append(&mut self, cursor: Cursor, message: T, bytes: usize) {
-        if self.tip().sequence == LAST_SEQUENCE && cursor.sequence == 1 {
+        assert!(self.is_next(cursor), "{cursor} is not the cursor of the next message after {}", self.tip());
+        if cursor.epoch != self.dropped.epoch {
             self.truncate(Cursor { sequence: 0, ..cursor });
         }
-        let tip = self.tip();
-        assert_eq!((cursor.epoch, cursor.sequence), (tip.epoch, tip.sequence + 1), "the cursor of the next message");
         self.messages.push_back(Entry { message, bytes, check: cursor.check });
         self.bytes += bytes;
         while self.messages.len() > 1 && (self.messages.len() > self.max_messages || self.bytes > self.max_bytes) {
             self.drop_oldest();
         }
+    }
+
+    /// Whether this is the position after the next message. The message may begin a new log.
+    pub fn is_next(&self, cursor: Cursor) -> bool {
+        let tip = self.tip();
+        match tip.sequence {
+            LAST_SEQUENCE => cursor.sequence == 1,
+            sequence => cursor.epoch == tip.epoch && cursor.sequence == sequence + 1,
+        }
+    }
+
+    /// Drops the oldest messages, as long as `is_old` says so. Returns whether there were any.
+    pub fn drop_while(&mut self, is_old: impl Fn(&T) -> bool) -> bool {
+        let before = self.messages.len();
+        while self.messages.front().is_some_and(|oldest| is_old(&oldest.message)) {
+            self.drop_oldest();
+        }
+        self.messages.len() < before
     }
 
     fn drop_oldest(&mut self) {
@@ -302,14 +335,11 @@ impl<T> Feed<T> {
         self.dropped.sequence + self.messages.len() as u64
     }
 
-    /// Returns the number of retained messages.
-    pub(crate) fn retained(&self) -> usize {
-        self.messages.len()
-    }
-
-    /// Returns the number of bytes of the places for messages, which are more than the retained ones.
-    pub(crate) fn places(&self) -> usize {
-        self.messages.capacity() * size_of::<Entry<T>>()
+    /// Returns about the number of bytes that it takes: the places of its messages and the messages, each of them an
+    /// `Rc<str>`.
+    pub(crate) fn memory(&self) -> usize {
+        let texts = self.bytes + self.messages.len() * (2 * size_of::<usize>() + size_of::<usize>() / 2);
+        books::deque(&self.messages) + texts
     }
 
     /// Returns the number of bytes of the retained messages.

@@ -34,11 +34,12 @@
 //!
 //! | module | what it is for | what it may know |
 //! |-|-|-|
-//! | [`bytes`], [`json`], `slab`, [`limits`], [`random`], [`output`] | what everything else is made of | nothing |
+//! | [`bytes`], [`json`], `slab`, `books`, [`limits`], [`random`], [`output`] | what everything else is made of | nothing |
 //! | [`http`], [`sse`], [`websocket`], [`resp`] | the codecs: bytes to values and back | no sockets, no clock |
 //! | [`feed`], [`signalling`], `timers`, `outbox`, `access`, `files`, `signals`, `socket_options`, [`heap`], `access_log`, [`wire`] | a log and its cursors; WebRTC signalling; deadlines; the outgoing queue; the checks of Host and Origin; the browser client; memory that goes back to the system; names for raw bytes | the codecs |
 //! | [`connection`] | one connection: all decisions about it | the time is an argument; no sockets |
 //! | [`event_loop`] | sockets: the only user of mio | the connection, not what it carries |
+//! | [`journal`] | where messages live, and when they are committed | the public API above |
 //! | [`tap`] | a relay that shows and disturbs the bytes between a client and a server | the public API above |
 //! | [`server`] | the application: rooms, mailboxes, routes | the public API above |
 //!
@@ -52,6 +53,7 @@
 
 mod access;
 mod access_log;
+mod books;
 pub mod bytes;
 pub mod connection;
 pub mod event_loop;
@@ -59,6 +61,7 @@ pub mod feed;
 mod files;
 pub mod heap;
 pub mod http;
+pub mod journal;
 pub mod json;
 pub mod limits;
 mod outbox;

@@ -3,6 +3,7 @@
 use std::env;
 use std::io::{self, ErrorKind, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::process::ExitCode;
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
@@ -40,6 +41,12 @@ usage: overwire [OPTIONS]
   --allow-origin ORIGIN  let pages of this origin use the server (repeatable),
                          for example https://example.com
   --allow-host NAME      a name of the server in addition to its address and localhost (repeatable)
+  --retain-messages N    retain the newest N messages of a room (default 1000)
+  --retain-bytes N       retain at most N bytes of messages of a room (default 1048576)
+  --retain-time SECONDS  drop the messages of a room that are older, within ten seconds
+                         (default: no bound)
+  --max-rooms N          keep at most N rooms; another one takes the place of one that nobody
+                         reads (default 256)
   --chaos                let pages make the server forget everything
   --tap-port PORT        the port of the tap, through which the same server is seen with its
                          bytes (default 8100, or any with --port 0)
@@ -224,6 +231,13 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Command, String>
                 config.static_folder = Some(folder.into());
             }
             "--log" => config.log = true,
+            "--retain-messages" => config.retention.messages = number(&argument, &value()?, 1..=10_000_000)? as usize,
+            "--retain-bytes" => config.retention.bytes = number(&argument, &value()?, 1..=1 << 40)? as usize,
+            "--retain-time" => {
+                let seconds = number(&argument, &value()?, 1..=1_000_000_000)?;
+                config.retention.time = Some(Duration::from_secs(seconds));
+            }
+            "--max-rooms" => config.retention.rooms = number(&argument, &value()?, 1..=1_000_000)? as usize,
             "--chaos" => config.chaos = true,
             "--allow-origin" => config.allow_origins.push(origin(value()?)?),
             "--allow-host" => config.allow_hosts.push(host(value()?)?),
@@ -238,10 +252,15 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Command, String>
     Ok(Command::Serve(Box::new(config), tap))
 }
 
+/// A whole number in `range`.
+fn number(option: &str, text: &str, range: RangeInclusive<u64>) -> Result<u64, String> {
+    let expected = || format!("{option}: expected {} to {}, not {text:?}", range.start(), range.end());
+    digits(text.as_bytes()).filter(|number| range.contains(number)).ok_or_else(expected)
+}
+
 /// A port.
 fn parse_port(option: &str, text: &str) -> Result<u16, String> {
-    let number = digits(text.as_bytes()).and_then(|number| u16::try_from(number).ok());
-    number.ok_or(format!("{option}: expected 0 to 65535, not {text:?}"))
+    number(option, text, 0..=65535).map(|port| port as u16)
 }
 
 /// A name as in a Host field before the port, or an address.

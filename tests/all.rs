@@ -27,6 +27,7 @@ mod output;
 mod raw;
 mod relay;
 mod replays;
+mod retention;
 mod ropes;
 mod short_poll;
 mod shutdown;

@@ -6,8 +6,8 @@ use std::path::Path;
 use std::process::Command;
 
 /// The layers from the bottom up, as the table in `src/lib.rs` lists them.
-const LAYERS: [&[&str]; 7] = [
-    &["bytes", "json", "slab", "limits", "random", "output"],
+const LAYERS: [&[&str]; 8] = [
+    &["bytes", "json", "slab", "books", "limits", "random", "output"],
     &["http", "sse", "websocket", "resp"],
     &[
         "feed",
@@ -24,6 +24,7 @@ const LAYERS: [&[&str]; 7] = [
     ],
     &["connection"],
     &["event_loop"],
+    &["journal"],
     &["tap"],
     &["server"],
 ];

@@ -27,7 +27,7 @@ use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 use std::mem;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use mio::net::{TcpListener, UnixStream};
 use mio::{Events, Interest, Poll, Waker};
@@ -217,6 +217,11 @@ impl EventLoop {
     /// Returns the time of the current turn, by the clock of the timers.
     pub fn now(&self) -> Instant {
         self.context.now
+    }
+
+    /// Returns the time of the system, ahead by as much as the clock of the timers.
+    pub fn system_time(&self) -> SystemTime {
+        self.remote.system_time()
     }
 
     /// Returns the number of open connections, in whatever state.

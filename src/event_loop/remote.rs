@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use mio::Waker;
 
@@ -48,6 +48,11 @@ impl Remote {
     /// The time by the loop's clock.
     pub(super) fn now(&self) -> Instant {
         Instant::now() + Duration::from_nanos(self.0.ahead.load(Ordering::Acquire))
+    }
+
+    /// The time of the system, ahead by as much as the loop's clock.
+    pub(super) fn system_time(&self) -> SystemTime {
+        SystemTime::now() + Duration::from_nanos(self.0.ahead.load(Ordering::Acquire))
     }
 
     pub(super) fn note_shutdown(&self) {

@@ -3,8 +3,6 @@
 use serde_json::{Map, Value, json};
 
 use super::exchanges::{Call, Reply};
-use super::idempotency::Keys;
-use super::message::timestamp;
 use super::params::ApiError;
 use super::{Server, uncached};
 use crate::http::{Content, Request, Response};
@@ -25,10 +23,11 @@ impl Server {
             feature.add_memory(&mut memory);
         }
         statistics.insert("connections".into(), exchanges.event_loop.connections().into());
-        memory.insert("keys".into(), exchanges.keys.bytes().into());
+        memory.insert("keys".into(), exchanges.journal.key_bytes().into());
+        memory.insert("journal".into(), (exchanges.journal.bytes() + exchanges.senders.bytes()).into());
         let shared_and_own = exchanges.memory();
         statistics.insert("transports".into(), exchanges.counts().to_json());
-        statistics.insert("timestamp".into(), timestamp().into());
+        statistics.insert("timestamp".into(), exchanges.timestamp().into());
         statistics.insert("chaos".into(), self.chaos.into());
         statistics.insert("tap_port".into(), self.tap_port.into());
         // What rooms have encoded, and what files are kept, is shared by connections. It has its own place in the books.
@@ -69,7 +68,7 @@ impl Server {
             return Err(ApiError { status: 403, sentence: "faults are off: start the server with --chaos".into() });
         }
         self.exchanges.reset_all();
-        self.exchanges.keys = Keys::default();
+        self.exchanges.journal.forget();
         let (features, exchanges) = self.features();
         for feature in features {
             feature.forget(exchanges);

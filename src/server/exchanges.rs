@@ -7,14 +7,19 @@ use std::collections::HashMap;
 use std::io;
 use std::time::{Duration, Instant};
 
-use super::idempotency::Keys;
-use super::message::Transport;
+use serde_json::json;
+
+use super::FeatureId;
+use super::message::{Transport, timestamp};
+use super::params::ApiError;
+use super::senders::{Answer, COMMIT_TIME, Sender, Senders, Waiting};
 use super::stats::Stats;
-use super::{FeatureId, books};
+use crate::books;
 use crate::bytes::{Rope, Shared};
 use crate::connection::Traffic;
 use crate::event_loop::{EventLoop, ExchangeId, TimerId};
 use crate::http::{Request, Response};
+use crate::journal::{Draft, Journal};
 use crate::random::Random;
 use crate::websocket::{self, Accepted, CloseCode, Message};
 
@@ -26,6 +31,13 @@ pub struct Call<'a> {
     pub request: &'a Request,
     /// The traffic of the connection before this request.
     pub since: Traffic,
+}
+
+impl Call<'_> {
+    /// Returns the sender of a message with this request.
+    pub fn sender(&self, answer: Answer) -> Sender {
+        Sender::Request(self.id, self.since, answer)
+    }
 }
 
 /// The result of a handler.
@@ -68,6 +80,8 @@ pub enum EndReason {
     Disconnected,
     /// There were too many of its kind, and it had waited for longest.
     MadeRoom,
+    /// The log is removed.
+    Removed,
     /// The server is shutting down.
     GoingAway,
 }
@@ -83,6 +97,7 @@ impl EndReason {
                 "there are too many rooms, and this one has waited longest for a second peer",
             ),
             EndReason::Disconnected => (CloseCode::NORMAL, "disconnected"),
+            EndReason::Removed => (CloseCode::NORMAL, "removed"),
             EndReason::GoingAway => (CloseCode::GOING_AWAY, "the server is going away"),
         }
     }
@@ -104,24 +119,27 @@ pub struct Exchanges {
     pub event_loop: EventLoop,
     /// Random ids and epochs.
     pub random: Random,
-    /// The idempotency keys of rooms and mailboxes, which have one bound.
-    pub keys: Keys,
+    /// The logs of rooms and mailboxes.
+    pub journal: Journal,
+    /// The senders that wait for the journal.
+    pub senders: Senders,
     stats: Stats,
     held: HashMap<ExchangeId, Held>,
     timers: HashMap<TimerId, ExchangeId>,
 }
 
 impl Exchanges {
-    /// Creates the record of a loop that holds nothing yet.
+    /// Creates the record of a loop that holds nothing yet, and of the journal of its messages.
     ///
     /// # Errors
     /// As [`Random::open`].
-    pub fn new(event_loop: EventLoop) -> io::Result<Self> {
+    pub fn new(event_loop: EventLoop, journal: Journal) -> io::Result<Self> {
         let random = Random::open()?;
         Ok(Exchanges {
             event_loop,
             random,
-            keys: Keys::default(),
+            journal,
+            senders: Senders::default(),
             stats: Stats::default(),
             held: HashMap::new(),
             timers: HashMap::new(),
@@ -133,14 +151,27 @@ impl Exchanges {
         self.event_loop.now()
     }
 
-    /// Carries out what a handler has returned.
-    pub fn reply(&mut self, call: &Call<'_>, reply: Reply) {
+    /// Returns the current time in seconds since the epoch, to the millisecond.
+    pub fn timestamp(&self) -> f64 {
+        timestamp(self.event_loop.system_time())
+    }
+
+    /// Asks the journal to append a message. Its sender waits for the answer.
+    pub fn append(&mut self, sender: Sender, draft: Draft<'_>) {
+        let now = self.now();
+        let waiting = Waiting { sender, timestamp: draft.timestamp, until: now + COMMIT_TIME };
+        let ticket = self.journal.append(&mut self.random, now, draft);
+        self.senders.push(ticket, waiting);
+    }
+
+    /// Carries out what a handler has returned. `since` is the traffic of the connection before the request.
+    pub fn reply(&mut self, id: ExchangeId, since: Traffic, reply: Reply) {
         match reply {
-            Reply::Now(response) => self.event_loop.respond(call.id, response),
+            Reply::Now(response) => self.event_loop.respond(id, response),
             Reply::Counted(response, transport, messages) => {
-                self.event_loop.respond(call.id, response);
+                self.event_loop.respond(id, response);
                 self.count(transport, messages);
-                self.stats.add_traffic(transport, call.since, self.event_loop.traffic(call.id));
+                self.stats.add_traffic(transport, since, self.event_loop.traffic(id));
             }
             Reply::Later => {}
         }
@@ -167,6 +198,11 @@ impl Exchanges {
     /// Queues a text message on a WebSocket.
     pub fn send_text(&mut self, id: ExchangeId, text: String) {
         self.event_loop.send_message(id, Message::Text(text));
+    }
+
+    /// Tells a WebSocket of an error.
+    pub fn send_error(&mut self, id: ExchangeId, error: &ApiError) {
+        self.send_text(id, json!({ "type": "error", "error": error.sentence }).to_string());
     }
 
     /// Counts messages that were sent on a transport.
@@ -256,8 +292,8 @@ impl Exchanges {
     /// Drops what has expired.
     pub fn sweep(&mut self) {
         self.count_moved(); // or the list of them grows, if nobody asks for the counts
-        self.keys.expire(self.now());
-        self.keys.shrink();
+        self.journal.sweep(self.now());
+        self.senders.shrink();
         books::shrink_map(&mut self.held);
         books::shrink_map(&mut self.timers);
     }

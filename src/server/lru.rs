@@ -8,7 +8,7 @@ use std::ops::{Deref, DerefMut};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use super::books;
+use crate::books;
 
 /// Values by id. Each is in use, or idle since its last use. The idle ones form a list in the order of their last use.
 /// All operations take constant time, amortised.

@@ -49,7 +49,39 @@ pub fn encode(transport: Transport, id: Option<Cursor>, name: &str, json: &str) 
 }
 
 /// Returns the seconds since the epoch, to the millisecond.
-pub fn timestamp() -> f64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+pub fn timestamp(time: SystemTime) -> f64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
     since.as_millis() as f64 / 1000.0
+}
+
+/// Returns the JSON of a message: its id, and then the members of `body`, an object that is not empty.
+pub fn with_id(id: Cursor, body: &str) -> String {
+    let mut json = String::with_capacity(body.len() + ID_MEMBER);
+    json.extend([r#"{"id":""#, &id.to_string(), r#"","#, &body[1..]]);
+    json
+}
+
+/// The number of bytes by which an id makes the JSON of a message longer.
+const ID_MEMBER: usize = r#""id":"1f0c2a9e-8b4d-8e17-b5c3-7f000000002a","#.len();
+
+/// Returns the time of a message: the last member of its JSON, in seconds since the epoch.
+pub fn timestamp_of(json: &str) -> Option<f64> {
+    json.strip_suffix('}')?.rsplit_once(r#""timestamp":"#)?.1.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_has_its_id_first_and_its_time_last() {
+        let id: Cursor = "1f0c2a9e-8b4d-8e17-b5c3-7f000000002a".parse().unwrap();
+        let body = r#"{"text":"\"timestamp\":1}","timestamp":1700000000.5}"#;
+        let json = with_id(id, body);
+        assert_eq!(json.len(), body.len() + ID_MEMBER);
+        let value: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(value["id"], id.to_string());
+        assert_eq!(value.to_string(), json, "the members are in the order of their names");
+        assert_eq!((timestamp_of(&json), timestamp_of("{}")), (Some(1700000000.5), None));
+    }
 }

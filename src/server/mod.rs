@@ -5,27 +5,29 @@
 //! of a request in `routes`, and passes every other event to the feature that holds the exchange.
 
 mod admin;
-mod books;
+mod commit;
 mod demo;
 mod exchanges;
-mod idempotency;
 mod lru;
 mod mailboxes;
 mod message;
 mod params;
 mod rooms;
 mod routes;
+mod senders;
 mod signalling;
 mod stats;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use self::demo::Demo;
 use self::exchanges::{Call, EndReason, Exchanges, Opening, Reply};
@@ -38,6 +40,7 @@ use crate::access::{Access, Resource};
 use crate::event_loop::{Event, EventLoop, ExchangeId, Remote, TimerId};
 use crate::files::Files;
 use crate::http::{Method, Origins, Request, Response};
+use crate::journal::{Journal, Retention};
 use crate::limits::Limits;
 use crate::output;
 use crate::websocket::Message;
@@ -76,6 +79,8 @@ pub struct Config {
     pub chaos: bool,
     /// The port of a tap to this server. The server only reports it to the page, in `GET /api/stats`.
     pub tap_port: Option<u16>,
+    /// The bounds of what rooms retain.
+    pub retention: Retention,
     /// The bounds of the event loop.
     pub limits: Limits,
 }
@@ -92,6 +97,7 @@ impl Default for Config {
             allow_hosts: Vec::new(),
             chaos: false,
             tap_port: None,
+            retention: Retention::default(),
             limits: Limits::default(),
         }
     }
@@ -115,7 +121,7 @@ trait Feature {
     fn forget(&mut self, exchanges: &mut Exchanges);
 
     /// Removes expired state.
-    fn sweep(&mut self, _: &Exchanges) {}
+    fn sweep(&mut self, _: &mut Exchanges) {}
 
     /// Adds the feature's members to the answer of `GET /api/stats`.
     fn add_statistics(&mut self, _: &Exchanges, _: &mut Map<String, Value>) {}
@@ -167,6 +173,10 @@ pub struct Server {
     tap_port: Option<u16>,
     started: Instant,
     sweep: TimerId,
+    /// The timer for the senders that have waited too long.
+    commit_timer: Option<TimerId>,
+    /// Whether the server shuts down as soon as no sender waits.
+    is_going_away: bool,
 }
 
 impl Server {
@@ -187,7 +197,7 @@ impl Server {
             event_loop.log_requests(output::standard_output());
         }
         Ok(Server {
-            rooms: Rooms::default(),
+            rooms: Rooms::new(config.retention),
             mailboxes: Mailboxes::default(),
             demo: Demo::default(),
             peers: Peers::default(),
@@ -197,7 +207,9 @@ impl Server {
             tap_port: config.tap_port,
             started: event_loop.now(),
             sweep: event_loop.set_timer(SWEEP),
-            exchanges: Exchanges::new(event_loop)?,
+            commit_timer: None,
+            is_going_away: false,
+            exchanges: Exchanges::new(event_loop, Journal::default())?,
         })
     }
 
@@ -222,18 +234,28 @@ impl Server {
     /// As [`EventLoop::next_event`].
     pub fn run(mut self) -> io::Result<()> {
         loop {
-            match self.exchanges.event_loop.next_event()? {
-                Event::Request(id, request) => self.on_request(id, &request),
-                Event::Message(id, message) => self.on_message(id, &message),
-                Event::Timer(timer) => self.on_timer(timer),
-                Event::Closed(id, _) => self.on_closed(id),
-                Event::Shutdown => {
-                    self.end_all(EndReason::GoingAway);
-                    return self.exchanges.event_loop.drain();
-                }
-                _ => {} // no connection is raw
+            let event = self.exchanges.event_loop.next_event()?;
+            if self.handle(event) {
+                break;
             }
         }
+        self.end_all(EndReason::GoingAway);
+        self.exchanges.event_loop.drain()
+    }
+
+    /// Handles an event, and applies what the journal has committed. Returns whether the server ends: after a shutdown,
+    /// as soon as every sender has its answer.
+    fn handle(&mut self, event: Event) -> bool {
+        match event {
+            Event::Request(id, request) => self.on_request(id, &request),
+            Event::Message(id, message) => self.on_message(id, &message),
+            Event::Timer(timer) => self.on_timer(timer),
+            Event::Closed(id, _) => self.on_closed(id),
+            Event::Shutdown => self.is_going_away = true,
+            _ => {} // no connection is raw
+        }
+        self.commit();
+        self.is_going_away && self.exchanges.senders.deadline().is_none()
     }
 
     fn on_request(&mut self, id: ExchangeId, request: &Request) {
@@ -243,10 +265,11 @@ impl Server {
         let found = routes::find(request.method(), &request.path());
         let resource = if matches!(found, Found::Nothing) { Resource::File } else { Resource::Api };
         let reply = match self.access.check(request, resource) {
+            Ok(()) if self.is_going_away => Reply::Now(ApiError::going_away().response()),
             Ok(()) => self.dispatch(&call, found).unwrap_or_else(|error| Reply::Now(error.response())),
             Err(refusal) => Reply::Now(refusal.response()),
         };
-        self.exchanges.reply(&call, reply);
+        self.exchanges.reply(call.id, call.since, reply);
         self.demo.after_request(&mut self.exchanges, &self.rooms);
     }
 
@@ -280,9 +303,14 @@ impl Server {
     }
 
     fn on_message(&mut self, id: ExchangeId, message: &Message) {
+        let is_going_away = self.is_going_away;
         let Some((feature, exchanges)) = self.owner(id) else { return };
-        if let Err(error) = feature.on_message(exchanges, id, message) {
-            exchanges.send_text(id, json!({ "type": "error", "error": error.sentence }).to_string());
+        let result = match is_going_away {
+            true => Err(ApiError::going_away()),
+            false => feature.on_message(exchanges, id, message),
+        };
+        if let Err(error) = result {
+            exchanges.send_error(id, &error);
         }
     }
 
@@ -296,6 +324,8 @@ impl Server {
             features.into_iter().for_each(|feature| feature.sweep(exchanges));
             exchanges.sweep();
             self.sweep = exchanges.event_loop.set_timer(SWEEP);
+        } else if self.commit_timer == Some(timer) {
+            self.on_commit_timer();
         } else {
             self.demo.on_timer(&mut self.exchanges, &mut self.rooms, timer);
         }

@@ -43,6 +43,11 @@ impl ApiError {
         ApiError { status: 503, sentence: format!("the server has too many {of} at the moment: try again later") }
     }
 
+    /// Creates a 503: the server shuts down.
+    pub fn going_away() -> Self {
+        ApiError { status: 503, sentence: "the server is going away".into() }
+    }
+
     fn field(name: &str, expected: &str, received: &str) -> Self {
         ApiError::bad(format!("{name}: expected {expected}, not {}", shorten(received)))
     }

@@ -4,9 +4,13 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
+use super::commit::Replica;
 use super::exchanges::{Call, Exchanges, Reply};
+use crate::connection::Traffic;
 use crate::event_loop::{Event, EventLoop, ExchangeId};
+use crate::feed::Cursor;
 use crate::http::Request;
+use crate::journal::{Change, Journal};
 use crate::limits::Limits;
 
 /// A client with one request, which the loop has received.
@@ -20,14 +24,14 @@ pub struct Client {
 impl Client {
     /// Returns the argument of a handler.
     pub fn call(&self) -> Call<'_> {
-        Call { id: self.id, request: &self.request, since: Default::default() }
+        Call { id: self.id, request: &self.request, since: Traffic::default() }
     }
 }
 
 impl Exchanges {
     /// Creates a loop that listens on a port of the system's choice.
     pub fn for_test() -> Self {
-        Exchanges::new(EventLoop::bind("127.0.0.1:0", Limits::default()).unwrap()).unwrap()
+        Exchanges::new(EventLoop::bind("127.0.0.1:0", Limits::default()).unwrap(), Journal::default()).unwrap()
     }
 
     /// Sends a request, and waits until the loop reports it.
@@ -43,10 +47,26 @@ impl Exchanges {
         }
     }
 
+    /// Applies the changes of the journal to the one feature that has logs. Returns the id of the last message.
+    pub fn commit(&mut self, replica: &mut dyn Replica) -> Cursor {
+        let mut last = None;
+        while let Some(change) = self.journal.next_change() {
+            match change {
+                Change::Appended { log, cursor, body, .. } => {
+                    replica.appended(self, log.name(), cursor, body);
+                    last = Some(cursor);
+                }
+                Change::Repeated { cursor, .. } => last = Some(cursor),
+                other => panic!("in memory, a message is committed at once: {other:?}"),
+            }
+        }
+        last.expect("a message was asked for")
+    }
+
     /// Calls a handler as the server does, and returns whether the exchange is held.
     pub fn handle(&mut self, client: &Client, reply: Reply) -> bool {
         let is_held = matches!(reply, Reply::Later);
-        self.reply(&client.call(), reply);
+        self.reply(client.id, Traffic::default(), reply);
         is_held
     }
 

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use super::exchanges::{Call, Exchanges, Reply};
 use super::params::{self, ApiError, Fields, TEXT};
-use super::rooms::{Draft, POLL_SECONDS, Poll, Rooms, Subscription, sent};
+use super::rooms::{POLL_SECONDS, Poll, Publication, Rooms, Subscription};
+use super::senders::{Answer, Sender};
 use crate::event_loop::TimerId;
 use crate::http::{Request, Response};
 use crate::sse;
@@ -46,7 +47,9 @@ impl Demo {
     pub fn send(&self, exchanges: &mut Exchanges, rooms: &mut Rooms, call: &Call<'_>) -> Result<Reply, ApiError> {
         let fields = Fields::of_content(call.request)?;
         let text = fields.required("message", &TEXT)?;
-        rooms.publish(exchanges, &Draft { room: LONG_POLL_ROOM, sender: "anonymous", text, key: None }).map(sent)
+        let message = Publication { room: LONG_POLL_ROOM, sender: "anonymous", text, key: None };
+        rooms.publish(exchanges, call.sender(Answer::Sent), &message)?;
+        Ok(Reply::Later)
     }
 
     /// GET /events
@@ -73,7 +76,8 @@ impl Demo {
         }
         let text = format!("Message {}", rooms.published(TICKER_ROOM) + 1);
         // Publishing fails only when a new room does not fit, and this room exists.
-        let _ = rooms.publish(exchanges, &Draft { room: TICKER_ROOM, sender: "ticker", text: &text, key: None });
+        let message = Publication { room: TICKER_ROOM, sender: "ticker", text: &text, key: None };
+        let _ = rooms.publish(exchanges, Sender::Server, &message);
         self.ticker = Some(exchanges.event_loop.set_timer(TICK));
     }
 }

@@ -1,12 +1,14 @@
 //! The handlers of the demo, called without a server.
 
 use super::*;
+use crate::journal::Retention;
 use crate::server::Feature;
 use crate::server::exchanges::EndReason;
 
 #[test]
 fn the_ticker_runs_while_a_stream_of_its_room_is_open() {
-    let (mut exchanges, mut rooms, mut demo) = (Exchanges::for_test(), Rooms::default(), Demo::default());
+    let (mut exchanges, mut rooms, mut demo) =
+        (Exchanges::for_test(), Rooms::new(Retention::default()), Demo::default());
     demo.after_request(&mut exchanges, &rooms);
     assert_eq!(demo.ticker, None);
     let mut client = exchanges.request("GET", "/api/stream?room=ticker", "");
@@ -14,6 +16,7 @@ fn the_ticker_runs_while_a_stream_of_its_room_is_open() {
     demo.after_request(&mut exchanges, &rooms);
     let first = demo.ticker.unwrap();
     demo.on_timer(&mut exchanges, &mut rooms, first);
+    exchanges.commit(&mut rooms);
     assert!(exchanges.read_until(&mut client, "}\n").contains(r#""text":"Message 1""#));
     let second = demo.ticker.unwrap();
     assert_ne!(first, second);

@@ -2,10 +2,6 @@
 
 use std::time::Duration;
 
-/// The most texts that a mailbox retains, and the most bytes of them.
-pub const RETAINED_TEXTS: usize = 100;
-pub const RETAINED_BYTES: usize = 64 * 1024;
-
 /// The most mailboxes, and the most bytes of all of them.
 pub const MAILBOXES: usize = 20_000;
 pub const BYTES: usize = 64 * 1024 * 1024;

@@ -5,29 +5,21 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use super::limits;
+use crate::books;
 use crate::event_loop::ExchangeId;
 use crate::feed::{Cursor, Feed};
-use crate::random::Random;
-use crate::server::books;
+use crate::journal::{Journal, LogName, Retention};
+use crate::server::exchanges::Exchanges;
 use crate::server::lru::{Kept, Lru};
 use crate::server::params::ApiError;
-
-/// A text in a mailbox.
-#[derive(Debug, Clone)]
-pub struct Text {
-    /// The text.
-    pub text: Rc<str>,
-    /// The time of its arrival, in seconds since the epoch.
-    pub timestamp: f64,
-}
 
 /// A text that a reader takes out of its mailbox.
 #[derive(Debug)]
 pub struct Taken {
     /// The position after the text.
     pub id: Cursor,
-    /// The text.
-    pub text: Text,
+    /// The text and the time of its arrival, as JSON.
+    pub body: Rc<str>,
     /// Whether no text is missing before this one.
     pub recovered: bool,
 }
@@ -35,8 +27,10 @@ pub struct Taken {
 /// A feed with one reader.
 #[derive(Debug)]
 pub struct Mailbox {
-    /// Its texts.
-    pub feed: Feed<Text>,
+    /// The name of its log.
+    pub log: LogName,
+    /// Its texts, as JSON.
+    pub feed: Feed<Rc<str>>,
     /// The position of its reader. A poll may set it.
     pub position: Cursor,
     /// Its current reader: the newest one.
@@ -45,12 +39,18 @@ pub struct Mailbox {
 
 impl Mailbox {
     /// Returns the next text for the reader, and moves the reader's position after it.
-    pub fn take(&mut self) -> Option<Taken> {
+    pub fn take(&mut self, journal: &mut Journal) -> Option<Taken> {
         let recovered = self.feed.replay(self.position).recovered;
-        let (id, text) = self.feed.after(self.position).next()?;
-        let text = text.clone();
-        self.position = id;
-        Some(Taken { id, text, recovered })
+        let (id, body) = self.feed.after(self.position).next()?;
+        let taken = Taken { id, body: body.clone(), recovered };
+        self.set_position(id, journal);
+        Some(taken)
+    }
+
+    /// Stores the position of the reader, and has the journal store it too.
+    pub fn set_position(&mut self, position: Cursor, journal: &mut Journal) {
+        self.position = position;
+        journal.note_position("", &self.log, position);
     }
 }
 
@@ -77,21 +77,28 @@ impl MailboxMap {
     ///
     /// # Errors
     /// 503 when there are too many mailboxes, and all of them have readers.
-    pub fn create(&mut self, random: &mut Random, now: Instant) -> Result<Kept<'_, Mailbox>, ApiError> {
-        if self.by_id.len() >= limits::MAILBOXES && !self.evict(None) {
+    pub fn create(&mut self, exchanges: &mut Exchanges) -> Result<Kept<'_, Mailbox>, ApiError> {
+        if self.by_id.len() >= limits::MAILBOXES && !self.evict(None, &mut exchanges.journal) {
             return Err(ApiError::full("connections"));
         }
-        let id: Rc<str> = random.uuid().into();
-        let position = Cursor::start(random);
-        let feed = Feed::new(position, limits::RETAINED_TEXTS, limits::RETAINED_BYTES);
-        self.by_epoch.insert(position.epoch(), id.clone());
-        Ok(self.by_id.insert(id, Mailbox { feed, position, reader: None }, now))
+        let id: Rc<str> = exchanges.random.uuid().into();
+        let start = exchanges.journal.open(&LogName::Mailbox(id.clone()), &mut exchanges.random);
+        Ok(self.insert(id, start, exchanges.now()))
+    }
+
+    /// Adds an empty mailbox. `start` is the position before its first text.
+    pub fn insert(&mut self, id: Rc<str>, start: Cursor, now: Instant) -> Kept<'_, Mailbox> {
+        let (texts, bytes) = Retention::MAILBOX;
+        let (log, feed) = (LogName::Mailbox(id.clone()), Feed::new(start, texts, bytes));
+        self.by_epoch.insert(start.epoch(), id.clone());
+        self.by_id.insert(id, Mailbox { log, feed, position: start, reader: None }, now)
     }
 
     /// Removes the mailbox without a reader that was unused for longest, but not this one. Returns whether there was one.
-    fn evict(&mut self, except: Option<&str>) -> bool {
+    fn evict(&mut self, except: Option<&str>, journal: &mut Journal) -> bool {
         let oldest = self.by_id.oldest().map(|(id, ..)| id.clone()).filter(|id| Some(&**id) != except);
-        oldest.and_then(|id| self.remove(&id)).is_some()
+        let removed = oldest.and_then(|id| self.remove(&id));
+        removed.inspect(|mailbox| journal.remove(&mailbox.log)).is_some()
     }
 
     /// Returns the mailbox with this id, unless it has expired.
@@ -109,32 +116,47 @@ impl MailboxMap {
         self.get(&id, now).ok()
     }
 
-    /// Puts a text into a mailbox. When all mailboxes together take too many bytes, those without readers are removed,
-    /// first the ones that were unused for longest.
+    /// Returns the mailbox with this id, with room for a text of `bytes` bytes. When all mailboxes together take too
+    /// many bytes, those without readers are removed, first the ones that were unused for longest.
     ///
     /// # Errors
     /// 404 when there is no such mailbox, 503 when there are too many bytes, and all other mailboxes have readers.
-    pub fn put(
+    pub fn with_room_for(
         &mut self,
         id: &str,
-        text: Text,
-        random: &mut Random,
+        bytes: usize,
+        journal: &mut Journal,
         now: Instant,
-    ) -> Result<(Cursor, Kept<'_, Mailbox>), ApiError> {
+    ) -> Result<Kept<'_, Mailbox>, ApiError> {
         self.get(id, now)?.touch(now);
-        let bytes = text.text.len();
         while self.bytes() + bytes > limits::BYTES {
-            if !self.evict(Some(id)) {
+            if !self.evict(Some(id), journal) {
                 return Err(ApiError::full("texts"));
             }
         }
-        let mut mailbox = self.by_id.get_mut(id).expect("the mailbox was found above, and was not removed");
-        let before = books::feed(&mailbox.feed);
-        let cursor = mailbox.feed.next_cursor(random);
-        mailbox.feed.append(cursor, text, bytes);
-        self.feeds = self.feeds - before + books::feed(&mailbox.feed);
+        Ok(self.by_id.get_mut(id).expect("the mailbox was found above, and was not removed"))
+    }
+
+    /// Puts a committed text into a mailbox, and returns it. `None` if the mailbox is gone.
+    pub fn append(&mut self, id: &str, cursor: Cursor, body: String) -> Option<Kept<'_, Mailbox>> {
+        let mut mailbox = self.by_id.get_mut(id).filter(|mailbox| mailbox.feed.is_next(cursor))?;
+        let (before, bytes) = (mailbox.feed.memory(), body.len());
+        mailbox.feed.append(cursor, body.into(), bytes);
+        let growth = (before, mailbox.feed.memory());
+        self.feeds = self.feeds - growth.0 + growth.1;
         self.texts += 1;
-        Ok((cursor, mailbox))
+        self.by_id.get_mut(id)
+    }
+
+    /// Drops the texts after `tip`, which are lost.
+    pub fn truncate(&mut self, id: &str, tip: Cursor) {
+        let Some(mut mailbox) = self.by_id.get_mut(id) else { return };
+        let (before, epoch) = (mailbox.feed.memory(), mailbox.feed.tip().epoch());
+        mailbox.feed.truncate(tip);
+        let (log, after) = (mailbox.id().clone(), mailbox.feed.memory());
+        self.feeds = self.feeds - before + after;
+        self.by_epoch.remove(&epoch);
+        self.by_epoch.insert(tip.epoch(), log);
     }
 
     /// Returns the number of texts ever put into a mailbox.
@@ -146,13 +168,13 @@ impl MailboxMap {
     pub fn remove(&mut self, id: &str) -> Option<Mailbox> {
         let mailbox = self.by_id.remove(id)?;
         self.by_epoch.remove(&mailbox.feed.tip().epoch());
-        self.feeds -= books::feed(&mailbox.feed);
+        self.feeds -= mailbox.feed.memory();
         Some(mailbox)
     }
 
     /// Removes the expired mailboxes.
-    pub fn sweep(&mut self, now: Instant) {
-        while self.expired(now) > 0 && self.evict(None) {}
+    pub fn sweep(&mut self, journal: &mut Journal, now: Instant) {
+        while self.expired(now) > 0 && self.evict(None, journal) {}
         self.by_id.shrink();
         books::shrink_map(&mut self.by_epoch);
     }

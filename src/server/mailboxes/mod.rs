@@ -14,14 +14,18 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use self::mailbox::{MailboxMap, Taken, Text};
+use self::mailbox::{MailboxMap, Taken};
+use super::commit::Replica;
 use super::exchanges::{Call, EndReason, Exchanges, Opening, Reply};
-use super::idempotency::{Found, Published};
-use super::message::{Transport, encode, timestamp};
+use super::message::{Transport, encode};
 use super::params::{self, ApiError, Fields, ID, KEY, TEXT};
-use super::{Feature, FeatureId, HEARTBEAT, books, uncached};
+use super::senders::{Answer, Published, Sender};
+use super::{Feature, FeatureId, HEARTBEAT, uncached};
+use crate::books;
 use crate::event_loop::ExchangeId;
+use crate::feed::Cursor;
 use crate::http::{Request, Response};
+use crate::journal::{Draft, Key};
 use crate::sse;
 use crate::websocket::Message;
 
@@ -58,23 +62,23 @@ impl Mailboxes {
         let now = exchanges.now();
         let mut mailbox = match id {
             Some(id) => self.mailboxes.get(id, now)?,
-            None => self.mailboxes.create(&mut exchanges.random, now)?,
+            None => self.mailboxes.create(exchanges)?,
         };
         mailbox.touch(now);
         let mailbox_id = mailbox.id().clone();
         if let Some(text) = text {
-            let Published { id, timestamp } = self.put(exchanges, &mailbox_id, text, key)?;
-            let taken = Taken { id, text: Text { text: text.into(), timestamp }, recovered: true };
-            return Ok(counted(&text_json(&mailbox_id, "message", &taken), 0));
+            let sender = call.sender(Answer::Text(mailbox_id.clone(), text.into()));
+            self.put(exchanges, sender, &mailbox_id, text, key)?;
+            return Ok(Reply::Later);
         }
         if id.is_none() {
             return Ok(counted(&json!({ "connection_id": &*mailbox_id, "type": "timeout" }), 0));
         }
         if let Some(cursor) = cursor {
-            mailbox.position = cursor;
+            mailbox.set_position(cursor, &mut exchanges.journal);
         }
-        if let Some(taken) = mailbox.take() {
-            return Ok(counted(&text_json(&mailbox_id, "queued_message", &taken), 1));
+        if let Some(taken) = mailbox.take(&mut exchanges.journal) {
+            return Ok(counted(&taken.json(&mailbox_id, "queued_message"), 1));
         }
         self.set_reader(exchanges, call.id, mailbox_id, ReaderKind::Poll);
         exchanges.hold(call, FeatureId::Mailboxes, Transport::LongPoll, Some(POLL));
@@ -87,9 +91,8 @@ impl Mailboxes {
         let (id, text) = (fields.required("connection_id", &ID)?, fields.required("text", &TEXT)?);
         let key = fields.optional("key", &KEY)?;
         let id = self.mailboxes.get(id, exchanges.now())?.id().clone();
-        let put = self.put(exchanges, &id, text, key)?;
-        let answer = json!({ "status": "queued", "id": put.id.to_string() });
-        Ok(Reply::Now(Response::json(202, &answer).with_field("Cache-Control", "no-store")))
+        self.put(exchanges, call.sender(Answer::Queued), &id, text, key)?;
+        Ok(Reply::Later)
     }
 
     /// GET /sse: a new mailbox, or the one that `Last-Event-ID` is a position in.
@@ -101,10 +104,10 @@ impl Mailboxes {
             (Some(id), Some(cursor)) => {
                 let mut mailbox = self.mailboxes.get(&id, now)?;
                 let replay = mailbox.feed.replay(cursor);
-                mailbox.position = replay.after;
+                mailbox.set_position(replay.after, &mut exchanges.journal);
                 (mailbox, replay.recovered)
             }
-            _ => (self.mailboxes.create(&mut exchanges.random, now)?, cursor.is_none()),
+            _ => (self.mailboxes.create(exchanges)?, cursor.is_none()),
         };
         let (id, position) = (mailbox.id().clone(), mailbox.position);
         exchanges.begin(call, Opening::Stream(sse::stream_head()));
@@ -128,41 +131,32 @@ impl Mailboxes {
             Ok(opening) => opening,
             Err(refusal) => return Ok(refusal),
         };
-        let now = exchanges.now();
-        let id = self.mailboxes.create(&mut exchanges.random, now)?.id().clone();
+        let id = self.mailboxes.create(exchanges)?.id().clone();
         exchanges.begin(call, opening);
         send_heartbeat(exchanges, call.id, Transport::WebSocket, &id, 1);
         self.begin_stream(exchanges, call, Transport::WebSocket, id, 1);
         Ok(Reply::Later)
     }
 
-    /// Puts a text into a mailbox, and delivers it to the reader. A retry puts nothing, and returns what the first text
-    /// with its key returned.
+    /// Asks for a text to be appended to the log of a mailbox. When it is committed, the reader gets it, and then its
+    /// sender is answered. A retry with the same key appends nothing, and is answered as the first text with its key.
     ///
     /// # Errors
-    /// 409 when another text has the key, 503 when there are too many texts or keys.
+    /// 404 when there is no such mailbox, 503 when there are too many texts.
     fn put(
         &mut self,
         exchanges: &mut Exchanges,
+        sender: Sender,
         id: &str,
         text: &str,
         key: Option<&str>,
-    ) -> Result<Published, ApiError> {
-        let now = exchanges.now();
-        let log = self.mailboxes.get(id, now)?.feed.tip().epoch();
-        let key = match exchanges.keys.find(log, key, "", text, now)? {
-            Found::Published(before) => return Ok(before),
-            Found::New(key) => key,
-        };
-        let timestamp = timestamp();
-        let text = Text { text: text.into(), timestamp };
-        let (id, mailbox) = self.mailboxes.put(id, text, &mut exchanges.random, now)?;
-        let published = Published { id, timestamp };
-        exchanges.keys.store(key, published, now);
-        if let Some(reader) = mailbox.reader {
-            self.deliver(exchanges, reader);
-        }
-        Ok(published)
+    ) -> Result<(), ApiError> {
+        let (now, timestamp) = (exchanges.now(), exchanges.timestamp());
+        let body = json!({ "text": text, "timestamp": timestamp }).to_string();
+        let mailbox = self.mailboxes.with_room_for(id, body.len(), &mut exchanges.journal, now)?;
+        let key = key.map(|key| Key::new(mailbox.feed.tip().epoch(), key, "", text));
+        exchanges.append(sender, Draft { log: &mailbox.log, body, timestamp, key });
+        Ok(())
     }
 
     /// Sends a reader everything after its position: the next text to a poll, all texts to a stream.
@@ -171,16 +165,16 @@ impl Mailboxes {
         let Ok(mut mailbox) = self.mailboxes.get(mailbox, exchanges.now()) else { return };
         match *kind {
             ReaderKind::Poll => {
-                if let Some(taken) = mailbox.take() {
-                    let answer = text_json(mailbox.id(), "new_message", &taken);
+                if let Some(taken) = mailbox.take(&mut exchanges.journal) {
+                    let answer = taken.json(mailbox.id(), "new_message");
                     self.remove_reader(exchanges, id);
                     exchanges.answer(id, uncached(&answer), 1);
                 }
             }
             ReaderKind::Stream(transport, _) => {
                 let kind = if transport == Transport::WebSocket { "user_message" } else { "message" };
-                while let Some(taken) = mailbox.take() {
-                    let json = text_json(mailbox.id(), kind, &taken).to_string();
+                while let Some(taken) = mailbox.take(&mut exchanges.journal) {
+                    let json = taken.json(mailbox.id(), kind).to_string();
                     exchanges.send(id, &encode(transport, Some(taken.id), "message", &json));
                     exchanges.count(transport, 1);
                 }
@@ -231,10 +225,41 @@ impl Mailboxes {
     /// Removes a mailbox, and ends its reader. Returns whether there was one.
     pub fn disconnect(&mut self, exchanges: &mut Exchanges, mailbox: &str) -> bool {
         let Some(mailbox) = self.mailboxes.remove(mailbox) else { return false };
+        exchanges.journal.remove(&mailbox.log);
         if let Some(reader) = mailbox.reader {
             self.end(exchanges, reader, EndReason::Disconnected);
         }
         true
+    }
+}
+
+impl Replica for Mailboxes {
+    fn opened(&mut self, exchanges: &mut Exchanges, name: &str, start: Cursor) {
+        self.mailboxes.insert(name.into(), start, exchanges.now());
+    }
+
+    fn appended(&mut self, exchanges: &mut Exchanges, name: &str, cursor: Cursor, body: String) {
+        let reader = self.mailboxes.append(name, cursor, body).and_then(|mailbox| mailbox.reader);
+        if let Some(reader) = reader {
+            self.deliver(exchanges, reader);
+        }
+    }
+
+    /// The reader is told with its next text: its position is not known any more.
+    fn truncated(&mut self, _: &mut Exchanges, name: &str, tip: Cursor) {
+        self.mailboxes.truncate(name, tip);
+    }
+
+    fn removed(&mut self, exchanges: &mut Exchanges, name: &str) {
+        if let Some(reader) = self.mailboxes.remove(name).and_then(|mailbox| mailbox.reader) {
+            self.end(exchanges, reader, EndReason::Removed);
+        }
+    }
+
+    fn restored(&mut self, exchanges: &mut Exchanges, name: &str, _: &str, position: Cursor) {
+        if let Ok(mut mailbox) = self.mailboxes.get(name, exchanges.now()) {
+            mailbox.position = position;
+        }
     }
 }
 
@@ -244,7 +269,7 @@ impl Feature for Mailboxes {
         let Some(mailbox) = self.readers.get(&id).map(|reader| reader.mailbox.clone()) else { return Ok(()) };
         let fields = Fields::of_message(message)?;
         let (text, key) = (fields.required("message", &TEXT)?, fields.optional("key", &KEY)?);
-        self.put(exchanges, &mailbox, text, key).map(drop)
+        self.put(exchanges, Sender::WebSocket(id), &mailbox, text, key)
     }
 
     /// The time of a poll is up, or a heartbeat of a stream is due.
@@ -278,8 +303,9 @@ impl Feature for Mailboxes {
         }
     }
 
-    fn sweep(&mut self, exchanges: &Exchanges) {
-        self.mailboxes.sweep(exchanges.now());
+    fn sweep(&mut self, exchanges: &mut Exchanges) {
+        let now = exchanges.now();
+        self.mailboxes.sweep(&mut exchanges.journal, now);
         books::shrink_map(&mut self.readers);
     }
 
@@ -311,18 +337,32 @@ fn send_heartbeat(exchanges: &mut Exchanges, id: ExchangeId, transport: Transpor
     exchanges.send(id, &encode(transport, None, "message", &json.to_string()));
 }
 
-fn text_json(mailbox: &str, kind: &str, taken: &Taken) -> Value {
-    let mut answer = json!({
-        "message": &*taken.text.text,
-        "type": kind,
-        "id": taken.id.to_string(),
-        "connection_id": mailbox,
-        "timestamp": taken.text.timestamp,
-    });
-    if !taken.recovered {
-        answer["recovered"] = false.into();
+impl Taken {
+    /// Returns it as a message of a mailbox.
+    fn json(&self, mailbox: &str, kind: &str) -> Value {
+        let mut body: Value = serde_json::from_str(&self.body).unwrap_or_default();
+        let mut answer = text_json(mailbox, kind, self.id, body["text"].take(), body["timestamp"].take());
+        if !self.recovered {
+            answer["recovered"] = false.into();
+        }
+        answer
     }
-    answer
+}
+
+fn text_json(mailbox: &str, kind: &str, id: Cursor, text: Value, timestamp: Value) -> Value {
+    let id = id.to_string();
+    json!({ "message": text, "type": kind, "id": id, "connection_id": mailbox, "timestamp": timestamp })
+}
+
+/// Returns the answer to the sender of a text by `POST /sse/message`.
+pub fn queued(published: Published) -> Reply {
+    let answer = json!({ "status": "queued", "id": published.id.to_string() });
+    Reply::Now(Response::json(202, &answer).with_field("Cache-Control", "no-store"))
+}
+
+/// Returns the answer to the sender of a text by `POST /poll`.
+pub fn text_reply(mailbox: &str, text: &str, Published { id, timestamp }: Published) -> Reply {
+    counted(&text_json(mailbox, "message", id, text.into(), timestamp.into()), 0)
 }
 
 /// Returns the answer to a poll, counted with its number of messages.

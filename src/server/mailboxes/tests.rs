@@ -1,7 +1,6 @@
 //! The handlers of mailboxes, called without a server.
 
 use super::*;
-use crate::random::Random;
 use crate::server::testing::Client;
 
 /// A poll of a mailbox.
@@ -13,8 +12,14 @@ fn poll(exchanges: &mut Exchanges, mailboxes: &mut Mailboxes, mailbox: &str) -> 
 }
 
 fn mailbox(exchanges: &mut Exchanges, mailboxes: &mut Mailboxes) -> Rc<str> {
-    let now = exchanges.now();
-    mailboxes.mailboxes.create(&mut exchanges.random, now).unwrap().id().clone()
+    mailboxes.mailboxes.create(exchanges).unwrap().id().clone()
+}
+
+/// Puts a text into a mailbox, and applies the change that follows.
+fn put(exchanges: &mut Exchanges, mailboxes: &mut Mailboxes, id: &str, text: &str) -> Result<(), ApiError> {
+    mailboxes.put(exchanges, Sender::Server, id, text, None)?;
+    exchanges.commit(mailboxes);
+    Ok(())
 }
 
 #[test]
@@ -23,7 +28,7 @@ fn a_text_answers_the_held_poll() {
     let id = mailbox(&mut exchanges, &mut mailboxes);
     let (mut client, reply) = poll(&mut exchanges, &mut mailboxes, &id);
     assert!(exchanges.handle(&client, reply));
-    mailboxes.put(&mut exchanges, &id, "hello", None).unwrap();
+    put(&mut exchanges, &mut mailboxes, &id, "hello").unwrap();
     let answer = exchanges.read_until(&mut client, "}\n");
     assert!(answer.contains(r#""message":"hello""#) && answer.contains("new_message"), "{answer}");
     assert!(mailboxes.readers.is_empty());
@@ -47,36 +52,32 @@ fn a_poll_that_its_client_has_closed_takes_no_text() {
     let (client, _) = poll(&mut exchanges, &mut mailboxes, &id);
     exchanges.release(client.id);
     mailboxes.on_closed(&mut exchanges, client.id);
-    mailboxes.put(&mut exchanges, &id, "hello", None).unwrap();
+    put(&mut exchanges, &mut mailboxes, &id, "hello").unwrap();
     let (_, reply) = poll(&mut exchanges, &mut mailboxes, &id);
     assert!(matches!(reply, Reply::Counted(_, Transport::LongPoll, 1)), "{reply:?}");
 }
 
 #[test]
 fn a_text_is_refused_only_if_all_bytes_are_in_mailboxes_with_readers() {
-    let (mut random, mut other) = (Random::open().unwrap(), Random::open().unwrap());
-    let (mut mailboxes, now) = (MailboxMap::default(), Exchanges::for_test().now());
-    let mut create = |mailboxes: &mut MailboxMap| {
-        let mut mailbox = mailboxes.create(&mut random, now).unwrap();
+    let (mut exchanges, mut mailboxes) = (Exchanges::for_test(), Mailboxes::default());
+    let (now, text) = (exchanges.now(), "x".repeat(256 * 1024));
+    let create = |exchanges: &mut Exchanges, mailboxes: &mut Mailboxes| {
+        let mut mailbox = mailboxes.mailboxes.create(exchanges).unwrap();
         mailbox.begin_use();
         mailbox.id().clone()
     };
-    let mut put = |mailboxes: &mut MailboxMap, id: &str| {
-        let text = Text { text: "x".repeat(256 * 1024).into(), timestamp: 0.0 };
-        mailboxes.put(id, text, &mut other, now).map(drop)
-    };
-    let first = create(&mut mailboxes);
-    put(&mut mailboxes, &first).unwrap();
+    let first = create(&mut exchanges, &mut mailboxes);
+    put(&mut exchanges, &mut mailboxes, &first, &text).unwrap();
     let mut count = 1;
     let refused = loop {
-        let id = create(&mut mailboxes);
-        match put(&mut mailboxes, &id) {
+        let id = create(&mut exchanges, &mut mailboxes);
+        match put(&mut exchanges, &mut mailboxes, &id, &text) {
             Ok(()) => count += 1,
             Err(error) => break (id, error.status),
         }
     };
     assert_eq!((refused.1, count), (503, 255), "255 texts of 256 KiB and their mailboxes are nearly 64 MiB");
-    mailboxes.get(&first, now).unwrap().end_use(now);
-    put(&mut mailboxes, &refused.0).unwrap();
-    assert!(mailboxes.get(&first, now).is_err());
+    mailboxes.mailboxes.get(&first, now).unwrap().end_use(now);
+    put(&mut exchanges, &mut mailboxes, &refused.0, &text).unwrap();
+    assert!(mailboxes.mailboxes.get(&first, now).is_err());
 }

@@ -9,9 +9,10 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use super::limits;
+use crate::books;
 use crate::event_loop::ExchangeId;
 use crate::feed::Cursor;
-use crate::server::books;
+use crate::journal::{Journal, LogName};
 use crate::server::lru::{Kept, Lru};
 use crate::server::params::ApiError;
 
@@ -176,6 +177,12 @@ impl ClientMut<'_> {
             }
             client.positions.push((room, position));
         });
+    }
+
+    /// Stores its position in a room, and has the journal store it too.
+    pub fn note_position(&mut self, journal: &mut Journal, log: &LogName, position: Cursor) {
+        self.set_position(log.name(), position);
+        journal.note_position(self.client.id(), log, position);
     }
 
     /// Adds a held exchange.

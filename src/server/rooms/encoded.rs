@@ -7,9 +7,9 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
+use crate::books;
 use crate::bytes::{Shared, Slice};
 use crate::feed::{Cursor, Feed};
-use crate::server::books;
 use crate::server::message::Transport;
 use crate::sse;
 use crate::websocket::{self, Opcode};
@@ -139,18 +139,35 @@ pub struct Blocks {
 }
 
 impl Blocks {
+    /// Creates the blocks of a feed. Nothing is encoded yet.
+    pub fn of(messages: &Messages) -> Self {
+        let mut blocks = Blocks::default();
+        messages.after(messages.last(usize::MAX)).for_each(|(id, json)| blocks.push(id.sequence(), json.len()));
+        blocks
+    }
+
     /// Notes that a message was published.
     pub fn published(&mut self, messages: &Messages, bytes: usize) {
         let (dropped, last) = (messages.last(usize::MAX).sequence(), messages.tip().sequence());
         if self.blocks.back().is_some_and(|newest| newest.last + 1 != last) {
             *self = Blocks::default(); // the feed has begun a new log
         }
+        self.drop_before(dropped);
+        self.push(last, bytes);
+    }
+
+    /// Drops the blocks whose messages the feed has dropped, up to and including this sequence.
+    pub fn drop_before(&mut self, dropped: u64) {
         while let Some(oldest) = self.blocks.front_mut()
             && oldest.last <= dropped
         {
             self.encoded -= oldest.clear();
             self.blocks.pop_front();
         }
+    }
+
+    /// Adds a message to the newest block, or to a new one.
+    fn push(&mut self, last: u64, bytes: usize) {
         match self.blocks.back_mut() {
             Some(open) if last - open.after <= BLOCK_MESSAGES && open.bytes + bytes <= BLOCK_BYTES => {
                 (open.last, open.bytes) = (last, open.bytes + bytes);

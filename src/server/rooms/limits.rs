@@ -2,15 +2,8 @@
 
 use std::time::Duration;
 
-/// The most messages that a room retains, and the most bytes of their JSON.
-pub const RETAINED_MESSAGES: usize = 1000;
-pub const RETAINED_BYTES: usize = 1024 * 1024;
-
 /// The most bytes of encoded messages that all rooms keep for the next reader.
 pub const ENCODED_BYTES: usize = 64 * 1024 * 1024;
-
-/// The most rooms. With their messages, and what a message takes in addition, they take at most 320 MiB.
-pub const ROOMS: usize = 256;
 
 /// The most clients whose positions are stored, the most bytes of all of them, and the time for which they are stored,
 /// from the last request.

@@ -3,13 +3,12 @@
 use std::collections::{BTreeMap, HashMap};
 use std::mem;
 use std::rc::Rc;
-use std::time::Instant;
 
 use super::limits;
 use super::room::Room;
+use crate::books;
 use crate::feed::Cursor;
-use crate::random::Random;
-use crate::server::books;
+use crate::journal::{LogName, Retention};
 use crate::server::exchanges::Exchanges;
 use crate::server::params::ApiError;
 
@@ -23,8 +22,9 @@ pub enum OpenFor {
 }
 
 /// All rooms by name.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct RoomMap {
+    retention: Retention,
     rooms: HashMap<Rc<str>, Room>,
     /// Their names in alphabetical order, each with its JSON: any request may ask for all of them.
     names: BTreeMap<Rc<str>, Rc<str>>,
@@ -33,6 +33,16 @@ pub struct RoomMap {
 }
 
 impl RoomMap {
+    /// Creates an empty map.
+    pub fn new(retention: Retention) -> Self {
+        RoomMap { retention, rooms: HashMap::new(), names: BTreeMap::new(), removed_messages: 0 }
+    }
+
+    /// Returns the bounds of what the rooms retain.
+    pub fn retention(&self) -> Retention {
+        self.retention
+    }
+
     /// Returns the room with this name.
     pub fn get(&self, name: &str) -> Option<&Room> {
         self.rooms.get(name)
@@ -47,41 +57,54 @@ impl RoomMap {
     ///
     /// # Errors
     /// 503 when there are too many rooms, and all of them have readers.
-    pub fn open(
-        &mut self,
-        name: &str,
-        purpose: OpenFor,
-        random: &mut Random,
-        now: Instant,
-    ) -> Result<&mut Room, ApiError> {
+    pub fn open(&mut self, name: &str, purpose: OpenFor, exchanges: &mut Exchanges) -> Result<&mut Room, ApiError> {
         if !self.rooms.contains_key(name) {
-            if self.rooms.len() >= limits::ROOMS {
-                self.remove_one()?;
+            if self.rooms.len() >= self.retention.rooms {
+                let removed = self.remove_one()?;
+                exchanges.journal.remove(&removed);
             }
-            let name: Rc<str> = name.into();
-            let room = Room::new(name.clone(), Cursor::start(random), now);
-            self.names.insert(name.clone(), room.json_name.clone());
-            self.rooms.insert(name, room);
+            let start = exchanges.journal.open(&LogName::Room(name.into()), &mut exchanges.random);
+            self.insert(name, start, exchanges);
         }
         let room = self.rooms.get_mut(name).expect("the room was inserted above");
-        room.used = now;
-        if purpose == OpenFor::Reading {
-            room.read = Some(now);
+        room.used = exchanges.now();
+        match purpose {
+            OpenFor::Reading => room.read = Some(room.used),
+            OpenFor::Publishing => room.is_written = true,
         }
         Ok(room)
+    }
+
+    /// Adds an empty room. `start` is the position before its first message.
+    pub fn insert(&mut self, name: &str, start: Cursor, exchanges: &Exchanges) {
+        let name: Rc<str> = name.into();
+        let room = Room::new(name.clone(), start, &self.retention, exchanges.now());
+        self.names.insert(name.clone(), room.json_name.clone());
+        self.rooms.insert(name, room);
+    }
+
+    /// Removes a room that has no readers.
+    pub fn remove(&mut self, name: &str) -> Option<LogName> {
+        let room = self.rooms.remove(name)?;
+        self.names.remove(name);
+        self.removed_messages += room.feed.published();
+        Some(room.log)
+    }
+
+    /// Drops the messages that are older than a room retains them. `now` is in seconds since the epoch.
+    pub fn expire(&mut self, now: f64) {
+        if let Some(time) = self.retention.time {
+            self.rooms.values_mut().for_each(|room| room.drop_before(now - time.as_secs_f64()));
+        }
     }
 
     /// Removes a room without readers: an empty one, or else one that was never read, or else the one that was read
     /// longest ago. So a flood of readers removes no messages. Publishing is not reading: a flood of messages to new
     /// rooms removes none that is read. A cursor of a removed room is not recovered later.
-    fn remove_one(&mut self) -> Result<(), ApiError> {
+    fn remove_one(&mut self) -> Result<LogName, ApiError> {
         let unused = self.rooms.values().filter(|room| !room.has_readers());
-        let rank = |room: &&Room| (room.feed.published() > 0, room.read, room.used);
-        let oldest = unused.min_by_key(rank).map(|room| room.name.clone());
-        let room = oldest.and_then(|name| self.rooms.remove(&name)).ok_or_else(|| ApiError::full("rooms"))?;
-        self.names.remove(&room.name);
-        self.removed_messages += room.feed.published();
-        Ok(())
+        let oldest = unused.min_by_key(|room| (room.is_written, room.read, room.used)).map(|room| room.name.clone());
+        oldest.and_then(|name| self.remove(&name)).ok_or_else(|| ApiError::full("rooms"))
     }
 
     /// Returns the number of bytes that the rooms take.
@@ -110,9 +133,9 @@ impl RoomMap {
         }
     }
 
-    /// Removes all rooms and their groups.
+    /// Removes all rooms and their groups. The map is not used any more.
     pub fn clear(&mut self, exchanges: &mut Exchanges) {
-        for mut room in mem::take(self).rooms.into_values() {
+        for mut room in mem::take(&mut self.rooms).into_values() {
             room.remove_groups(exchanges);
         }
     }

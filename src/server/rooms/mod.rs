@@ -26,19 +26,21 @@ pub use self::polls::{POLL_SECONDS, Poll};
 use self::polls::{SUCCESS, json_response, status_of_empty_answer};
 use self::room::Room;
 pub use self::streams::Subscription;
-use self::streams::heartbeat;
+use self::streams::{heartbeat, not_recovered};
+use super::commit::Replica;
 use super::exchanges::{Call, EndReason, Exchanges, Reply};
-use super::idempotency::{Found, Published};
-use super::message::{Transport, timestamp};
+use super::message::{Transport, with_id};
 use super::params::{self, ApiError, Fields, KEY, NAME, TEXT};
-use super::{Feature, HEARTBEAT, books, uncached};
+use super::senders::{Answer, Published, Sender};
+use super::{Feature, HEARTBEAT, uncached};
+use crate::books;
 use crate::event_loop::ExchangeId;
 use crate::feed::{Cursor, Replay};
 use crate::http::Response;
+use crate::journal::{self, Key, Retention};
 use crate::websocket::Message;
 
 /// The rooms, their clients and their readers.
-#[derive(Default)]
 pub struct Rooms {
     rooms: RoomMap,
     clients: Clients,
@@ -60,7 +62,7 @@ enum ReaderKind {
 }
 
 /// A message to publish.
-pub struct Draft<'a> {
+pub struct Publication<'a> {
     /// The name of the room.
     pub room: &'a str,
     /// The name of the sender.
@@ -72,46 +74,47 @@ pub struct Draft<'a> {
 }
 
 impl Rooms {
+    /// Creates the rooms of a server that has none yet.
+    pub fn new(retention: Retention) -> Self {
+        Rooms { rooms: RoomMap::new(retention), clients: Clients::default(), readers: HashMap::new() }
+    }
+
     /// POST /api/send
     pub fn send(&mut self, exchanges: &mut Exchanges, call: &Call<'_>) -> Result<Reply, ApiError> {
         let fields = Fields::of_content(call.request)?;
         let room = fields.name("room")?.unwrap_or(params::DEFAULT_ROOM);
-        let draft = draft(room, &fields)?;
-        self.publish(exchanges, &draft).map(sent)
+        self.publish(exchanges, call.sender(Answer::Sent), &publication(room, &fields)?)?;
+        Ok(Reply::Later)
     }
 
-    /// Publishes a message, and delivers it to the readers of the room. A retry publishes nothing, and
-    /// returns what the first message with its key returned.
+    /// Asks for a message to be appended to the log of its room. When it is committed, the readers get it, and then its
+    /// sender is answered. A retry with the same key appends nothing, and is answered as the first message with its key.
     ///
     /// # Errors
-    /// 409 when another message has the key, 503 when there are too many rooms or keys.
-    pub fn publish(&mut self, exchanges: &mut Exchanges, draft: &Draft<'_>) -> Result<Published, ApiError> {
-        let now = exchanges.now();
-        let room = self.rooms.open(draft.room, OpenFor::Publishing, &mut exchanges.random, now)?;
-        let key = match exchanges.keys.find(room.feed.tip().epoch(), draft.key, draft.sender, draft.text, now)? {
-            Found::Published(before) => return Ok(before),
-            Found::New(key) => key,
-        };
-        let published = Published { id: room.feed.next_cursor(&mut exchanges.random), timestamp: timestamp() };
-        let message = json!({
-            "id": published.id.to_string(),
-            "sender": draft.sender,
-            "text": draft.text,
-            "timestamp": published.timestamp,
-            "room": &*room.name,
+    /// 503 when there are too many rooms.
+    pub fn publish(
+        &mut self,
+        exchanges: &mut Exchanges,
+        sender: Sender,
+        message: &Publication<'_>,
+    ) -> Result<(), ApiError> {
+        let room = self.rooms.open(message.room, OpenFor::Publishing, exchanges)?;
+        let epoch = room.feed.tip().epoch();
+        let timestamp = exchanges.timestamp();
+        let body = json!({
+            "sender": message.sender,
+            "text": message.text,
+            "timestamp": timestamp,
+            "room": message.room,
         });
-        let json: Rc<str> = message.to_string().into();
-        room.publish(published.id, json.clone());
-        exchanges.keys.store(key, published, now);
-        let name = room.name.clone();
-        self.deliver(exchanges, &name, published.id, &json);
-        Ok(published)
+        let key = message.key.map(|key| Key::new(epoch, key, message.sender, message.text));
+        exchanges.append(sender, journal::Draft { log: &room.log, body: body.to_string(), timestamp, key });
+        Ok(())
     }
 
-    /// Delivers the newest message of a feed: sends it to the streams of the room, and answers the held polls.
-    fn deliver(&mut self, exchanges: &mut Exchanges, name: &Rc<str>, cursor: Cursor, json: &str) {
+    /// Answers the held polls of a room with its newest message.
+    fn answer_polls(&mut self, exchanges: &mut Exchanges, name: &str) {
         let Some(room) = self.rooms.get_mut(name) else { return };
-        room.send(exchanges, cursor, json);
         // A held poll has had everything before this message. So there are two different answers: for the polls that
         // were recovered, and for those that were not. A clone of an answer shares its content.
         let mut answers: [Option<(Response, u64)>; 2] = [None, None];
@@ -129,7 +132,7 @@ impl Rooms {
                 .clone();
             room.present.remove(client.as_deref());
             if let Some(mut client) = client.and_then(|client| self.clients.get_mut(&client)) {
-                client.set_position(name, room.feed.tip());
+                client.note_position(&mut exchanges.journal, &room.log, room.feed.tip());
                 client.release(id, exchanges.now());
             }
             exchanges.answer(id, response, messages);
@@ -186,16 +189,59 @@ impl Rooms {
     }
 }
 
+impl Replica for Rooms {
+    fn opened(&mut self, exchanges: &mut Exchanges, name: &str, start: Cursor) {
+        self.rooms.insert(name, start, exchanges);
+    }
+
+    fn appended(&mut self, exchanges: &mut Exchanges, name: &str, cursor: Cursor, body: String) {
+        let Some(room) = self.rooms.get_mut(name).filter(|room| room.feed.is_next(cursor)) else { return };
+        let json: Rc<str> = with_id(cursor, &body).into();
+        room.publish(cursor, json.clone());
+        room.send(exchanges, cursor, &json);
+        self.answer_polls(exchanges, name);
+    }
+
+    fn truncated(&mut self, exchanges: &mut Exchanges, name: &str, tip: Cursor) {
+        let Some(room) = self.rooms.get_mut(name) else { return };
+        room.truncate(tip);
+        room.send_to_streams(exchanges, |transport| not_recovered(transport, tip));
+        let lost = Replay { after: tip, recovered: false };
+        for id in &room.polls {
+            if let Some(Reader { kind: ReaderKind::Poll(from), .. }) = self.readers.get_mut(id) {
+                *from = lost;
+            }
+        }
+        self.answer_polls(exchanges, name);
+    }
+
+    fn removed(&mut self, exchanges: &mut Exchanges, name: &str) {
+        let of_room = self.readers.iter().filter(|(_, reader)| *reader.room == *name);
+        for id in of_room.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.end(exchanges, id, EndReason::Removed);
+        }
+        self.rooms.remove(name);
+    }
+
+    fn restored(&mut self, exchanges: &mut Exchanges, name: &str, client: &str, position: Cursor) {
+        if let Ok(id) = self.clients.see(client, exchanges.now())
+            && let Some(mut client) = self.clients.get_mut(&id)
+        {
+            client.set_position(name, position);
+        }
+    }
+}
+
 impl Feature for Rooms {
     /// A WebSocket sends a message to its room, or asks for a heartbeat: a page sees no Ping and no Pong.
     fn on_message(&mut self, exchanges: &mut Exchanges, id: ExchangeId, message: &Message) -> Result<(), ApiError> {
         let Some(room) = self.readers.get(&id).map(|reader| reader.room.clone()) else { return Ok(()) };
         let fields = Fields::of_message(message)?;
         if fields.optional("type", &NAME)? == Some("heartbeat") {
-            exchanges.send(id, &heartbeat(Transport::WebSocket));
+            exchanges.send(id, &heartbeat(Transport::WebSocket, exchanges.timestamp()));
             return Ok(());
         }
-        self.publish(exchanges, &draft(&room, &fields)?).map(drop)
+        self.publish(exchanges, Sender::WebSocket(id), &publication(&room, &fields)?)
     }
 
     /// The time of a poll is up, or a heartbeat of a stream is due.
@@ -203,7 +249,7 @@ impl Feature for Rooms {
         match self.readers.get(&id).map(|reader| &reader.kind) {
             Some(ReaderKind::Poll(_)) => self.end(exchanges, id, EndReason::TimedOut),
             Some(ReaderKind::Stream(transport)) => {
-                exchanges.send(id, &heartbeat(*transport));
+                exchanges.send(id, &heartbeat(*transport, exchanges.timestamp()));
                 exchanges.set_timer(id, HEARTBEAT);
             }
             None => {}
@@ -226,15 +272,16 @@ impl Feature for Rooms {
         }
     }
 
-    fn sweep(&mut self, exchanges: &Exchanges) {
+    fn sweep(&mut self, exchanges: &mut Exchanges) {
         self.clients.sweep(exchanges.now());
+        self.rooms.expire(exchanges.timestamp());
         self.rooms.shrink();
         books::shrink_map(&mut self.readers);
     }
 
     fn forget(&mut self, exchanges: &mut Exchanges) {
         self.rooms.clear(exchanges);
-        *self = Rooms::default();
+        *self = Rooms::new(self.rooms.retention());
     }
 
     fn add_statistics(&mut self, exchanges: &Exchanges, statistics: &mut Map<String, Value>) {
@@ -248,9 +295,9 @@ impl Feature for Rooms {
     }
 }
 
-fn draft<'a>(room: &'a str, fields: &'a Fields) -> Result<Draft<'a>, ApiError> {
+fn publication<'a>(room: &'a str, fields: &'a Fields) -> Result<Publication<'a>, ApiError> {
     let sender = fields.name("sender")?.ok_or_else(|| params::missing("sender", &NAME))?;
-    Ok(Draft { room, sender, text: fields.required("text", &TEXT)?, key: fields.optional("key", &KEY)? })
+    Ok(Publication { room, sender, text: fields.required("text", &TEXT)?, key: fields.optional("key", &KEY)? })
 }
 
 /// Returns the answer to the sender of a message.

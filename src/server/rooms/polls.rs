@@ -60,8 +60,7 @@ impl Rooms {
     /// Answers a poll if there are messages for it, and holds it otherwise. A client without a cursor continues after
     /// the last message that it was sent, so no message is lost between two of its polls.
     pub fn hold_poll(&mut self, exchanges: &mut Exchanges, call: &Call<'_>, poll: Poll<'_>) -> Result<Reply, ApiError> {
-        let now = exchanges.now();
-        let room = self.rooms.open(poll.room, OpenFor::Reading, &mut exchanges.random, now)?;
+        let room = self.rooms.open(poll.room, OpenFor::Reading, exchanges)?;
         let mut client = poll.client.as_ref().and_then(|id| self.clients.get_mut(id));
         let position = client.as_ref().and_then(|client| client.position(&room.name));
         let from = match poll.cursor.or(position) {
@@ -71,9 +70,9 @@ impl Rooms {
         let messages = room.feed.after(from.after).len() as u64;
         if let Some(client) = &mut client {
             if messages > 0 {
-                client.set_position(&room.name, room.feed.tip());
+                client.note_position(&mut exchanges.journal, &room.log, room.feed.tip());
             } else if poll.cursor.is_some() || position.is_none() {
-                client.set_position(&room.name, poll.cursor.unwrap_or(from.after));
+                client.note_position(&mut exchanges.journal, &room.log, poll.cursor.unwrap_or(from.after));
             }
         }
         if messages > 0 {
@@ -97,8 +96,7 @@ impl Rooms {
     pub fn messages(&mut self, exchanges: &mut Exchanges, call: &Call<'_>) -> Result<Reply, ApiError> {
         let cursor = params::cursor(call.request, "last_message_id")?;
         let room = params::room(call.request)?;
-        let now = exchanges.now();
-        let room = self.rooms.open(&room, OpenFor::Reading, &mut exchanges.random, now)?;
+        let room = self.rooms.open(&room, OpenFor::Reading, exchanges)?;
         let from = room.replay(Some(cursor.unwrap_or(room.feed.last(usize::MAX))));
         let batch = room.batch(from, r#""stopPolling":false"#);
         if call.request.method() == Method::Head {
@@ -132,9 +130,11 @@ impl Rooms {
 pub fn status_of_empty_answer(reason: EndReason) -> &'static str {
     match reason {
         EndReason::Disconnected => r#""status":"disconnected","timeout":false"#,
-        EndReason::TimedOut | EndReason::Superseded | EndReason::MadeRoom | EndReason::GoingAway => {
-            r#""status":"timeout","timeout":true"#
-        }
+        EndReason::TimedOut
+        | EndReason::Superseded
+        | EndReason::MadeRoom
+        | EndReason::Removed
+        | EndReason::GoingAway => r#""status":"timeout","timeout":true"#,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 
-use crate::server::books;
+use crate::books;
 
 /// The clients with a reader in a room. The last part of a `client_id`, after its last full stop, says who the client
 /// is: several connections of one page are one. A reader without `client_id` counts as one.

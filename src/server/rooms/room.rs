@@ -7,15 +7,15 @@ use std::time::Instant;
 use serde_json::Value;
 
 use super::encoded::{Blocks, Form, Messages, few};
-use super::limits;
 use super::present::Present;
+use crate::books;
 use crate::bytes::{Rope, Shared, Slice};
 use crate::event_loop::{ExchangeId, GroupId};
 use crate::feed::{Cursor, Feed, Replay};
 use crate::http::Content;
-use crate::server::books;
+use crate::journal::{LogName, Retention};
 use crate::server::exchanges::Exchanges;
-use crate::server::message::{Transport, encode};
+use crate::server::message::{Transport, encode, timestamp_of};
 
 /// The open streams of a room on one transport.
 #[derive(Debug)]
@@ -30,6 +30,8 @@ struct Streams {
 pub struct Room {
     /// Its name.
     pub name: Rc<str>,
+    /// The name of its log.
+    pub log: LogName,
     /// Its name as JSON.
     pub json_name: Rc<str>,
     /// Its messages, as JSON.
@@ -42,6 +44,8 @@ pub struct Room {
     pub present: Present,
     /// Open streams and WebSockets, by transport.
     streams: [Option<Streams>; Transport::ALL.len()],
+    /// Whether somebody has published a message, which may not be committed yet.
+    pub is_written: bool,
     /// The time of its last use.
     pub used: Instant,
     /// The time when somebody read it last.
@@ -50,15 +54,17 @@ pub struct Room {
 
 impl Room {
     /// Creates an empty room.
-    pub fn new(name: Rc<str>, start: Cursor, now: Instant) -> Self {
+    pub fn new(name: Rc<str>, start: Cursor, retention: &Retention, now: Instant) -> Self {
         Room {
             json_name: Value::from(&*name).to_string().into(),
+            log: LogName::Room(name.clone()),
             name,
-            feed: Feed::new(start, limits::RETAINED_MESSAGES, limits::RETAINED_BYTES),
+            feed: Feed::new(start, retention.messages, retention.bytes),
             blocks: Blocks::default(),
             polls: BTreeSet::new(),
             present: Present::default(),
             streams: Default::default(),
+            is_written: false,
             used: now,
             read: None,
         }
@@ -79,6 +85,21 @@ impl Room {
         let bytes = json.len();
         self.feed.append(id, json, bytes);
         self.blocks.published(&self.feed, bytes);
+        self.is_written = true;
+    }
+
+    /// Drops the messages after `tip`, which are lost.
+    pub fn truncate(&mut self, tip: Cursor) {
+        self.feed.truncate(tip);
+        self.blocks = Blocks::of(&self.feed);
+    }
+
+    /// Drops the messages whose time is before this one, in seconds since the epoch.
+    pub fn drop_before(&mut self, time: f64) {
+        let is_old = |json: &Rc<str>| timestamp_of(json).is_some_and(|timestamp| timestamp < time);
+        if self.feed.drop_while(is_old) {
+            self.blocks.drop_before(self.feed.last(usize::MAX).sequence());
+        }
     }
 
     /// Returns the answer to a poll: everything after the reader's position. `members` is JSON that follows the
@@ -140,13 +161,19 @@ impl Room {
         }
     }
 
-    /// Sends a message to all streams. It is encoded once for each transport.
+    /// Sends a message to all streams.
     pub fn send(&self, exchanges: &mut Exchanges, cursor: Cursor, json: &str) {
+        self.send_to_streams(exchanges, |transport| encode(transport, Some(cursor), "message", json));
+        for transport in Transport::ALL {
+            exchanges.count(transport, self.streams[transport as usize].as_ref().map_or(0, |streams| streams.members));
+        }
+    }
+
+    /// Sends the same to all streams. It is encoded once for each transport.
+    pub fn send_to_streams(&self, exchanges: &mut Exchanges, encode: impl Fn(Transport) -> Shared) {
         for transport in Transport::ALL {
             if let Some(streams) = &self.streams[transport as usize] {
-                let bytes = encode(transport, Some(cursor), "message", json);
-                exchanges.event_loop.send_to_group(streams.group, &bytes);
-                exchanges.count(transport, streams.members);
+                exchanges.event_loop.send_to_group(streams.group, &encode(transport));
             }
         }
     }
@@ -156,7 +183,7 @@ impl Room {
         let readers = books::btree_set(&self.polls) + self.present.bytes();
         books::text(self.name.len())
             + books::text(self.json_name.len())
-            + books::feed(&self.feed)
+            + self.feed.memory()
             + self.blocks.bytes()
             + readers
     }

@@ -10,7 +10,7 @@ use crate::bytes::Shared;
 use crate::feed::{Cursor, Replay};
 use crate::http::{self, Request, Response};
 use crate::server::exchanges::{Call, Exchanges, Opening, Reply};
-use crate::server::message::{Transport, encode, timestamp};
+use crate::server::message::{Transport, encode};
 use crate::server::params::{self, ApiError, ID};
 use crate::server::{FeatureId, HEARTBEAT};
 use crate::{sse, websocket};
@@ -103,7 +103,7 @@ impl Rooms {
         let Subscription { room, client, cursor } = subscription;
         let now = exchanges.now();
         let client = client.as_ref().map(|id| self.clients.see(id, now)).transpose()?;
-        let room = self.rooms.open(room, OpenFor::Reading, &mut exchanges.random, now)?;
+        let room = self.rooms.open(room, OpenFor::Reading, exchanges)?;
         let from = room.replay(*cursor);
         exchanges.begin(call, opening);
         if transport == Transport::Sse {
@@ -121,7 +121,7 @@ impl Rooms {
             client.hold(call.id);
             // If the client polls later, it receives the messages of this stream again, and misses none.
             if client.position(&room.name).is_none() && !client.has_dropped_positions() {
-                client.set_position(&room.name, from.after);
+                client.note_position(&mut exchanges.journal, &room.log, from.after);
             }
         }
         let reader = Reader { room: room.name.clone(), client, kind: ReaderKind::Stream(transport) };
@@ -150,16 +150,16 @@ fn connected(from: Replay, retry: Duration) -> Shared {
 }
 
 /// Encodes the notice that messages are missing before the next one. `from` is the position that follows.
-fn not_recovered(transport: Transport, from: Cursor) -> Shared {
+pub fn not_recovered(transport: Transport, from: Cursor) -> Shared {
     let notice = json!({ "type": "notice", "recovered": false, "last_message_id": from.to_string() });
     encode(transport, Some(from), "notice", &notice.to_string())
 }
 
 /// Encodes a heartbeat: an event or a message with the time, an empty line on a stream of lines.
-pub fn heartbeat(transport: Transport) -> Shared {
+pub fn heartbeat(transport: Transport, timestamp: f64) -> Shared {
     match transport {
-        Transport::WebSocket => websocket::text(&json!({ "type": "heartbeat", "timestamp": timestamp() }).to_string()),
-        Transport::Sse => encode(transport, None, "heartbeat", &json!({ "timestamp": timestamp() }).to_string()),
+        Transport::WebSocket => websocket::text(&json!({ "type": "heartbeat", "timestamp": timestamp }).to_string()),
+        Transport::Sse => encode(transport, None, "heartbeat", &json!({ "timestamp": timestamp }).to_string()),
         _ => http::chunk(b"\n"),
     }
 }

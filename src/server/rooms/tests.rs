@@ -3,44 +3,55 @@
 use std::time::Duration;
 
 use super::*;
+use crate::http::Content;
 use crate::server::FeatureId;
 use crate::server::testing::Client;
 
-fn draft_of<'a>(room: &'a str, text: &'a str) -> Draft<'a> {
-    Draft { room, sender: "ada", text, key: None }
+fn message_of<'a>(room: &'a str, text: &'a str) -> Publication<'a> {
+    Publication { room, sender: "ada", text, key: None }
+}
+
+fn rooms() -> Rooms {
+    Rooms::new(Retention::default())
+}
+
+/// Publishes a message, and applies the change that follows. Returns the id of the message.
+fn publish(exchanges: &mut Exchanges, rooms: &mut Rooms, message: &Publication<'_>) -> Cursor {
+    rooms.publish(exchanges, Sender::Server, message).unwrap();
+    exchanges.commit(rooms)
 }
 
 #[test]
 fn a_held_poll_is_answered_by_the_next_message_of_its_room() {
-    let (mut exchanges, mut rooms) = (Exchanges::for_test(), Rooms::default());
+    let (mut exchanges, mut rooms) = (Exchanges::for_test(), rooms());
     let mut client = exchanges.request("GET", "/api/poll?client_id=tab&room=tea", "");
     let reply = rooms.poll(&mut exchanges, &client.call()).unwrap();
     assert!(exchanges.handle(&client, reply));
     assert_eq!(exchanges.owner(client.id), Some(FeatureId::Rooms));
-    rooms.publish(&mut exchanges, &draft_of("coffee", "elsewhere")).unwrap();
+    publish(&mut exchanges, &mut rooms, &message_of("coffee", "elsewhere"));
     assert_eq!(exchanges.owner(client.id), Some(FeatureId::Rooms));
-    let published = rooms.publish(&mut exchanges, &draft_of("tea", "here")).unwrap();
+    let published = publish(&mut exchanges, &mut rooms, &message_of("tea", "here"));
     assert_eq!(exchanges.owner(client.id), None);
     let answer = exchanges.read_until(&mut client, "}\n");
-    assert!(answer.contains(r#""text":"here""#) && answer.contains(&published.id.to_string()), "{answer}");
+    assert!(answer.contains(r#""text":"here""#) && answer.contains(&published.to_string()), "{answer}");
     assert!(rooms.readers.is_empty() && !rooms.clients.get_mut("tab").unwrap().is_held());
 }
 
 #[test]
 fn a_poll_with_messages_is_answered_at_once() {
-    let (mut exchanges, mut rooms) = (Exchanges::for_test(), Rooms::default());
-    rooms.publish(&mut exchanges, &draft_of("tea", "one")).unwrap();
-    let second = rooms.publish(&mut exchanges, &draft_of("tea", "two")).unwrap();
+    let (mut exchanges, mut rooms) = (Exchanges::for_test(), rooms());
+    publish(&mut exchanges, &mut rooms, &message_of("tea", "one"));
+    let second = publish(&mut exchanges, &mut rooms, &message_of("tea", "two"));
     let client = exchanges.request("GET", "/api/messages?room=tea", "");
     let reply = rooms.messages(&mut exchanges, &client.call()).unwrap();
     assert!(matches!(reply, Reply::Counted(_, Transport::ShortPoll, 2)), "{reply:?}");
-    let poll = Poll { room: "tea", client: None, cursor: Some(second.id), timeout: Duration::from_secs(25) };
+    let poll = Poll { room: "tea", client: None, cursor: Some(second), timeout: Duration::from_secs(25) };
     assert!(matches!(rooms.hold_poll(&mut exchanges, &client.call(), poll), Ok(Reply::Later)));
 }
 
 #[test]
 fn the_timer_of_a_poll_answers_it_and_that_of_a_stream_sends_a_heartbeat() {
-    let (mut exchanges, mut rooms) = (Exchanges::for_test(), Rooms::default());
+    let (mut exchanges, mut rooms) = (Exchanges::for_test(), rooms());
     let mut poll = exchanges.request("GET", "/api/poll?client_id=tab", "");
     rooms.poll(&mut exchanges, &poll.call()).unwrap();
     rooms.on_timer(&mut exchanges, poll.id);
@@ -55,10 +66,10 @@ fn the_timer_of_a_poll_answers_it_and_that_of_a_stream_sends_a_heartbeat() {
 
 #[test]
 fn a_known_key_publishes_nothing() {
-    let (mut exchanges, mut rooms) = (Exchanges::for_test(), Rooms::default());
-    let draft = Draft { key: Some("retry"), ..draft_of("tea", "once") };
-    let first = rooms.publish(&mut exchanges, &draft).unwrap();
-    assert_eq!(rooms.publish(&mut exchanges, &draft).unwrap(), first);
+    let (mut exchanges, mut rooms) = (Exchanges::for_test(), rooms());
+    let message = Publication { key: Some("retry"), ..message_of("tea", "once") };
+    let first = publish(&mut exchanges, &mut rooms, &message);
+    assert_eq!(publish(&mut exchanges, &mut rooms, &message), first);
     assert_eq!(rooms.published("tea"), 1);
 }
 
@@ -118,7 +129,7 @@ fn the_bytes_of_clients_are_bounded() {
 
 #[test]
 fn the_streams_of_a_room_have_one_group_for_each_transport() {
-    let (mut exchanges, mut rooms) = (Exchanges::for_test(), Rooms::default());
+    let (mut exchanges, mut rooms) = (Exchanges::for_test(), rooms());
     let mut clients = ["/api/stream", "/api/stream", "/api/events"].map(|target| exchanges.request("GET", target, ""));
     for client in &clients[..2] {
         rooms.stream(&mut exchanges, &client.call()).unwrap();
@@ -128,7 +139,7 @@ fn the_streams_of_a_room_have_one_group_for_each_transport() {
     let groups = clients.each_ref().map(|client| group_of(&exchanges, client));
     assert!(groups[0].is_some() && groups[0] == groups[1] && groups[2].is_some() && groups[1] != groups[2]);
     rooms.end(&mut exchanges, clients[0].id, EndReason::Disconnected);
-    rooms.publish(&mut exchanges, &draft_of("general", "hello")).unwrap();
+    publish(&mut exchanges, &mut rooms, &message_of("general", "hello"));
     assert!(!exchanges.read_until(&mut clients[0], "0\r\n\r\n").contains("hello"));
     assert!(exchanges.read_until(&mut clients[1], "}\n").contains("hello"));
     assert!(exchanges.read_until(&mut clients[2], "\n\n").contains("retry"));
@@ -141,11 +152,11 @@ fn the_streams_of_a_room_have_one_group_for_each_transport() {
 
 #[test]
 fn what_is_encoded_is_bounded_over_all_rooms() {
-    let (mut exchanges, mut rooms) = (Exchanges::for_test(), Rooms::default());
+    let (mut exchanges, mut rooms) = (Exchanges::for_test(), rooms());
     let text = "x".repeat(60_000);
     for number in 0..20 {
         let name = number.to_string();
-        (0..17).for_each(|_| _ = rooms.publish(&mut exchanges, &draft_of(&name, &text)).unwrap());
+        (0..17).for_each(|_| _ = publish(&mut exchanges, &mut rooms, &message_of(&name, &text)));
         let room = rooms.rooms.get_mut(&name).unwrap();
         room.used += Duration::from_secs(number);
         let everything = room.replay_everything().after;
@@ -162,7 +173,101 @@ fn what_is_encoded_is_bounded_over_all_rooms() {
     for number in 0..40 {
         let polled = exchanges.request("GET", &format!("/api/poll?client_id=a&room=polled{number}"), "");
         rooms.poll(&mut exchanges, &polled.call()).unwrap();
-        rooms.publish(&mut exchanges, &draft_of(&format!("polled{number}"), &text)).unwrap();
+        publish(&mut exchanges, &mut rooms, &message_of(&format!("polled{number}"), &text));
         assert!(rooms.encoded() <= limits::ENCODED_BYTES, "after {number} polls");
     }
+}
+
+#[test]
+fn the_loss_of_the_newest_messages_is_told_to_every_reader() {
+    let (mut exchanges, mut rooms) = (Exchanges::for_test(), rooms());
+    let kept = publish(&mut exchanges, &mut rooms, &message_of("tea", "kept"));
+    let lost = publish(&mut exchanges, &mut rooms, &message_of("tea", "lost"));
+    let target = format!("?client_id=tab&room=tea&last_message_id={lost}");
+    let mut poll = exchanges.request("GET", &format!("/api/poll{target}"), "");
+    rooms.poll(&mut exchanges, &poll.call()).unwrap();
+    let mut stream = exchanges.request("GET", &format!("/api/stream{target}"), "");
+    rooms.stream(&mut exchanges, &stream.call()).unwrap();
+    rooms.truncated(&mut exchanges, "tea", kept);
+    let answer = exchanges.read_until(&mut poll, "}\n");
+    let told =
+        format!(r#"{{"messages":[],"status":"success","timeout":false,"recovered":false,"last_message_id":"{kept}"}}"#);
+    assert!(answer.ends_with(&format!("{told}\n")), "{answer}");
+    exchanges.read_until(&mut stream, "\r\n\r\n");
+    let notice = exchanges.read_until(&mut stream, "\n\r\n");
+    assert!(notice.contains(r#""recovered":false"#) && notice.contains(&kept.to_string()), "{notice}");
+    // What follows has the sequence of what was lost.
+    let next = kept.next(&mut exchanges.random);
+    rooms.appended(&mut exchanges, "tea", next, r#"{"text":"next","timestamp":1}"#.into());
+    assert!(exchanges.read_until(&mut stream, "}\n").contains("next"));
+    let room = rooms.rooms.get_mut("tea").unwrap();
+    assert!(!room.replay(Some(lost)).recovered && room.replay(Some(kept)).recovered);
+    let everything = room.replay_everything();
+    let Content::Shared(content) = room.content(&room.batch(everything, SUCCESS)) else { panic!("it is short") };
+    let content = String::from_utf8(content.to_vec()).unwrap();
+    assert!(content.contains("kept") && content.contains("next") && !content.contains("lost"), "{content}");
+}
+
+#[test]
+fn the_readers_of_a_removed_room_are_ended() {
+    let (mut exchanges, mut rooms) = (Exchanges::for_test(), rooms());
+    let mut poll = exchanges.request("GET", "/api/poll?client_id=tab&room=tea", "");
+    rooms.poll(&mut exchanges, &poll.call()).unwrap();
+    let elsewhere = exchanges.request("GET", "/api/poll?client_id=tab&room=coffee", "");
+    rooms.poll(&mut exchanges, &elsewhere.call()).unwrap();
+    let tip = rooms.rooms.get("tea").unwrap().feed.tip();
+    rooms.removed(&mut exchanges, "tea");
+    assert!(exchanges.read_until(&mut poll, "}\n").contains(r#""messages":[]"#));
+    assert!(rooms.rooms.get("tea").is_none() && rooms.readers.len() == 1);
+    // A message that was asked for before is not delivered in a room that has the name now.
+    let start = Cursor::start(&mut exchanges.random);
+    rooms.opened(&mut exchanges, "tea", start);
+    let late = tip.next(&mut exchanges.random);
+    rooms.appended(&mut exchanges, "tea", late, r#"{"text":"late","timestamp":1}"#.into());
+    assert_eq!(rooms.published("tea"), 0);
+}
+
+#[test]
+fn a_restored_client_continues_at_its_position() {
+    let (mut exchanges, mut rooms) = (Exchanges::for_test(), rooms());
+    let start = Cursor::start(&mut exchanges.random);
+    rooms.opened(&mut exchanges, "tea", start);
+    let mut cursors = vec![start];
+    for text in ["one", "two"] {
+        let next = cursors.last().unwrap().next(&mut exchanges.random);
+        rooms.appended(&mut exchanges, "tea", next, format!(r#"{{"text":"{text}","timestamp":1}}"#));
+        cursors.push(next);
+    }
+    rooms.restored(&mut exchanges, "tea", "tab", cursors[1]);
+    let mut poll = exchanges.request("GET", "/api/poll?client_id=tab&room=tea", "");
+    let reply = rooms.poll(&mut exchanges, &poll.call()).unwrap();
+    exchanges.handle(&poll, reply);
+    let answer = exchanges.read_until(&mut poll, "}\n");
+    assert!(!answer.contains("one") && answer.contains("two") && answer.contains(r#""recovered":true"#), "{answer}");
+}
+
+#[test]
+fn messages_older_than_the_retained_time_are_dropped() {
+    let time = Some(Duration::from_secs(60));
+    let mut exchanges = Exchanges::for_test();
+    let mut rooms = Rooms::new(Retention { time, ..Retention::default() });
+    let old = publish(&mut exchanges, &mut rooms, &message_of("tea", "old"));
+    exchanges.event_loop.remote().advance_clock(Duration::from_secs(59));
+    publish(&mut exchanges, &mut rooms, &message_of("tea", "new"));
+    let read = |rooms: &Rooms| {
+        let feed = &rooms.rooms.get("tea").unwrap().feed;
+        feed.after(feed.last(usize::MAX)).len()
+    };
+    rooms.sweep(&mut exchanges);
+    assert_eq!(read(&rooms), 2);
+    exchanges.event_loop.remote().advance_clock(Duration::from_secs(2));
+    rooms.sweep(&mut exchanges);
+    assert_eq!(read(&rooms), 1);
+    let room = rooms.rooms.get_mut("tea").unwrap();
+    assert!(room.replay(Some(old)).recovered, "a reader that had it has missed nothing");
+    assert_eq!(room.rope(old, Transport::Stream).slices().len(), 1);
+    exchanges.event_loop.remote().advance_clock(Duration::from_secs(60));
+    rooms.sweep(&mut exchanges);
+    assert_eq!(read(&rooms), 0);
+    assert!(publish(&mut exchanges, &mut rooms, &message_of("tea", "next")).sequence() == 3 && read(&rooms) == 1);
 }

@@ -80,7 +80,7 @@ impl Feature for Peers {
         exchanges.end(id, reason);
     }
 
-    fn sweep(&mut self, _: &Exchanges) {
+    fn sweep(&mut self, _: &mut Exchanges) {
         self.0.shrink();
     }
 

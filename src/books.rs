@@ -5,8 +5,6 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::hash::{BuildHasher, Hash};
 use std::mem::size_of;
 
-use crate::feed::Feed;
-
 /// The fewest places that a collection keeps when it shrinks.
 const KEPT: usize = 16;
 
@@ -45,11 +43,6 @@ pub fn text(length: usize) -> usize {
 pub fn btree_set<T>(set: &BTreeSet<T>) -> usize {
     let nodes = if set.len() <= 11 { set.len().min(1) } else { set.len().div_ceil(7) };
     nodes * (11 * size_of::<T>() + 16)
-}
-
-/// Returns about the bytes of a feed: the places of its messages and the messages, each of them a text of its own.
-pub fn feed<T>(feed: &Feed<T>) -> usize {
-    feed.places() + feed.bytes() + feed.retained() * (2 * size_of::<usize>() + size_of::<usize>() / 2)
 }
 
 /// Gives back most of the memory of a vector that has become sparse.

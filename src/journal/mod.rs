@@ -1,0 +1,263 @@
+//! The journal: the logs of all rooms and mailboxes. The server asks it to append a message, and delivers the message
+//! when it is committed.
+//!
+//! A feed is a replica of its log. A message is delivered, and its sender is answered, when it is committed, not
+//! before. The server is the same for all journals: nothing in it asks which one it has.
+//!
+//! ```
+//! use std::time::Instant;
+//!
+//! use overwire::journal::{Change, Draft, Journal, LogName};
+//! use overwire::random::Random;
+//!
+//! let (mut journal, mut random) = (Journal::default(), Random::open()?);
+//! let log = LogName::Room("tea".into());
+//! let start = journal.open(&log, &mut random);
+//! let draft = Draft { log: &log, body: r#"{"text":"hello"}"#.into(), timestamp: 1700000000.5, key: None };
+//! let asked = journal.append(&mut random, Instant::now(), draft);
+//! match journal.next_change() {
+//!     Some(Change::Appended { cursor, ticket, .. }) => {
+//!         assert_eq!((cursor.epoch(), cursor.sequence()), (start.epoch(), 1));
+//!         assert_eq!(ticket, Some(asked));
+//!     }
+//!     other => panic!("in memory, a message is committed at once: {other:?}"),
+//! }
+//! # std::io::Result::Ok(())
+//! ```
+
+mod keys;
+mod local;
+
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+pub use self::keys::Key;
+use self::local::Local;
+use crate::feed::Cursor;
+use crate::random::Random;
+
+/// The name of a log.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum LogName {
+    /// The log of a room, by the name of the room.
+    Room(Rc<str>),
+    /// The log of a mailbox, by its `connection_id`.
+    Mailbox(Rc<str>),
+}
+
+impl LogName {
+    /// Returns the name of the room, or the id of the mailbox.
+    pub fn name(&self) -> &Rc<str> {
+        match self {
+            LogName::Room(name) | LogName::Mailbox(name) => name,
+        }
+    }
+}
+
+/// A message to append.
+#[derive(Debug)]
+pub struct Draft<'a> {
+    /// The log.
+    pub log: &'a LogName,
+    /// The message as JSON without its id: an object with at least one member.
+    pub body: String,
+    /// The time in `body`, in seconds since the epoch. The answer to a retry repeats it.
+    pub timestamp: f64,
+    /// The idempotency key.
+    pub key: Option<Key>,
+}
+
+/// The number of an [asked](Journal::append) message. The numbers of a journal count up from 1 without gaps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ticket(pub u64);
+
+/// A change of a log, or the answer to a sender.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Change {
+    /// A log exists. The messages after `start` follow as [`Appended`](Change::Appended).
+    Opened {
+        /// The log.
+        log: LogName,
+        /// The position before its first message.
+        start: Cursor,
+    },
+    /// A message is committed.
+    Appended {
+        /// The log.
+        log: LogName,
+        /// The position after the message: its id.
+        cursor: Cursor,
+        /// The message as JSON without its id.
+        body: String,
+        /// The number of the message. `None` if another process, or an earlier one, has appended it.
+        ticket: Option<Ticket>,
+    },
+    /// The key of a message is known: the message was appended before.
+    Repeated {
+        /// The number of the retry.
+        ticket: Ticket,
+        /// The id of the first message with the key.
+        cursor: Cursor,
+        /// The time of the first message with the key, in seconds since the epoch.
+        timestamp: f64,
+    },
+    /// A message is not appended.
+    Refused {
+        /// The number of the message.
+        ticket: Ticket,
+        /// The reason.
+        refusal: Refusal,
+    },
+    /// The log has lost the messages after `tip`.
+    Truncated {
+        /// The log.
+        log: LogName,
+        /// The position after the newest message that is left.
+        tip: Cursor,
+    },
+    /// The log is removed.
+    Removed {
+        /// The log.
+        log: LogName,
+    },
+    /// The stored position of a reader, at the start.
+    Position {
+        /// The `client_id`. Empty for the one reader of a mailbox.
+        client: Rc<str>,
+        /// The log.
+        log: LogName,
+        /// The position after the last message that the reader has.
+        cursor: Cursor,
+    },
+}
+
+/// The reason why a message is not appended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// The key belongs to another sender or text.
+    Conflict,
+    /// There is no memory for another key.
+    TooManyKeys,
+    /// The journal cannot append at present. The sentence says why.
+    Unavailable(String),
+}
+
+/// The bounds of what is retained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    /// The most messages of a room.
+    pub messages: usize,
+    /// The most bytes of the messages of a room, as JSON.
+    pub bytes: usize,
+    /// The time for which a room retains a message. `None` for no bound.
+    pub time: Option<Duration>,
+    /// The most rooms.
+    pub rooms: usize,
+}
+
+impl Retention {
+    /// The most messages of a mailbox, and the most bytes of them, as JSON.
+    pub const MAILBOX: (usize, usize) = (100, 64 * 1024);
+
+    /// Returns the most messages of a log, and the most bytes of them.
+    pub fn of(&self, log: &LogName) -> (usize, usize) {
+        match log {
+            LogName::Room(_) => (self.messages, self.bytes),
+            LogName::Mailbox(_) => Self::MAILBOX,
+        }
+    }
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Retention { messages: 1000, bytes: 1024 * 1024, time: None, rooms: 256 }
+    }
+}
+
+/// The logs of all rooms and mailboxes.
+#[derive(Debug)]
+pub enum Journal {
+    /// The logs of this process alone.
+    Local(Local),
+}
+
+impl Default for Journal {
+    /// A journal in memory.
+    fn default() -> Self {
+        Journal::Local(Local::default())
+    }
+}
+
+impl Journal {
+    /// Returns the position after the newest asked message of a log. If there is no such log, creates it.
+    pub fn open(&mut self, log: &LogName, random: &mut Random) -> Cursor {
+        match self {
+            Journal::Local(local) => local.open(log, random),
+        }
+    }
+
+    /// Removes a log. Does nothing if there is none.
+    pub fn remove(&mut self, log: &LogName) {
+        match self {
+            Journal::Local(local) => local.remove(log),
+        }
+    }
+
+    /// Asks for a message to be appended. [`Appended`](Change::Appended), [`Repeated`](Change::Repeated) or
+    /// [`Refused`](Change::Refused) follows with the returned number.
+    pub fn append(&mut self, random: &mut Random, now: Instant, draft: Draft<'_>) -> Ticket {
+        match self {
+            Journal::Local(local) => local.append(random, now, draft),
+        }
+    }
+
+    /// Returns the next change. The changes of one log are in the order of the log.
+    pub fn next_change(&mut self) -> Option<Change> {
+        match self {
+            Journal::Local(local) => local.next_change(),
+        }
+    }
+
+    /// Notes the position of a reader. `client` is the `client_id`, and empty for the one reader of a mailbox.
+    pub fn note_position(&mut self, _client: &str, _log: &LogName, _cursor: Cursor) {
+        match self {
+            Journal::Local(_) => {} // memory outlives no reader that it has a position of
+        }
+    }
+
+    /// Makes a journal in memory commit nothing, or go on.
+    #[cfg(test)]
+    pub fn hold(&mut self, is_held: bool) {
+        match self {
+            Journal::Local(local) => local.is_held = is_held,
+        }
+    }
+
+    /// Removes all logs and all keys.
+    pub fn forget(&mut self) {
+        match self {
+            Journal::Local(local) => local.forget(),
+        }
+    }
+
+    /// Removes the keys whose time is over, and gives back memory.
+    pub fn sweep(&mut self, now: Instant) {
+        match self {
+            Journal::Local(local) => local.sweep(now),
+        }
+    }
+
+    /// Returns the number of bytes that the idempotency keys take.
+    pub fn key_bytes(&self) -> usize {
+        match self {
+            Journal::Local(local) => local.key_bytes(),
+        }
+    }
+
+    /// Returns the number of bytes that the rest takes.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Journal::Local(local) => local.bytes(),
+        }
+    }
+}

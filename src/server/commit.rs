@@ -1,0 +1,110 @@
+//! What the journal has committed reaches the replicas of the logs, and then the senders.
+
+use super::Server;
+use super::exchanges::{Exchanges, Reply};
+use super::params::ApiError;
+use super::senders::{self, Published, Sender};
+use crate::feed::Cursor;
+use crate::journal::{Change, LogName, Ticket};
+
+/// A part of the application that has replicas of logs.
+pub trait Replica {
+    /// A log exists. `start` is the position before its first message.
+    fn opened(&mut self, exchanges: &mut Exchanges, name: &str, start: Cursor);
+
+    /// A message is committed. Its readers get it. Does nothing if it does not follow the newest message of the replica:
+    /// then the log was removed before the message was committed.
+    fn appended(&mut self, exchanges: &mut Exchanges, name: &str, cursor: Cursor, body: String);
+
+    /// The messages after `tip` are lost. The readers are told.
+    fn truncated(&mut self, exchanges: &mut Exchanges, name: &str, tip: Cursor);
+
+    /// The log is removed. Its readers are ended.
+    fn removed(&mut self, exchanges: &mut Exchanges, name: &str);
+
+    /// A reader has had everything up to this position.
+    fn restored(&mut self, exchanges: &mut Exchanges, name: &str, client: &str, position: Cursor);
+}
+
+impl Server {
+    /// Applies the changes of the journal. It is called after each event: in memory, an asked message is committed at
+    /// once.
+    pub(super) fn commit(&mut self) {
+        while let Some(change) = self.exchanges.journal.next_change() {
+            self.apply(change);
+        }
+        if self.commit_timer.is_none()
+            && let Some(deadline) = self.exchanges.senders.deadline()
+        {
+            let left = deadline.saturating_duration_since(self.exchanges.now());
+            self.commit_timer = Some(self.exchanges.event_loop.set_timer(left));
+        }
+    }
+
+    fn apply(&mut self, change: Change) {
+        match change {
+            Change::Appended { log, cursor, body, ticket } => {
+                let (replica, exchanges) = self.replica(&log);
+                replica.appended(exchanges, log.name(), cursor, body);
+                if let Some(ticket) = ticket {
+                    self.answer(ticket, |timestamp| Ok(Published { id: cursor, timestamp }));
+                }
+            }
+            Change::Repeated { ticket, cursor, timestamp } => {
+                self.answer(ticket, |_| Ok(Published { id: cursor, timestamp }));
+            }
+            Change::Refused { ticket, refusal } => self.answer(ticket, |_| Err(senders::refused(refusal))),
+            Change::Opened { log, start } => {
+                let (replica, exchanges) = self.replica(&log);
+                replica.opened(exchanges, log.name(), start);
+            }
+            Change::Truncated { log, tip } => {
+                let (replica, exchanges) = self.replica(&log);
+                replica.truncated(exchanges, log.name(), tip);
+            }
+            Change::Removed { log } => {
+                let (replica, exchanges) = self.replica(&log);
+                replica.removed(exchanges, log.name());
+            }
+            Change::Position { client, log, cursor } => {
+                let (replica, exchanges) = self.replica(&log);
+                replica.restored(exchanges, log.name(), &client, cursor);
+            }
+        }
+    }
+
+    fn replica(&mut self, log: &LogName) -> (&mut dyn Replica, &mut Exchanges) {
+        let replica: &mut dyn Replica = match log {
+            LogName::Room(_) => &mut self.rooms,
+            LogName::Mailbox(_) => &mut self.mailboxes,
+        };
+        (replica, &mut self.exchanges)
+    }
+
+    /// Answers the sender with this ticket, if it still waits. `result` gets the time of its message.
+    fn answer(&mut self, ticket: Ticket, result: impl FnOnce(f64) -> Result<Published, ApiError>) {
+        if let Some(waiting) = self.exchanges.senders.take(ticket) {
+            self.exchanges.answer_sender(waiting.sender, result(waiting.timestamp));
+        }
+    }
+
+    /// Answers the senders that have waited too long. The timer is set again by [`commit`](Server::commit).
+    pub(super) fn on_commit_timer(&mut self) {
+        self.commit_timer = None;
+        while let Some(waiting) = self.exchanges.senders.overdue(self.exchanges.now()) {
+            self.exchanges.answer_sender(waiting.sender, Err(senders::late()));
+        }
+    }
+}
+
+impl Exchanges {
+    /// Answers a sender. Does nothing if its connection has ended.
+    fn answer_sender(&mut self, sender: Sender, result: Result<Published, ApiError>) {
+        match (sender, result) {
+            (Sender::Request(id, since, answer), Ok(published)) => self.reply(id, since, answer.reply(published)),
+            (Sender::Request(id, since, _), Err(error)) => self.reply(id, since, Reply::Now(error.response())),
+            (Sender::WebSocket(id), Err(error)) => self.send_error(id, &error),
+            (Sender::WebSocket(_), Ok(_)) | (Sender::Server, _) => {}
+        }
+    }
+}
