@@ -22,12 +22,22 @@ pub struct Local {
     /// Whether nothing is committed: a disk that does not answer.
     #[cfg(test)]
     pub is_held: bool,
+    /// Whether another process is asked for what is not here.
+    #[cfg(test)]
+    pub is_asked_elsewhere: bool,
 }
 
 impl Local {
     /// As [`Journal::open`](super::Journal::open).
     pub fn open(&mut self, log: &LogName, random: &mut Random) -> Cursor {
         *self.tips.entry(log.clone()).or_insert_with(|| Cursor::start(random))
+    }
+
+    /// Answers later, as if another process had to be asked.
+    #[cfg(test)]
+    pub fn ask_elsewhere<T>(&mut self, wanted: super::Wanted) -> Option<T> {
+        self.changes.push_back(Change::Answered(wanted));
+        None
     }
 
     /// As [`Journal::remove`](super::Journal::remove).

@@ -12,7 +12,7 @@
 //!
 //! let (mut journal, mut random) = (Journal::default(), Random::open()?);
 //! let log = LogName::Room("tea".into());
-//! let start = journal.open(&log, &mut random);
+//! let start = journal.open(&log, &mut random).expect("a journal in memory has all its logs");
 //! let draft = Draft { log: &log, body: r#"{"text":"hello"}"#.into(), timestamp: 1700000000.5, key: None };
 //! let asked = journal.append(&mut random, Instant::now(), draft);
 //! match journal.next_change() {
@@ -81,6 +81,8 @@ pub enum Change {
         /// The position before its first message.
         start: Cursor,
     },
+    /// All that is known of what was looked for has been returned.
+    Answered(Wanted),
     /// A message is committed.
     Appended {
         /// The log.
@@ -129,6 +131,17 @@ pub enum Change {
         /// The position after the last message that the reader has.
         cursor: Cursor,
     },
+}
+
+/// Something that another process may have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wanted {
+    /// A log.
+    Log(LogName),
+    /// The log with this epoch.
+    Epoch(u64),
+    /// The positions of the client with this `client_id`.
+    Client(Rc<str>),
 }
 
 /// The reason why a message is not appended.
@@ -190,9 +203,31 @@ impl Default for Journal {
 
 impl Journal {
     /// Returns the position after the newest asked message of a log. If there is no such log, creates it.
-    pub fn open(&mut self, log: &LogName, random: &mut Random) -> Cursor {
+    ///
+    /// `None` means that another process may have it. [`Change::Opened`] and [`Change::Answered`] follow.
+    pub fn open(&mut self, log: &LogName, random: &mut Random) -> Option<Cursor> {
+        match self {
+            #[cfg(test)]
+            Journal::Local(local) if local.is_asked_elsewhere => local.ask_elsewhere(Wanted::Log(log.clone())),
+            Journal::Local(local) => Some(local.open(log, random)),
+        }
+    }
+
+    /// Creates a log whose name nobody else can have: it is random. Returns the position before its first message.
+    pub fn create(&mut self, log: &LogName, random: &mut Random) -> Cursor {
         match self {
             Journal::Local(local) => local.open(log, random),
+        }
+    }
+
+    /// Looks for something that another process may have. Returns whether the answer follows: a change for each thing
+    /// that is found, and then [`Change::Answered`].
+    pub fn find(&mut self, wanted: &Wanted) -> bool {
+        let _ = wanted; // a local journal has no other process to ask
+        match self {
+            #[cfg(test)]
+            Journal::Local(local) if local.is_asked_elsewhere => local.ask_elsewhere::<()>(wanted.clone()).is_none(),
+            Journal::Local(_) => false,
         }
     }
 
@@ -230,6 +265,14 @@ impl Journal {
     pub fn hold(&mut self, is_held: bool) {
         match self {
             Journal::Local(local) => local.is_held = is_held,
+        }
+    }
+
+    /// Makes a journal in memory look for each log as if another process could have it, until it is held no more.
+    #[cfg(test)]
+    pub fn ask_elsewhere(&mut self, is_asked_elsewhere: bool) {
+        match self {
+            Journal::Local(local) => local.is_asked_elsewhere = is_asked_elsewhere,
         }
     }
 

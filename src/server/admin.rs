@@ -4,19 +4,21 @@ use serde_json::{Map, Value, json};
 
 use super::exchanges::{Call, Reply};
 use super::params::ApiError;
+use super::parked::Halt;
 use super::{Server, uncached};
 use crate::http::{Content, Request, Response};
 
 impl Server {
     /// GET /health
-    pub(super) fn health(&mut self) -> Result<Reply, ApiError> {
+    pub(super) fn health(&mut self) -> Result<Reply, Halt> {
         let uptime = (self.exchanges.now() - self.started).as_secs_f64();
         Ok(Reply::Now(uncached(&json!({ "status": "ok", "uptime": uptime }))))
     }
 
     /// GET /api/stats
-    pub(super) fn statistics(&mut self) -> Result<Reply, ApiError> {
+    pub(super) fn statistics(&mut self) -> Result<Reply, Halt> {
         let (mut statistics, mut memory) = (Map::new(), Map::new());
+        let parked = self.parked.bytes();
         let (features, exchanges) = self.features();
         for feature in features {
             feature.add_statistics(exchanges, &mut statistics);
@@ -24,7 +26,7 @@ impl Server {
         }
         statistics.insert("connections".into(), exchanges.event_loop.connections().into());
         memory.insert("keys".into(), exchanges.journal.key_bytes().into());
-        memory.insert("journal".into(), (exchanges.journal.bytes() + exchanges.senders.bytes()).into());
+        memory.insert("journal".into(), (exchanges.journal.bytes() + exchanges.senders.bytes() + parked).into());
         let shared_and_own = exchanges.memory();
         statistics.insert("transports".into(), exchanges.counts().to_json());
         statistics.insert("timestamp".into(), exchanges.timestamp().into());
@@ -51,21 +53,22 @@ impl Server {
     }
 
     /// DELETE /api/client/{id}: disconnects a client by its `client_id`, or a mailbox by its `connection_id`.
-    pub(super) fn disconnect(&mut self, call: &Call<'_>) -> Result<Reply, ApiError> {
+    pub(super) fn disconnect(&mut self, call: &Call<'_>) -> Result<Reply, Halt> {
         let path = call.request.path();
         let id = path.strip_prefix("/api/client/").unwrap_or_default();
         let client = self.rooms.disconnect(&mut self.exchanges, id);
         let mailbox = self.mailboxes.disconnect(&mut self.exchanges, id);
         if !client && !mailbox {
-            return Err(ApiError::not_found(format!("client {id:?} is unknown")));
+            return Err(ApiError::not_found(format!("client {id:?} is unknown")).into());
         }
         Ok(Reply::Now(uncached(&json!({ "status": "disconnected" }))))
     }
 
     /// POST /api/forget: resets the held connections and drops the state of all features, as a restart does.
-    pub(super) fn forget(&mut self) -> Result<Reply, ApiError> {
+    pub(super) fn forget(&mut self) -> Result<Reply, Halt> {
         if !self.chaos {
-            return Err(ApiError { status: 403, sentence: "faults are off: start the server with --chaos".into() });
+            let sentence = "faults are off: start the server with --chaos".into();
+            return Err(ApiError { status: 403, sentence }.into());
         }
         self.exchanges.reset_all();
         self.exchanges.journal.forget();

@@ -3,6 +3,7 @@
 use super::Server;
 use super::exchanges::{Exchanges, Reply};
 use super::params::ApiError;
+use super::parked;
 use super::senders::{self, Published, Sender};
 use crate::feed::Cursor;
 use crate::journal::{Change, LogName, Ticket};
@@ -10,7 +11,7 @@ use crate::journal::{Change, LogName, Ticket};
 /// A part of the application that has replicas of logs.
 pub trait Replica {
     /// A log exists. `start` is the position before its first message.
-    fn opened(&mut self, exchanges: &mut Exchanges, name: &str, start: Cursor);
+    fn opened(&mut self, exchanges: &mut Exchanges, log: LogName, start: Cursor);
 
     /// A message is committed. Its readers get it. Does nothing if it does not follow the newest message of the replica:
     /// then the log was removed before the message was committed.
@@ -33,8 +34,9 @@ impl Server {
         while let Some(change) = self.exchanges.journal.next_change() {
             self.apply(change);
         }
+        let deadlines = [self.exchanges.senders.deadline(), self.parked.deadline()];
         if self.commit_timer.is_none()
-            && let Some(deadline) = self.exchanges.senders.deadline()
+            && let Some(deadline) = deadlines.into_iter().flatten().min()
         {
             let left = deadline.saturating_duration_since(self.exchanges.now());
             self.commit_timer = Some(self.exchanges.event_loop.set_timer(left));
@@ -56,7 +58,14 @@ impl Server {
             Change::Refused { ticket, refusal } => self.answer(ticket, |_| Err(senders::refused(refusal))),
             Change::Opened { log, start } => {
                 let (replica, exchanges) = self.replica(&log);
-                replica.opened(exchanges, log.name(), start);
+                replica.opened(exchanges, log, start);
+            }
+            Change::Answered(wanted) => {
+                for parked in self.parked.take(&wanted) {
+                    self.exchanges.answered = Some(wanted.clone());
+                    self.handle_request(parked.id, parked.request, parked.since, parked.until);
+                }
+                self.exchanges.answered = None;
             }
             Change::Truncated { log, tip } => {
                 let (replica, exchanges) = self.replica(&log);
@@ -88,11 +97,14 @@ impl Server {
         }
     }
 
-    /// Answers the senders that have waited too long. The timer is set again by [`commit`](Server::commit).
+    /// Answers the senders and the requests that have waited too long. The timer is set again by [`commit`](Server::commit).
     pub(super) fn on_commit_timer(&mut self) {
         self.commit_timer = None;
         while let Some(waiting) = self.exchanges.senders.overdue(self.exchanges.now()) {
             self.exchanges.answer_sender(waiting.sender, Err(senders::late()));
+        }
+        for parked in self.parked.overdue(self.exchanges.now()) {
+            self.exchanges.event_loop.respond(parked.id, parked::not_loaded().response());
         }
     }
 }

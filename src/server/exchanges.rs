@@ -12,6 +12,7 @@ use serde_json::json;
 use super::FeatureId;
 use super::message::{Transport, timestamp};
 use super::params::ApiError;
+use super::parked::Halt;
 use super::senders::{Answer, COMMIT_TIME, Sender, Senders, Waiting};
 use super::stats::Stats;
 use crate::books;
@@ -19,7 +20,7 @@ use crate::bytes::{Rope, Shared};
 use crate::connection::Traffic;
 use crate::event_loop::{EventLoop, ExchangeId, TimerId};
 use crate::http::{Request, Response};
-use crate::journal::{Draft, Journal};
+use crate::journal::{Draft, Journal, Wanted};
 use crate::random::Random;
 use crate::websocket::{self, Accepted, CloseCode, Message};
 
@@ -123,6 +124,8 @@ pub struct Exchanges {
     pub journal: Journal,
     /// The senders that wait for the journal.
     pub senders: Senders,
+    /// The answer of the journal that a request has waited for, while it is handled again.
+    pub answered: Option<Wanted>,
     stats: Stats,
     held: HashMap<ExchangeId, Held>,
     timers: HashMap<TimerId, ExchangeId>,
@@ -140,6 +143,7 @@ impl Exchanges {
             random,
             journal,
             senders: Senders::default(),
+            answered: None,
             stats: Stats::default(),
             held: HashMap::new(),
             timers: HashMap::new(),
@@ -154,6 +158,17 @@ impl Exchanges {
     /// Returns the current time in seconds since the epoch, to the millisecond.
     pub fn timestamp(&self) -> f64 {
         timestamp(self.event_loop.system_time())
+    }
+
+    /// Looks for something that another process may have. `Ok` means that all that is known of it is here.
+    ///
+    /// # Errors
+    /// `Wait` when the journal must answer first.
+    pub fn find(&mut self, wanted: Wanted) -> Result<(), Halt> {
+        match self.answered.as_ref() == Some(&wanted) || !self.journal.find(&wanted) {
+            true => Ok(()),
+            false => Err(Halt::Wait(wanted)),
+        }
     }
 
     /// Asks the journal to append a message. Its sender waits for the answer.

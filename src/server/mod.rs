@@ -12,6 +12,7 @@ mod lru;
 mod mailboxes;
 mod message;
 mod params;
+mod parked;
 mod rooms;
 mod routes;
 mod senders;
@@ -33,10 +34,12 @@ use self::demo::Demo;
 use self::exchanges::{Call, EndReason, Exchanges, Opening, Reply};
 use self::mailboxes::Mailboxes;
 use self::params::ApiError;
+use self::parked::{Halt, LOAD_TIME, Parked, ParkedRequests};
 use self::rooms::Rooms;
 use self::routes::Found;
 use self::signalling::Peers;
 use crate::access::{Access, Resource};
+use crate::connection::Traffic;
 use crate::event_loop::{Event, EventLoop, ExchangeId, Remote, TimerId};
 use crate::files::Files;
 use crate::http::{Method, Origins, Request, Response};
@@ -106,7 +109,7 @@ impl Default for Config {
 /// A part of the application that holds exchanges: a request to answer later, a stream, or a WebSocket.
 trait Feature {
     /// A message arrived on a WebSocket that the feature holds. An error is sent back, and the WebSocket stays open.
-    fn on_message(&mut self, exchanges: &mut Exchanges, id: ExchangeId, message: &Message) -> Result<(), ApiError>;
+    fn on_message(&mut self, exchanges: &mut Exchanges, id: ExchangeId, message: &Message) -> Result<(), Halt>;
 
     /// The timer of an exchange that the feature holds is due.
     fn on_timer(&mut self, _: &mut Exchanges, _: ExchangeId) {}
@@ -173,7 +176,9 @@ pub struct Server {
     tap_port: Option<u16>,
     started: Instant,
     sweep: TimerId,
-    /// The timer for the senders that have waited too long.
+    /// The requests that wait for the journal.
+    parked: ParkedRequests,
+    /// The timer for the senders and the requests that have waited too long.
     commit_timer: Option<TimerId>,
     /// Whether the server shuts down as soon as no sender waits.
     is_going_away: bool,
@@ -207,6 +212,7 @@ impl Server {
             tap_port: config.tap_port,
             started: event_loop.now(),
             sweep: event_loop.set_timer(SWEEP),
+            parked: ParkedRequests::default(),
             commit_timer: None,
             is_going_away: false,
             exchanges: Exchanges::new(event_loop, Journal::default())?,
@@ -240,6 +246,9 @@ impl Server {
             }
         }
         self.end_all(EndReason::GoingAway);
+        for parked in self.parked.take_all() {
+            self.exchanges.event_loop.respond(parked.id, ApiError::going_away().response());
+        }
         self.exchanges.event_loop.drain()
     }
 
@@ -247,7 +256,7 @@ impl Server {
     /// as soon as every sender has its answer.
     fn handle(&mut self, event: Event) -> bool {
         match event {
-            Event::Request(id, request) => self.on_request(id, &request),
+            Event::Request(id, request) => self.on_request(id, request),
             Event::Message(id, message) => self.on_message(id, &message),
             Event::Timer(timer) => self.on_timer(timer),
             Event::Closed(id, _) => self.on_closed(id),
@@ -258,22 +267,34 @@ impl Server {
         self.is_going_away && self.exchanges.senders.deadline().is_none()
     }
 
-    fn on_request(&mut self, id: ExchangeId, request: &Request) {
+    fn on_request(&mut self, id: ExchangeId, request: Request) {
         let mut since = self.exchanges.event_loop.traffic(id);
         since.received = since.received.saturating_sub(request.wire_length() as u64);
-        let call = Call { id, request, since };
+        self.handle_request(id, request, since, self.exchanges.now() + LOAD_TIME);
+    }
+
+    /// Handles a request. If it must wait for the journal, it is handled again then, but not after `until`.
+    fn handle_request(&mut self, id: ExchangeId, request: Request, since: Traffic, until: Instant) {
+        let call = Call { id, request: &request, since };
         let found = routes::find(request.method(), &request.path());
         let resource = if matches!(found, Found::Nothing) { Resource::File } else { Resource::Api };
-        let reply = match self.access.check(request, resource) {
-            Ok(()) if self.is_going_away => Reply::Now(ApiError::going_away().response()),
-            Ok(()) => self.dispatch(&call, found).unwrap_or_else(|error| Reply::Now(error.response())),
-            Err(refusal) => Reply::Now(refusal.response()),
+        let result = match self.access.check(&request, resource) {
+            Ok(()) if self.is_going_away => Err(ApiError::going_away().into()),
+            Ok(()) => self.dispatch(&call, found),
+            Err(refusal) => Ok(Reply::Now(refusal.response())),
         };
-        self.exchanges.reply(call.id, call.since, reply);
+        let result = match result {
+            Err(Halt::Wait(wanted)) => {
+                self.parked.push(Parked { id, request, since, until, wanted }).map(|()| Reply::Later)
+            }
+            Err(Halt::Error(error)) => Err(error),
+            Ok(reply) => Ok(reply),
+        };
+        self.exchanges.reply(id, since, result.unwrap_or_else(|error| Reply::Now(error.response())));
         self.demo.after_request(&mut self.exchanges, &self.rooms);
     }
 
-    fn dispatch(&mut self, call: &Call<'_>, found: Found) -> Result<Reply, ApiError> {
+    fn dispatch(&mut self, call: &Call<'_>, found: Found) -> Result<Reply, Halt> {
         match found {
             Found::Handler(handler) => handler(self, call),
             Found::Head(head) => {
@@ -287,14 +308,15 @@ impl Server {
     }
 
     /// Returns a file of the browser client, or 404.
-    fn file(&mut self, call: &Call<'_>) -> Result<Reply, ApiError> {
+    fn file(&mut self, call: &Call<'_>) -> Result<Reply, Halt> {
         const METHODS: &str = "GET, HEAD, OPTIONS";
         let (path, method) = (call.request.path(), call.request.method());
         let file = if method == Method::Get { self.files.get(&path) } else { self.files.head(&path) };
         match (method, file) {
             (Method::Options, _) if path == "*" => Ok(Reply::Now(Access::preflight(METHODS))),
             (_, None) => {
-                Err(ApiError::not_found(format!("there is nothing at {path:?}: see /openapi.json for what there is")))
+                let sentence = format!("there is nothing at {path:?}: see /openapi.json for what there is");
+                Err(ApiError::not_found(sentence).into())
             }
             (Method::Get | Method::Head, Some(file)) => Ok(Reply::Now(file)),
             (Method::Options, Some(_)) => Ok(Reply::Now(Access::preflight(METHODS))),
@@ -307,7 +329,7 @@ impl Server {
         let Some((feature, exchanges)) = self.owner(id) else { return };
         let result = match is_going_away {
             true => Err(ApiError::going_away()),
-            false => feature.on_message(exchanges, id, message),
+            false => feature.on_message(exchanges, id, message).map_err(Halt::error),
         };
         if let Err(error) = result {
             exchanges.send_error(id, &error);
@@ -335,6 +357,8 @@ impl Server {
         if let Some((feature, exchanges)) = self.owner(id) {
             exchanges.release(id);
             feature.on_closed(exchanges, id);
+        } else {
+            self.parked.remove(id);
         }
     }
 

@@ -5,11 +5,12 @@ use super::demo::Demo;
 use super::exchanges::{Call, Reply};
 use super::mailboxes::Mailboxes;
 use super::params::ApiError;
+use super::parked::Halt;
 use super::rooms::Rooms;
 use crate::http::{Method, Request, Response};
 
 /// Answers a call, or holds its exchange.
-type Handler = fn(&mut Server, &Call<'_>) -> Result<Reply, ApiError>;
+type Handler = fn(&mut Server, &Call<'_>) -> Result<Reply, Halt>;
 
 /// Checks a HEAD request as the handler of GET does, and returns the head that GET would get.
 type Head = fn(&Request) -> Result<Response, ApiError>;

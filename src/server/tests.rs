@@ -1,4 +1,4 @@
-//! The senders of messages that the journal has not committed yet.
+//! The senders of messages that the journal has not committed yet, and the requests for logs that it does not know yet.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -176,4 +176,63 @@ fn a_server_that_shuts_down_answers_its_senders_first() {
     let mut answer = String::new();
     sender.read_to_string(&mut answer).unwrap();
     assert!(answer.contains(r#""status":"sent""#), "{answer}");
+}
+
+/// A server whose journal has to ask another process for each log, and has no answer yet.
+fn asking() -> Server {
+    let mut server = held();
+    server.exchanges.journal.ask_elsewhere(true);
+    server
+}
+
+/// Has the other process answer, that there is nothing.
+fn answer(server: &mut Server) {
+    server.exchanges.journal.ask_elsewhere(false);
+    commit(server);
+}
+
+#[test]
+fn requests_for_a_log_wait_until_the_journal_knows_it() {
+    let mut server = asking();
+    let mut sender = send(&mut server, r#"{"sender":"ada","text":"hello"}"#);
+    let mut messages = exchange(&mut server, "GET", "/api/messages", "");
+    let mut poll = exchange(&mut server, "GET", "/api/poll?client_id=tab", "");
+    let mut stream = exchange(&mut server, "GET", "/api/stream?room=other", "");
+    [&mut sender, &mut messages, &mut poll, &mut stream].into_iter().for_each(assert_silent);
+    drop(exchange(&mut server, "GET", "/api/stream", "")); // its client does not wait
+    answer(&mut server);
+    assert!(read(&mut sender, "}\n").contains(r#""status":"sent""#));
+    assert!(read(&mut messages, "}\n").contains(r#""messages":[]"#));
+    assert!(read(&mut stream, "\r\n\r\n").starts_with("HTTP/1.1 200 OK\r\n"));
+    assert!(read(&mut poll, "}\n").contains("hello"));
+    assert_eq!(server.exchanges.counts().to_json()["stream"]["open"], 1);
+    assert_eq!(server.parked.bytes(), 0);
+}
+
+#[test]
+fn a_request_waits_5_seconds_for_a_log() {
+    let mut server = asking();
+    let mut messages = exchange(&mut server, "GET", "/api/messages", "");
+    pass(&mut server, 3);
+    let mut mailbox = exchange(&mut server, "POST", "/poll", r#"{"connection_id":"unknown"}"#);
+    assert_silent(&mut messages);
+    pass(&mut server, 2);
+    let refused = read(&mut messages, "}\n");
+    assert!(refused.starts_with("HTTP/1.1 503 ") && refused.contains("not loaded yet"), "{refused}");
+    assert_silent(&mut mailbox);
+    answer(&mut server);
+    assert!(read(&mut mailbox, "}\n").starts_with("HTTP/1.1 404 "));
+}
+
+#[test]
+fn what_is_sent_while_a_log_loads_keeps_its_order() {
+    let mut server = asking();
+    let mut senders: Vec<_> =
+        (0..5).map(|number| send(&mut server, &format!(r#"{{"sender":"ada","text":"{number}"}}"#))).collect();
+    answer(&mut server);
+    senders.iter_mut().for_each(|sender| assert!(read(sender, "}\n").contains("sent")));
+    let mut messages = exchange(&mut server, "GET", "/api/messages", "");
+    let texts = read(&mut messages, "}\n");
+    let places: Vec<_> = (0..5).map(|number| texts.find(&format!(r#""text":"{number}""#)).unwrap()).collect();
+    assert!(places.is_sorted(), "{texts}");
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::exchanges::{Call, Exchanges, Reply};
 use super::params::{self, ApiError, Fields, TEXT};
+use super::parked::Halt;
 use super::rooms::{POLL_SECONDS, Poll, Publication, Rooms, Subscription};
 use super::senders::{Answer, Sender};
 use crate::event_loop::TimerId;
@@ -32,7 +33,7 @@ pub struct Demo {
 
 impl Demo {
     /// GET /poll
-    pub fn poll(&self, exchanges: &mut Exchanges, rooms: &mut Rooms, call: &Call<'_>) -> Result<Reply, ApiError> {
+    pub fn poll(&self, exchanges: &mut Exchanges, rooms: &mut Rooms, call: &Call<'_>) -> Result<Reply, Halt> {
         let cursor = params::cursor(call.request, "last_message_id")?;
         let timeout = Duration::from_secs(POLL_SECONDS);
         rooms.hold_poll(exchanges, call, Poll { room: LONG_POLL_ROOM, client: None, cursor, timeout })
@@ -44,7 +45,7 @@ impl Demo {
     }
 
     /// POST /send
-    pub fn send(&self, exchanges: &mut Exchanges, rooms: &mut Rooms, call: &Call<'_>) -> Result<Reply, ApiError> {
+    pub fn send(&self, exchanges: &mut Exchanges, rooms: &mut Rooms, call: &Call<'_>) -> Result<Reply, Halt> {
         let fields = Fields::of_content(call.request)?;
         let text = fields.required("message", &TEXT)?;
         let message = Publication { room: LONG_POLL_ROOM, sender: "anonymous", text, key: None };
@@ -53,7 +54,7 @@ impl Demo {
     }
 
     /// GET /events
-    pub fn events(&self, exchanges: &mut Exchanges, rooms: &mut Rooms, call: &Call<'_>) -> Result<Reply, ApiError> {
+    pub fn events(&self, exchanges: &mut Exchanges, rooms: &mut Rooms, call: &Call<'_>) -> Result<Reply, Halt> {
         rooms.begin_events(exchanges, call, &Subscription::to_events_of(TICKER_ROOM, call.request)?)
     }
 

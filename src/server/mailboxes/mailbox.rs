@@ -78,18 +78,27 @@ impl MailboxMap {
     /// # Errors
     /// 503 when there are too many mailboxes, and all of them have readers.
     pub fn create(&mut self, exchanges: &mut Exchanges) -> Result<Kept<'_, Mailbox>, ApiError> {
-        if self.by_id.len() >= limits::MAILBOXES && !self.evict(None, &mut exchanges.journal) {
-            return Err(ApiError::full("connections"));
-        }
-        let id: Rc<str> = exchanges.random.uuid().into();
-        let start = exchanges.journal.open(&LogName::Mailbox(id.clone()), &mut exchanges.random);
-        Ok(self.insert(id, start, exchanges.now()))
+        self.make_room(&mut exchanges.journal)?;
+        let log = LogName::Mailbox(exchanges.random.uuid().into());
+        let start = exchanges.journal.create(&log, &mut exchanges.random);
+        Ok(self.insert(log, start, exchanges.now()))
     }
 
-    /// Adds an empty mailbox. `start` is the position before its first text.
-    pub fn insert(&mut self, id: Rc<str>, start: Cursor, now: Instant) -> Kept<'_, Mailbox> {
+    /// Makes room for another mailbox, if there are too many.
+    ///
+    /// # Errors
+    /// 503 when all mailboxes have readers.
+    pub fn make_room(&mut self, journal: &mut Journal) -> Result<(), ApiError> {
+        match self.by_id.len() < limits::MAILBOXES || self.evict(None, journal) {
+            true => Ok(()),
+            false => Err(ApiError::full("connections")),
+        }
+    }
+
+    /// Adds the mailbox of a log. `start` is the position before its first text.
+    pub fn insert(&mut self, log: LogName, start: Cursor, now: Instant) -> Kept<'_, Mailbox> {
         let (texts, bytes) = Retention::MAILBOX;
-        let (log, feed) = (LogName::Mailbox(id.clone()), Feed::new(start, texts, bytes));
+        let (id, feed) = (log.name().clone(), Feed::new(start, texts, bytes));
         self.by_epoch.insert(start.epoch(), id.clone());
         self.by_id.insert(id, Mailbox { log, feed, position: start, reader: None }, now)
     }

@@ -14,18 +14,20 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use self::mailbox::{MailboxMap, Taken};
+use self::mailbox::{Mailbox, MailboxMap, Taken};
 use super::commit::Replica;
 use super::exchanges::{Call, EndReason, Exchanges, Opening, Reply};
+use super::lru::Kept;
 use super::message::{Transport, encode};
 use super::params::{self, ApiError, Fields, ID, KEY, TEXT};
+use super::parked::Halt;
 use super::senders::{Answer, Published, Sender};
 use super::{Feature, FeatureId, HEARTBEAT, uncached};
 use crate::books;
 use crate::event_loop::ExchangeId;
 use crate::feed::Cursor;
 use crate::http::{Request, Response};
-use crate::journal::{Draft, Key};
+use crate::journal::{Draft, Key, LogName, Wanted};
 use crate::sse;
 use crate::websocket::Message;
 
@@ -55,13 +57,13 @@ enum ReaderKind {
 
 impl Mailboxes {
     /// POST /poll
-    pub fn poll(&mut self, exchanges: &mut Exchanges, call: &Call<'_>) -> Result<Reply, ApiError> {
+    pub fn poll(&mut self, exchanges: &mut Exchanges, call: &Call<'_>) -> Result<Reply, Halt> {
         let fields = Fields::of_content(call.request)?;
         let (id, text) = (fields.optional("connection_id", &ID)?, fields.optional("text", &TEXT)?);
         let (cursor, key) = (fields.cursor("last_message_id")?, fields.optional("key", &KEY)?);
         let now = exchanges.now();
         let mut mailbox = match id {
-            Some(id) => self.mailboxes.get(id, now)?,
+            Some(id) => self.find(exchanges, id)?,
             None => self.mailboxes.create(exchanges)?,
         };
         mailbox.touch(now);
@@ -86,20 +88,20 @@ impl Mailboxes {
     }
 
     /// POST /sse/message
-    pub fn text(&mut self, exchanges: &mut Exchanges, call: &Call<'_>) -> Result<Reply, ApiError> {
+    pub fn text(&mut self, exchanges: &mut Exchanges, call: &Call<'_>) -> Result<Reply, Halt> {
         let fields = Fields::of_content(call.request)?;
         let (id, text) = (fields.required("connection_id", &ID)?, fields.required("text", &TEXT)?);
         let key = fields.optional("key", &KEY)?;
-        let id = self.mailboxes.get(id, exchanges.now())?.id().clone();
+        let id = self.find(exchanges, id)?.id().clone();
         self.put(exchanges, call.sender(Answer::Queued), &id, text, key)?;
         Ok(Reply::Later)
     }
 
     /// GET /sse: a new mailbox, or the one that `Last-Event-ID` is a position in.
-    pub fn events(&mut self, exchanges: &mut Exchanges, call: &Call<'_>) -> Result<Reply, ApiError> {
+    pub fn events(&mut self, exchanges: &mut Exchanges, call: &Call<'_>) -> Result<Reply, Halt> {
         let now = exchanges.now();
         let cursor = params::last_event_id(call.request);
-        let known = cursor.and_then(|cursor| self.mailboxes.of_cursor(cursor, now)).map(|mailbox| mailbox.id().clone());
+        let known = cursor.map(|cursor| self.find_cursor(exchanges, cursor)).transpose()?.flatten();
         let (mailbox, recovered) = match (known, cursor) {
             (Some(id), Some(cursor)) => {
                 let mut mailbox = self.mailboxes.get(&id, now)?;
@@ -126,7 +128,7 @@ impl Mailboxes {
     }
 
     /// GET /ws
-    pub fn websocket(&mut self, exchanges: &mut Exchanges, call: &Call<'_>) -> Result<Reply, ApiError> {
+    pub fn websocket(&mut self, exchanges: &mut Exchanges, call: &Call<'_>) -> Result<Reply, Halt> {
         let opening = match Opening::websocket(call.request) {
             Ok(opening) => opening,
             Err(refusal) => return Ok(refusal),
@@ -136,6 +138,24 @@ impl Mailboxes {
         send_heartbeat(exchanges, call.id, Transport::WebSocket, &id, 1);
         self.begin_stream(exchanges, call, Transport::WebSocket, id, 1);
         Ok(Reply::Later)
+    }
+
+    /// Returns the mailbox with this id. Another server may have it.
+    fn find(&mut self, exchanges: &mut Exchanges, id: &str) -> Result<Kept<'_, Mailbox>, Halt> {
+        let now = exchanges.now();
+        if self.mailboxes.get(id, now).is_err() {
+            exchanges.find(Wanted::Log(LogName::Mailbox(id.into())))?;
+        }
+        Ok(self.mailboxes.get(id, now)?)
+    }
+
+    /// Returns the id of the mailbox that a cursor is a position in. Another server may have it.
+    fn find_cursor(&mut self, exchanges: &mut Exchanges, cursor: Cursor) -> Result<Option<Rc<str>>, Halt> {
+        let now = exchanges.now();
+        if self.mailboxes.of_cursor(cursor, now).is_none() {
+            exchanges.find(Wanted::Epoch(cursor.epoch()))?;
+        }
+        Ok(self.mailboxes.of_cursor(cursor, now).map(|mailbox| mailbox.id().clone()))
     }
 
     /// Asks for a text to be appended to the log of a mailbox. When it is committed, the reader gets it, and then its
@@ -234,8 +254,11 @@ impl Mailboxes {
 }
 
 impl Replica for Mailboxes {
-    fn opened(&mut self, exchanges: &mut Exchanges, name: &str, start: Cursor) {
-        self.mailboxes.insert(name.into(), start, exchanges.now());
+    fn opened(&mut self, exchanges: &mut Exchanges, log: LogName, start: Cursor) {
+        match self.mailboxes.make_room(&mut exchanges.journal) {
+            Ok(()) => drop(self.mailboxes.insert(log, start, exchanges.now())),
+            Err(_) => exchanges.journal.remove(&log),
+        }
     }
 
     fn appended(&mut self, exchanges: &mut Exchanges, name: &str, cursor: Cursor, body: String) {
@@ -265,11 +288,11 @@ impl Replica for Mailboxes {
 
 impl Feature for Mailboxes {
     /// A WebSocket puts a text into its own mailbox.
-    fn on_message(&mut self, exchanges: &mut Exchanges, id: ExchangeId, message: &Message) -> Result<(), ApiError> {
+    fn on_message(&mut self, exchanges: &mut Exchanges, id: ExchangeId, message: &Message) -> Result<(), Halt> {
         let Some(mailbox) = self.readers.get(&id).map(|reader| reader.mailbox.clone()) else { return Ok(()) };
         let fields = Fields::of_message(message)?;
         let (text, key) = (fields.required("message", &TEXT)?, fields.optional("key", &KEY)?);
-        self.put(exchanges, Sender::WebSocket(id), &mailbox, text, key)
+        Ok(self.put(exchanges, Sender::WebSocket(id), &mailbox, text, key)?)
     }
 
     /// The time of a poll is up, or a heartbeat of a stream is due.

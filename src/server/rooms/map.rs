@@ -3,14 +3,16 @@
 use std::collections::{BTreeMap, HashMap};
 use std::mem;
 use std::rc::Rc;
+use std::time::Instant;
 
 use super::limits;
 use super::room::Room;
 use crate::books;
 use crate::feed::Cursor;
-use crate::journal::{LogName, Retention};
+use crate::journal::{LogName, Retention, Wanted};
 use crate::server::exchanges::Exchanges;
 use crate::server::params::ApiError;
+use crate::server::parked::Halt;
 
 /// The purpose that a room is opened for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,15 +58,16 @@ impl RoomMap {
     /// Returns the room with this name, and creates it if there is none.
     ///
     /// # Errors
-    /// 503 when there are too many rooms, and all of them have readers.
-    pub fn open(&mut self, name: &str, purpose: OpenFor, exchanges: &mut Exchanges) -> Result<&mut Room, ApiError> {
+    /// 503 when there are too many rooms, and all of them have readers. `Wait` when the journal does not know yet whether
+    /// there is such a room.
+    pub fn open(&mut self, name: &str, purpose: OpenFor, exchanges: &mut Exchanges) -> Result<&mut Room, Halt> {
         if !self.rooms.contains_key(name) {
-            if self.rooms.len() >= self.retention.rooms {
-                let removed = self.remove_one()?;
-                exchanges.journal.remove(&removed);
+            let log = LogName::Room(name.into());
+            self.make_room(exchanges)?;
+            match exchanges.journal.open(&log, &mut exchanges.random) {
+                Some(start) => self.insert(log, start, exchanges.now()),
+                None => return Err(Halt::Wait(Wanted::Log(log))),
             }
-            let start = exchanges.journal.open(&LogName::Room(name.into()), &mut exchanges.random);
-            self.insert(name, start, exchanges);
         }
         let room = self.rooms.get_mut(name).expect("the room was inserted above");
         room.used = exchanges.now();
@@ -75,20 +78,18 @@ impl RoomMap {
         Ok(room)
     }
 
-    /// Adds an empty room. `start` is the position before its first message.
-    pub fn insert(&mut self, name: &str, start: Cursor, exchanges: &Exchanges) {
-        let name: Rc<str> = name.into();
-        let room = Room::new(name.clone(), start, &self.retention, exchanges.now());
-        self.names.insert(name.clone(), room.json_name.clone());
-        self.rooms.insert(name, room);
+    /// Adds the room of a log. `start` is the position before its first message.
+    pub fn insert(&mut self, log: LogName, start: Cursor, now: Instant) {
+        let room = Room::new(log, start, &self.retention, now);
+        self.names.insert(room.name.clone(), room.json_name.clone());
+        self.rooms.insert(room.name.clone(), room);
     }
 
     /// Removes a room that has no readers.
-    pub fn remove(&mut self, name: &str) -> Option<LogName> {
-        let room = self.rooms.remove(name)?;
+    pub fn remove(&mut self, name: &str) {
+        let Some(room) = self.rooms.remove(name) else { return };
         self.names.remove(name);
         self.removed_messages += room.feed.published();
-        Some(room.log)
     }
 
     /// Drops the messages that are older than a room retains them. `now` is in seconds since the epoch.
@@ -98,13 +99,22 @@ impl RoomMap {
         }
     }
 
-    /// Removes a room without readers: an empty one, or else one that was never read, or else the one that was read
-    /// longest ago. So a flood of readers removes no messages. Publishing is not reading: a flood of messages to new
-    /// rooms removes none that is read. A cursor of a removed room is not recovered later.
-    fn remove_one(&mut self) -> Result<LogName, ApiError> {
-        let unused = self.rooms.values().filter(|room| !room.has_readers());
-        let oldest = unused.min_by_key(|room| (room.is_written, room.read, room.used)).map(|room| room.name.clone());
-        oldest.and_then(|name| self.remove(&name)).ok_or_else(|| ApiError::full("rooms"))
+    /// Makes room for another room, if there are too many. Removes a room without readers: an empty one, or else one
+    /// that was never read, or else the one that was read longest ago. So a flood of readers removes no messages.
+    /// Publishing is not reading: a flood of messages to new rooms removes none that is read. A cursor of a removed room
+    /// is not recovered later.
+    ///
+    /// # Errors
+    /// 503 when all rooms have readers.
+    pub fn make_room(&mut self, exchanges: &mut Exchanges) -> Result<(), ApiError> {
+        while self.rooms.len() >= self.retention.rooms {
+            let unused = self.rooms.values().filter(|room| !room.has_readers());
+            let oldest = unused.min_by_key(|room| (room.is_written, room.read, room.used));
+            let log = oldest.map(|room| room.log.clone()).ok_or_else(|| ApiError::full("rooms"))?;
+            self.remove(log.name());
+            exchanges.journal.remove(&log);
+        }
+        Ok(())
     }
 
     /// Returns the number of bytes that the rooms take.

@@ -31,13 +31,14 @@ use super::commit::Replica;
 use super::exchanges::{Call, EndReason, Exchanges, Reply};
 use super::message::{Transport, with_id};
 use super::params::{self, ApiError, Fields, KEY, NAME, TEXT};
+use super::parked::Halt;
 use super::senders::{Answer, Published, Sender};
 use super::{Feature, HEARTBEAT, uncached};
 use crate::books;
 use crate::event_loop::ExchangeId;
 use crate::feed::{Cursor, Replay};
 use crate::http::Response;
-use crate::journal::{self, Key, Retention};
+use crate::journal::{self, Key, LogName, Retention};
 use crate::websocket::Message;
 
 /// The rooms, their clients and their readers.
@@ -80,7 +81,7 @@ impl Rooms {
     }
 
     /// POST /api/send
-    pub fn send(&mut self, exchanges: &mut Exchanges, call: &Call<'_>) -> Result<Reply, ApiError> {
+    pub fn send(&mut self, exchanges: &mut Exchanges, call: &Call<'_>) -> Result<Reply, Halt> {
         let fields = Fields::of_content(call.request)?;
         let room = fields.name("room")?.unwrap_or(params::DEFAULT_ROOM);
         self.publish(exchanges, call.sender(Answer::Sent), &publication(room, &fields)?)?;
@@ -97,7 +98,7 @@ impl Rooms {
         exchanges: &mut Exchanges,
         sender: Sender,
         message: &Publication<'_>,
-    ) -> Result<(), ApiError> {
+    ) -> Result<(), Halt> {
         let room = self.rooms.open(message.room, OpenFor::Publishing, exchanges)?;
         let epoch = room.feed.tip().epoch();
         let timestamp = exchanges.timestamp();
@@ -190,8 +191,11 @@ impl Rooms {
 }
 
 impl Replica for Rooms {
-    fn opened(&mut self, exchanges: &mut Exchanges, name: &str, start: Cursor) {
-        self.rooms.insert(name, start, exchanges);
+    fn opened(&mut self, exchanges: &mut Exchanges, log: LogName, start: Cursor) {
+        match self.rooms.make_room(exchanges) {
+            Ok(()) => self.rooms.insert(log, start, exchanges.now()),
+            Err(_) => exchanges.journal.remove(&log),
+        }
     }
 
     fn appended(&mut self, exchanges: &mut Exchanges, name: &str, cursor: Cursor, body: String) {
@@ -234,7 +238,7 @@ impl Replica for Rooms {
 
 impl Feature for Rooms {
     /// A WebSocket sends a message to its room, or asks for a heartbeat: a page sees no Ping and no Pong.
-    fn on_message(&mut self, exchanges: &mut Exchanges, id: ExchangeId, message: &Message) -> Result<(), ApiError> {
+    fn on_message(&mut self, exchanges: &mut Exchanges, id: ExchangeId, message: &Message) -> Result<(), Halt> {
         let Some(room) = self.readers.get(&id).map(|reader| reader.room.clone()) else { return Ok(()) };
         let fields = Fields::of_message(message)?;
         if fields.optional("type", &NAME)? == Some("heartbeat") {

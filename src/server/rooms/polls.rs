@@ -10,10 +10,12 @@ use super::room::Batch;
 use super::{Reader, ReaderKind, Rooms};
 use crate::feed::Cursor;
 use crate::http::{Content, Method, Request, Response};
+use crate::journal::Wanted;
 use crate::server::FeatureId;
 use crate::server::exchanges::{Call, EndReason, Exchanges, Reply};
 use crate::server::message::Transport;
 use crate::server::params::{self, ApiError, ID};
+use crate::server::parked::Halt;
 
 /// The default duration of a poll, in seconds.
 pub const POLL_SECONDS: u64 = 25;
@@ -46,8 +48,11 @@ impl Poll<'_> {
 
 impl Rooms {
     /// GET /api/poll
-    pub fn poll(&mut self, exchanges: &mut Exchanges, call: &Call<'_>) -> Result<Reply, ApiError> {
+    pub fn poll(&mut self, exchanges: &mut Exchanges, call: &Call<'_>) -> Result<Reply, Halt> {
         let (client, room, cursor, timeout) = poll_parameters(call.request)?;
+        if cursor.is_none() && self.clients.get_mut(&client).is_none() {
+            exchanges.find(Wanted::Client(client.as_str().into()))?;
+        }
         let client = Some(self.clients.see(&client, exchanges.now())?);
         self.hold_poll(exchanges, call, Poll { room: &room, client, cursor, timeout })
     }
@@ -59,7 +64,7 @@ impl Rooms {
 
     /// Answers a poll if there are messages for it, and holds it otherwise. A client without a cursor continues after
     /// the last message that it was sent, so no message is lost between two of its polls.
-    pub fn hold_poll(&mut self, exchanges: &mut Exchanges, call: &Call<'_>, poll: Poll<'_>) -> Result<Reply, ApiError> {
+    pub fn hold_poll(&mut self, exchanges: &mut Exchanges, call: &Call<'_>, poll: Poll<'_>) -> Result<Reply, Halt> {
         let room = self.rooms.open(poll.room, OpenFor::Reading, exchanges)?;
         let mut client = poll.client.as_ref().and_then(|id| self.clients.get_mut(id));
         let position = client.as_ref().and_then(|client| client.position(&room.name));
@@ -93,7 +98,7 @@ impl Rooms {
     }
 
     /// GET /api/messages
-    pub fn messages(&mut self, exchanges: &mut Exchanges, call: &Call<'_>) -> Result<Reply, ApiError> {
+    pub fn messages(&mut self, exchanges: &mut Exchanges, call: &Call<'_>) -> Result<Reply, Halt> {
         let cursor = params::cursor(call.request, "last_message_id")?;
         let room = params::room(call.request)?;
         let room = self.rooms.open(&room, OpenFor::Reading, exchanges)?;
@@ -109,7 +114,7 @@ impl Rooms {
     }
 
     /// GET /api/history
-    pub fn history(&mut self, call: &Call<'_>) -> Result<Reply, ApiError> {
+    pub fn history(&mut self, call: &Call<'_>) -> Result<Reply, Halt> {
         let name = params::room(call.request)?;
         let limit = params::number(call.request, "limit", 20, 1..=100)?;
         let before = format!(r#"{{"room":{},"messages":["#, json!(name));

@@ -54,11 +54,12 @@ pub struct Room {
 
 impl Room {
     /// Creates an empty room.
-    pub fn new(name: Rc<str>, start: Cursor, retention: &Retention, now: Instant) -> Self {
+    pub fn new(log: LogName, start: Cursor, retention: &Retention, now: Instant) -> Self {
+        let name = log.name().clone();
         Room {
             json_name: Value::from(&*name).to_string().into(),
-            log: LogName::Room(name.clone()),
             name,
+            log,
             feed: Feed::new(start, retention.messages, retention.bytes),
             blocks: Blocks::default(),
             polls: BTreeSet::new(),

@@ -12,6 +12,7 @@ use crate::http::{self, Request, Response};
 use crate::server::exchanges::{Call, Exchanges, Opening, Reply};
 use crate::server::message::{Transport, encode};
 use crate::server::params::{self, ApiError, ID};
+use crate::server::parked::Halt;
 use crate::server::{FeatureId, HEARTBEAT};
 use crate::{sse, websocket};
 
@@ -52,7 +53,7 @@ impl Subscription {
 
 impl Rooms {
     /// GET /api/stream
-    pub fn stream(&mut self, exchanges: &mut Exchanges, call: &Call<'_>) -> Result<Reply, ApiError> {
+    pub fn stream(&mut self, exchanges: &mut Exchanges, call: &Call<'_>) -> Result<Reply, Halt> {
         let subscription = Subscription::to_stream(call.request)?;
         self.begin_stream(exchanges, call, Transport::Stream, &subscription, Opening::Stream(lines_head()))
     }
@@ -63,7 +64,7 @@ impl Rooms {
     }
 
     /// GET /api/events
-    pub fn events(&mut self, exchanges: &mut Exchanges, call: &Call<'_>) -> Result<Reply, ApiError> {
+    pub fn events(&mut self, exchanges: &mut Exchanges, call: &Call<'_>) -> Result<Reply, Halt> {
         self.begin_events(exchanges, call, &Subscription::to_events(call.request)?)
     }
 
@@ -78,12 +79,12 @@ impl Rooms {
         exchanges: &mut Exchanges,
         call: &Call<'_>,
         subscription: &Subscription,
-    ) -> Result<Reply, ApiError> {
+    ) -> Result<Reply, Halt> {
         self.begin_stream(exchanges, call, Transport::Sse, subscription, Opening::Stream(sse::stream_head()))
     }
 
     /// GET /api/ws
-    pub fn websocket(&mut self, exchanges: &mut Exchanges, call: &Call<'_>) -> Result<Reply, ApiError> {
+    pub fn websocket(&mut self, exchanges: &mut Exchanges, call: &Call<'_>) -> Result<Reply, Halt> {
         let subscription = Subscription::to_stream(call.request)?;
         match Opening::websocket(call.request) {
             Ok(opening) => self.begin_stream(exchanges, call, Transport::WebSocket, &subscription, opening),
@@ -99,7 +100,7 @@ impl Rooms {
         transport: Transport,
         subscription: &Subscription,
         opening: Opening,
-    ) -> Result<Reply, ApiError> {
+    ) -> Result<Reply, Halt> {
         let Subscription { room, client, cursor } = subscription;
         let now = exchanges.now();
         let client = client.as_ref().map(|id| self.clients.see(id, now)).transpose()?;

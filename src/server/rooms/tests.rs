@@ -221,7 +221,7 @@ fn the_readers_of_a_removed_room_are_ended() {
     assert!(rooms.rooms.get("tea").is_none() && rooms.readers.len() == 1);
     // A message that was asked for before is not delivered in a room that has the name now.
     let start = Cursor::start(&mut exchanges.random);
-    rooms.opened(&mut exchanges, "tea", start);
+    rooms.opened(&mut exchanges, LogName::Room("tea".into()), start);
     let late = tip.next(&mut exchanges.random);
     rooms.appended(&mut exchanges, "tea", late, r#"{"text":"late","timestamp":1}"#.into());
     assert_eq!(rooms.published("tea"), 0);
@@ -231,7 +231,7 @@ fn the_readers_of_a_removed_room_are_ended() {
 fn a_restored_client_continues_at_its_position() {
     let (mut exchanges, mut rooms) = (Exchanges::for_test(), rooms());
     let start = Cursor::start(&mut exchanges.random);
-    rooms.opened(&mut exchanges, "tea", start);
+    rooms.opened(&mut exchanges, LogName::Room("tea".into()), start);
     let mut cursors = vec![start];
     for text in ["one", "two"] {
         let next = cursors.last().unwrap().next(&mut exchanges.random);

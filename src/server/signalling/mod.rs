@@ -5,7 +5,8 @@ use serde_json::{Map, Value};
 
 use super::exchanges::{Call, EndReason, Exchanges, Opening, Reply};
 use super::message::Transport;
-use super::params::{self, ApiError};
+use super::params;
+use super::parked::Halt;
 use super::{Feature, FeatureId};
 use crate::event_loop::ExchangeId;
 use crate::signalling::{Delivery, JoinError, Signalling};
@@ -28,7 +29,7 @@ impl Default for Peers {
 
 impl Peers {
     /// GET /api/signal
-    pub fn websocket(&mut self, exchanges: &mut Exchanges, call: &Call<'_>) -> Result<Reply, ApiError> {
+    pub fn websocket(&mut self, exchanges: &mut Exchanges, call: &Call<'_>) -> Result<Reply, Halt> {
         let room = params::room(call.request)?;
         let opening = match Opening::websocket(call.request) {
             Ok(opening) => opening,
@@ -62,7 +63,7 @@ impl Peers {
 
 impl Feature for Peers {
     /// A peer sends a message to another one.
-    fn on_message(&mut self, exchanges: &mut Exchanges, id: ExchangeId, message: &Message) -> Result<(), ApiError> {
+    fn on_message(&mut self, exchanges: &mut Exchanges, id: ExchangeId, message: &Message) -> Result<(), Halt> {
         deliver(exchanges, self.0.relay(id, message));
         Ok(())
     }
