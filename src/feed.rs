@@ -76,6 +76,11 @@ impl Cursor {
         Cursor { epoch: before.epoch, check: draw_check(random), sequence: before.sequence + 1 }
     }
 
+    /// Returns the position with this check and this sequence in the same log.
+    pub(crate) fn at(self, check: u32, sequence: u64) -> Self {
+        Cursor { epoch: self.epoch, check, sequence }
+    }
+
     /// Returns the random number of the log, of 60 bits.
     pub fn epoch(self) -> u64 {
         self.epoch

@@ -181,6 +181,8 @@ pub enum Event {
     /// What the program held, an unanswered request, a stream, a WebSocket or a raw connection, has ended without the
     /// program ending it.
     Closed(ExchangeId, Closed),
+    /// Another thread has called [`Remote::notify`](super::Remote::notify), once or more often since the last such event.
+    Woken,
     /// SIGINT, SIGTERM, SIGHUP or [`Remote::shut_down`](super::Remote::shut_down): the listeners are closed. It comes
     /// once. Answer what is held, and call [`drain`](super::EventLoop::drain).
     Shutdown,

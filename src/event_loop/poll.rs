@@ -107,6 +107,9 @@ impl EventLoop {
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
+        if self.remote.takes_news() {
+            self.pending.push_back(Event::Woken);
+        }
         if self.remote.shuts_down() && !mem::replace(&mut self.has_reported_shutdown, true) {
             self.context.draining = true;
             self.close_listeners();

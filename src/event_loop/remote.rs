@@ -9,6 +9,8 @@ use mio::Waker;
 struct State {
     waker: Waker,
     shuts_down: AtomicBool,
+    /// Whether [`Event::Woken`](super::Event::Woken) follows.
+    has_news: AtomicBool,
     /// The number of nanoseconds by which the loop's clock is ahead of the system's.
     ahead: AtomicU64,
 }
@@ -29,13 +31,45 @@ pub struct Remote(Arc<State>);
 
 impl Remote {
     pub(super) fn new(waker: Waker) -> Self {
-        Remote(Arc::new(State { waker, shuts_down: AtomicBool::new(false), ahead: AtomicU64::new(0) }))
+        Remote(Arc::new(State {
+            waker,
+            shuts_down: AtomicBool::new(false),
+            has_news: AtomicBool::new(false),
+            ahead: AtomicU64::new(0),
+        }))
     }
 
     /// Makes the loop report [`Event::Shutdown`](super::Event::Shutdown).
     pub fn shut_down(&self) {
         self.note_shutdown();
         self.wake();
+    }
+
+    /// Makes the loop report [`Event::Woken`](super::Event::Woken): another thread has something for the program. The
+    /// calls before the event are reported once.
+    ///
+    /// ```
+    /// # use overwire::{Event, EventLoop, Limits};
+    /// let mut event_loop = EventLoop::new(Limits::default())?;
+    /// let remote = event_loop.remote();
+    /// let (sender, receiver) = std::sync::mpsc::channel();
+    /// std::thread::spawn(move || {
+    ///     sender.send("news").unwrap();
+    ///     remote.notify();
+    /// });
+    /// while !matches!(event_loop.next_event()?, Event::Woken) {}
+    /// assert_eq!(receiver.try_recv(), Ok("news"));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn notify(&self) {
+        if !self.0.has_news.swap(true, Ordering::AcqRel) {
+            self.wake();
+        }
+    }
+
+    /// Whether there was a [`notify`](Remote::notify) since the last call.
+    pub(super) fn takes_news(&self) -> bool {
+        self.0.has_news.load(Ordering::Relaxed) && self.0.has_news.swap(false, Ordering::AcqRel)
     }
 
     /// Sets the loop's clock forward, and makes it look at its timers. With this, a test of a timeout of a minute does

@@ -25,6 +25,7 @@
 //! # std::io::Result::Ok(())
 //! ```
 
+pub mod disk;
 mod keys;
 mod local;
 
