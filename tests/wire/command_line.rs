@@ -12,13 +12,20 @@ use super::support::{MASK, ScriptedServer, Wire, run, run_ws, server_that_answer
 #[test]
 fn the_command_line_is_checked() {
     let url = "http://127.0.0.1/";
-    let cases: [(&[&str], &str); 26] = [
+    let cases: [(&[&str], &str); 30] = [
         (&[], "expected poll, stream, sse, ws or tap, and a URL"),
         (&["get", url], "expected poll, stream, sse, ws or tap, not \"get\""),
         (&["ws"], "expected a URL, such as http://127.0.0.1:8000/"),
         (&["ws", url, url], "unknown argument \"http://127.0.0.1/\""),
-        (&["ws", "wss://a/"], "\"wss://a/\" needs TLS, which wire does not have: expected http:// or ws://"),
-        (&["sse", "https://a/"], "\"https://a/\" needs TLS, which wire does not have: expected http:// or ws://"),
+        (&["ws", "wss://a/"], "\"wss://a/\" needs TLS, which wire does not have: --via runs a program that adds it"),
+        (
+            &["sse", "https://a/"],
+            "\"https://a/\" needs TLS, which wire does not have: --via runs a program that adds it",
+        ),
+        (&["tap", "https://a/"], "\"https://a/\" needs TLS, which wire tap does not have"),
+        (&["sse", url, "--via", "date +%s"], "--via: expected %h, %p or %% after each %, not \"date +%s\""),
+        (&["sse", url, "--via", " "], "--via: expected a command, not an empty one"),
+        (&["sse", url, "--frames"], "--frames is for ws only"),
         (&["ws", "localhost"], "expected http://host:port/path, not \"localhost\""),
         (&["ws", "http://a:b/"], "expected host:port, not \"a:b\""),
         (&["ws", url, "--wrong"], "unknown argument \"--wrong\""),
@@ -78,6 +85,10 @@ fn the_exit_code_does_not_depend_on_standard_error() {
         let mut command = Command::new(env!("CARGO_BIN_EXE_wire"));
         let status = command.args(arguments).stdout(Stdio::null()).stderr(full).status().unwrap();
         assert_eq!(status.code(), Some(code), "{arguments:?}");
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "exec \"$0\" \"$@\" 2>&-", env!("CARGO_BIN_EXE_wire")]).args(arguments);
+        let status = shell.stdout(Stdio::null()).status().unwrap();
+        assert_eq!(status.code(), Some(code), "{arguments:?}, and standard error is closed");
     }
 }
 
@@ -110,6 +121,8 @@ fn help_names_every_option_and_version_the_version() {
         "--mask",
         "--timeout",
         "--header",
+        "--frames",
+        "--via",
         "--no-reconnect",
         "--all",
         "--help",

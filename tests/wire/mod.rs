@@ -7,4 +7,5 @@ mod events;
 mod handshake;
 mod polling;
 mod support;
+mod via;
 mod websocket;

@@ -331,6 +331,33 @@ fn redirects_are_followed_as_in_a_browser() {
 }
 
 #[test]
+fn credentials_do_not_come_back_with_a_redirect() {
+    let (elsewhere, address) = mpsc::channel::<String>();
+    let other = ScriptedServer::start(move |listener| {
+        let mut client = listener.accept();
+        expect_request(&mut client, "GET /x", "");
+        let location = address.recv().unwrap();
+        client.send(format!("HTTP/1.1 302 Found\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n"));
+        client.read_to_end();
+    });
+    let url = other.url();
+    let server = ScriptedServer::start(move |listener| {
+        let mut client = listener.accept();
+        expect_request(&mut client, "GET /x", "Authorization: s\r\n");
+        let back = format!("http://{}/back", client.stream.local_addr().unwrap());
+        client.send(format!("HTTP/1.1 302 Found\r\nLocation: {url}\r\nContent-Length: 0\r\n\r\n"));
+        elsewhere.send(back).unwrap();
+        let mut client = listener.accept();
+        expect_request(&mut client, "GET /back", "");
+        client.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}");
+    });
+    let options = ["--count", "1", "--header", "Authorization: s"];
+    let (code, output, complaint) = server.run_wire("poll", &options, "");
+    other.thread.join().unwrap();
+    assert_eq!((code, complaint.as_str()), (Some(0), ""), "{output}");
+}
+
+#[test]
 fn redirects_are_bounded_and_their_content_is_not_waited_for() {
     let server = ScriptedServer::start(|listener| {
         for _ in 0..=20 {
@@ -412,7 +439,7 @@ fn violations_in_answers_are_named_with_their_section() {
         ("HTTP/1.1 304 Not Modified\r\nLocation: /y\r\n\r\n", "the server answered 304"),
         (
             "HTTP/1.1 302 Found\r\nLocation: https://a/\r\n\r\n",
-            "the redirect fails: \"https://a/\" needs TLS, which wire does not have: expected http:// or ws:// \
+            "the redirect fails: \"https://a/\" needs TLS, which wire does not have: --via runs a program that adds it \
              (WHATWG Fetch, section 4.4)",
         ),
         ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhel", "the server closed the connection"),

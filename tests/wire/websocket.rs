@@ -5,7 +5,9 @@ use std::io::Write;
 use overwire::websocket::{self, Opcode};
 use overwire::{Event, Limits};
 
-use super::support::{KEY, MASK, ScriptedServer, accept_websocket, run, run_ws, transcript};
+use super::support::{
+    KEY, MASK, ScriptedServer, accept_websocket, run, run_ws, server_that_answers, transcript, websocket_that_sends,
+};
 use crate::common::TestServer;
 
 #[test]
@@ -171,6 +173,27 @@ fn violations_in_sent_bytes_are_named() {
         * the server closed the connection
     ";
     assert_eq!(output, transcript(expected));
+}
+
+#[test]
+fn frames_alone_are_shown() {
+    let server = websocket_that_sends(b"\x81\x01x\x88\x02\x03\xe8");
+    let options = ["--frames", "--key", KEY, "--mask", MASK, "--count", "9"];
+    let (code, output, complaint) = server.run_wire("ws", &options, "");
+    assert_eq!((code, complaint.as_str()), (Some(0), ""), "{output}");
+    let expected = r"
+        < frame header   81 01                                            FIN text, length 1
+        < payload        78                                               x
+        < frame header   88 02                                            FIN Close, length 2
+        < payload        03 e8                                            1000
+        > frame header   88 82 37 fa 21 3d                                FIN Close, length 2, mask 37 fa 21 3d
+        > payload        34 12                                            1000
+        * the server closed the connection
+    ";
+    assert_eq!(output, transcript(expected));
+    let refusal = server_that_answers("HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno");
+    let sentence = "wire: the server answered 403 and not 101 (RFC 6455, section 4.1)\n";
+    assert_eq!(refusal.run_wire("ws", &["--frames"], ""), (Some(1), String::new(), sentence.to_owned()));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! One TCP connection whose bytes are labelled.
+//! One connection whose bytes are labelled.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -8,7 +8,10 @@ use overwire::websocket::Role;
 use overwire::wire::{Conversation, Piece};
 
 use crate::End;
+use crate::options::{Command, Options};
+use crate::stream::Stream;
 use crate::url::Url;
+use crate::via::Program;
 use crate::view::{Seen, View};
 
 /// The longest time that a server may read nothing while bytes are queued for it.
@@ -17,27 +20,60 @@ pub const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 pub const NOT_TAKEN: &str = "the server did not take what was sent";
 
 pub struct Connection {
-    stream: TcpStream,
+    stream: Stream,
+    /// The program of `--via`.
+    program: Option<Program>,
     conversation: Conversation,
 }
 
 impl Connection {
-    /// Connects. The inner error says why this failed.
-    pub fn open(url: &Url, view: &mut View) -> Result<Result<Connection, String>, End> {
-        let stream = match connect(url) {
-            Ok(stream) => stream,
-            Err(error) => return Ok(Err(format!("cannot connect to {}: {}", place(url), reason(&error)))),
+    /// Connects, or starts the program of `--via`. The inner error says why this failed.
+    pub fn open(options: &Options, url: &Url, view: &mut View) -> Result<Result<Connection, String>, End> {
+        let (stream, program, remark) = match &options.via {
+            None => match connect(url) {
+                Ok(stream) => {
+                    let peer = stream.peer_addr().map_or_else(|_| place(url), |address| address.to_string());
+                    (Stream::Tcp(stream), None, format!("connected to {peer}"))
+                }
+                Err(error) => return Ok(Err(format!("cannot connect to {}: {}", place(url), reason(&error)))),
+            },
+            Some(via) => {
+                let command = via.command(url);
+                match start(&command, options.command) {
+                    Ok((stream, program)) => (stream, Some(program), format!("started {command}")),
+                    Err(error) => return Ok(Err(format!("cannot start {command}: {}", reason(&error)))),
+                }
+            }
         };
         view.reconnect();
-        let peer = stream.peer_addr().map_or_else(|_| place(url), |address| address.to_string());
-        view.remark(&format!("connected to {peer}"))?;
-        Ok(Ok(Connection { stream, conversation: Conversation::default() }))
+        view.remark(&remark)?;
+        Ok(Ok(Connection { stream, program, conversation: Conversation::default() }))
     }
 
-    /// Returns a handle of the socket for a reading thread, and one for writing. A write waits for at most `patience`.
-    pub fn split(&self, patience: Duration) -> io::Result<(TcpStream, TcpStream)> {
-        self.stream.set_write_timeout(Some(patience))?;
+    /// Returns a handle of the connection for a reading thread, and one for writing. A write waits for at most
+    /// `patience`.
+    pub fn split(&self, patience: Duration) -> io::Result<(Stream, Stream)> {
+        self.stream.set_write_timeout(patience)?;
         Ok((self.stream.try_clone()?, self.stream.try_clone()?))
+    }
+
+    /// Notes that nothing more will be sent. A program of `--via` sees the end of its input.
+    pub fn finish(&self) {
+        self.stream.finish_input();
+    }
+
+    /// Whether the connection is the program of `--via`.
+    pub fn has_program(&self) -> bool {
+        self.program.is_some()
+    }
+
+    /// The reason why there will be no more bytes: the end of the connection, or an error.
+    pub fn end_reason(&mut self, error: Option<&io::Error>) -> String {
+        match (&mut self.program, error) {
+            (Some(program), _) => program.reason(),
+            (None, Some(error)) => reason(error),
+            (None, None) => "the server closed the connection".to_owned(),
+        }
     }
 
     /// Prints `bytes` and then sends them, so that no answer is printed before its request. The inner error says why
@@ -58,21 +94,21 @@ impl Connection {
         let mut bytes = [0; 16 * 1024];
         loop {
             match self.stream.read(&mut bytes) {
-                Ok(0) => return Err("the server closed the connection".to_owned()),
+                Ok(0) => return Err(self.end_reason(None)),
                 Ok(count) => return Ok(self.label(&bytes[..count])),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(reason(&error)),
+                Err(error) => return Err(self.end_reason(Some(&error))),
             }
         }
     }
 
     /// The reason why no request can be sent on this connection, if one is known without waiting. Bytes before a
     /// request are not its answer: a server that closes an idle connection may send 408 (RFC 9110, section 15.5.9).
-    pub fn is_useless(&self) -> Option<String> {
+    pub fn is_useless(&mut self) -> Option<String> {
         let mut bytes = [0; 128];
-        let peeked = self.stream.set_nonblocking(true).and_then(|()| self.stream.peek(&mut bytes));
-        match peeked {
-            Ok(0) => Some("the server closed the connection while it was idle".to_owned()),
+        let read = self.stream.set_nonblocking(true).and_then(|()| self.stream.read(&mut bytes));
+        match read {
+            Ok(0) => Some(format!("{} while it was idle", self.end_reason(None))),
             Ok(count) => Some(unasked(&bytes[..count])),
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 self.stream.set_nonblocking(false).err().map(|error| reason(&error))
@@ -90,6 +126,14 @@ impl Connection {
     pub fn end(&mut self) -> Vec<Piece> {
         self.conversation.end(Role::Server)
     }
+}
+
+/// Starts the program of `--via`.
+fn start(command: &str, purpose: Command) -> io::Result<(Stream, Program)> {
+    let program = Program::start(command, purpose == Command::Ws)?;
+    let stream = program.stream()?;
+    stream.set_write_timeout(WRITE_TIMEOUT)?;
+    Ok((stream, program))
 }
 
 fn connect(url: &Url) -> io::Result<TcpStream> {

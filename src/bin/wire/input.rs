@@ -1,19 +1,18 @@
 //! The threads that wait for bytes of the server, for lines of standard input, and for Ctrl+C.
 
 use std::io::{self, BufRead, ErrorKind, Read};
-use std::net::TcpStream;
 use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread;
 
 use overwire::{Event, EventLoop, Limits};
 
-use crate::connection::reason;
+use crate::stream::Stream;
 
 /// A report of a thread that waits for bytes or lines.
 pub enum Input {
     Bytes(Vec<u8>),
-    /// The end of the connection, and its reason.
-    End(String),
+    /// The end of the connection, or its error.
+    End(Option<io::Error>),
     /// A line of standard input, or its end.
     Line(Line),
     /// Ctrl+C, or SIGTERM. The next one ends the process.
@@ -29,14 +28,14 @@ pub enum Line {
 }
 
 /// Reads bytes to the end of the connection.
-pub fn read_bytes(mut stream: TcpStream, sender: &SyncSender<Input>) {
+pub fn read_bytes(mut stream: Stream, sender: &SyncSender<Input>) {
     let mut bytes = [0; 16 * 1024];
     loop {
         let input = match stream.read(&mut bytes) {
-            Ok(0) => Input::End("the server closed the connection".to_owned()),
+            Ok(0) => Input::End(None),
             Ok(count) => Input::Bytes(bytes[..count].to_vec()),
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-            Err(error) => Input::End(reason(&error)),
+            Err(error) => Input::End(Some(error)),
         };
         let is_last = matches!(input, Input::End(_));
         if sender.send(input).is_err() || is_last {

@@ -11,8 +11,10 @@ mod outgoing;
 mod printer;
 mod session;
 mod socket;
+mod stream;
 mod tap;
 mod url;
+mod via;
 mod view;
 
 use std::env;

@@ -39,7 +39,10 @@ impl Socket<'_> {
                 Ok(Input::Interrupt) => {
                     return Err(End::Failed("interrupted before the server answered the opening handshake".to_owned()));
                 }
-                Ok(Input::End(why)) => (Vec::new(), Some(format!("{why} before it answered the opening handshake"))),
+                Ok(Input::End(error)) => {
+                    let why = self.connection.end_reason(error.as_ref());
+                    (Vec::new(), Some(format!("{why} before it answered the opening handshake")))
+                }
                 _ => {
                     let limit = session::seconds(limit);
                     (Vec::new(), Some(format!("the server did not answer the opening handshake within {limit}")))
@@ -59,7 +62,10 @@ impl Socket<'_> {
             shown += bytes.len();
             let is_over = self.show_answer(view)? || end.is_some() || shown > MAX_REFUSAL;
             match outcome {
-                Ok(Parse::Complete { .. }) => return Ok(()),
+                Ok(Parse::Complete { .. }) => {
+                    view.mute(false);
+                    return Ok(());
+                }
                 Err(error) if is_over || !matches!(error, HandshakeError::Refused(_)) => {
                     view.flush()?;
                     return Err(End::Failed(format!("{error} ({})", error.section())));
@@ -82,7 +88,7 @@ impl Socket<'_> {
             ("Sec-WebSocket-Key", &key),
             ("Sec-WebSocket-Version", "13"),
         ];
-        let request = session::request(self.options, &self.options.url, &fields);
+        let request = session::request(self.options, &self.options.url, &fields, false);
         self.send_bytes(&request, view)?;
         // The whole request is written before the answer is read.
         let limit = self.options.timeout.unwrap_or(OPENING_TIME);

@@ -6,6 +6,7 @@ use overwire::bytes::digits;
 use overwire::{http, websocket};
 
 use crate::url::Url;
+use crate::via::Via;
 
 const USAGE: &str = "\
 wire: prints what goes over the wire, in both directions, and what it is
@@ -23,8 +24,8 @@ usage: wire poll|stream|sse|ws URL [OPTIONS]
              //TEXT     sends /TEXT
   tap      relays between any client and the server at URL, and shows the bytes of both in a page
 
-URL is http://host:port/path, or the same with ws://. There is no TLS. Redirects are followed as in
-a browser: at most 20, and none for a WebSocket. Ctrl+C closes a WebSocket with 1001.
+URL is http://host:port/path, or the same with ws://. https:// and wss:// need --via. Redirects are
+followed as in a browser: at most 20, and none for a WebSocket. Ctrl+C closes a WebSocket with 1001.
 
   --count N             end after N messages (poll: answers)
   --interval S          poll: seconds between two questions when there is no news; poll and
@@ -36,6 +37,11 @@ a browser: at most 20, and none for a WebSocket. Ctrl+C closes a WebSocket with 
   --timeout S           ws: seconds that the server may take for the opening handshake, to take
                         what is sent, and for the closing handshake (default 10, 30 and 5, or
                         1 after Ctrl+C)
+  --frames              ws: leave out the opening handshake
+  --via COMMAND         speak through the standard input and output of a command, as with ssh's
+                        ProxyCommand; %h and %p are host and port, %% is %. For TLS:
+                          --via 'openssl s_client -quiet -servername %h -connect %h:%p'
+                        which takes any certificate: -verify_return_error is stricter
   --header 'NAME: VALUE'  a field line of every request, in place of its own (repeatable)
   --port PORT           tap: the port to listen on; 0 lets the system choose (default 8100)
   --no-reconnect        end when the connection does
@@ -72,6 +78,10 @@ pub struct Options {
     pub fields: Vec<(String, String)>,
     pub reconnect: bool,
     pub all: bool,
+    /// Whether the opening handshake of a WebSocket is left out.
+    pub frames: bool,
+    /// The program to speak through.
+    pub via: Option<Via>,
     /// The port of the tap.
     pub port: u16,
 }
@@ -95,10 +105,10 @@ pub fn parse(arguments: impl Iterator<Item = String>) -> Result<Action, String> 
         _ => vec![argument],
     });
     let mut arguments = arguments.peekable();
-    let (mut command, mut url) = (None, None);
+    let (mut command, mut url, mut typed_url) = (None, None, String::new());
     let mut options = Options {
         command: Command::Poll,
-        url: Url { host: String::new(), port: 0, authority: String::new(), target: String::new() },
+        url: Url { is_secure: false, host: String::new(), port: 0, authority: String::new(), target: String::new() },
         count: None,
         interval: Duration::from_secs(1),
         last_event_id: String::new(),
@@ -108,6 +118,8 @@ pub fn parse(arguments: impl Iterator<Item = String>) -> Result<Action, String> 
         fields: Vec::new(),
         reconnect: true,
         all: false,
+        frames: false,
+        via: None,
         port: 8100,
     };
     let (mut only_for, mut not_for_tap) = (Vec::new(), None);
@@ -142,11 +154,19 @@ pub fn parse(arguments: impl Iterator<Item = String>) -> Result<Action, String> 
             "--header" => options.fields.push(field(value()?)?),
             "--no-reconnect" => options.reconnect = false,
             "--all" => options.all = true,
+            "--via" => options.via = Some(Via::parse(value()?)?),
+            "--frames" => {
+                options.frames = true;
+                only_for.push((argument, Command::Ws, "ws"));
+            }
             "--help" | "-h" => return Ok(Action::Print(USAGE.into())),
             "--version" | "-V" => return Ok(Action::Print(format!("wire {}", env!("CARGO_PKG_VERSION")))),
             option if option.starts_with('-') => return Err(format!("unknown argument {option:?}")),
             name if command.is_none() => command = Some(command_of(name)?),
-            text if url.is_none() => url = Some(Url::parse(text)?),
+            text if url.is_none() => {
+                url = Some(Url::parse(text)?);
+                typed_url = text.to_owned();
+            }
             other => return Err(format!("unknown argument {other:?}")),
         }
     }
@@ -159,9 +179,19 @@ pub fn parse(arguments: impl Iterator<Item = String>) -> Result<Action, String> 
     if let (Command::Tap, Some(option)) = (options.command, not_for_tap) {
         return Err(format!("{option} is not for tap"));
     }
+    check_scheme(&options, &options.url, &typed_url)?;
     match only_for.iter().find(|(_, only, _)| *only != options.command) {
         Some((option, _, name)) => Err(format!("{option} is for {name} only")),
         None => Ok(Action::Run(Box::new(options))),
+    }
+}
+
+/// Refuses a URL that needs TLS without a program that adds it.
+pub fn check_scheme(options: &Options, url: &Url, shown: &str) -> Result<(), String> {
+    match options.command {
+        _ if !url.is_secure || options.via.is_some() => Ok(()),
+        Command::Tap => Err(format!("{shown:?} needs TLS, which wire tap does not have")),
+        _ => Err(format!("{shown:?} needs TLS, which wire does not have: --via runs a program that adds it")),
     }
 }
 

@@ -35,13 +35,15 @@ impl Way {
 pub struct Printer {
     start: Instant,
     colours: bool,
+    /// Whether rows and remarks are left out.
+    pub is_muted: bool,
     /// The direction and the name of the row above: a name is not repeated.
     above: Option<(Way, &'static str)>,
 }
 
 impl Printer {
-    pub fn new() -> Self {
-        Printer { start: Instant::now(), colours: wants_colours(), above: None }
+    pub fn new(is_muted: bool) -> Self {
+        Printer { start: Instant::now(), colours: wants_colours(), is_muted, above: None }
     }
 
     /// Prints a row. `bytes` and `meaning` have no control characters.
@@ -63,6 +65,9 @@ impl Printer {
     }
 
     fn line(&self, line: &str) -> io::Result<()> {
+        if self.is_muted {
+            return Ok(());
+        }
         let time = self.paint(DIM, &format!("{:7.3}", self.start.elapsed().as_secs_f64()));
         let mut out = io::stdout().lock();
         writeln!(out, "{time} {}", line.trim_end())?;

@@ -11,7 +11,7 @@ use overwire::wire::{Fault, LinePart, Piece};
 
 use crate::End;
 use crate::connection::Connection;
-use crate::options::{Command, Options};
+use crate::options::{self, Command, Options};
 use crate::printer::Way;
 use crate::url::Url;
 use crate::view::{Seen, View};
@@ -63,6 +63,10 @@ pub struct Session<'a> {
     connection: Option<Connection>,
     /// Whether a request was answered on this connection before.
     is_reused: bool,
+    /// Whether any request was answered.
+    has_been_answered: bool,
+    /// Whether a redirect of the current request has led to another origin.
+    has_left_origin: bool,
     /// The number of consecutive failures.
     pub attempt: u32,
     /// The Retry-After field of the last answer.
@@ -82,10 +86,21 @@ enum Reply {
 
 impl<'a> Session<'a> {
     pub fn begin(options: &'a Options, view: &mut View) -> Result<Self, End> {
-        let (server, connection) = (options.url.clone(), Connection::open(&options.url, view)?.map_err(End::Failed)?);
+        let (server, connection) =
+            (options.url.clone(), Connection::open(options, &options.url, view)?.map_err(End::Failed)?);
         let random = Random::open().map_err(|error| End::Failed(error.to_string()))?;
         let connection = Some(connection);
-        Ok(Session { options, server, connection, is_reused: false, attempt: 0, retry_after: None, random })
+        Ok(Session {
+            options,
+            server,
+            connection,
+            is_reused: false,
+            has_been_answered: false,
+            has_left_origin: false,
+            attempt: 0,
+            retry_after: None,
+            random,
+        })
     }
 
     /// Sends a request and reads its answer. It follows redirects as a browser does: GET stays GET. The connection is
@@ -98,37 +113,50 @@ impl<'a> Session<'a> {
         note: Note<'_>,
     ) -> Result<Ending, End> {
         let mut url = url.clone();
+        self.has_left_origin = false;
         for _ in 0..=MAX_REDIRECTS {
             match self.ask(&url, fields, view, note)? {
                 Reply::Ended(ending) => return Ok(ending),
                 Reply::Redirect(location) => {
-                    url = url.join(&location).map_err(|why| failed(&format!("the redirect fails: {why}"), REDIRECT))?;
-                    view.remark(&format!("redirected to http://{}{}", url.authority, url.target))?;
+                    let next = self.redirect(&url, &location);
+                    url = next.map_err(|why| failed(&format!("the redirect fails: {why}"), REDIRECT))?;
+                    view.remark(&format!("redirected to {url}"))?;
                 }
             }
         }
         Err(failed(&format!("the server redirected more than {MAX_REDIRECTS} times"), REDIRECT))
     }
 
+    /// Resolves a redirect of `url`. The error says why it cannot be followed.
+    fn redirect(&mut self, url: &Url, location: &[u8]) -> Result<Url, String> {
+        let next = url.join(location)?;
+        options::check_scheme(self.options, &next, &next.to_string())?;
+        if self.options.via.as_ref().is_some_and(|via| !via.reaches(url, &next)) {
+            return Err(format!("the command of --via does not reach \"{next}\""));
+        }
+        self.has_left_origin |= !next.has_origin_of(url);
+        Ok(next)
+    }
+
     /// Sends a request and reads its answer, or the head of a redirect.
     fn ask(&mut self, url: &Url, fields: &[(&str, &str)], view: &mut View, note: Note<'_>) -> Result<Reply, End> {
-        if !self.server.has_server_of(url) {
+        if !self.server.has_origin_of(url) {
             (self.connection, self.is_reused, self.server) = (None, false, url.clone());
         }
         // A server may close an idle connection at any time (RFC 9112, section 9.3.1).
-        let idle = self.connection.as_ref().filter(|_| self.is_reused);
+        let idle = self.connection.as_mut().filter(|_| self.is_reused);
         if let Some(why) = idle.and_then(Connection::is_useless) {
             view.remark(&why)?;
             (self.connection, self.is_reused) = (None, false);
         }
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
-            None => match Connection::open(url, view)? {
+            None => match Connection::open(self.options, url, view)? {
                 Ok(connection) => connection,
                 Err(why) => return Ok(Reply::Ended(Ending::Lost(why))),
             },
         };
-        let request = request(self.options, url, fields);
+        let request = request(self.options, url, fields, self.has_left_origin);
         // After a failure to send there can still be an answer: reading reports the failure.
         let _ = connection.send(&request, view)?;
         self.retry_after = None;
@@ -139,8 +167,12 @@ impl<'a> Session<'a> {
                 Err(why) => (connection.end(), Some(why)),
             };
             reading.take(pieces, view, note)?;
+            self.has_been_answered |= reading.has_begun;
             let Some(why) = lost else { continue };
             view.flush()?;
+            if connection.has_program() && !self.has_been_answered {
+                return Err(End::Failed(why)); // as with a server that cannot be reached
+            }
             let was_reused = mem::take(&mut self.is_reused);
             if reading.ending.is_none() && was_reused && !reading.has_begun {
                 view.remark(&format!("{why} while it was idle"))?;
@@ -296,15 +328,15 @@ fn retry_after(value: &[u8]) -> Option<Duration> {
     digits(value).map(Duration::from_secs).or_else(date)
 }
 
-/// The fields of `--header` that another server does not get after a redirect.
-const OF_ONE_SERVER: [&str; 4] = ["host", "authorization", "cookie", "proxy-authorization"];
+/// The fields of `--header` that are for one origin. A redirect to another drops them for good, also if it leads back
+/// (WHATWG Fetch, section 4.4).
+const OF_ONE_ORIGIN: [&str; 4] = ["host", "authorization", "cookie", "proxy-authorization"];
 
 /// A minimal GET request. Fields of `--header` replace its own.
-pub fn request(options: &Options, url: &Url, fields: &[(&str, &str)]) -> Vec<u8> {
+pub fn request(options: &Options, url: &Url, fields: &[(&str, &str)], has_left_origin: bool) -> Vec<u8> {
     let own = [("Host", url.authority.as_str())];
-    let is_sent = |name: &str| {
-        options.url.has_server_of(url) || !OF_ONE_SERVER.iter().any(|secret| secret.eq_ignore_ascii_case(name))
-    };
+    let is_sent =
+        |name: &str| !has_left_origin || !OF_ONE_ORIGIN.iter().any(|private| private.eq_ignore_ascii_case(name));
     let others = || {
         let all = options.fields.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         all.filter(|(name, _)| is_sent(name))

@@ -6,7 +6,6 @@
 use std::collections::VecDeque;
 use std::io::{self, IsTerminal};
 use std::mem;
-use std::net::TcpStream;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -21,6 +20,7 @@ use crate::input::{Input, Line, read_bytes, read_lines, watch_interrupts};
 use crate::options::{self, Options};
 use crate::outgoing::Outgoing;
 use crate::printer::Way;
+use crate::stream::Stream;
 use crate::view::{Seen, View};
 
 /// The default time limit of the closing handshake, to the end of the connection.
@@ -40,7 +40,7 @@ const LINES_AHEAD: usize = 16;
 const MAX_PONGS: usize = 64 * 1024;
 
 pub fn run(options: &Options, view: &mut View) -> Result<(), End> {
-    let connection = Connection::open(&options.url, view)?.map_err(End::Failed)?;
+    let connection = Connection::open(options, &options.url, view)?.map_err(End::Failed)?;
     let random = Random::open().map_err(|error| End::Failed(error.to_string()))?;
     let (reader, writer) = connection.split(ATTEMPT).map_err(|error| End::Failed(reason(&error)))?;
     let (sender, inputs) = mpsc::sync_channel(BACKLOG);
@@ -80,7 +80,7 @@ pub fn run(options: &Options, view: &mut View) -> Result<(), End> {
 pub struct Socket<'a> {
     pub options: &'a Options,
     pub connection: Connection,
-    writer: TcpStream,
+    writer: Stream,
     pub outgoing: Outgoing,
     /// The reason why nothing more can be sent.
     lost: Option<String>,
@@ -130,7 +130,8 @@ impl Socket<'_> {
             while let Some(what) = input.take() {
                 match what {
                     Input::Bytes(bytes) => self.pending.extend(self.connection.label(&bytes)),
-                    Input::End(why) => {
+                    Input::End(error) => {
+                        let why = self.connection.end_reason(error.as_ref());
                         let pieces = self.pending.drain(..).collect();
                         self.show(pieces, view)?;
                         return self.end(&why, view);
@@ -212,6 +213,10 @@ impl Socket<'_> {
     /// Writes the queue, and then sends lines while the queue is empty.
     fn send_waiting(&mut self, view: &mut View) -> Result<(), End> {
         self.write();
+        if self.outgoing.len() == 0 && self.has_sent_close && self.received_close.is_some() {
+            // The server closes the TCP connection first (section 7.1.1), but not every program ends with it.
+            self.connection.finish();
+        }
         while self.outgoing.len() == 0 && self.lost.is_none() {
             if let Some(payload) = self.pong.take().filter(|_| !self.has_sent_close) {
                 self.send(Opcode::Pong, &payload, view)?;

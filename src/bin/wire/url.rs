@@ -1,4 +1,6 @@
-//! The URL of the command line: `http://host:port/path?query`, or the same with `ws`.
+//! The URL of the command line: `http://host:port/path?query`, or the same with `https`, `ws` or `wss`.
+
+use std::fmt;
 
 use overwire::bytes::digits;
 use overwire::http::decode_component;
@@ -6,6 +8,8 @@ use overwire::http::decode_component;
 /// The address to connect to, and the target to request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Url {
+    /// Whether the scheme is `https` or `wss`.
+    pub is_secure: bool,
     /// A name or an address, without the brackets of an IPv6 literal.
     pub host: String,
     pub port: u16,
@@ -18,21 +22,21 @@ pub struct Url {
 impl Url {
     pub fn parse(text: &str) -> Result<Url, String> {
         let (scheme, rest) = text.split_once("://").ok_or(format!("expected http://host:port/path, not {text:?}"))?;
-        match scheme.to_ascii_lowercase().as_str() {
-            "http" | "ws" => {}
-            "https" | "wss" => {
-                return Err(format!("{text:?} needs TLS, which wire does not have: expected http:// or ws://"));
-            }
+        let is_secure = match scheme.to_ascii_lowercase().as_str() {
+            "http" | "ws" => false,
+            "https" | "wss" => true,
             _ => return Err(format!("expected http:// or ws://, not {text:?}")),
-        }
+        };
         let rest = rest.split('#').next().unwrap_or_default();
         let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
         let (host, port) = split_authority(authority).ok_or(format!("expected host:port, not {authority:?}"))?;
+        let port = port.unwrap_or(if is_secure { 443 } else { 80 });
         if path.chars().any(char::is_control) {
             return Err(format!("{text:?} contains a control character"));
         }
         let slash = if path.starts_with('/') { "" } else { "/" };
         Ok(Url {
+            is_secure,
             host,
             port,
             authority: authority.to_owned(),
@@ -52,9 +56,15 @@ impl Url {
         Url { target: format!("{path}?{}", pairs.join("&")), ..self.clone() }
     }
 
-    /// Whether requests to both go to the same server.
-    pub fn has_server_of(&self, other: &Url) -> bool {
-        self.host.eq_ignore_ascii_case(&other.host) && self.port == other.port
+    /// Whether both have the same origin: their requests go to the same server (RFC 6454, section 4).
+    pub fn has_origin_of(&self, other: &Url) -> bool {
+        let is_same_host = self.host.eq_ignore_ascii_case(&other.host);
+        is_same_host && self.port == other.port && self.is_secure == other.is_secure
+    }
+
+    /// The scheme of requests: WebSockets begin as HTTP too.
+    pub fn scheme(&self) -> &'static str {
+        if self.is_secure { "https" } else { "http" }
     }
 
     /// Resolves the value of a Location field: an absolute or a relative reference (RFC 3986, section 5.2).
@@ -65,7 +75,7 @@ impl Url {
         match scheme_of(reference).as_deref() {
             Some("http" | "https") => return Url::parse(reference),
             Some(_) => return Err(format!("expected http://, not {reference:?}")),
-            None if reference.starts_with("//") => return Url::parse(&format!("http:{reference}")),
+            None if reference.starts_with("//") => return Url::parse(&format!("{}:{reference}", self.scheme())),
             None => {}
         }
         let (own_path, _) = self.target.split_once('?').unwrap_or((&self.target, ""));
@@ -79,7 +89,13 @@ impl Url {
                 without_dots(&format!("{folder}/{path}")) + query
             }
         };
-        Url::parse(&format!("http://{}{target}", self.authority))
+        Url::parse(&format!("{}://{}{target}", self.scheme(), self.authority))
+    }
+}
+
+impl fmt::Display for Url {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}://{}{}", self.scheme(), self.authority, self.target)
     }
 }
 
@@ -107,8 +123,9 @@ fn without_dots(path: &str) -> String {
     format!("/{}", kept.join("/"))
 }
 
-/// Splits `host`, `host:port` or `[address]:port`. The default port is 80.
-fn split_authority(authority: &str) -> Option<(String, u16)> {
+/// Splits `host`, `host:port` or `[address]:port`. A name has no characters that a shell or a program of `--via` may read
+/// as something else: an option begins with `-`, for example.
+fn split_authority(authority: &str) -> Option<(String, Option<u16>)> {
     let (host, port) = match authority.strip_prefix('[') {
         Some(rest) => {
             let (address, port) = rest.split_once(']')?;
@@ -117,12 +134,12 @@ fn split_authority(authority: &str) -> Option<(String, u16)> {
         }
         None => authority.split_at(authority.find(':').unwrap_or(authority.len())),
     };
-    let is_name = host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~:".contains(&byte));
+    let is_name = host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._:".contains(&byte));
     let port = match port {
-        "" => 80,
-        _ => u16::try_from(digits(port.strip_prefix(':')?.as_bytes())?).ok()?,
+        "" => None,
+        _ => Some(u16::try_from(digits(port.strip_prefix(':')?.as_bytes())?).ok()?),
     };
-    (!host.is_empty() && is_name && port != 0).then(|| (host.to_owned(), port))
+    (!host.is_empty() && !host.starts_with('-') && is_name && port != Some(0)).then(|| (host.to_owned(), port))
 }
 
 /// Percent-encodes the bytes in `others`, and all bytes except visible ASCII (RFC 3986, section 2.1).
@@ -144,20 +161,26 @@ mod tests {
 
     #[test]
     fn urls_are_parsed() {
-        for (text, host, port, authority, target) in [
-            ("http://localhost:8000/a?b=c#d", "localhost", 8000, "localhost:8000", "/a?b=c"),
-            ("ws://127.0.0.1", "127.0.0.1", 80, "127.0.0.1", "/"),
-            ("HTTP://[::1]:81?x", "::1", 81, "[::1]:81", "/?x"),
-            ("http://a/b c\u{e9}", "a", 80, "a", "/b%20c%C3%A9"),
+        for (text, is_secure, host, port, authority, target) in [
+            ("http://localhost:8000/a?b=c#d", false, "localhost", 8000, "localhost:8000", "/a?b=c"),
+            ("ws://127.0.0.1", false, "127.0.0.1", 80, "127.0.0.1", "/"),
+            ("HTTP://[::1]:81?x", false, "::1", 81, "[::1]:81", "/?x"),
+            ("http://a/b c\u{e9}", false, "a", 80, "a", "/b%20c%C3%A9"),
+            ("wss://a", true, "a", 443, "a", "/"),
+            ("https://a:80/", true, "a", 80, "a:80", "/"),
         ] {
-            let expected = Url { host: host.into(), port, authority: authority.into(), target: target.into() };
+            let expected =
+                Url { is_secure, host: host.into(), port, authority: authority.into(), target: target.into() };
             assert_eq!(Url::parse(text), Ok(expected));
         }
         for text in [
             "localhost:8000",
-            "https://a/",
-            "wss://a/",
             "ftp://a/",
+            "https://-oProxyCommand=x/",
+            "https://-a/",
+            "https://~root/",
+            "https://a;b/",
+            "https://$(a)/",
             "http://",
             "http://a:b/",
             "http://a:0/",
@@ -198,17 +221,19 @@ mod tests {
             ("/x:y", "/x:y"),
         ] {
             let url = base.join(location.as_bytes()).unwrap();
-            assert_eq!((url.target.as_str(), url.has_server_of(&base)), (target, true), "{location}");
+            assert_eq!((url.target.as_str(), url.has_origin_of(&base)), (target, true), "{location}");
         }
         for (location, authority, target) in
             [("//g", "g", "/"), ("//g:82/h?i", "g:82", "/h?i"), ("http://g/x#y", "g", "/x"), ("HTTP://g?x", "g", "/?x")]
         {
             let url = base.join(location.as_bytes()).unwrap();
             assert_eq!((url.authority.as_str(), url.target.as_str()), (authority, target), "{location}");
-            assert!(!url.has_server_of(&base));
+            assert!(!url.has_origin_of(&base));
         }
         assert_eq!(base.join(b"/\xff").unwrap().target, "/%FF");
-        for location in ["https://g/", "ws://g/", "mailto:x@y", "http://", "http:g", "//u@g/", "javascript:alert(1)"] {
+        assert_eq!(base.join(b"HTTPS://a:81/").map(|url| (url.is_secure, url.has_origin_of(&base))), Ok((true, false)));
+        assert!(Url::parse("https://a/").unwrap().join(b"//b/c").unwrap().is_secure);
+        for location in ["ws://g/", "mailto:x@y", "http://", "http:g", "//u@g/", "javascript:alert(1)"] {
             assert!(base.join(location.as_bytes()).is_err(), "{location}");
         }
     }

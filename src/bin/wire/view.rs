@@ -95,7 +95,7 @@ impl Side {
 impl View {
     pub fn new(options: &Options) -> Self {
         View {
-            printer: Printer::new(),
+            printer: Printer::new(options.frames),
             rows: if options.all { usize::MAX / ROW } else { PAYLOAD_ROWS },
             left: options.count,
             command: options.command,
@@ -113,6 +113,11 @@ impl View {
 
     pub fn remark(&mut self, text: &str) -> io::Result<()> {
         self.printer.remark(text)
+    }
+
+    /// Leaves out all rows and remarks, or prints them again.
+    pub fn mute(&mut self, is_muted: bool) {
+        self.printer.is_muted = is_muted;
     }
 
     /// Counts a message. After `--count` messages, nothing more is printed.
