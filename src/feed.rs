@@ -81,6 +81,13 @@ impl Cursor {
         Cursor { epoch: self.epoch, check, sequence }
     }
 
+    /// Returns the position with these numbers. `None` if one of them has too many bits: an epoch has 60, a check 22, and
+    /// a sequence 40.
+    pub fn of_parts(epoch: u64, check: u32, sequence: u64) -> Option<Self> {
+        let fits = epoch >> EPOCH_BITS == 0 && check <= LAST_CHECK && sequence <= LAST_SEQUENCE;
+        fits.then_some(Cursor { epoch, check, sequence })
+    }
+
     /// Returns the random number of the log, of 60 bits.
     pub fn epoch(self) -> u64 {
         self.epoch

@@ -47,6 +47,8 @@ usage: overwire [OPTIONS]
                          (default: no bound)
   --max-rooms N          keep at most N rooms; another one takes the place of one that nobody
                          reads (default 256)
+  --redis URL            keep the messages in Redis, and share them with all servers that name the
+                         same one: redis://[:PASSWORD@]HOST:PORT[/DB]
   --chaos                let pages make the server forget everything
   --tap-port PORT        the port of the tap, through which the same server is seen with its
                          bytes (default 8100, or any with --port 0)
@@ -233,6 +235,7 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Command, String>
             "--log" => config.log = true,
             "--retain-messages" => config.retention.messages = number(&argument, &value()?, 1..=10_000_000)? as usize,
             "--retain-bytes" => config.retention.bytes = number(&argument, &value()?, 1..=1 << 40)? as usize,
+            "--redis" => config.redis = Some(value()?.parse().map_err(|error| format!("--redis: {error}"))?),
             "--retain-time" => {
                 let seconds = number(&argument, &value()?, 1..=1_000_000_000)?;
                 config.retention.time = Some(Duration::from_secs(seconds));

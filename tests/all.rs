@@ -25,6 +25,7 @@ mod no_loss;
 mod openapi;
 mod output;
 mod raw;
+mod redis;
 mod relay;
 mod replays;
 mod retention;

@@ -121,6 +121,7 @@ fn help_lists_all_options_and_version_prints_the_version() {
         "--retain-bytes",
         "--retain-time",
         "--max-rooms",
+        "--redis",
         "--tap-port",
         "--no-tap",
         "8000",
@@ -134,12 +135,18 @@ fn help_lists_all_options_and_version_prints_the_version() {
 
 #[test]
 fn wrong_arguments_are_named_and_exit_with_2() {
-    let cases: [(&[&str], &str); 16] = [
+    let cases: [(&[&str], &str); 18] = [
         (&["--wrong"], r#"unknown argument "--wrong""#),
         (&["8000"], r#"unknown argument "8000""#),
         (&["--retain-messages", "0"], r#"--retain-messages: expected 1 to 10000000, not "0""#),
         (&["--retain-time", "1h"], r#"--retain-time: expected 1 to 1000000000, not "1h""#),
         (&["--max-rooms"], "--max-rooms needs a value"),
+        (&["--redis", "127.0.0.1:6379"], "--redis: expected redis://[:PASSWORD@]HOST:PORT[/DB]"),
+        (
+            &["--redis", "rediss://localhost"],
+            "--redis: expected redis://, not rediss://: there is no TLS here. Run stunnel in front of Redis, \
+             and name the address where it listens",
+        ),
         (&["--port", "abc"], r#"--port: expected 0 to 65535, not "abc""#),
         (&["--port", "65536"], r#"--port: expected 0 to 65535, not "65536""#),
         (&["--port", "+0"], r#"--port: expected 0 to 65535, not "+0""#),

@@ -28,12 +28,16 @@
 pub mod disk;
 mod keys;
 mod local;
+pub mod redis;
 
+use std::io;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 pub use self::keys::Key;
 use self::local::Local;
+use self::redis::{Redis, RedisUrl};
+use crate::event_loop::{Event, EventLoop};
 use crate::feed::Cursor;
 use crate::random::Random;
 
@@ -193,6 +197,8 @@ impl Default for Retention {
 pub enum Journal {
     /// The logs of this process alone.
     Local(Local),
+    /// The logs that several processes share.
+    Redis(Box<Redis>),
 }
 
 impl Default for Journal {
@@ -203,6 +209,14 @@ impl Default for Journal {
 }
 
 impl Journal {
+    /// Creates a journal in Redis. It connects when it is [flushed](Self::flush) for the first time.
+    ///
+    /// # Errors
+    /// As [`Random::open`].
+    pub fn redis(url: RedisUrl, retention: Retention, now: Instant) -> io::Result<Self> {
+        Ok(Journal::Redis(Redis::new(url, retention, now)?.into()))
+    }
+
     /// Returns the position after the newest asked message of a log. If there is no such log, creates it.
     ///
     /// `None` means that another process may have it. [`Change::Opened`] and [`Change::Answered`] follow.
@@ -211,6 +225,7 @@ impl Journal {
             #[cfg(test)]
             Journal::Local(local) if local.is_asked_elsewhere => local.ask_elsewhere(Wanted::Log(log.clone())),
             Journal::Local(local) => Some(local.open(log, random)),
+            Journal::Redis(redis) => redis.open(log),
         }
     }
 
@@ -218,24 +233,34 @@ impl Journal {
     pub fn create(&mut self, log: &LogName, random: &mut Random) -> Cursor {
         match self {
             Journal::Local(local) => local.open(log, random),
+            Journal::Redis(redis) => redis.create(log),
         }
     }
 
     /// Looks for something that another process may have. Returns whether the answer follows: a change for each thing
     /// that is found, and then [`Change::Answered`].
     pub fn find(&mut self, wanted: &Wanted) -> bool {
-        let _ = wanted; // a local journal has no other process to ask
         match self {
             #[cfg(test)]
             Journal::Local(local) if local.is_asked_elsewhere => local.ask_elsewhere::<()>(wanted.clone()).is_none(),
             Journal::Local(_) => false,
+            Journal::Redis(redis) => redis.find(wanted),
         }
     }
 
-    /// Removes a log. Does nothing if there is none.
+    /// Removes a log from this process. Others that share it may go on. Does nothing if there is none.
     pub fn remove(&mut self, log: &LogName) {
         match self {
             Journal::Local(local) => local.remove(log),
+            Journal::Redis(redis) => redis.remove(log),
+        }
+    }
+
+    /// Removes a log from all processes. Does nothing if there is none.
+    pub fn delete(&mut self, log: &LogName) {
+        match self {
+            Journal::Local(local) => local.remove(log),
+            Journal::Redis(redis) => redis.delete(log),
         }
     }
 
@@ -244,6 +269,7 @@ impl Journal {
     pub fn append(&mut self, random: &mut Random, now: Instant, draft: Draft<'_>) -> Ticket {
         match self {
             Journal::Local(local) => local.append(random, now, draft),
+            Journal::Redis(redis) => redis.append(now, draft),
         }
     }
 
@@ -251,13 +277,39 @@ impl Journal {
     pub fn next_change(&mut self) -> Option<Change> {
         match self {
             Journal::Local(local) => local.next_change(),
+            Journal::Redis(redis) => redis.next_change(),
         }
     }
 
     /// Notes the position of a reader. `client` is the `client_id`, and empty for the one reader of a mailbox.
-    pub fn note_position(&mut self, _client: &str, _log: &LogName, _cursor: Cursor) {
+    pub fn note_position(&mut self, client: &str, log: &LogName, cursor: Cursor) {
         match self {
             Journal::Local(_) => {} // memory outlives no reader that it has a position of
+            Journal::Redis(redis) => redis.note_position(client, log, cursor),
+        }
+    }
+
+    /// Takes an event of a connection or a timer of the journal. Returns whether it was one.
+    pub fn on_event(&mut self, event_loop: &mut EventLoop, event: &Event) -> bool {
+        match self {
+            Journal::Local(_) => false,
+            Journal::Redis(redis) => redis.on_event(event_loop, event),
+        }
+    }
+
+    /// Sends what was asked. It is to be called before the loop waits for the next event.
+    pub fn flush(&mut self, event_loop: &mut EventLoop) {
+        match self {
+            Journal::Local(_) => {}
+            Journal::Redis(redis) => redis.flush(event_loop),
+        }
+    }
+
+    /// Returns the reason why nothing can be appended at present: a sentence. `None` if there is none.
+    pub fn trouble(&self) -> Option<&str> {
+        match self {
+            Journal::Local(_) => None,
+            Journal::Redis(redis) => redis.trouble(),
         }
     }
 
@@ -266,6 +318,7 @@ impl Journal {
     pub fn hold(&mut self, is_held: bool) {
         match self {
             Journal::Local(local) => local.is_held = is_held,
+            Journal::Redis(_) => {}
         }
     }
 
@@ -274,6 +327,7 @@ impl Journal {
     pub fn ask_elsewhere(&mut self, is_asked_elsewhere: bool) {
         match self {
             Journal::Local(local) => local.is_asked_elsewhere = is_asked_elsewhere,
+            Journal::Redis(_) => {}
         }
     }
 
@@ -281,6 +335,7 @@ impl Journal {
     pub fn forget(&mut self) {
         match self {
             Journal::Local(local) => local.forget(),
+            Journal::Redis(redis) => redis.forget(),
         }
     }
 
@@ -288,6 +343,7 @@ impl Journal {
     pub fn sweep(&mut self, now: Instant) {
         match self {
             Journal::Local(local) => local.sweep(now),
+            Journal::Redis(redis) => redis.sweep(now),
         }
     }
 
@@ -295,6 +351,7 @@ impl Journal {
     pub fn key_bytes(&self) -> usize {
         match self {
             Journal::Local(local) => local.key_bytes(),
+            Journal::Redis(_) => 0, // Redis has them
         }
     }
 
@@ -302,6 +359,7 @@ impl Journal {
     pub fn bytes(&self) -> usize {
         match self {
             Journal::Local(local) => local.bytes(),
+            Journal::Redis(redis) => redis.bytes(),
         }
     }
 }

@@ -15,6 +15,14 @@ impl Server {
         Ok(Reply::Now(uncached(&json!({ "status": "ok", "uptime": uptime }))))
     }
 
+    /// GET /health/ready: whether messages can be stored, so that a balancer may send requests here.
+    pub(super) fn readiness(&mut self) -> Result<Reply, Halt> {
+        match self.exchanges.journal.trouble() {
+            None => Ok(Reply::Now(uncached(&json!({ "status": "ready" })))),
+            Some(trouble) => Err(ApiError { status: 503, sentence: trouble.into() }.into()),
+        }
+    }
+
     /// GET /api/stats
     pub(super) fn statistics(&mut self) -> Result<Reply, Halt> {
         let (mut statistics, mut memory) = (Map::new(), Map::new());

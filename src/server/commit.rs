@@ -34,6 +34,7 @@ impl Server {
         while let Some(change) = self.exchanges.journal.next_change() {
             self.apply(change);
         }
+        self.exchanges.journal.flush(&mut self.exchanges.event_loop);
         let deadlines = [self.exchanges.senders.deadline(), self.parked.deadline()];
         if self.commit_timer.is_none()
             && let Some(deadline) = deadlines.into_iter().flatten().min()

@@ -43,6 +43,7 @@ use crate::connection::Traffic;
 use crate::event_loop::{Event, EventLoop, ExchangeId, Remote, TimerId};
 use crate::files::Files;
 use crate::http::{Method, Origins, Request, Response};
+use crate::journal::redis::RedisUrl;
 use crate::journal::{Journal, Retention};
 use crate::limits::Limits;
 use crate::output;
@@ -84,6 +85,8 @@ pub struct Config {
     pub tap_port: Option<u16>,
     /// The bounds of what rooms retain.
     pub retention: Retention,
+    /// The Redis that has the logs, for several servers with the same rooms and mailboxes.
+    pub redis: Option<RedisUrl>,
     /// The bounds of the event loop.
     pub limits: Limits,
 }
@@ -101,6 +104,7 @@ impl Default for Config {
             chaos: false,
             tap_port: None,
             retention: Retention::default(),
+            redis: None,
             limits: Limits::default(),
         }
     }
@@ -201,6 +205,10 @@ impl Server {
         if config.log {
             event_loop.log_requests(output::standard_output());
         }
+        let journal = match config.redis {
+            Some(url) => Journal::redis(url, config.retention, event_loop.now())?,
+            None => Journal::default(),
+        };
         Ok(Server {
             rooms: Rooms::new(config.retention),
             mailboxes: Mailboxes::default(),
@@ -215,7 +223,7 @@ impl Server {
             parked: ParkedRequests::default(),
             commit_timer: None,
             is_going_away: false,
-            exchanges: Exchanges::new(event_loop, Journal::default())?,
+            exchanges: Exchanges::new(event_loop, journal)?,
         })
     }
 
@@ -239,6 +247,7 @@ impl Server {
     /// # Errors
     /// As [`EventLoop::next_event`].
     pub fn run(mut self) -> io::Result<()> {
+        self.commit();
         loop {
             let event = self.exchanges.event_loop.next_event()?;
             if self.handle(event) {
@@ -255,13 +264,15 @@ impl Server {
     /// Handles an event, and applies what the journal has committed. Returns whether the server ends: after a shutdown,
     /// as soon as every sender has its answer.
     fn handle(&mut self, event: Event) -> bool {
+        let Exchanges { event_loop, journal, .. } = &mut self.exchanges;
         match event {
+            event if journal.on_event(event_loop, &event) => {}
             Event::Request(id, request) => self.on_request(id, request),
             Event::Message(id, message) => self.on_message(id, &message),
             Event::Timer(timer) => self.on_timer(timer),
             Event::Closed(id, _) => self.on_closed(id),
             Event::Shutdown => self.is_going_away = true,
-            _ => {} // no connection is raw
+            _ => {} // only the journal has raw connections
         }
         self.commit();
         self.is_going_away && self.exchanges.senders.deadline().is_none()

@@ -53,7 +53,7 @@ const ROUTES: &[Route] = &[
     route(Method::Get, "/api/stream", Kind::Live(Rooms::stream_head), |s, call| s.rooms.stream(&mut s.exchanges, call)),
     route(Method::Get, "/api/events", Kind::Live(Rooms::events_head), |s, call| s.rooms.events(&mut s.exchanges, call)),
     route(Method::Get, "/api/ws", Kind::NoHead, |s, call| s.rooms.websocket(&mut s.exchanges, call)),
-    route(Method::Get, "/api/history", Kind::Plain, |s, call| s.rooms.history(call)),
+    route(Method::Get, "/api/history", Kind::Plain, |s, call| s.rooms.history(&mut s.exchanges, call)),
     // Signalling.
     route(Method::Get, "/api/signal", Kind::NoHead, |s, call| s.peers.websocket(&mut s.exchanges, call)),
     // The two-channel demo.
@@ -69,6 +69,7 @@ const ROUTES: &[Route] = &[
     route(Method::Post, "/api/forget", Kind::NoHead, |s, _| s.forget()),
     route(Method::Delete, "/api/client/", Kind::NoHead, Server::disconnect),
     route(Method::Get, "/health", Kind::Plain, |s, _| s.health()),
+    route(Method::Get, "/health/ready", Kind::Plain, |s, _| s.readiness()),
 ];
 
 /// The result of a search in the table.

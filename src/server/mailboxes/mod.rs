@@ -245,7 +245,7 @@ impl Mailboxes {
     /// Removes a mailbox, and ends its reader. Returns whether there was one.
     pub fn disconnect(&mut self, exchanges: &mut Exchanges, mailbox: &str) -> bool {
         let Some(mailbox) = self.mailboxes.remove(mailbox) else { return false };
-        exchanges.journal.remove(&mailbox.log);
+        exchanges.journal.delete(&mailbox.log);
         if let Some(reader) = mailbox.reader {
             self.end(exchanges, reader, EndReason::Disconnected);
         }

@@ -10,7 +10,7 @@ use super::room::Batch;
 use super::{Reader, ReaderKind, Rooms};
 use crate::feed::Cursor;
 use crate::http::{Content, Method, Request, Response};
-use crate::journal::Wanted;
+use crate::journal::{LogName, Wanted};
 use crate::server::FeatureId;
 use crate::server::exchanges::{Call, EndReason, Exchanges, Reply};
 use crate::server::message::Transport;
@@ -50,7 +50,7 @@ impl Rooms {
     /// GET /api/poll
     pub fn poll(&mut self, exchanges: &mut Exchanges, call: &Call<'_>) -> Result<Reply, Halt> {
         let (client, room, cursor, timeout) = poll_parameters(call.request)?;
-        if cursor.is_none() && self.clients.get_mut(&client).is_none() {
+        if cursor.is_none() {
             exchanges.find(Wanted::Client(client.as_str().into()))?;
         }
         let client = Some(self.clients.see(&client, exchanges.now())?);
@@ -114,10 +114,13 @@ impl Rooms {
     }
 
     /// GET /api/history
-    pub fn history(&mut self, call: &Call<'_>) -> Result<Reply, Halt> {
+    pub fn history(&mut self, exchanges: &mut Exchanges, call: &Call<'_>) -> Result<Reply, Halt> {
         let name = params::room(call.request)?;
         let limit = params::number(call.request, "limit", 20, 1..=100)?;
         let before = format!(r#"{{"room":{},"messages":["#, json!(name));
+        if self.rooms.get(&name).is_none() {
+            exchanges.find(Wanted::Log(LogName::Room(name.as_str().into())))?;
+        }
         let Some(room) = self.rooms.get_mut(&name) else {
             return Ok(Reply::Now(json_response(before + "]}\n")));
         };

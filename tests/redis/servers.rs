@@ -1,0 +1,205 @@
+//! Servers that share one Redis, seen by clients that change from one to the other.
+
+use std::time::{Duration, Instant};
+
+use overwire::sse;
+use serde_json::{Value, json};
+
+use super::process::{Process, is_installed};
+use crate::common::{Client, TestServer};
+
+/// Starts a server that keeps its messages in this Redis.
+fn server(process: &Process) -> TestServer {
+    let url = process.url();
+    TestServer::with(move |config| config.redis = Some(url.parse().unwrap()))
+}
+
+/// A process of Redis, and two servers.
+fn two_servers(arguments: &[&str]) -> (Process, TestServer, TestServer) {
+    let process = Process::started(arguments);
+    let servers = [server(&process), server(&process)];
+    servers.iter().for_each(wait_until_ready);
+    let [one, two] = servers;
+    (process, one, two)
+}
+
+fn wait_until_ready(server: &TestServer) {
+    let start = Instant::now();
+    while server.get("/health/ready").status != 200 {
+        assert!(start.elapsed() < Duration::from_secs(20), "{:?}", server.get("/health/ready"));
+    }
+}
+
+fn send(server: &TestServer, text: &str, key: &str) -> (u16, Value) {
+    let content = json!({ "sender": "ada", "text": text, "room": "tea", "key": key });
+    let answer = server.post("/api/send", &content.to_string());
+    (answer.status, answer.json())
+}
+
+fn messages(server: &TestServer, query: &str) -> (Vec<String>, bool) {
+    let answer = server.get(&format!("/api/messages?room=tea{query}"));
+    (answer.texts(), answer.json()["recovered"].as_bool().unwrap())
+}
+
+fn events(server: &TestServer, target: &str, last_event_id: &str) -> Client {
+    let mut client = server.connect();
+    let field = if last_event_id.is_empty() { String::new() } else { format!("Last-Event-ID: {last_event_id}\r\n") };
+    client.send(format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n{field}\r\n"));
+    assert!(client.head().starts_with("HTTP/1.1 200 "));
+    client
+}
+
+fn text(event: &sse::Event, name: &str) -> String {
+    let data: Value = serde_json::from_str(&event.data).unwrap();
+    data[name].as_str().unwrap_or_else(|| panic!("{data}")).to_owned()
+}
+
+#[test]
+fn a_message_reaches_the_readers_of_all_servers_on_each_transport() {
+    if !is_installed() {
+        return;
+    }
+    let (_process, one, two) = two_servers(&[]);
+    let (mut poll, mut lines) = (two.connect(), two.connect());
+    let mut events = events(&two, "/api/events?room=tea", "");
+    let mut websocket = two.websocket("/api/ws?room=tea");
+    poll.send_get("/api/poll?room=tea&client_id=bob&timeout=20");
+    lines.send_get("/api/stream?room=tea").head();
+    two.wait_for("all readers", |stats| {
+        ["long_poll", "stream", "sse", "websocket"].iter().all(|transport| stats["transports"][transport]["open"] == 1)
+    });
+    let id = one.publish("tea", "hello");
+    assert_eq!(poll.answer().texts(), ["hello"]);
+    let event = events.event();
+    assert_eq!((text(&event, "text"), text(&event, "id")), ("hello".into(), id.clone()));
+    assert_eq!(serde_json::from_str::<Value>(&lines.line()).unwrap()["id"], id.as_str());
+    assert_eq!(websocket.message().json()["id"], id.as_str());
+    websocket.send_text(r#"{"sender":"bob","text":"back"}"#);
+    assert_eq!(websocket.message().json()["text"], "back");
+    assert_eq!(text(&events.event(), "text"), "back");
+    assert_eq!(messages(&one, &format!("&last_message_id={id}")), (vec!["back".into()], true));
+}
+
+#[test]
+fn a_cursor_and_a_key_of_one_server_are_known_on_another() {
+    if !is_installed() {
+        return;
+    }
+    let (process, one, two) = two_servers(&[]);
+    let first = send(&one, "first", "1");
+    assert_eq!(first.0, 200);
+    assert_eq!(send(&two, "first", "1"), first, "a retry gets the first answer");
+    assert_eq!(send(&two, "other", "1").0, 409);
+    let id = first.1["message_id"].as_str().unwrap();
+    send(&two, "second", "2");
+    assert_eq!(messages(&two, &format!("&last_message_id={id}")), (vec!["second".into()], true));
+    let late = server(&process);
+    let mut client = events(&late, "/api/events?room=tea", id);
+    assert_eq!(text(&client.event(), "text"), "second", "a request waits until the server has the messages");
+    assert_eq!(messages(&late, ""), (vec!["first".into(), "second".into()], true));
+    let history = server(&process).get("/api/history?room=tea");
+    assert_eq!(history.texts(), ["first", "second"]);
+    assert_eq!(server(&process).get("/api/history?room=none").texts(), [""; 0]);
+}
+
+#[test]
+fn a_client_that_polls_without_a_cursor_may_change_the_server() {
+    if !is_installed() {
+        return;
+    }
+    let (_process, one, two) = two_servers(&[]);
+    let poll = |server: &TestServer| server.get("/api/poll?room=tea&client_id=bob&timeout=5").texts();
+    let mut first = one.connect();
+    first.send_get("/api/poll?room=tea&client_id=bob&timeout=20");
+    one.wait_for_open("long_poll", 1);
+    one.publish("tea", "first");
+    assert_eq!(first.answer().texts(), ["first"]);
+    for number in 0..10 {
+        let (here, there) = if number % 2 == 0 { (&one, &two) } else { (&two, &one) };
+        let text = number.to_string();
+        here.publish("tea", &text);
+        assert_eq!(poll(there), [text]);
+    }
+}
+
+#[test]
+fn a_mailbox_is_read_and_written_on_any_server() {
+    if !is_installed() {
+        return;
+    }
+    let (_process, one, two) = two_servers(&[]);
+    let poll = |server: &TestServer, content: Value| server.post("/poll", &content.to_string()).json();
+    let id = poll(&one, json!({}))["connection_id"].as_str().unwrap().to_owned();
+    let put = json!({ "connection_id": id, "text": "first" }).to_string();
+    assert_eq!(two.post("/sse/message", &put).status, 202);
+    let first = poll(&one, json!({ "connection_id": id }));
+    assert_eq!(first["message"], "first");
+    assert_eq!(two.post("/sse/message", &put.replace("first", "second")).status, 202);
+    let second = poll(&two, json!({ "connection_id": id, "last_message_id": first["id"] }));
+    assert_eq!(second["message"], "second");
+    let mut reader = events(&two, "/sse", second["id"].as_str().unwrap());
+    assert_eq!(text(&reader.event(), "connection_id"), id);
+    assert_eq!(one.post("/sse/message", &put.replace("first", "third")).status, 202);
+    assert_eq!(text(&reader.event(), "message"), "third");
+    let delete = format!("DELETE /api/client/{id} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    assert_eq!(one.connect().send(&delete).answer().status, 200);
+    assert_eq!(reader.chunk(), None, "the stream on the other server ends");
+    for server in [&one, &two] {
+        assert_eq!(server.post("/sse/message", &put).status, 404);
+        assert_eq!(server.connect().send(&delete).answer().status, 404);
+    }
+}
+
+#[test]
+fn while_redis_is_away_readers_go_on_and_publishes_get_503_in_time() {
+    if !is_installed() {
+        return;
+    }
+    let (mut process, one, _two) = two_servers(&["--appendonly", "yes", "--appendfsync", "always"]);
+    one.publish("tea", "before");
+    let mut reader = events(&one, "/api/events?room=tea", "");
+    process.kill();
+    let start = Instant::now();
+    let (status, answer) = send(&one, "away", "1");
+    assert_eq!(status, 503, "{answer}");
+    assert!(start.elapsed() < Duration::from_secs(6), "{:?}", start.elapsed());
+    assert_eq!((one.get("/health").status, one.get("/health/ready").status), (200, 503));
+    assert!(one.get("/health/ready").json()["error"].as_str().unwrap().contains("Redis"));
+    assert_eq!(messages(&one, ""), (vec!["before".into()], true));
+    let mut unknown = one.connect();
+    unknown.send_get("/api/messages?room=new");
+    one.get("/health");
+    one.advance(6);
+    assert_eq!(unknown.answer().status, 503);
+    process.start();
+    wait_until_ready(&one);
+    one.publish("tea", "after");
+    assert_eq!(text(&reader.event(), "text"), "after");
+    assert_eq!(messages(&one, ""), (vec!["before".into(), "after".into()], true));
+}
+
+#[test]
+fn readers_are_told_when_redis_has_lost_messages() {
+    if !is_installed() {
+        return;
+    }
+    let (mut process, one, two) = two_servers(&[]);
+    let kept = one.publish("tea", "kept");
+    process.command(&["SAVE"]);
+    let lost = one.publish("tea", "lost");
+    let mut reader = events(&two, "/api/events?room=tea", &kept);
+    assert_eq!(text(&reader.event(), "text"), "lost");
+    let mut poll = two.connect();
+    poll.send_get(&format!("/api/poll?room=tea&client_id=bob&timeout=20&last_message_id={lost}"));
+    two.wait_for_open("long_poll", 1);
+    process.kill();
+    process.start();
+    let notice = reader.any_event();
+    assert_eq!((notice.name.as_str(), notice.id.as_str()), ("notice", kept.as_str()), "{notice:?}");
+    assert_eq!(poll.answer().json()["recovered"], false);
+    wait_until_ready(&one);
+    one.publish("tea", "new");
+    assert_eq!(text(&reader.event(), "text"), "new");
+    assert_eq!(messages(&two, &format!("&last_message_id={lost}")), (vec!["kept".into(), "new".into()], false));
+    assert_eq!(messages(&two, &format!("&last_message_id={kept}")), (vec!["new".into()], true));
+}
