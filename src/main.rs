@@ -1,5 +1,8 @@
 //! The command line of the server. It also starts a tap to the server, whose page shows the bytes.
 
+#[path = "main/key.rs"]
+mod key;
+
 use std::env;
 use std::io::{self, ErrorKind, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -17,6 +20,8 @@ use overwire::server::{Config, Server};
 use overwire::tap::{Mode, Tap, TapConfig};
 use overwire::{Limits, Remote};
 
+use self::key::KeyCommand;
+
 /// The port of the tap, unless the system chooses the server's.
 const TAP_PORT: u16 = 8100;
 
@@ -30,6 +35,7 @@ const USAGE: &str = "\
 overwire: real-time web transports, byte by byte
 
 usage: overwire [OPTIONS]
+       overwire key add|list|revoke ... --keys FILE   (see `overwire key --help`)
 
   --host HOST            the address to listen on (default 127.0.0.1)
   --port PORT            the port to listen on; 0 lets the system choose (default 8000)
@@ -61,6 +67,7 @@ Ctrl+C ends it in an orderly way. A second Ctrl+C ends it at once.";
 
 enum Command {
     Serve(Box<Config>, TapOptions),
+    Key(KeyCommand),
     Print(String),
 }
 
@@ -88,11 +95,10 @@ fn main() -> ExitCode {
 }
 
 fn run() -> ExitCode {
-    let (config, tap_options) = match arguments().and_then(|arguments| parse(arguments.into_iter())) {
+    let (config, tap_options) = match arguments().and_then(command) {
         Ok(Command::Serve(config, tap_options)) => (*config, tap_options),
-        Ok(Command::Print(text)) => {
-            return if writeln!(io::stdout(), "{text}").is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
-        }
+        Ok(Command::Print(text)) => return print(&format!("{text}\n")),
+        Ok(Command::Key(command)) => return manage_keys(command),
         Err(complaint) => {
             complain(format_args!("{complaint}\nTry `overwire --help`."));
             return ExitCode::from(2);
@@ -212,6 +218,27 @@ fn arguments() -> Result<Vec<String>, String> {
         }
     }
     Ok(arguments)
+}
+
+fn command(arguments: Vec<String>) -> Result<Command, String> {
+    match arguments.split_first() {
+        Some((first, rest)) if first == "key" => key::parse(rest).map(Command::Key),
+        _ => parse(arguments.into_iter()),
+    }
+}
+
+fn manage_keys(command: KeyCommand) -> ExitCode {
+    match key::run(command) {
+        Ok(text) => print(&text),
+        Err(complaint) => {
+            complain(format_args!("{complaint}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn print(text: &str) -> ExitCode {
+    if write!(io::stdout(), "{text}").is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Command, String> {

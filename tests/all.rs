@@ -16,6 +16,7 @@ mod evictions;
 mod forget;
 mod groups;
 mod http;
+mod identity;
 mod layers;
 mod limits;
 mod long_poll;

@@ -21,6 +21,7 @@ const LAYERS: [&[&str]; 8] = [
         "heap",
         "access_log",
         "wire",
+        "identity",
     ],
     &["connection"],
     &["event_loop"],
@@ -39,7 +40,7 @@ const PRIVATE: [&str; 3] = ["signals", "socket_options", "access_log"];
 const CONFINED: [(&str, &[&str]); 5] = [
     ("mio", &["event_loop"]),
     ("unsafe", &["signals", "socket_options", "heap"]),
-    ("net", &["event_loop", "access", "signals", "access_log", "tap", "journal", "server"]),
+    ("net", &["event_loop", "access", "signals", "access_log", "identity", "tap", "journal", "server"]),
     ("SystemTime", &["event_loop", "access_log", "tap", "server"]),
     ("Instant::now", &["event_loop", "journal", "tap"]),
 ];
@@ -237,7 +238,7 @@ fn violations_are_found() {
         (
             "src/connection/mod.rs",
             "use std::{io, net::TcpStream};",
-            "1: net belongs in event_loop, access, signals, access_log, tap, journal, server",
+            "1: net belongs in event_loop, access, signals, access_log, identity, tap, journal, server",
         ),
         ("src/lib.rs", "#![deny(unsafe_code)]\nunsafe {}", "2: unsafe belongs in signals, socket_options, heap"),
         ("src/main.rs", "use mio::Poll;", "1: mio belongs in event_loop"),

@@ -1,0 +1,261 @@
+//! Identities: access keys and what they permit, the keys file, sessions, tickets, and how guessing is slowed down. There
+//! are no sockets and no clock here: times are arguments.
+//!
+//! There are no passwords. A password needs a slow hash, rules, a reset by mail and a defence against those that leaked
+//! elsewhere. An access key is random, is for one purpose, and is revoked by itself. [`Digest`] says why its hash is
+//! fast.
+
+mod attempts;
+mod digest;
+mod file;
+mod key;
+mod session;
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use self::attempts::Attempts;
+pub use self::digest::Digest;
+pub use self::file::{add_key, parse_keys, read_keys, revoke_keys};
+pub use self::key::{AccessKey, Rights, RoomPattern, check_name};
+pub use self::session::{Credential, TICKET_TIME};
+use self::session::{SESSION_TIME, Sessions, Tickets};
+use crate::random::Random;
+
+/// A time: by the clock of the event loop, which never goes back, and by that of the system.
+#[derive(Debug, Clone, Copy)]
+pub struct Time {
+    /// The time by which sessions and tickets end.
+    pub now: Instant,
+    /// The time by which keys end: seconds since 1970-01-01 00:00:00 UTC.
+    pub date: u64,
+}
+
+/// The reason why a key is not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unknown {
+    /// No key is like this, or it has expired. It does not say which.
+    Wrong,
+    /// There were too many wrong ones from this address. The next is looked at after this time.
+    TooMany(Duration),
+}
+
+/// All that the server knows about identities.
+///
+/// ```
+/// use std::time::Instant;
+/// use overwire::identity::{AccessKey, Identities, RoomPattern, Rights, Time, Unknown};
+/// use overwire::random::Random;
+///
+/// let mut random = Random::open()?;
+/// let rooms = RoomPattern::parse_list("*").unwrap();
+/// let (key, text) = AccessKey::create(&mut random, "alice", Rights::READ, rooms, None);
+/// let mut identities = Identities::default();
+/// identities.set_keys(vec![key]);
+///
+/// let (here, time) = ([127, 0, 0, 1].into(), Time { now: Instant::now(), date: 1_700_000_000 });
+/// assert_eq!(identities.find_key("ow_0000", here, time), Err(Unknown::Wrong));
+/// let credential = identities.find_key(&text, here, time).unwrap();
+/// assert_eq!(identities.resolve(credential, time).unwrap().name, "alice");
+///
+/// let cookie = identities.begin_session(&mut random, credential, time).unwrap();
+/// let session = identities.find_session(&cookie, time).unwrap();
+/// identities.set_keys(vec![]); // revoked
+/// assert_eq!(identities.resolve(session, time), None);
+/// # std::io::Result::Ok(())
+/// ```
+#[derive(Debug, Default)]
+pub struct Identities {
+    keys: HashMap<Digest, Rc<AccessKey>>,
+    sessions: Sessions,
+    tickets: Tickets,
+    attempts: Attempts,
+}
+
+impl Identities {
+    /// Replaces all keys. The sessions of those that are gone are over.
+    pub fn set_keys(&mut self, keys: Vec<AccessKey>) {
+        self.keys = keys.into_iter().map(|key| (key.digest, Rc::new(key))).collect();
+    }
+
+    /// Finds the key with this text, which came from this address.
+    ///
+    /// # Errors
+    /// The key is wrong, or is not looked at.
+    pub fn find_key(&mut self, text: &str, address: IpAddr, time: Time) -> Result<Credential, Unknown> {
+        self.attempts.check(address, time.now).map_err(Unknown::TooMany)?;
+        let digest = Digest::of(text);
+        if !self.keys.get(&digest).is_some_and(|key| key.is_valid(time.date)) {
+            self.attempts.fail(address, time.now);
+            return Err(Unknown::Wrong);
+        }
+        Ok(Credential::Key(digest))
+    }
+
+    /// Finds the session with this secret, and notes that it is in use.
+    pub fn find_session(&mut self, secret: &str, time: Time) -> Option<Credential> {
+        let session = Digest::of(secret);
+        self.resolve(Credential::Session(session), time)?;
+        self.sessions.touch(session, time.now);
+        Some(Credential::Session(session))
+    }
+
+    /// Uses up the ticket with this secret at this path.
+    pub fn redeem_ticket(&mut self, secret: &str, endpoint: &str, time: Time) -> Option<Credential> {
+        let credential = self.tickets.redeem(secret, endpoint, time.now)?;
+        self.resolve(credential, time).is_some().then_some(credential)
+    }
+
+    /// Returns the key of a credential that is still valid.
+    pub fn resolve(&self, credential: Credential, time: Time) -> Option<&Rc<AccessKey>> {
+        let digest = match credential {
+            Credential::Key(digest) => digest,
+            Credential::Session(session) => self.sessions.key(session, time.now)?,
+        };
+        self.keys.get(&digest).filter(|key| key.is_valid(time.date))
+    }
+
+    /// Notes that something is held with this credential, so its session is not idle.
+    pub fn touch(&mut self, credential: Credential, time: Time) {
+        if let Credential::Session(session) = credential {
+            self.sessions.touch(session, time.now);
+        }
+    }
+
+    /// Begins a session for the key of a credential. Returns its secret. `None` if the credential is not valid any more.
+    pub fn begin_session(&mut self, random: &mut Random, credential: Credential, time: Time) -> Option<String> {
+        let key = self.resolve(credential, time)?;
+        let left = key.expires.map_or(SESSION_TIME, |expires| Duration::from_secs(expires.saturating_sub(time.date)));
+        Some(self.sessions.begin(random, key.digest, time.now, time.now + left.min(SESSION_TIME)))
+    }
+
+    /// Ends a session. A key is not ended: it is revoked in its file.
+    pub fn end_session(&mut self, credential: Credential) {
+        if let Credential::Session(session) = credential {
+            self.sessions.end(session);
+        }
+    }
+
+    /// Issues a ticket for one request to this path with the identity of a credential. `None` if there are too many.
+    pub fn issue_ticket(
+        &mut self,
+        random: &mut Random,
+        credential: Credential,
+        endpoint: &str,
+        time: Time,
+    ) -> Option<String> {
+        let key = self.resolve(credential, time)?.digest;
+        self.tickets.issue(random, (credential, key), endpoint, time.now)
+    }
+
+    /// Returns when a credential ends by itself, in seconds since 1970. `None` for a key without an end.
+    pub fn expires(&self, credential: Credential, time: Time) -> Option<u64> {
+        match credential {
+            Credential::Key(digest) => self.keys.get(&digest)?.expires,
+            Credential::Session(session) => {
+                let left = self.sessions.until(session)?.saturating_duration_since(time.now);
+                Some(time.date + left.as_secs())
+            }
+        }
+    }
+
+    /// Returns the number of wrong keys so far.
+    pub fn failures(&self) -> u64 {
+        self.attempts.total()
+    }
+
+    /// Drops what has ended.
+    pub fn sweep(&mut self, now: Instant) {
+        self.sessions.sweep(now);
+        self.tickets.sweep(now);
+        self.attempts.sweep(now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+    struct Scene {
+        random: Random,
+        identities: Identities,
+        start: Instant,
+    }
+
+    impl Scene {
+        /// A server that knows one key, which expires at the second 1000.
+        fn create() -> (Self, AccessKey, String) {
+            let mut random = Random::open().unwrap();
+            let rooms = RoomPattern::parse_list("*").unwrap();
+            let (key, text) = AccessKey::create(&mut random, "alice", Rights::READ, rooms, Some(1000));
+            let mut identities = Identities::default();
+            identities.set_keys(vec![key.clone()]);
+            (Scene { random, identities, start: Instant::now() }, key, text)
+        }
+
+        fn at(&self, date: u64) -> Time {
+            Time { now: self.start + Duration::from_secs(date), date }
+        }
+    }
+
+    #[test]
+    fn an_expired_key_is_wrong_and_ends_what_it_began() {
+        let (mut scene, _, text) = Scene::create();
+        let (before, after) = (scene.at(999), scene.at(1000));
+        let key = scene.identities.find_key(&text, HERE, before).unwrap();
+        let cookie = scene.identities.begin_session(&mut scene.random, key, before).unwrap();
+        let session = scene.identities.find_session(&cookie, before).unwrap();
+        assert_eq!(scene.identities.expires(session, before), Some(1000));
+        for credential in [key, session] {
+            assert!(scene.identities.resolve(credential, before).is_some());
+            assert!(scene.identities.resolve(credential, after).is_none());
+        }
+        assert_eq!(scene.identities.find_key(&text, HERE, after), Err(Unknown::Wrong));
+        assert_eq!(scene.identities.find_session(&cookie, after), None);
+    }
+
+    #[test]
+    fn new_rights_of_a_key_count_at_once() {
+        let (mut scene, mut key, text) = Scene::create();
+        let time = scene.at(0);
+        let credential = scene.identities.find_key(&text, HERE, time).unwrap();
+        key.rights = Rights::ADMIN;
+        scene.identities.set_keys(vec![key]);
+        assert_eq!(scene.identities.resolve(credential, time).unwrap().rights, Rights::ADMIN);
+    }
+
+    #[test]
+    fn a_ticket_ends_with_the_session_that_it_was_issued_for() {
+        let (mut scene, _, text) = Scene::create();
+        let time = scene.at(0);
+        let key = scene.identities.find_key(&text, HERE, time).unwrap();
+        let cookie = scene.identities.begin_session(&mut scene.random, key, time).unwrap();
+        let session = scene.identities.find_session(&cookie, time).unwrap();
+        let mut issue = |identities: &mut Identities| {
+            identities.issue_ticket(&mut scene.random, session, "/ws", time).expect("there are few")
+        };
+        let (first, second) = (issue(&mut scene.identities), issue(&mut scene.identities));
+        assert_eq!(scene.identities.redeem_ticket(&first, "/ws", time), Some(session));
+        scene.identities.end_session(session);
+        assert_eq!(scene.identities.redeem_ticket(&second, "/ws", time), None);
+        assert!(scene.identities.resolve(key, time).is_some(), "the key goes on");
+    }
+
+    #[test]
+    fn wrong_keys_are_slowed_down_and_counted() {
+        let (mut scene, _, text) = Scene::create();
+        let time = scene.at(0);
+        for _ in 0..11 {
+            assert_eq!(scene.identities.find_key("guess", HERE, time), Err(Unknown::Wrong));
+        }
+        let second = Duration::from_secs(1);
+        assert_eq!(scene.identities.find_key(&text, HERE, time), Err(Unknown::TooMany(second)));
+        assert!(scene.identities.find_key(&text, [192, 0, 2, 1].into(), time).is_ok());
+        assert!(scene.identities.find_key(&text, HERE, scene.at(1)).is_ok());
+        assert_eq!(scene.identities.failures(), 11);
+    }
+}
