@@ -259,7 +259,7 @@ fn the_log_has_a_line_for_each_complete_answer() {
     }
 
     let (mut poll, mut stream) = (program.connect(), program.connect());
-    let mut read = stream.send_get("/api/stream").head().len();
+    let mut read = stream.send_get("/api/stream").head_alone().len();
     poll.send_get("/api/poll?client_id=alice");
     let answer = loop {
         // The statistics show when the poll is held. Each request for them has its own line.

@@ -288,7 +288,7 @@ fn head_of_a_live_resource_has_the_head_of_get() {
     let message = server.publish("general", "again");
     let mut client = server.connect();
     let head_of = |client: &mut Client, method: &str, target: &str| {
-        client.send(format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\n\r\n")).head()
+        client.send(format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\n\r\n")).head_alone()
     };
     for target in [
         "/api/stream",

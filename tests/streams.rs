@@ -150,6 +150,20 @@ fn each_message_of_a_stream_is_one_line_in_one_chunk() {
 }
 
 #[test]
+fn a_stream_of_lines_begins_with_an_empty_line() {
+    let server = TestServer::start();
+    let message = server.publish("general", "hello");
+    for version in ["1.0", "1.1"] {
+        for cursor in ["", &format!("?last_message_id={message}"), &format!("?last_message_id={FOREIGN}")] {
+            let mut client = server.connect();
+            client.send(format!("GET /api/stream{cursor} HTTP/{version}\r\nHost: localhost\r\n\r\n")).head_alone();
+            let line = if version == "1.0" { "\n" } else { "1\r\n\n\r\n" };
+            assert_eq!(client.read_exactly(line.len()), line.as_bytes(), "{version} {cursor}");
+        }
+    }
+}
+
+#[test]
 fn an_idle_stream_sends_an_empty_line_every_15_seconds() {
     let server = TestServer::start();
     let (mut stream, _) = begin(&server, "/api/stream", None);

@@ -96,7 +96,7 @@ fn commit(server: &mut Server) {
 fn a_message_is_delivered_and_its_sender_is_answered_when_it_is_committed() {
     let mut server = held();
     let mut reader = exchange(&mut server, "GET", "/api/stream", "");
-    read(&mut reader, "\r\n\r\n");
+    read(&mut reader, "\r\n\r\n1\r\n\n\r\n");
     let mut websocket = open_websocket(&mut server);
     let mut sender = send(&mut server, r#"{"sender":"ada","text":"hello"}"#);
     [&mut reader, &mut websocket, &mut sender].into_iter().for_each(assert_silent);

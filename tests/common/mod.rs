@@ -376,9 +376,20 @@ impl Client {
         self.stream.shutdown(Shutdown::Write).unwrap();
     }
 
-    /// Reads the head of a response.
+    /// Reads the head of a response, and the empty line that begins a stream of lines.
     #[track_caller]
     pub fn head(&mut self) -> String {
+        let head = self.head_alone();
+        if field(&head, "Content-Type") == Some("application/x-ndjson") {
+            let line = if field(&head, "Transfer-Encoding").is_some() { "1\r\n\n\r\n" } else { "\n" };
+            assert_eq!(self.read_exactly(line.len()), line.as_bytes());
+        }
+        head
+    }
+
+    /// Reads the head of a response, and nothing of its content.
+    #[track_caller]
+    pub fn head_alone(&mut self) -> String {
         self.read_until("\r\n\r\n")
     }
 

@@ -107,9 +107,14 @@ impl Rooms {
         let room = self.rooms.open(room, OpenFor::Reading, exchanges)?;
         let from = room.replay(*cursor);
         exchanges.begin(call, opening);
-        if transport == Transport::Sse {
-            let retry = Duration::from_millis(1000 + exchanges.random.number() % 2000);
-            exchanges.send(call.id, &connected(from, retry));
+        match transport {
+            Transport::Sse => {
+                let retry = Duration::from_millis(1000 + exchanges.random.number() % 2000);
+                exchanges.send(call.id, &connected(from, retry));
+            }
+            // Firefox gives a page the head of an answer only with the first byte of its content.
+            Transport::Stream => exchanges.send(call.id, &http::chunk(b"\n")),
+            _ => {}
         }
         if !from.recovered {
             exchanges.send(call.id, &not_recovered(transport, from.after));

@@ -193,7 +193,7 @@ fn the_loss_of_the_newest_messages_is_told_to_every_reader() {
     let told =
         format!(r#"{{"messages":[],"status":"success","timeout":false,"recovered":false,"last_message_id":"{kept}"}}"#);
     assert!(answer.ends_with(&format!("{told}\n")), "{answer}");
-    exchanges.read_until(&mut stream, "\r\n\r\n");
+    exchanges.read_until(&mut stream, "\r\n\r\n1\r\n\n\r\n");
     let notice = exchanges.read_until(&mut stream, "\n\r\n");
     assert!(notice.contains(r#""recovered":false"#) && notice.contains(&kept.to_string()), "{notice}");
     // What follows has the sequence of what was lost.
