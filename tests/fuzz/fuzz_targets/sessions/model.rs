@@ -72,6 +72,8 @@ struct Position {
     /// After the message with this id. `None` if it is not known.
     after: Option<String>,
     seen: u64,
+    /// Two polls were under way at the same time: it is not known which of them the server has answered last.
+    is_shared: bool,
 }
 
 /// A mailbox, and the texts that came out of it since a cursor was not recovered.
@@ -178,12 +180,16 @@ impl Model {
     }
 
     pub fn add_client_poll(&mut self, room: usize, client: usize) -> usize {
+        let is_shared = self
+            .readers
+            .iter()
+            .any(|reader| (reader.room, reader.client, reader.is_over) == (room, Some(client), false));
         let number = self.add_reader(room, Start::Now);
         let position = &mut self.positions[room][client];
         if self.now - position.seen >= CLIENT_TIME - 20 {
             *position = Position::default();
         }
-        position.seen = self.now;
+        (position.seen, position.is_shared) = (self.now, is_shared);
         let after = position.after.take(); // until the answer is here
         let reader = &mut self.readers[number];
         (reader.is_poll, reader.client) = (true, Some(client));
@@ -229,7 +235,9 @@ impl Model {
         };
         let after = reader.got.last().map(|(id, _)| id.clone()).or(start);
         if let Some(client) = reader.client.filter(|_| reader.era == self.era) {
-            self.positions[reader.room][client] = Position { after, seen: self.now };
+            let position = &mut self.positions[reader.room][client];
+            position.seen = self.now;
+            position.after = after.filter(|_| !position.is_shared);
         }
     }
 
