@@ -40,6 +40,10 @@ pub struct Limits {
     /// idle between two requests is closed. If none is found, the new one is answered with 503 and closed; on a raw
     /// listener it is closed. Outgoing ones are not refused.
     pub connections: usize,
+    /// The time after which the turn of a connection ends that has sent several requests or messages at once: the rest
+    /// of them waits until others have had their turns. After 40 such times the loop looks at its sockets, even if not
+    /// all have had their turns.
+    pub turn_time: Duration,
     /// The time for a request head, from its first byte to its last. Slower ones are answered with 408.
     pub head_time: Duration,
     /// The time for the content after the head, and for a WebSocket message from its first byte to its last, over all its
@@ -76,6 +80,7 @@ impl Default for Limits {
             outbox: 1024 * 1024,
             memory: 256 * 1024 * 1024,
             connections: connections_below_file_limit(),
+            turn_time: Duration::from_micros(250),
             head_time: Duration::from_secs(10),
             content_time: Duration::from_secs(30),
             idle_time: Duration::from_secs(75),

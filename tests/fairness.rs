@@ -84,11 +84,12 @@ fn bursts_of_many_turns_are_answered_in_order() {
     }
 }
 
-#[test]
-fn long_answers_end_a_turn() {
+/// Returns the order in which the program gets eight requests of each of two connections, all of which are in their
+/// sockets when the loop looks at them. It answers with `length` bytes.
+fn order_of_requests(limits: Limits, length: usize) -> Vec<String> {
     let (release, released) = std::sync::mpsc::channel::<()>();
     let (note, noted) = std::sync::mpsc::channel();
-    let server = TestServer::of_loop(Limits::default(), move |mut server: EventLoop| {
+    let server = TestServer::of_loop(limits, move |mut server: EventLoop| {
         loop {
             match server.next_event()? {
                 Event::Request(id, request) => {
@@ -97,7 +98,7 @@ fn long_answers_end_a_turn() {
                         released.recv().unwrap();
                     }
                     note.send(request.path().into_owned()).unwrap();
-                    server.respond(id, Response::new(200).with_content("text/plain", vec![b'x'; 100_000]));
+                    server.respond(id, Response::new(200).with_content("text/plain", vec![b'x'; length]));
                 }
                 Event::Shutdown => return server.drain(),
                 _ => {}
@@ -108,16 +109,35 @@ fn long_answers_end_a_turn() {
     waiting.send_get("/wait");
     assert_eq!(noted.recv().unwrap(), "/wait");
     // All of these are in their sockets when the loop goes on.
-    let requests = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").repeat(4);
+    let requests = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").repeat(8);
     first.send(requests("/first"));
     second.send(requests("/second"));
     release.send(()).unwrap();
     assert_eq!(noted.recv().unwrap(), "/wait");
-    let order: Vec<String> = (0..8).map(|_| noted.recv().unwrap()).collect();
-    assert!(order.chunks(2).all(|pair| pair[0] != pair[1]), "the connections take turns: {order:?}");
+    let order: Vec<String> = (0..16).map(|_| noted.recv().unwrap()).collect();
     for client in [&mut first, &mut second] {
-        (0..4).for_each(|_| assert_eq!(client.answer().content.len(), 100_000));
+        (0..8).for_each(|_| assert_eq!(client.answer().content.len(), length));
     }
+    order
+}
+
+/// The number of times that the program gets a request of the connection that it did not get the last one of.
+fn changes(order: &[String]) -> usize {
+    order.windows(2).filter(|pair| pair[0] != pair[1]).count()
+}
+
+#[test]
+fn long_answers_end_a_turn() {
+    let order = order_of_requests(Limits::default(), 100_000);
+    assert_eq!(changes(&order), 15, "the connections take turns: {order:?}");
+}
+
+#[test]
+fn a_turn_ends_after_its_time() {
+    let with = |turn_time| order_of_requests(Limits { turn_time, ..Limits::default() }, 10);
+    let (short, long) = (with(Duration::ZERO), with(Duration::MAX));
+    assert!(changes(&short) > 1, "the connections take turns: {short:?}");
+    assert_eq!(changes(&long), 1, "a turn takes as long as it takes: {long:?}");
 }
 
 /// The number of connections that send dear requests, and of requests that each of them sends at once.

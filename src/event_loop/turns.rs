@@ -23,11 +23,8 @@ use crate::timers::Timers;
 /// The largest number of requests or messages that are decoded in one turn: each may be work for the program.
 const EVENTS_PER_TURN: usize = 64;
 
-/// The time after which a turn ends. The event that is under way is always finished.
-const TURN: Duration = Duration::from_micros(250);
-
-/// The time after which a round ends, even if not all have had their turn.
-const ROUND: Duration = Duration::from_millis(10);
+/// The time after which a round ends, even if not all have had their turn, in times of one turn.
+const TURNS_PER_ROUND: u32 = 40;
 
 /// The clock is read after this number of events of a turn, and again after that number of further ones, and after some
 /// turns. Each reading costs as much as a tenth of a small message.
@@ -283,11 +280,13 @@ impl EventLoop {
         self.update_clock();
         self.stopwatch.read(self.context.now);
         let Stopwatch { taken, are_dear, .. } = self.stopwatch;
+        let turn_time = self.context.limits.turn_time;
         if let Some(turn) = &mut self.turn {
-            turn.left = if taken - turn.began < TURN { turn.left } else { 0 };
+            // The event that is under way is always finished.
+            turn.left = if taken - turn.began < turn_time { turn.left } else { 0 };
             turn.reading = turn.left.saturating_sub(if are_dear { 1 } else { NEXT_READING });
         }
-        self.agenda.round.has_time &= taken < ROUND;
+        self.agenda.round.has_time &= taken < turn_time.saturating_mul(TURNS_PER_ROUND);
     }
 
     /// Decodes the next thing that the connection whose turn it is has to report. If there is none, its turn is over.

@@ -1,6 +1,8 @@
 //! The program under load: the smallest program over the library with each transport, to compare with similar programs.
 //! `cargo run --release --example bench-server -- --port 7000`
 //!
+//! With `--unhurried` no turn ends because of its time. So the number of system calls does not depend on it.
+//!
 //! - GET /hello: `hello`
 //! - WebSocket /echo: text as text, binary as binary
 //! - WebSocket /ws: joins the one room and publishes its messages there
@@ -11,6 +13,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use overwire::http::{Method, Request, Response};
 use overwire::websocket::Message;
@@ -21,16 +24,22 @@ const RETAINED: usize = 1000;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into()).collect();
-    let port = match &arguments[..] {
+    let (words, limits) = match &arguments[..] {
+        [words @ .., last] if last == "--unhurried" => {
+            (words, Limits { turn_time: Duration::MAX, ..Limits::default() })
+        }
+        words => (words, Limits::default()),
+    };
+    let port = match words {
         [] => Some(7000),
         [name, port] if name == "--port" => port.parse().ok(),
         _ => None,
     };
     let Some(port) = port else {
-        eprintln!("usage: bench-server [--port 7000]");
+        eprintln!("usage: bench-server [--port 7000] [--unhurried]");
         return ExitCode::from(2);
     };
-    match run(port) {
+    match run(port, limits) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("bench-server: port {port}: {error}");
@@ -39,8 +48,8 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(port: u16) -> io::Result<()> {
-    let mut server = EventLoop::bind(("127.0.0.1", port), Limits::default())?;
+fn run(port: u16, limits: Limits) -> io::Result<()> {
+    let mut server = EventLoop::bind(("127.0.0.1", port), limits)?;
     server.watch_signals()?;
     println!("listening on http://{}", server.local_address());
     let mut room = Room::new(&mut server);

@@ -2,7 +2,8 @@
 //! enough to count messages.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::SocketAddr;
+use std::net::{Shutdown, SocketAddr};
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use mio::net::TcpStream;
@@ -287,6 +288,20 @@ impl Fleet {
                     each(conn, messages)?;
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// Shuts down one connection after the other, and waits for the end of each. So the server does the same in each
+    /// run, whatever arrives together.
+    pub fn close_in_turn(&mut self) -> io::Result<()> {
+        for mut conn in self.conns.drain(..) {
+            self.poll.registry().deregister(&mut conn.stream)?;
+            let mut stream = std::net::TcpStream::from(OwnedFd::from(conn.stream));
+            stream.set_nonblocking(false)?;
+            stream.set_read_timeout(Some(PATIENCE))?;
+            stream.shutdown(Shutdown::Write)?;
+            while stream.read(&mut self.buffer)? > 0 {}
         }
         Ok(())
     }

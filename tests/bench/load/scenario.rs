@@ -93,8 +93,8 @@ impl Scenario {
             grown: server.resident()?.saturating_sub(memory),
         };
         if server.is_counted() {
-            // Nor may they depend on the number of hang-ups that the server notices before its end.
-            load.fleet.close();
+            // Nor may they depend on the number of hang-ups that the server notices together, or before its end.
+            load.fleet.close_in_turn()?;
             load.fleet.open(1, Kind::Answers, &load.stream(Kind::Answers))?;
         }
         Ok(sample)

@@ -93,6 +93,9 @@ impl Running {
             Tool::Callgrind => words.extend(callgrind.into_iter().chain(log_file)),
         }
         words.extend(subject.command(address.port(), size)?);
+        if (subject, tool) == (Subject::Overwire, Tool::Strace) {
+            words.push("--unhurried".into());
+        }
         let child = Command::new(&words[0])
             .args(&words[1..])
             .stdin(Stdio::null())
@@ -129,8 +132,8 @@ impl Running {
         kibibytes(&status, "RssAnon:")
     }
 
-    /// Ends the program, and returns the count of the tool.
-    pub fn finish(mut self) -> io::Result<u64> {
+    /// Ends the program, and returns the counts of the tool.
+    pub fn finish(mut self) -> io::Result<Counts> {
         Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status()?;
         self.child.wait()?;
         let started = Instant::now();
@@ -155,14 +158,34 @@ impl Drop for Running {
     }
 }
 
-fn count_in(report: &str, tool: Tool) -> Option<u64> {
+/// The counts of a tool.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Counts {
+    /// Instructions, or system calls that are not waits.
+    pub steps: u64,
+    /// Calls that wait for events.
+    pub waits: u64,
+}
+
+fn count_in(report: &str, tool: Tool) -> Option<Counts> {
     match tool {
-        Tool::Nothing => Some(0),
-        // "100.00    0.012345           3      4021         2 total"
-        Tool::Strace => report.lines().find(|line| line.ends_with(" total"))?.split_whitespace().nth(3)?.parse().ok(),
+        Tool::Nothing => Some(Counts::default()),
+        Tool::Strace => {
+            let total = calls_in(report, " total")?;
+            let waits = calls_in(report, " epoll_wait").unwrap_or(0);
+            Some(Counts { steps: total - waits, waits })
+        }
         // "==1234== Collected : 56789"
-        Tool::Callgrind => report.lines().find(|line| line.contains("Collected :"))?.rsplit(' ').next()?.parse().ok(),
+        Tool::Callgrind => {
+            let line = report.lines().find(|line| line.contains("Collected :"))?;
+            Some(Counts { steps: line.rsplit(' ').next()?.parse().ok()?, waits: 0 })
+        }
     }
+}
+
+/// The number of calls in the line with this end: "100.00    0.012345           3      4021         2 total".
+fn calls_in(report: &str, end: &str) -> Option<u64> {
+    report.lines().find(|line| line.ends_with(end))?.split_whitespace().nth(3)?.parse().ok()
 }
 
 /// The time of the load on a core.
