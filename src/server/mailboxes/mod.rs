@@ -279,8 +279,12 @@ impl Replica for Mailboxes {
         }
     }
 
+    /// A position from elsewhere can be older than the one that the reader has come with.
     fn restored(&mut self, exchanges: &mut Exchanges, name: &str, _: &str, position: Cursor) {
-        if let Ok(mut mailbox) = self.mailboxes.get(name, exchanges.now()) {
+        if let Ok(mut mailbox) = self.mailboxes.get(name, exchanges.now())
+            && position.epoch() == mailbox.position.epoch()
+            && position.sequence() > mailbox.position.sequence()
+        {
             mailbox.position = position;
         }
     }

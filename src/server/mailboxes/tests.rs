@@ -81,3 +81,28 @@ fn a_text_is_refused_only_if_all_bytes_are_in_mailboxes_with_readers() {
     put(&mut exchanges, &mut mailboxes, &refused.0, &text).unwrap();
     assert!(mailboxes.mailboxes.get(&first, now).is_err());
 }
+
+#[test]
+fn a_restored_position_never_takes_a_reader_back() {
+    let (mut exchanges, mut mailboxes) = (Exchanges::for_test(), Mailboxes::default());
+    let id = mailbox(&mut exchanges, &mut mailboxes);
+    let start = mailboxes.mailboxes.get(&id, exchanges.now()).unwrap().position;
+    for text in ["one", "two", "three"] {
+        put(&mut exchanges, &mut mailboxes, &id, text).unwrap();
+    }
+    let next = |exchanges: &mut Exchanges, mailboxes: &mut Mailboxes| {
+        let (mut client, reply) = poll(exchanges, mailboxes, &id);
+        exchanges.handle(&client, reply);
+        exchanges.read_until(&mut client, "}\n")
+    };
+    assert!(next(&mut exchanges, &mut mailboxes).contains("one"));
+    mailboxes.restored(&mut exchanges, &id, "", start);
+    assert!(next(&mut exchanges, &mut mailboxes).contains("two"));
+    let feed = &mailboxes.mailboxes.get(&id, exchanges.now()).unwrap().feed;
+    let (third, after_all) = (feed.last(1), feed.tip());
+    mailboxes.restored(&mut exchanges, &id, "", third);
+    assert!(next(&mut exchanges, &mut mailboxes).contains("three"));
+    mailboxes.restored(&mut exchanges, &id, "", after_all);
+    let (client, _) = poll(&mut exchanges, &mut mailboxes, &id);
+    assert_eq!(exchanges.owner(client.id), Some(FeatureId::Mailboxes), "there is nothing more");
+}
