@@ -15,7 +15,7 @@ const LESSON: Lesson = Lesson {
     name: "00-readiness",
     port: 8000,
     about: "an echo server on raw TCP, on sockets that do not block",
-    first: "printf 'hello\\n' | nc -N {address}",
+    first: "(printf 'hel'; sleep 1; printf 'lo\\n'; sleep 1) | nc -N {address}",
     look_for: "your own line, and here a line for each thing that was done",
     costs: &[],
 };
@@ -32,11 +32,24 @@ const BOUND: usize = 256 * 1024;
 /// The number of bytes of a connection up to which each step is logged.
 const TOLD: u64 = 4096;
 
+/// The server: its sockets, and what is known of them.
+struct Echo {
+    poll: Poll,
+    listener: TcpListener,
+    /// A client may wait to be accepted.
+    acceptable: bool,
+    clients: BTreeMap<Token, Client>,
+    /// The clients that may have work to do at once.
+    turns: BTreeSet<Token>,
+    /// The number of the next connection.
+    next: usize,
+}
+
+// ANCHOR: client
 /// One connection and its state.
 struct Client {
     token: Token,
     socket: TcpStream,
-    // ANCHOR: client
     /// mio has said that it is readable, and no read has returned `WouldBlock` since.
     readable: bool,
     /// The same for writing.
@@ -56,78 +69,98 @@ fn main() -> ExitCode {
     LESSON.run(|port| {
         let listener = TcpListener::bind(([127, 0, 0, 1], port).into())?;
         LESSON.greet(listener.local_addr()?);
-        serve(listener)
+        Echo::new(listener)?.serve()
     })
 }
 
-fn serve(mut listener: TcpListener) -> io::Result<()> {
-    let mut poll = Poll::new()?;
-    let mut events = Events::with_capacity(256);
-    let mut buffer = vec![0; READ];
-    let mut clients = BTreeMap::new();
-    let mut turns = BTreeSet::new();
-    let mut next = 1;
-    poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
-    let mut acceptable = true;
-    loop {
-        if acceptable {
-            acceptable = accept(&listener, &poll, &mut clients, &mut next);
-        }
-        // ANCHOR: poll
-        // A connection has work that it can do at once: poll for the others, but do not sleep.
-        let timeout = if turns.is_empty() { None } else { Some(Duration::ZERO) };
-        match poll.poll(&mut events, timeout) {
-            Err(error) if error.kind() == ErrorKind::Interrupted => continue, // a signal woke the thread
-            result => result?,
-        }
-        for event in &events {
-            if event.token() == LISTENER {
-                acceptable = true;
-            } else if let Some(client) = clients.get_mut(&event.token()) {
-                client.readable |= event.is_readable();
-                client.writable |= event.is_writable();
-                turns.insert(client.token);
+impl Echo {
+    fn new(mut listener: TcpListener) -> io::Result<Self> {
+        let poll = Poll::new()?;
+        poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
+        let (clients, turns) = (BTreeMap::new(), BTreeSet::new());
+        Ok(Echo { poll, listener, acceptable: true, clients, turns, next: 1 })
+    }
+
+    // ANCHOR: loop
+    fn serve(mut self) -> io::Result<()> {
+        let mut events = Events::with_capacity(256);
+        let mut buffer = vec![0; READ];
+        loop {
+            if self.acceptable {
+                self.acceptable = self.accept();
             }
-        }
-        // ANCHOR_END: poll
-        for token in mem::take(&mut turns) {
-            let Some(client) = clients.get_mut(&token) else { continue };
-            let why = match client.turn(&mut buffer) {
-                Ok(()) if client.can_read() || client.can_write() => {
-                    turns.insert(token);
-                    continue;
-                }
-                Ok(()) if client.ended && client.waiting.is_empty() => "all is answered".to_owned(),
-                Ok(()) => {
-                    client.tell_stop();
-                    continue;
-                }
-                Err(error) => error.to_string(),
-            };
-            client.say(&format!("closed: {why}; read {}, wrote {}", client.read, client.written));
-            clients.remove(&token);
+            self.wait(&mut events)?;
+            self.note(&events);
+            for token in mem::take(&mut self.turns) {
+                self.give_turn(token, &mut buffer);
+            }
         }
     }
-}
+    // ANCHOR_END: loop
 
-/// Accepts until the queue is empty. Returns whether more may wait.
-fn accept(listener: &TcpListener, poll: &Poll, clients: &mut BTreeMap<Token, Client>, next: &mut usize) -> bool {
-    loop {
-        match listener.accept() {
-            Ok((mut socket, _)) => {
-                let token = Token(*next);
-                *next += 1;
-                if poll.registry().register(&mut socket, token, Interest::READABLE | Interest::WRITABLE).is_ok() {
-                    clients.insert(token, Client::new(token, socket));
-                }
+    // ANCHOR: wait
+    /// Sleeps until a socket is ready, or not at all if a client has work that it can do at once.
+    fn wait(&mut self, events: &mut Events) -> io::Result<()> {
+        let timeout = if self.turns.is_empty() { None } else { Some(Duration::ZERO) };
+        match self.poll.poll(events, timeout) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => Ok(()), // a signal woke the thread: no event
+            result => result,
+        }
+    }
+    // ANCHOR_END: wait
+
+    // ANCHOR: note
+    fn note(&mut self, events: &Events) {
+        for event in events {
+            if event.token() == LISTENER {
+                self.acceptable = true;
+            } else if let Some(client) = self.clients.get_mut(&event.token()) {
+                client.readable |= event.is_readable();
+                client.writable |= event.is_writable();
+                self.turns.insert(client.token);
             }
-            // ANCHOR: accept
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return false,
-            Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::ConnectionAborted) => {}
-            // Most likely there is no free file descriptor. Clients wait in the kernel until the next turn of the loop
-            // tries again, for example when a connection ends.
-            Err(_) => return true,
-            // ANCHOR_END: accept
+        }
+    }
+    // ANCHOR_END: note
+
+    // ANCHOR: give
+    /// Gives a client its turn. Then it gets another one, waits for an event, or is closed.
+    fn give_turn(&mut self, token: Token, buffer: &mut [u8]) {
+        let Some(client) = self.clients.get_mut(&token) else { return };
+        let result = client.turn(buffer);
+        if result.is_ok() && (client.can_read() || client.can_write()) {
+            self.turns.insert(token);
+        } else if result.is_ok() && !client.is_done() {
+            client.tell_stop();
+        } else {
+            let why = result.map_or_else(|error| error.to_string(), |()| "all is answered".to_owned());
+            client.say(&format!("closed: {why}; read {}, wrote {}", client.read, client.written));
+            self.clients.remove(&token);
+        }
+    }
+    // ANCHOR_END: give
+
+    /// Accepts until the queue is empty. Returns whether more may wait.
+    fn accept(&mut self) -> bool {
+        loop {
+            match self.listener.accept() {
+                Ok((socket, _)) => self.add(socket),
+                // ANCHOR: accept
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return false,
+                Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::ConnectionAborted) => {}
+                // Most likely there is no free file descriptor. Clients wait in the kernel until the next turn of the
+                // loop tries again, for example when a connection ends.
+                Err(_) => return true,
+                // ANCHOR_END: accept
+            }
+        }
+    }
+
+    fn add(&mut self, mut socket: TcpStream) {
+        let token = Token(self.next);
+        self.next += 1;
+        if self.poll.registry().register(&mut socket, token, Interest::READABLE | Interest::WRITABLE).is_ok() {
+            self.clients.insert(token, Client::new(token, socket));
         }
     }
 }
@@ -159,6 +192,11 @@ impl Client {
 
     fn can_write(&self) -> bool {
         self.writable && !self.waiting.is_empty()
+    }
+
+    /// Whether the peer has said all, and has got all.
+    fn is_done(&self) -> bool {
+        self.ended && self.waiting.is_empty()
     }
     // ANCHOR_END: turn
 
