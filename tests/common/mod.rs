@@ -326,6 +326,10 @@ impl Client {
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => true,
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => false,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                let patience = self.stream.read_timeout().unwrap().unwrap_or_default();
+                panic!("nothing more came for {patience:?}, after {:?}", String::from_utf8_lossy(&self.buffer));
+            }
             Err(error) => panic!("{error}, after {:?}", String::from_utf8_lossy(&self.buffer)),
         }
     }
