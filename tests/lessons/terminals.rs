@@ -1,6 +1,6 @@
 //! Terminals: commands that run at the same time, with their output line by line.
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
@@ -24,12 +24,22 @@ struct Printed {
     changed: Option<Instant>,
 }
 
+/// The standard output of a command. Some programs behave differently at a terminal.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Device {
+    /// One pipe for both streams.
+    Pipe,
+    /// A pseudo-terminal.
+    PseudoTerminal,
+}
+
 /// A command that runs in a terminal.
 pub struct Terminal {
     process: Child,
     watchdog: Child,
     printed: Arc<(Mutex<Printed>, Condvar)>,
     pub command: String,
+    device: Device,
     /// The number of its lines that earlier blocks show.
     pub shown: usize,
     /// Whether the keys of its WebSocket handshakes are random.
@@ -37,14 +47,22 @@ pub struct Terminal {
 }
 
 impl Terminal {
-    pub fn start(command: &str, places: &Places) -> Self {
+    pub fn start(command: &str, places: &Places, device: Device) -> Self {
         let run = places.command(command);
-        // Both streams go to one pipe, as in a terminal. Ctrl+C works even if the parent of this test ignores it.
+        // Ctrl+C works even if the parent of this test ignores it.
         let mut process = Command::new("env")
-            .args(["--default-signal=INT", "bash", "-c", &format!("exec 2>&1\n{run}")])
+            .arg("--default-signal=INT")
+            .args(match device {
+                Device::Pipe => vec!["bash".to_owned(), "-c".to_owned(), format!("exec 2>&1\n{run}")],
+                // A wide terminal without echo: `script` runs the command, and copies what the terminal shows.
+                Device::PseudoTerminal => ["script", "-qec", &format!("stty -echo cols 500; {run}"), "/dev/null"]
+                    .map(str::to_owned)
+                    .to_vec(),
+            })
             .current_dir(ROOT)
             .env("CURL_HOME", env!("CARGO_TARGET_TMPDIR"))
             .env("NO_COLOR", "1")
+            .env("SHELL", "/bin/bash")
             .env_remove("BLESS")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -76,7 +94,7 @@ impl Terminal {
             }
         });
         let mask_keys = !command.contains("--key") && !command.contains("Sec-WebSocket-Key");
-        Terminal { process, watchdog, printed, command: command.to_owned(), shown: 0, mask_keys }
+        Terminal { process, watchdog, printed, command: command.to_owned(), device, shown: 0, mask_keys }
     }
 
     /// Waits until `enough` accepts the lines after the shown ones and the silence since the last of them, or until
@@ -94,8 +112,11 @@ impl Terminal {
         }
     }
 
-    /// Sends Ctrl+C.
-    pub fn interrupt(&self) {
+    /// Sends Ctrl+C: a byte to a pseudo-terminal, or the signal that a terminal would send.
+    pub fn interrupt(&mut self) {
+        if self.device == Device::PseudoTerminal {
+            return self.process.stdin.as_mut().unwrap().write_all(b"\x03").expect("the terminal reads");
+        }
         let group = format!("-{}", self.process.id());
         Command::new("kill").args(["-INT", "--", &group]).status().expect("kill runs");
     }

@@ -10,17 +10,22 @@ use std::time::Duration;
 
 use super::masks::{Ids, masked};
 use super::pages::{Block, LESSONS, ROOT, blessing, blocks, lines_of, readme, rewrite};
-use super::terminals::{Places, Terminal};
+use super::terminals::{Device, Places, Terminal};
 
 /// When blessing, the number of lines is not known: this silence is their end.
 const SILENCE: Duration = Duration::from_secs(2);
 
 /// The terminal that a block belongs to. A reader does not see the text after the fence, so the line above names it.
-fn terminal_of<'a>(block: &'a Block, lines: &[String]) -> Option<&'a str> {
+/// `console 2 pty` runs the commands of the block on a pseudo-terminal.
+fn terminal_of<'a>(block: &'a Block, lines: &[String]) -> Option<(&'a str, Device)> {
     let terminal = block.info.strip_prefix("console ")?;
+    let (terminal, device) = match terminal.strip_suffix(" pty") {
+        Some(terminal) => (terminal, Device::PseudoTerminal),
+        None => (terminal, Device::Pipe),
+    };
     let said = block.first.checked_sub(2).map(|at| lines[at].as_str());
     assert!(said == Some(&format!("Terminal {terminal}:")), "line {}: expected `Terminal {terminal}:`", block.first);
-    Some(terminal)
+    Some((terminal, device))
 }
 
 /// A part of a transcript block: a command with the lines that it prints.
@@ -68,23 +73,24 @@ fn parts(lines: &[String], block: &Block) -> Vec<Part> {
 fn run_transcripts(page: &Path, port: u16, server: Option<&str>) -> String {
     let lines = lines_of(page);
     let places = Places::new(port);
+    fs::create_dir_all(Path::new(ROOT).join("target")).unwrap(); // for the files of the commands
     fs::write(Path::new(env!("CARGO_TARGET_TMPDIR")).join(".curlrc"), "silent\nshow-error\nno-buffer\n").unwrap();
     let mut terminals: HashMap<String, Terminal> = HashMap::new();
     if let Some(command) = server {
-        let mut running = Terminal::start(command, &places);
+        let mut running = Terminal::start(command, &places, Device::Pipe);
         running.wait(&places, |lines, _| !lines.is_empty());
         terminals.insert("1".to_owned(), running);
     }
     let (mut comparisons, mut wrong) = (Comparisons::default(), String::new());
     for block in blocks(&lines) {
-        let Some(terminal) = terminal_of(&block, &lines) else { continue };
+        let Some((terminal, device)) = terminal_of(&block, &lines) else { continue };
         for part in parts(&lines, &block) {
             let place = format!("{}:{}", page.display(), part.first);
             if let Some(command) = &part.command {
                 if let Some(mut earlier) = terminals.remove(terminal) {
                     wrong += &end_of(&mut earlier, &places, &place);
                 }
-                terminals.insert(terminal.to_owned(), Terminal::start(command, &places));
+                terminals.insert(terminal.to_owned(), Terminal::start(command, &places, device));
             }
             let Some(running) = terminals.get_mut(terminal) else {
                 writeln!(wrong, "{place}: nothing runs in terminal {terminal}").unwrap();
@@ -240,6 +246,8 @@ fn planted_mistakes_in_transcripts_are_found() {
         ("order.md", "Terminal 2:\n```console 2\n$ echo a; echo b\nb\na\n```\n".to_owned(), "-- printed:\na\nb"),
         // One id twice is not two ids.
         ("ids.md", format!("Terminal 2:\n```console 2\n$ echo {one}; echo {one}\n{one}\n{other}\n```\n"), "-- printed"),
+        ("pty.md", "Terminal 2:\n```console 2 pty\n$ [ -t 1 ] && echo one\none\n```\n".to_owned(), ""),
+        ("pipe.md", "Terminal 2:\n```console 2\n$ [ -t 1 ] && echo one\none\n```\n".to_owned(), "-- printed"),
         ("nothing.md", "Terminal 2:\n```console 2\none\n```\n".to_owned(), "nothing runs in terminal 2"),
     ] {
         let found = complaint(name, &page);
