@@ -154,7 +154,9 @@ impl Lesson {
     pub fn complain(&self, port: u16, error: &io::Error) -> ExitCode {
         match error.kind() {
             ErrorKind::AddrInUse => {
-                self.print_error(&format!("port {port} is in use: choose another one with --port"));
+                self.print_error(&format!(
+                    "port {port} is in use: end the other server, or choose another port with --port"
+                ));
             }
             ErrorKind::ConnectionRefused => {
                 self.print_error(&format!("no server listens on port {port}: start the lesson's server first"));

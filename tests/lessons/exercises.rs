@@ -86,6 +86,49 @@ fn synchronise(original: &Path, copy: &Path) {
     }
 }
 
+/// Runs a program, which must succeed, and returns its output.
+fn output_of(command: &mut Command) -> String {
+    let output = command.current_dir(ROOT).stdin(Stdio::null()).output().expect("the program starts");
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// `lessons/answer` takes the version of a file that the patch names, whatever a reader has made of it.
+#[test]
+fn answers_name_the_version_that_they_change() {
+    for lesson in LESSONS {
+        for (_, answer) in exercises(lesson) {
+            let patch = fs::read_to_string(Path::new(ROOT).join("lessons").join(lesson).join("answers").join(&answer));
+            let patch = patch.unwrap();
+            let file = patch.lines().find_map(|line| line.strip_prefix("--- a/")).expect("a file");
+            let named = patch.lines().find_map(|line| line.strip_prefix("index ")).expect("a version");
+            let named = named.split_once("..").unwrap().0;
+            let hash = output_of(Command::new("git").args(["hash-object", file]));
+            assert!(hash.starts_with(named), "{lesson}/answers/{answer} changes another version of {file}");
+        }
+    }
+}
+
+#[test]
+fn answers_are_applied_to_a_copy() {
+    // In place of cargo, which would build the copy: what it is called with.
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("no-cargo");
+    fs::create_dir_all(&folder).unwrap();
+    output_of(
+        Command::new("bash").args(["-c", "printf '#!/bin/sh\\necho $*' >$0/cargo; chmod +x $0/cargo"]).arg(&folder),
+    );
+    let path = format!("{}:{}", folder.display(), std::env::var("PATH").unwrap());
+    for (number, test) in [("1", "eleventh_client_is_refused"), ("2", "idle_connections_are_closed")] {
+        let said = output_of(Command::new("lessons/answer").args(["00", number]).env("PATH", &path));
+        assert!(said.contains(&format!("test --quiet --test 00-exercises {test}")), "{said}");
+        let copy = fs::read_to_string(Path::new(ROOT).join("target/answer/lessons/00-readiness/main.rs")).unwrap();
+        assert_eq!(copy.contains("too many connections"), number == "1");
+        assert_eq!(copy.contains("const SILENCE"), number == "2");
+    }
+    let refused = Command::new("lessons/answer").args(["00", "9"]).current_dir(ROOT).output().unwrap();
+    assert_eq!(refused.status.code(), Some(2));
+}
+
 #[test]
 fn exercises_fail_until_answered() {
     let exercises: HashMap<_, _> = LESSONS.iter().map(|lesson| (*lesson, exercises(lesson))).collect();

@@ -55,9 +55,9 @@ impl Terminal {
             .args(match device {
                 Device::Pipe => vec!["bash".to_owned(), "-c".to_owned(), format!("exec 2>&1\n{run}")],
                 // A wide terminal without echo: `script` runs the command, and copies what the terminal shows.
-                Device::PseudoTerminal => ["script", "-qec", &format!("stty -echo cols 500; {run}"), "/dev/null"]
-                    .map(str::to_owned)
-                    .to_vec(),
+                Device::PseudoTerminal => {
+                    ["script", "-qec", &format!("stty -echo cols 500; {run}"), "/dev/null"].map(str::to_owned).to_vec()
+                }
             })
             .current_dir(ROOT)
             .env("CURL_HOME", env!("CARGO_TARGET_TMPDIR"))
