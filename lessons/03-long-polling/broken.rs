@@ -16,7 +16,7 @@ const LESSON: Lesson = Lesson {
     name: "03-broken",
     port: 8003,
     about: "long polling that loses messages: one queue, which the next poll empties",
-    first: "curl -v {url}/messages",
+    first: "curl -v '{url}/messages?timeout=60'",
     look_for: "only one of two such polls gets a message",
     costs: &[],
 };

@@ -17,8 +17,8 @@ const LESSON: Lesson = Lesson {
     name: "03-long-polling",
     port: 8003,
     about: "long polling: the server holds a poll until there is a message",
-    first: "curl -v {url}/messages",
-    look_for: "no answer until you run this in another terminal: curl {url}/add-message -d '{\"message\": \"one\"}'",
+    first: "curl -v '{url}/messages?timeout=60'",
+    look_for: "no answer until you run this in another terminal, within a minute: curl {url}/add-message -d '{\"message\": \"one\"}'",
     costs: &[Costs { receive: Receive::LongPoll("/messages"), send: Send::Json("/add-message") }],
 };
 

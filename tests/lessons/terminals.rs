@@ -137,6 +137,8 @@ pub struct Places {
     programs: PathBuf,
     written: String,
     port: String,
+    /// The port of `wire tap`, written as 8100.
+    tap: String,
 }
 
 impl Places {
@@ -145,6 +147,7 @@ impl Places {
             programs: program("wire").parent().unwrap().to_owned(),
             written: written.to_string(),
             port: free_port().to_string(),
+            tap: free_port().to_string(),
         }
     }
 
@@ -170,8 +173,12 @@ impl Places {
                 Some(word) => words.push(word.to_owned()),
             }
         }
+        if words.iter().any(|word| word == "tap") {
+            words.push(format!("--port {}", self.tap));
+        }
         words
             .join(" ")
+            .replace("127.0.0.1:8100", &format!("127.0.0.1:{}", self.tap))
             .replace(&format!("127.0.0.1:{}", self.written), &format!("127.0.0.1:{}", self.port))
             .replace(&format!("127.0.0.1 {}", self.written), &format!("127.0.0.1 {}", self.port))
     }
@@ -179,6 +186,7 @@ impl Places {
     /// Splits output into lines and translates it back to the port of the page.
     fn lines(&self, bytes: &[u8], ended: bool) -> Vec<String> {
         let text = String::from_utf8_lossy(bytes)
+            .replace(&format!("127.0.0.1:{}", self.tap), "127.0.0.1:8100")
             .replace(&format!("127.0.0.1:{}", self.port), &format!("127.0.0.1:{}", self.written));
         let text = text.replace(&format!("127.0.0.1 {}", self.port), &format!("127.0.0.1 {}", self.written));
         let whole = if ended { &text[..] } else { &text[..text.rfind('\n').map_or(0, |at| at + 1)] };
