@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Once;
 use std::time::Duration;
 
 use super::masks::{Ids, masked};
@@ -14,6 +15,9 @@ use super::terminals::{Device, Places, Terminal};
 
 /// When blessing, the number of lines is not known: this silence is their end.
 const SILENCE: Duration = Duration::from_secs(2);
+
+/// The file with curl's options is written once: another test may be reading it.
+static CURL_OPTIONS: Once = Once::new();
 
 /// The terminal that a block belongs to. A reader does not see the text after the fence, so the line above names it.
 /// `console 2 pty` runs the commands of the block on a pseudo-terminal.
@@ -74,7 +78,10 @@ fn run_transcripts(page: &Path, port: u16, server: Option<&str>) -> String {
     let lines = lines_of(page);
     let places = Places::new(port);
     fs::create_dir_all(Path::new(ROOT).join("target")).unwrap(); // for the files of the commands
-    fs::write(Path::new(env!("CARGO_TARGET_TMPDIR")).join(".curlrc"), "silent\nshow-error\nno-buffer\n").unwrap();
+    CURL_OPTIONS.call_once(|| {
+        let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(".curlrc");
+        fs::write(file, "silent\nshow-error\nno-buffer\n").unwrap();
+    });
     let mut terminals: HashMap<String, Terminal> = HashMap::new();
     if let Some(command) = server {
         let mut running = Terminal::start(command, &places, Device::Pipe);
