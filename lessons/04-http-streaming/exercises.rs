@@ -27,13 +27,13 @@ fn add(server: &Running, text: &str) -> String {
 
 fn begin(server: &Running, target: &str) -> Client {
     let mut client = connect(server);
-    let head = client.send_get(target).head();
+    let head = client.send_get(target).head_alone();
     assert!(head.starts_with("HTTP/1.1 200 "), "{target}: {head}");
     client
 }
 
 fn status(server: &Running, target: &str) -> String {
-    connect(server).send_get(target).head()[9..12].to_owned()
+    connect(server).send_get(target).head_alone()[9..12].to_owned()
 }
 
 fn next_line(client: &mut Client) -> Value {

@@ -26,7 +26,7 @@ fn report_counts_open_readers() {
     let server = start();
     let mut streams = [Client::connect(server.address), Client::connect(server.address)];
     for stream in &mut streams {
-        stream.send_get("/stream").head();
+        stream.send_get("/stream").head_alone();
         stream.chunk();
     }
     let report = Client::connect(server.address).get("/report").json();

@@ -22,7 +22,7 @@ fn start() -> TestServer {
 /// Begins a stream and reads its head.
 fn begin(server: &TestServer, target: &str) -> Client {
     let mut client = server.connect();
-    let head = client.send_get(target).head();
+    let head = client.send_get(target).head_alone();
     assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
     client
 }
@@ -35,7 +35,7 @@ fn next_line(client: &mut Client) -> Value {
 fn a_message_is_one_line_in_one_chunk() {
     let server = start();
     let mut client = server.connect();
-    let head = client.send_get("/stream").head();
+    let head = client.send_get("/stream").head_alone();
     for field in ["application/x-ndjson", "no-store", "Transfer-Encoding: chunked", "X-Accel-Buffering: no"] {
         assert!(head.contains(field), "{head}");
     }
@@ -196,7 +196,7 @@ fn ended_streams_are_forgotten() {
 fn http_1_0_clients_get_lines_without_chunks() {
     let server = start();
     let mut client = server.connect();
-    let head = client.send("GET /stream?rechunk=9 HTTP/1.0\r\n\r\n").head();
+    let head = client.send("GET /stream?rechunk=9 HTTP/1.0\r\n\r\n").head_alone();
     assert!(!head.contains("Transfer-Encoding") && head.contains("Connection: close"), "{head}");
     let id = add(&server, "old");
     assert_eq!(client.read_until("\n"), format!("{}\n", json!({ "id": id, "text": "old" })));
@@ -217,7 +217,7 @@ fn shutdown_ends_streams() {
 fn head_requests_get_the_head_alone() {
     let server = start();
     let mut client = server.connect();
-    let head = client.send("HEAD /stream HTTP/1.1\r\nHost: localhost\r\n\r\n").head();
+    let head = client.send("HEAD /stream HTTP/1.1\r\nHost: localhost\r\n\r\n").head_alone();
     assert!(head.contains("application/x-ndjson"), "{head}");
     add(&server, "not for it");
     assert_eq!(client.get("/nothing").status, 404, "no content follows that head");

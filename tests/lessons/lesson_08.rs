@@ -61,13 +61,13 @@ fn every_transport_resumes_after_a_cursor() {
         assert_eq!(answer.json()["last_message_id"], json!(ids[1]));
     }
     let mut stream = Client::connect(server.address);
-    stream.send_get(&format!("/stream?last_message_id={cursor}")).head();
+    stream.send_get(&format!("/stream?last_message_id={cursor}")).head_alone();
     assert!(stream.chunk_text().contains(r#""recovered":true"#));
     let lines = [stream.chunk_text(), stream.chunk_text()].map(|line| serde_json::from_str::<Value>(&line).unwrap());
     assert_eq!(json!(lines), wanted);
 
     let mut events = Client::connect(server.address);
-    events.send(format!("GET /events HTTP/1.1\r\nHost: localhost\r\nLast-Event-ID: {cursor}\r\n\r\n")).head();
+    events.send(format!("GET /events HTTP/1.1\r\nHost: localhost\r\nLast-Event-ID: {cursor}\r\n\r\n")).head_alone();
     assert_eq!(events.event().name, "position");
     for id in &ids {
         let event = events.event();
@@ -85,9 +85,9 @@ fn messages_reach_all_transports_at_once() {
     let server = start();
     let mut clients = ["long", "stream", "events", "ws"].map(|_| Client::connect(server.address));
     let [long, stream, events, socket] = &mut clients;
-    stream.send_get("/stream").head();
+    stream.send_get("/stream").head_alone();
     stream.chunk_text();
-    events.send_get("/events").head();
+    events.send_get("/events").head_alone();
     events.event();
     socket.upgrade("/ws");
     socket.frame();
@@ -108,7 +108,7 @@ fn messages_reach_all_transports_at_once() {
 fn unplugged_transports_end_and_refuse() {
     let server = start();
     let mut stream = Client::connect(server.address);
-    stream.send_get("/stream").head();
+    stream.send_get("/stream").head_alone();
     stream.chunk_text();
     let mut socket = Client::connect(server.address);
     socket.upgrade("/ws");
@@ -175,10 +175,10 @@ fn report_counts_every_byte() {
 fn heartbeats_break_silence() {
     let server = serve(main::serve);
     let mut stream = server.connect();
-    stream.send_get("/stream").head();
+    stream.send_get("/stream").head_alone();
     stream.chunk();
     let mut events = server.connect();
-    events.send_get("/events").head();
+    events.send_get("/events").head_alone();
     events.chunk();
     let mut poll = server.connect();
     poll.send_get("/long");
@@ -220,7 +220,7 @@ fn head_is_answered_without_content() {
     let server = start();
     for target in ["/short", "/stream", "/events", "/report"] {
         let mut client = Client::connect(server.address);
-        let head = client.send(format!("HEAD {target} HTTP/1.1\r\nHost: localhost\r\n\r\n")).head();
+        let head = client.send(format!("HEAD {target} HTTP/1.1\r\nHost: localhost\r\n\r\n")).head_alone();
         assert!(head.starts_with("HTTP/1.1 200"), "{head}");
         assert_eq!(client.get("/nothing").status, 404, "no content follows that head");
     }
