@@ -5,7 +5,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::http::{Method, Origins, Request, Response};
+use crate::http::{Method, Origins, Request, Response, host_name, is_origin_of};
+use crate::proxies::Client;
 
 /// The request fields that a page of an allowed origin may set, in addition to those that need no permission (WHATWG
 /// Fetch, "CORS-safelisted request-header").
@@ -51,14 +52,16 @@ impl Access {
         Access { bound: bound.ip(), hosts, origins }
     }
 
-    /// Decides whether the request may be answered.
+    /// Decides whether the request of `client` may be answered. A host that a trusted proxy names takes the place of
+    /// the request's.
     ///
     /// # Errors
     /// 421 for a foreign Host. 403 for a foreign Origin if the request changes something or opens a WebSocket: the
     /// same-origin policy of browsers does not cover those. 403 if Fetch Metadata says that a foreign page sent the
     /// request, unless it is a navigation to a file.
-    pub fn check(&self, request: &Request, resource: Resource) -> Result<(), Refusal> {
-        if let Some(name) = request.host_name()
+    pub fn check(&self, request: &Request, client: &Client, resource: Resource) -> Result<(), Refusal> {
+        let host = client.host.as_deref().or(request.host());
+        if let Some(name) = host.map(host_name)
             && !self.knows_host(name)
         {
             let sentence = format!(
@@ -67,7 +70,8 @@ impl Access {
             return Err(Refusal { status: 421, sentence });
         }
         let Some(origin) = request.field("origin") else { return refuse_foreign_fetch(request, resource) };
-        if self.origins.contains(origin) || request.is_own_origin(origin) {
+        let is_own = host.is_some_and(|host| is_origin_of(origin, host, client.is_secure));
+        if self.origins.contains(origin) || is_own {
             return Ok(());
         }
         if matches!(request.method(), Method::Get | Method::Head) && request.field("upgrade").is_none() {
@@ -142,10 +146,14 @@ mod tests {
     }
 
     fn status_for(resource: Resource, method: &str, fields: &str) -> Result<(), u16> {
+        status_of_client(&Client::default(), resource, method, fields)
+    }
+
+    fn status_of_client(client: &Client, resource: Resource, method: &str, fields: &str) -> Result<(), u16> {
         let bound = "192.0.2.1:8000".parse().unwrap();
         let hosts = ["chat.example", "10.0.0.1", "[2001:db8::1]"].map(String::from).into();
         let access = Access::new(bound, hosts, Origins::new(["https://friend.example:443"]).unwrap());
-        access.check(&request(method, fields), resource).map_err(|refusal| refusal.status)
+        access.check(&request(method, fields), client, resource).map_err(|refusal| refusal.status)
     }
 
     #[test]
@@ -157,6 +165,24 @@ mod tests {
         }
         for host in ["evil.example", "192.0.2.2", "sub.chat.example", "[2001:db8::2]"] {
             assert_eq!(status_of("GET", &format!("Host: {host}\r\n")), Err(421), "{host}");
+        }
+    }
+
+    #[test]
+    fn host_and_scheme_of_the_client_are_compared() {
+        let client = |is_secure, host: Option<&str>| Client { is_secure, host: host.map(String::from), address: None };
+        for (client, host, origin, status) in [
+            (client(Some(true), None), "chat.example", "https://chat.example", Ok(())),
+            (client(Some(true), None), "chat.example:443", "https://chat.example", Ok(())),
+            (client(Some(true), None), "chat.example", "http://chat.example", Err(403)),
+            (client(Some(false), None), "chat.example", "https://chat.example", Err(403)),
+            (client(None, None), "chat.example", "https://chat.example", Ok(())),
+            (client(None, Some("chat.example")), "backend:8000", "https://chat.example", Ok(())),
+            (client(None, Some("chat.example:8443")), "localhost", "https://chat.example", Err(403)),
+            (client(None, Some("evil.example")), "chat.example", "https://evil.example", Err(421)),
+        ] {
+            let fields = format!("Host: {host}\r\nOrigin: {origin}\r\n");
+            assert_eq!(status_of_client(&client, Resource::Api, "POST", &fields), status, "{client:?} {fields}");
         }
     }
 

@@ -1,7 +1,6 @@
 //! The request log: one line a request, written when its answer is complete.
 
 use std::fmt::Write as _;
-use std::net::SocketAddr;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crate::http::format_date;
@@ -10,7 +9,7 @@ use crate::output::Output;
 /// A request that is being answered.
 #[derive(Debug)]
 pub struct Entry {
-    peer: Option<SocketAddr>,
+    client: String,
     method: String,
     target: String,
     began: Instant,
@@ -20,10 +19,10 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// Creates the entry of a new request. Its connection has queued `sent_before` bytes so far.
-    pub fn new(peer: Option<SocketAddr>, method: &str, target: &str, began: Instant, sent_before: u64) -> Self {
+    /// Creates the entry of a new request of `client`, `-` if it is not known. Its connection has queued `sent_before` bytes so far.
+    pub fn new(client: String, method: &str, target: &str, began: Instant, sent_before: u64) -> Self {
         let target = encode(target);
-        Entry { peer, method: method.into(), target, began, sent_before, status: 0 }
+        Entry { client, method: method.into(), target, began, sent_before, status: 0 }
     }
 }
 
@@ -55,12 +54,11 @@ impl AccessLog {
     /// of `-` means that the peer hung up before the answer.
     pub fn write(&mut self, entry: &Entry, now: Instant, sent: u64) {
         let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        let peer = entry.peer.map_or("-".to_owned(), |peer| peer.to_string());
         let status = if entry.status == 0 { "-".to_owned() } else { entry.status.to_string() };
         let milliseconds = now.duration_since(entry.began).as_secs_f64() * 1000.0;
-        let (method, target, bytes) = (&entry.method, &entry.target, sent - entry.sent_before);
+        let (client, method, target, bytes) = (&entry.client, &entry.method, &entry.target, sent - entry.sent_before);
         let date = format_date(seconds);
-        self.output.write(&format!("{date} {peer} {method} {target} {status} {bytes} B {milliseconds:.1} ms\n"));
+        self.output.write(&format!("{date} {client} {method} {target} {status} {bytes} B {milliseconds:.1} ms\n"));
     }
 }
 

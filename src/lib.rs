@@ -29,13 +29,14 @@
 //!
 //! # The layers
 //!
-//! The lowest comes first. A module imports only from the rows above its own, and `sse` and `websocket` from `http`:
+//! The lowest comes first. A module imports only from the rows above its own, `sse`, `websocket` and `proxies` from
+//! `http`, and `proxies` from `proxy_protocol`:
 //! `tests/layers.rs` checks it. Modules without a link are private.
 //!
 //! | module | what it is for | what it may know |
 //! |-|-|-|
 //! | [`bytes`], [`json`], `slab`, `books`, [`limits`], [`random`], [`output`] | what everything else is made of | nothing |
-//! | [`http`], [`sse`], [`websocket`], [`resp`] | the codecs: bytes to values and back | no sockets, no clock |
+//! | [`http`], [`sse`], [`websocket`], [`resp`], [`proxy_protocol`], [`proxies`] | the codecs: bytes to values and back | no sockets, no clock |
 //! | [`feed`], [`signalling`], `timers`, `outbox`, `access`, `files`, `signals`, `socket_options`, [`heap`], `access_log`, [`wire`], [`identity`] | a log and its cursors; WebRTC signalling; deadlines; the outgoing queue; the checks of Host and Origin; the browser client; memory that goes back to the system; names for raw bytes; access keys, sessions and tickets | the codecs |
 //! | [`connection`] | one connection: all decisions about it | the time is an argument; no sockets |
 //! | [`event_loop`] | sockets: the only user of mio | the connection, not what it carries |
@@ -67,6 +68,8 @@ pub mod json;
 pub mod limits;
 mod outbox;
 pub mod output;
+pub mod proxies;
+pub mod proxy_protocol;
 pub mod random;
 pub mod resp;
 pub mod server;

@@ -16,6 +16,7 @@ use overwire::bytes::digits;
 use overwire::heap;
 use overwire::http::Origins;
 use overwire::output::{self, complain};
+use overwire::proxies::Proxies;
 use overwire::server::{Config, Server};
 use overwire::tap::{Mode, Tap, TapConfig};
 use overwire::{Limits, Remote};
@@ -41,12 +42,17 @@ usage: overwire [OPTIONS]
   --port PORT            the port to listen on; 0 lets the system choose (default 8000)
   --static DIR           serve the browser client from this folder, not from the binary:
                          files of up to 4 MiB each
-  --log                  print a line for each request: time, peer, method, target, status,
+  --log                  print a line for each request: time, client, method, target, status,
                          bytes of the answer, duration; lines that are not read in time
                          are dropped and counted
   --allow-origin ORIGIN  let pages of this origin use the server (repeatable),
                          for example https://example.com
   --allow-host NAME      a name of the server in addition to its address and localhost (repeatable)
+  --trust-proxy ADDRESS  believe what a proxy at this address, or in this network such as
+                         10.0.0.0/8, says of its clients in Forwarded and X-Forwarded-For,
+                         -Proto and -Host (repeatable): for --log and the check of Origin
+  --proxy-protocol       each connection begins with a header of the PROXY protocol, version 1
+                         or 2, as haproxy sends it; needs --trust-proxy; there is no tap then
   --retain-messages N    retain the newest N messages of a room (default 1000)
   --retain-bytes N       retain at most N bytes of messages of a room (default 1048576)
   --retain-time SECONDS  drop the messages of a room that are older, within ten seconds
@@ -270,6 +276,8 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Command, String>
             "--max-rooms" => config.retention.rooms = number(&argument, &value()?, 1..=1_000_000)? as usize,
             "--chaos" => config.chaos = true,
             "--allow-origin" => config.allow_origins.push(origin(value()?)?),
+            "--trust-proxy" => config.trust_proxies.push(network(value()?)?),
+            "--proxy-protocol" => config.proxy_protocol = true,
             "--allow-host" => config.allow_hosts.push(host(value()?)?),
             "--help" | "-h" => return Ok(Command::Print(USAGE.into())),
             "--version" | "-V" => return Ok(Command::Print(format!("overwire {}", env!("CARGO_PKG_VERSION")))),
@@ -279,6 +287,13 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Command, String>
     if tap.is_refused && (tap.host.is_some() || tap.port.is_some()) {
         return Err("--no-tap: expected no --tap-port and no --tap-host with it".into());
     }
+    if config.proxy_protocol && config.trust_proxies.is_empty() {
+        return Err("--proxy-protocol: expected --trust-proxy ADDRESS with it".into());
+    }
+    if config.proxy_protocol && (tap.host.is_some() || tap.port.is_some()) {
+        return Err("--proxy-protocol: expected no --tap-port and no --tap-host with it".into());
+    }
+    tap.is_refused |= config.proxy_protocol; // a tap sends no header
     Ok(Command::Serve(Box::new(config), tap))
 }
 
@@ -299,6 +314,11 @@ fn host(text: String) -> Result<String, String> {
     if !is_address && (text.is_empty() || text.contains([':', '/', ' '])) {
         return Err(format!("--allow-host: expected a name without a port, such as chat.example, not {text:?}"));
     }
+    Ok(text)
+}
+
+fn network(text: String) -> Result<String, String> {
+    Proxies::new([&text]).map_err(|error| format!("--trust-proxy: {error}"))?;
     Ok(text)
 }
 

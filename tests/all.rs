@@ -25,6 +25,7 @@ mod memory;
 mod no_loss;
 mod openapi;
 mod output;
+mod proxies;
 mod raw;
 mod redis;
 mod relay;

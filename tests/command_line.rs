@@ -117,6 +117,8 @@ fn help_lists_all_options_and_version_prints_the_version() {
         "--log",
         "--allow-origin",
         "--allow-host",
+        "--trust-proxy",
+        "--proxy-protocol",
         "--retain-messages",
         "--retain-bytes",
         "--retain-time",
@@ -135,7 +137,16 @@ fn help_lists_all_options_and_version_prints_the_version() {
 
 #[test]
 fn wrong_arguments_are_named_and_exit_with_2() {
-    let cases: [(&[&str], &str); 18] = [
+    let cases: [(&[&str], &str); 21] = [
+        (
+            &["--trust-proxy", "10.0.0.0/33"],
+            "--trust-proxy: expected an address or a network such as 10.0.0.0/8, not \"10.0.0.0/33\"",
+        ),
+        (&["--proxy-protocol"], "--proxy-protocol: expected --trust-proxy ADDRESS with it"),
+        (
+            &["--proxy-protocol", "--trust-proxy", "::1", "--tap-port", "0"],
+            "--proxy-protocol: expected no --tap-port and no --tap-host with it",
+        ),
         (&["--wrong"], r#"unknown argument "--wrong""#),
         (&["8000"], r#"unknown argument "8000""#),
         (&["--retain-messages", "0"], r#"--retain-messages: expected 1 to 10000000, not "0""#),

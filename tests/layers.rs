@@ -8,7 +8,7 @@ use std::process::Command;
 /// The layers from the bottom up, as the table in `src/lib.rs` lists them.
 const LAYERS: [&[&str]; 8] = [
     &["bytes", "json", "slab", "books", "limits", "random", "output"],
-    &["http", "sse", "websocket", "resp"],
+    &["http", "sse", "websocket", "resp", "proxy_protocol", "proxies"],
     &[
         "feed",
         "signalling",
@@ -31,7 +31,8 @@ const LAYERS: [&[&str]; 8] = [
 ];
 
 /// Imports that are allowed within a layer.
-const NEIGHBOURS: [(&str, &str); 2] = [("sse", "http"), ("websocket", "http")];
+const NEIGHBOURS: [(&str, &str); 4] =
+    [("sse", "http"), ("websocket", "http"), ("proxies", "http"), ("proxies", "proxy_protocol")];
 
 /// Private modules of the event loop. The tap and the server use only the public API.
 const PRIVATE: [&str; 3] = ["signals", "socket_options", "access_log"];
@@ -40,7 +41,7 @@ const PRIVATE: [&str; 3] = ["signals", "socket_options", "access_log"];
 const CONFINED: [(&str, &[&str]); 5] = [
     ("mio", &["event_loop"]),
     ("unsafe", &["signals", "socket_options", "heap"]),
-    ("net", &["event_loop", "access", "signals", "access_log", "identity", "tap", "journal", "server"]),
+    ("net", &["event_loop", "access", "proxies", "proxy_protocol", "signals", "identity", "tap", "journal", "server"]),
     ("SystemTime", &["event_loop", "access_log", "tap", "server"]),
     ("Instant::now", &["event_loop", "journal", "tap"]),
 ];
@@ -238,7 +239,7 @@ fn violations_are_found() {
         (
             "src/connection/mod.rs",
             "use std::{io, net::TcpStream};",
-            "1: net belongs in event_loop, access, signals, access_log, identity, tap, journal, server",
+            "1: net belongs in event_loop, access, proxies, proxy_protocol, signals, identity, tap, journal, server",
         ),
         ("src/lib.rs", "#![deny(unsafe_code)]\nunsafe {}", "2: unsafe belongs in signals, socket_options, heap"),
         ("src/main.rs", "use mio::Poll;", "1: mio belongs in event_loop"),

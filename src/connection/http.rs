@@ -9,6 +9,7 @@ use crate::http::{
     Request, RequestError, RequestHead, Response, Version, begin_chunk, parse_request_head,
 };
 use crate::limits::Limits;
+use crate::proxy_protocol;
 use crate::websocket::CloseCode;
 
 /// What the answer to a request depends on.
@@ -77,6 +78,23 @@ impl Arriving {
 
 /// Decoding.
 impl Connection {
+    /// Takes the header of the PROXY protocol off. Without one, the connection is closed, and gets no answer.
+    pub(super) fn decode_announcement(&mut self, input: &mut &[u8], context: &Context) -> Step {
+        match proxy_protocol::parse(input) {
+            Ok(Parse::Partial) => Step::Starved,
+            Ok(Parse::Complete { value, used }) => {
+                *input = &input[used..];
+                self.state = State::Idle;
+                self.deadline = Some(context.now + context.limits.idle_time);
+                Step::Complete(Outcome::Announced(value))
+            }
+            Err(_) => {
+                self.lose(Closed::Finished);
+                Step::Decoded
+            }
+        }
+    }
+
     /// Between two requests: the first byte of the next one begins its head.
     pub(super) fn begin_head(&mut self, input: &mut &[u8], context: &Context) -> Step {
         // RFC 9112, section 2.2: empty lines before a request are ignored.

@@ -22,6 +22,14 @@
 //! any                   reset                                        Reset
 //! ```
 //!
+//! A connection that a proxy announces begins with a header:
+//!
+//! ```text
+//! from                  when                                         to
+//! Announcing            the header is complete                       Idle
+//! Announcing            too slow, or not a header                    Closed
+//! ```
+//!
 //! A raw connection carries bytes that nobody decodes. Its two directions end one by one:
 //!
 //! ```text
@@ -136,6 +144,8 @@ pub struct Traffic {
 
 #[derive(Debug)]
 enum State {
+    /// Before the header of the PROXY protocol is complete.
+    Announcing,
     /// Between two requests.
     Idle,
     /// In the middle of a request head.
@@ -194,6 +204,11 @@ impl Connection {
     /// An accepted connection that speaks HTTP.
     pub fn new(context: &Context) -> Self {
         Connection::in_state(State::Idle, Some(context.now + context.limits.idle_time))
+    }
+
+    /// An accepted connection that speaks HTTP after a header of the PROXY protocol.
+    pub fn of_proxy(context: &Context) -> Self {
+        Connection::in_state(State::Announcing, Some(context.now + context.limits.head_time))
     }
 
     /// A connection that is refused before it has said anything: it gets `response`, and is closed.
@@ -312,6 +327,7 @@ impl Connection {
     /// closed at once.
     pub fn go_away(&mut self, context: &Context) -> Option<Outcome> {
         match self.state {
+            State::Announcing => drop(self.lose(Closed::Finished)),
             State::Idle if self.outbox.is_empty() => drop(self.lose(Closed::Finished)),
             State::Idle => self.drain(context),
             State::Head | State::Content(_) => return Some(self.refuse(RequestError::GoingAway, context)),
@@ -418,6 +434,7 @@ impl Connection {
             State::Idle => self.begin_head(input, context),
             State::Head => self.decode_head(input, context),
             State::Content(_) => self.decode_content(input, context),
+            State::Announcing => self.decode_announcement(input, context),
             _ => Step::Starved,
         }
     }

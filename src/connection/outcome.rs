@@ -5,6 +5,7 @@ use std::io::ErrorKind;
 use crate::http::{Request, RequestError};
 #[cfg(doc)]
 use crate::limits::Limits;
+use crate::proxy_protocol::Announced;
 use crate::websocket::{CloseCode, Message, ProtocolError};
 
 /// What a connection reports to its owner.
@@ -29,6 +30,8 @@ pub enum Outcome {
     Message(Message),
     /// A request that was wrong. It has been answered with this number of bytes.
     Refused(RequestError, u64),
+    /// The proxy has announced the client of the connection, or that there is none.
+    Announced(Option<Announced>),
     /// An outgoing connection is open.
     Opened,
     /// Bytes of a raw connection.

@@ -107,6 +107,8 @@ pub struct GroupId(pub(super) Key);
 pub enum Speaks {
     /// HTTP, and WebSocket after an [upgrade](super::EventLoop::upgrade): the program gets requests and messages.
     Http,
+    /// The same after a header of the [PROXY protocol](crate::proxy_protocol). A connection without one is closed.
+    Proxied,
     /// Nothing that the loop decodes: the program gets [bytes](Event::Bytes).
     Raw,
 }

@@ -43,9 +43,10 @@ use crate::access_log::AccessLog;
 use crate::bytes::{Rope, Shared};
 pub use crate::connection::{Closed, Traffic};
 use crate::connection::{Connection, Context, LARGE_READ, Outcome};
-use crate::http::{Origins, Response};
+use crate::http::{Origins, Request, Response};
 use crate::limits::Limits;
 use crate::output::Output;
+use crate::proxies::{Client, ForwardedError, Proxies};
 use crate::signals;
 use crate::slab::{Key, Slab};
 use crate::socket_options;
@@ -104,6 +105,7 @@ pub struct EventLoop {
     spares: Spares,
     pending: VecDeque<Event>,
     log: Option<AccessLog>,
+    proxies: Proxies,
 }
 
 /// Listening.
@@ -150,6 +152,7 @@ impl EventLoop {
             spares: Spares::default(),
             pending: VecDeque::new(),
             log: None,
+            proxies: Proxies::default(),
         })
     }
 
@@ -299,7 +302,44 @@ impl EventLoop {
         self.context.origins = origins;
     }
 
-    /// Writes a line for each request to `sink`: time, peer, method, target, status, bytes of the answer, duration. The
+    /// Believes these proxies what they say of their clients: in a header of the [PROXY protocol](crate::proxy_protocol),
+    /// where a listener [speaks](Speaks::Proxied) it, and in the fields `Forwarded` and `X-Forwarded-For`, `-Proto` and
+    /// `-Host` of their requests. Without this, nobody is believed.
+    pub fn trust_proxies(&mut self, proxies: Proxies) {
+        self.proxies = proxies;
+    }
+
+    /// Returns the client of a request that the program holds. Without trusted proxies, it is the peer of the
+    /// connection.
+    ///
+    /// # Errors
+    /// The fields of a trusted proxy are malformed, or do not agree: the request is to be answered with 400.
+    pub fn client(&self, id: ExchangeId, request: &Request) -> Result<Client, ForwardedError> {
+        self.proxies.client(self.client_of_connection(id.key), request)
+    }
+
+    /// The client that a connection comes from, or that a trusted proxy has announced.
+    fn client_of_connection(&self, key: Key) -> Client {
+        let address = self.peers.get(key).and_then(|peer| Some((peer, peer.stream.peer_addr().ok()?)));
+        address.map_or_else(Client::default, |(peer, address)| {
+            let announced = peer.notes.as_ref().and_then(|notes| notes.announced);
+            self.proxies.client_of_connection(address.ip(), announced)
+        })
+    }
+
+    /// The client of a request in the log: its address, and its port if it is the peer of the connection. A request that
+    /// was refused is none.
+    fn name_of_client(&self, key: Key, request: Option<&Request>) -> String {
+        if self.proxies.is_empty() {
+            let address = self.peers.get(key).and_then(|peer| peer.stream.peer_addr().ok());
+            return address.map_or("-".to_owned(), |address| address.to_string());
+        }
+        let connection = self.client_of_connection(key);
+        let client = request.and_then(|request| self.proxies.client(connection.clone(), request).ok());
+        client.unwrap_or(connection).address.map_or("-".to_owned(), |address| address.to_string())
+    }
+
+    /// Writes a line for each request to `sink`: time, client, method, target, status, bytes of the answer, duration. The
     /// line of a stream or a WebSocket is written when it is over.
     ///
     /// A thread writes, so a sink that takes nothing does not stop the loop: see [`Output`]. When the loop is dropped,
@@ -457,7 +497,7 @@ impl EventLoop {
         action: impl FnOnce(&mut Connection, &Context, &mut Spares) -> Option<Outcome>,
     ) {
         let peer = self.peers.get_mut(id.key).filter(|peer| self.log.is_some() && peer.exchange == id.number);
-        if let Some(entry) = peer.and_then(|peer| peer.entry.as_mut())
+        if let Some(entry) = peer.and_then(|peer| peer.notes.as_mut()?.entry.as_mut())
             && entry.status == 0
         {
             entry.status = status;

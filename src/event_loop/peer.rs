@@ -14,6 +14,7 @@ use super::spares::Spares;
 use crate::access_log::Entry;
 use crate::connection::{Closed, Connection, Context, EndOfInput, Outcome, Socket};
 use crate::limits::Limits;
+use crate::proxy_protocol::Announced;
 use crate::slab::Key;
 
 /// The largest number of writes that one connection gets at a time.
@@ -74,14 +75,23 @@ pub struct Peer {
     /// The timer that is set for it, and its time, which may be earlier than the deadline, but not later. A timer that
     /// comes up early is set again. So a deadline that moves costs nothing.
     pub timer: Option<(Key, Instant)>,
-    /// The request that is being answered, if there is a log.
-    pub entry: Option<Box<Entry>>,
+    /// What is known only with a log or with proxies.
+    pub notes: Option<Box<Notes>>,
     /// Since its deadline has passed while there was something to do: one more than the number of its turns.
     pub turns_after_deadline: Option<NonZeroU8>,
     /// Its place in a group.
     pub membership: Membership,
     /// Its part of the memory that all connections keep.
     pub charge: Charge,
+}
+
+/// What most peers have no memory for.
+#[derive(Debug, Default)]
+pub struct Notes {
+    /// The request that is being answered, if there is a log.
+    pub entry: Option<Entry>,
+    /// The client that a proxy has announced.
+    pub announced: Option<Announced>,
 }
 
 /// One more than the largest number of turns that a connection gets after its deadline because there is something to
@@ -124,7 +134,7 @@ impl Peer {
             is_unflushed: false,
             watch: Watch::No,
             timer: None,
-            entry: None,
+            notes: None,
             turns_after_deadline: None,
             membership: Membership::NONE,
             charge: Charge::default(),
@@ -329,7 +339,7 @@ mod tests {
             ("watch: whether its traffic is asked for", size_of::<Watch>()),
             ("turns_after_deadline: a count, if it is due", size_of::<Option<NonZeroU8>>()),
             ("timer: its key and its time", size_of::<Option<(Key, Instant)>>()),
-            ("entry: of the log, if there is one", size_of::<Option<Box<Entry>>>()),
+            ("notes: for the log and about proxies, if there are any", size_of::<Option<Box<Notes>>>()),
             ("membership: its place in a group, if it is in one", size_of::<Membership>()),
             ("charge: the memory that it is known to keep", size_of::<Charge>()),
         ];

@@ -244,9 +244,10 @@ impl EventLoop {
                 }
             }
             (Speaks::Raw, false) => {}
+            (Speaks::Proxied, true) => drop(self.add_peer(Peer::new(Connection::of_proxy(&self.context), stream))),
             (Speaks::Http, true) => drop(self.add_peer(Peer::new(Connection::new(&self.context), stream))),
-            (Speaks::Http, false) if self.peers.len() >= limit.saturating_add(REFUSALS) => {}
-            (Speaks::Http, false) => {
+            (Speaks::Http | Speaks::Proxied, false) if self.peers.len() >= limit.saturating_add(REFUSALS) => {}
+            (Speaks::Http | Speaks::Proxied, false) => {
                 let sentence = format!("the server has {limit} connections open and takes no more: try again later");
                 let response = Response::error(503, &sentence).with_field("Retry-After", "1");
                 let connection = Connection::refused(&response, &self.context);

@@ -452,7 +452,7 @@ impl EventLoop {
         if let Some(outcome) = outcome {
             let event = self.report(key, outcome);
             self.pending.extend(event);
-        } else if peer.entry.is_some() || peer.is_member() {
+        } else if peer.notes.is_some() || peer.is_member() {
             self.conclude(key);
         }
     }
@@ -479,13 +479,23 @@ impl EventLoop {
         let event = match outcome {
             Outcome::Request(request) => {
                 if self.log.is_some() {
-                    self.begin_entry(key, request.method().as_str(), request.target(), 0, 0);
+                    let client = self.name_of_client(key, Some(&request));
+                    self.begin_entry(key, client, request.method().as_str(), request.target(), 0, 0);
                 }
                 return Some(Event::Request(id, request));
             }
             Outcome::Refused(error, sent) => {
-                self.begin_entry(key, "-", "-", error.status(), sent);
+                if self.log.is_some() {
+                    let client = self.name_of_client(key, None);
+                    self.begin_entry(key, client, "-", "-", error.status(), sent);
+                }
                 None
+            }
+            Outcome::Announced(announced) => {
+                if announced.is_some() {
+                    peer.notes.get_or_insert_default().announced = announced;
+                }
+                return None;
             }
             Outcome::Message(message) => Some(Event::Message(id, message)),
             Outcome::Opened => Some(Event::Opened(id, Opened::Connected)),
@@ -499,21 +509,21 @@ impl EventLoop {
     }
 
     /// A request has arrived. `sent` bytes of its answer have been queued already.
-    fn begin_entry(&mut self, key: Key, method: &str, target: &str, status: u16, sent: u64) {
-        let Some(peer) = self.peers.get_mut(key).filter(|_| self.log.is_some()) else { return };
+    fn begin_entry(&mut self, key: Key, client: String, method: &str, target: &str, status: u16, sent: u64) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
         let before = peer.connection.traffic().sent - sent;
-        let address = peer.stream.peer_addr().ok();
         // The time of the turn would not do: most requests are answered within the turn.
-        let mut entry = Entry::new(address, method, target, self.remote.now(), before);
+        let mut entry = Entry::new(client, method, target, self.remote.now(), before);
         entry.status = status;
-        peer.entry = Some(Box::new(entry));
+        peer.notes.get_or_insert_default().entry = Some(entry);
     }
 
     /// If the exchange of a connection is over, writes its line into the access log, and takes it out of its group: the
     /// only place that does.
     fn conclude(&mut self, key: Key) {
         let Some(peer) = self.peers.get_mut(key).filter(|peer| !peer.connection.is_held()) else { return };
-        if let (Some(entry), Some(log)) = (peer.entry.take(), &mut self.log) {
+        let entry = peer.notes.as_mut().and_then(|notes| notes.entry.take());
+        if let (Some(entry), Some(log)) = (entry, &mut self.log) {
             log.write(&entry, self.remote.now(), peer.connection.traffic().sent);
         }
         self.remove_member(key);

@@ -117,15 +117,17 @@ impl Origin {
         (is_name || is_address).then(|| (&authority[..host.len()], port))
     }
 
-    /// Whether `host`, a host with an optional port, is the host of this origin. The schemes are not compared, because
-    /// TLS may end at a proxy: a host without a port has the default port of the origin's scheme.
-    pub fn is_of_host(&self, host: &str) -> bool {
+    /// Whether `host`, a host with an optional port, is the host of this origin, and its scheme that of the request.
+    /// If that is not known, because TLS may end at a proxy, the schemes are not compared. A host without a port has the
+    /// default port of the origin's scheme.
+    pub fn is_of_host(&self, host: &str, is_secure: Option<bool>) -> bool {
         let (name, port) = split_port(host.as_bytes());
         let port = match port {
             Some(b"") | None => Some(u64::from(default(self.is_secure))),
             Some(port) => digits(port),
         };
-        name.eq_ignore_ascii_case(self.host.as_bytes()) && port == Some(self.port.into())
+        let is_same_scheme = is_secure.is_none_or(|is_secure| is_secure == self.is_secure);
+        is_same_scheme && name.eq_ignore_ascii_case(self.host.as_bytes()) && port == Some(self.port.into())
     }
 }
 
@@ -189,7 +191,7 @@ mod tests {
 
     #[test]
     fn default_ports_are_not_compared() {
-        let is_own = |origin: &str, host: &str| Origin::parse(origin).unwrap().is_of_host(host);
+        let is_own = |origin: &str, host: &str| Origin::parse(origin).unwrap().is_of_host(host, None);
         for (origin, host) in [
             ("https://x", "x"),
             ("https://x", "x:443"),

@@ -20,7 +20,8 @@ pub use date::{format_date, parse_date};
 pub use error::{ChunkError, FramingError, RequestError, ResponseError};
 pub(crate) use head::Outline;
 pub use head::{MAX_FIELDS, RequestHead, ResponseHead, parse_request_head, parse_response_head, unfold};
-pub use request::{CONTINUE, Method, Request, Version};
+pub(crate) use request::host_name;
+pub use request::{CONTINUE, Method, Request, Version, is_origin_of};
 pub use response::{Content, Response, reason};
 pub use target::{decode_component, query_pairs};
 

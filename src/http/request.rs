@@ -195,7 +195,7 @@ impl Request {
 
     /// The name or address of [`host`](Self::host), without the port.
     pub fn host_name(&self) -> Option<&str> {
-        self.host().map(|host| str::from_utf8(split_port(host.as_bytes()).0).expect("cut before a colon"))
+        self.host().map(host_name)
     }
 
     /// Whether a page of `origin`, the value of an Origin field, is a page of this request's [`host`](Self::host). A
@@ -211,8 +211,7 @@ impl Request {
     /// assert!(request.is_own_origin(b"https://chat.example") && !request.is_own_origin(b"https://evil.example"));
     /// ```
     pub fn is_own_origin(&self, origin: &[u8]) -> bool {
-        let origin = str::from_utf8(origin).ok().and_then(Origin::parse);
-        origin.zip(self.host()).is_some_and(|(origin, host)| origin.is_of_host(host))
+        self.host().is_some_and(|host| is_origin_of(origin, host, None))
     }
 
     /// The length of the head and of the decoded content, in bytes.
@@ -224,6 +223,26 @@ impl Request {
     pub fn content(&self) -> &[u8] {
         &self.buffer[self.head_length..]
     }
+}
+
+/// The name or address in a host with an optional port.
+pub(crate) fn host_name(host: &str) -> &str {
+    str::from_utf8(split_port(host.as_bytes()).0).expect("cut before a colon")
+}
+
+/// Whether a page of `origin`, the value of an Origin field, is a page of `host`, a host with an optional port. If it is
+/// known whether the page uses https, its scheme is compared too. A default port is not compared.
+///
+/// ```
+/// use overwire::http::is_origin_of;
+///
+/// assert!(is_origin_of(b"https://chat.example", "chat.example:443", Some(true)));
+/// assert!(is_origin_of(b"http://chat.example", "chat.example", None));
+/// assert!(!is_origin_of(b"http://chat.example", "chat.example", Some(true)));
+/// ```
+pub fn is_origin_of(origin: &[u8], host: &str, is_secure: Option<bool>) -> bool {
+    let origin = str::from_utf8(origin).ok().and_then(Origin::parse);
+    origin.is_some_and(|origin| origin.is_of_host(host, is_secure))
 }
 
 #[cfg(test)]

@@ -40,13 +40,14 @@ use self::routes::Found;
 use self::signalling::Peers;
 use crate::access::{Access, Resource};
 use crate::connection::Traffic;
-use crate::event_loop::{Event, EventLoop, ExchangeId, Remote, TimerId};
+use crate::event_loop::{Event, EventLoop, ExchangeId, Remote, Speaks, TimerId};
 use crate::files::Files;
 use crate::http::{Method, Origins, Request, Response};
 use crate::journal::redis::RedisUrl;
 use crate::journal::{Journal, Retention};
 use crate::limits::Limits;
 use crate::output;
+use crate::proxies::{Client, Proxies};
 use crate::websocket::Message;
 
 /// The interval of the heartbeats of a stream.
@@ -79,6 +80,10 @@ pub struct Config {
     pub allow_origins: Vec<String>,
     /// The names of this server in addition to its address and `localhost`.
     pub allow_hosts: Vec<String>,
+    /// The addresses and networks of the proxies that are believed what they say of their clients.
+    pub trust_proxies: Vec<String>,
+    /// Whether each connection begins with a header of the [PROXY protocol](crate::proxy_protocol).
+    pub proxy_protocol: bool,
     /// Whether `POST /api/forget` is allowed.
     pub chaos: bool,
     /// The port of a tap to this server. The server only reports it to the page, in `GET /api/stats`.
@@ -101,6 +106,8 @@ impl Default for Config {
             signals: false,
             allow_origins: Vec::new(),
             allow_hosts: Vec::new(),
+            trust_proxies: Vec::new(),
+            proxy_protocol: false,
             chaos: false,
             tap_port: None,
             retention: Retention::default(),
@@ -175,6 +182,7 @@ pub struct Server {
     demo: Demo,
     peers: Peers,
     access: Access,
+    has_proxies: bool,
     files: Files,
     chaos: bool,
     tap_port: Option<u16>,
@@ -197,7 +205,13 @@ impl Server {
     pub fn bind(config: Config) -> io::Result<Self> {
         let origins =
             Origins::new(&config.allow_origins).map_err(|error| io::Error::new(ErrorKind::InvalidInput, error))?;
-        let mut event_loop = EventLoop::bind((config.host.as_str(), config.port), config.limits)?;
+        let proxies =
+            Proxies::new(&config.trust_proxies).map_err(|error| io::Error::new(ErrorKind::InvalidInput, error))?;
+        let has_proxies = !proxies.is_empty();
+        let mut event_loop = EventLoop::new(config.limits)?;
+        let speaks = if config.proxy_protocol { Speaks::Proxied } else { Speaks::Http };
+        event_loop.listen((config.host.as_str(), config.port), speaks)?;
+        event_loop.trust_proxies(proxies);
         event_loop.allow_origins(origins.clone());
         if config.signals {
             event_loop.watch_signals()?;
@@ -215,6 +229,7 @@ impl Server {
             demo: Demo::default(),
             peers: Peers::default(),
             access: Access::new(event_loop.local_address(), config.allow_hosts, origins),
+            has_proxies,
             files: config.static_folder.map_or(Files::Embedded, Files::of_folder),
             chaos: config.chaos,
             tap_port: config.tap_port,
@@ -289,10 +304,10 @@ impl Server {
         let call = Call { id, request: &request, since };
         let found = routes::find(request.method(), &request.path());
         let resource = if matches!(found, Found::Nothing) { Resource::File } else { Resource::Api };
-        let result = match self.access.check(&request, resource) {
+        let result = match self.check(id, &request, resource) {
             Ok(()) if self.is_going_away => Err(ApiError::going_away().into()),
             Ok(()) => self.dispatch(&call, found),
-            Err(refusal) => Ok(Reply::Now(refusal.response())),
+            Err(refusal) => Ok(Reply::Now(refusal)),
         };
         let result = match result {
             Err(Halt::Wait(wanted)) => {
@@ -303,6 +318,16 @@ impl Server {
         };
         self.exchanges.reply(id, since, result.unwrap_or_else(|error| Reply::Now(error.response())));
         self.demo.after_request(&mut self.exchanges, &self.rooms);
+    }
+
+    /// Decides whether a request may be answered. The error is the answer to one that may not.
+    fn check(&self, id: ExchangeId, request: &Request, resource: Resource) -> Result<(), Response> {
+        let client = match self.has_proxies {
+            true => self.exchanges.event_loop.client(id, request),
+            false => Ok(Client::default()), // nothing is known that the request does not say
+        };
+        let client = client.map_err(|error| Response::error(400, &error.to_string()))?;
+        self.access.check(request, &client, resource).map_err(|refusal| refusal.response())
     }
 
     fn dispatch(&mut self, call: &Call<'_>, found: Found) -> Result<Reply, Halt> {

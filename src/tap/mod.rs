@@ -61,6 +61,7 @@ use crate::event_loop::{Event, EventLoop, ExchangeId, ListenerId, Opened, Remote
 use crate::files::Files;
 use crate::http::{Method, Origins, Request, Response};
 use crate::limits::Limits;
+use crate::proxies::Client;
 use crate::websocket::{self, CloseCode, Message};
 
 /// The time between two attempts to listen again.
@@ -229,7 +230,7 @@ impl Tap {
         let path = request.path();
         let rest = path.strip_prefix(OWN_PATH);
         let resource = if rest == Some(VIEW) { Resource::Api } else { Resource::File };
-        if let Err(refusal) = self.access.check(request, resource) {
+        if let Err(refusal) = self.access.check(request, &Client::default(), resource) {
             return self.env.io.respond(id, refusal.response().with_close());
         }
         let response = match rest {
