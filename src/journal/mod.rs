@@ -147,6 +147,8 @@ pub enum Wanted {
     Epoch(u64),
     /// The positions of the client with this `client_id`.
     Client(Rc<str>),
+    /// A position in a log, which comes from a reader, and the messages after it.
+    Position(LogName, Cursor),
 }
 
 /// The reason why a message is not appended.

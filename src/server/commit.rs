@@ -62,11 +62,10 @@ impl Server {
                 replica.opened(exchanges, log, start);
             }
             Change::Answered(wanted) => {
-                for parked in self.parked.take(&wanted) {
-                    self.exchanges.answered = Some(wanted.clone());
-                    self.handle_request(parked.id, parked.request, parked.since, parked.until);
+                for mut parked in self.parked.take(&wanted) {
+                    parked.answered.push(wanted.clone());
+                    self.handle_request(parked.id, parked.request, parked.since, parked.until, parked.answered);
                 }
-                self.exchanges.answered = None;
             }
             Change::Truncated { log, tip } => {
                 let (replica, exchanges) = self.replica(&log);

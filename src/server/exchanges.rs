@@ -125,7 +125,7 @@ pub struct Exchanges {
     /// The senders that wait for the journal.
     pub senders: Senders,
     /// The answer of the journal that a request has waited for, while it is handled again.
-    pub answered: Option<Wanted>,
+    pub answered: Vec<Wanted>,
     stats: Stats,
     held: HashMap<ExchangeId, Held>,
     timers: HashMap<TimerId, ExchangeId>,
@@ -143,7 +143,7 @@ impl Exchanges {
             random,
             journal,
             senders: Senders::default(),
-            answered: None,
+            answered: Vec::new(),
             stats: Stats::default(),
             held: HashMap::new(),
             timers: HashMap::new(),
@@ -165,7 +165,7 @@ impl Exchanges {
     /// # Errors
     /// `Wait` when the journal must answer first.
     pub fn find(&mut self, wanted: Wanted) -> Result<(), Halt> {
-        match self.answered.as_ref() == Some(&wanted) || !self.journal.find(&wanted) {
+        match self.answered.contains(&wanted) || !self.journal.find(&wanted) {
             true => Ok(()),
             false => Err(Halt::Wait(wanted)),
         }

@@ -24,6 +24,7 @@ mod testing;
 mod tests;
 
 use std::io::{self, ErrorKind};
+use std::mem;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -44,7 +45,7 @@ use crate::event_loop::{Event, EventLoop, ExchangeId, Remote, Speaks, TimerId};
 use crate::files::Files;
 use crate::http::{Method, Origins, Request, Response};
 use crate::journal::redis::RedisUrl;
-use crate::journal::{Journal, Retention};
+use crate::journal::{Journal, Retention, Wanted};
 use crate::limits::Limits;
 use crate::output;
 use crate::proxies::{Client, Proxies};
@@ -296,11 +297,20 @@ impl Server {
     fn on_request(&mut self, id: ExchangeId, request: Request) {
         let mut since = self.exchanges.event_loop.traffic(id);
         since.received = since.received.saturating_sub(request.wire_length() as u64);
-        self.handle_request(id, request, since, self.exchanges.now() + LOAD_TIME);
+        self.handle_request(id, request, since, self.exchanges.now() + LOAD_TIME, Vec::new());
     }
 
     /// Handles a request. If it must wait for the journal, it is handled again then, but not after `until`.
-    fn handle_request(&mut self, id: ExchangeId, request: Request, since: Traffic, until: Instant) {
+    /// `answered` is what it has waited for before.
+    fn handle_request(
+        &mut self,
+        id: ExchangeId,
+        request: Request,
+        since: Traffic,
+        until: Instant,
+        answered: Vec<Wanted>,
+    ) {
+        self.exchanges.answered = answered;
         let call = Call { id, request: &request, since };
         let found = routes::find(request.method(), &request.path());
         let resource = if matches!(found, Found::Nothing) { Resource::File } else { Resource::Api };
@@ -309,9 +319,10 @@ impl Server {
             Ok(()) => self.dispatch(&call, found),
             Err(refusal) => Ok(Reply::Now(refusal)),
         };
+        let answered = mem::take(&mut self.exchanges.answered);
         let result = match result {
             Err(Halt::Wait(wanted)) => {
-                self.parked.push(Parked { id, request, since, until, wanted }).map(|()| Reply::Later)
+                self.parked.push(Parked { id, request, since, until, wanted, answered }).map(|()| Reply::Later)
             }
             Err(Halt::Error(error)) => Err(error),
             Ok(reply) => Ok(reply),

@@ -61,6 +61,8 @@ pub struct Parked {
     pub until: Instant,
     /// What the journal must answer first.
     pub wanted: Wanted,
+    /// What it has answered before.
+    pub answered: Vec<Wanted>,
 }
 
 /// All requests that wait, by the end of their wait.

@@ -125,6 +125,23 @@ fn an_empty_redis_is_noticed_and_a_new_log_begins() {
 }
 
 #[test]
+fn a_message_with_a_key_comes_once_when_its_log_begins_again() {
+    if !is_installed() {
+        return;
+    }
+    let (process, mut one, mut two, tea) = two_nodes(&[]);
+    let old = Key::new(one.tip(&tea).epoch(), "1", "ada", "hello");
+    process.command(&["FLUSHALL"]);
+    answer(&mut two, &tea, "new", None);
+    let sentence = why(answer(&mut one, &tea, "hello", Some(old)));
+    assert!(sentence.ends_with("not stored"), "{sentence}"); // its retry has the key of the new log
+    wait([&mut one, &mut two], |nodes| nodes.iter().all(|node| node.texts(&tea) == ["new"]));
+    let new = Key::new(one.tip(&tea).epoch(), "1", "ada", "hello");
+    assert!(matches!(answer(&mut two, &tea, "hello", Some(new)), Answer::Appended(_)));
+    assert!(matches!(answer(&mut one, &tea, "hello", Some(new)), Answer::Repeated(..)));
+}
+
+#[test]
 fn a_log_that_vanishes_begins_again() {
     if !is_installed() {
         return;

@@ -6,7 +6,7 @@ use overwire::journal::{Key, LogName, Refusal, Wanted};
 use overwire::resp::Value;
 
 use super::node::{Answer, Node, RETENTION, answer, wait};
-use super::process::is_installed;
+use super::process::{Process, is_installed};
 use super::{room, two_nodes};
 
 fn mailbox(name: &str) -> LogName {
@@ -214,6 +214,25 @@ fn a_message_to_a_mailbox_that_has_expired_is_refused() {
     let Answer::Refused(Refusal::Unavailable(why)) = answer(&mut two, &log, "again", None) else { panic!("gone") };
     assert!(why.contains("not stored"), "{why}");
     assert_eq!(two.removed, [log]);
+}
+
+#[test]
+fn a_mailbox_that_is_created_without_redis_is_there_when_it_comes() {
+    if !is_installed() {
+        return;
+    }
+    let mut process = Process::new(&[]);
+    let (mut one, mut two) = (Node::new(&process.url()), Node::new(&process.url()));
+    let log = mailbox("1");
+    let start = one.create(&log);
+    let key = Key::new(start.epoch(), "1", "", "hello");
+    let tickets = [one.send(&log, "hello", Some(key)), one.send(&log, "hello", Some(key))];
+    process.start();
+    wait([&mut one, &mut two], |[one, two]| one.answers.len() == 2 && two.redis.trouble().is_none());
+    let Answer::Appended(cursor) = one.answers[&tickets[0]] else { panic!("{:?}", one.answers) };
+    assert_eq!((cursor.epoch(), one.answers[&tickets[1]].clone()), (start.epoch(), Answer::Repeated(cursor, 5.0)));
+    assert!(two.redis.find(&Wanted::Epoch(start.epoch())));
+    wait([&mut two], |[two]| two.texts(&log) == ["hello"]);
 }
 
 #[test]

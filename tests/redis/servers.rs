@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use overwire::feed::Cursor;
 use overwire::sse;
 use serde_json::{Value, json};
 
@@ -100,6 +101,41 @@ fn a_cursor_and_a_key_of_one_server_are_known_on_another() {
     let history = server(&process).get("/api/history?room=tea");
     assert_eq!(history.texts(), ["first", "second"]);
     assert_eq!(server(&process).get("/api/history?room=none").texts(), [""; 0]);
+}
+
+#[test]
+fn a_reader_that_is_ahead_of_its_server_is_not_told_of_a_loss() {
+    if !is_installed() {
+        return;
+    }
+    let (process, one, _two) = two_servers(&[]);
+    let first: Cursor = one.publish("tea", "first").parse().unwrap();
+    // Another server has appended this message, and its notice has not arrived.
+    let (second, epoch) = (Cursor::of_parts(first.epoch(), 7, 2).unwrap(), first.epoch().to_string());
+    let body = json!({ "sender": "bob", "text": "second", "timestamp": 0, "room": "tea" }).to_string();
+    process.command(&["XADD", "overwire:room:tea", "2-7", "e", &epoch, "t", "99", "n", "", "m", &body]);
+    assert_eq!(messages(&one, &format!("&last_message_id={second}")), (vec![], true));
+    assert_eq!(messages(&one, &format!("&last_message_id={first}")), (vec!["second".into()], true));
+    let lost = Cursor::of_parts(first.epoch(), 8, 2).unwrap();
+    assert_eq!(messages(&one, &format!("&last_message_id={lost}")), (vec!["first".into(), "second".into()], false));
+}
+
+#[test]
+fn a_client_whose_position_is_lost_is_told_on_another_server() {
+    if !is_installed() {
+        return;
+    }
+    let (process, one, two) = two_servers(&[]);
+    one.publish("tea", "old");
+    let mut poll = one.connect();
+    poll.send_get("/api/poll?room=tea&client_id=bob&timeout=20");
+    one.wait_for_open("long_poll", 1);
+    one.publish("tea", "first");
+    assert_eq!(poll.answer().texts(), ["first"]);
+    process.command(&["DEL", "overwire:room:tea"]);
+    one.publish("tea", "new");
+    let answer = two.get("/api/poll?room=tea&client_id=bob&timeout=5");
+    assert_eq!((answer.texts(), answer.json()["recovered"].as_bool()), (vec!["new".into()], Some(false)));
 }
 
 #[test]

@@ -41,7 +41,7 @@ fn sent(text: &str, begun: u64, answers: &[(u64, Cursor)]) -> Sent {
 fn log(losses: usize, other: History) -> Log {
     let faithful = reader("faithful", Some(at(0)), messages(1..=4));
     let sent = (1..=4).map(|n| sent(&format!("m{n}"), n * 10, &[(n * 10 + 5, at(n))])).collect();
-    Log { name: "tea".into(), sent, histories: vec![faithful, other], end: at(4), losses, retained: 1000 }
+    Log { name: "tea".into(), sent, histories: vec![faithful, other], end: at(4), losses, servers: 1, retained: 1000 }
 }
 
 fn rules(log: &Log) -> Vec<Rule> {

@@ -14,6 +14,8 @@ pub struct Log {
     pub end: Cursor,
     /// The number of times that the log could lose messages: 0 for a journal that promises to keep them.
     pub losses: usize,
+    /// The number of servers. After a loss, one may know of it before another.
+    pub servers: usize,
     /// The number of messages that the server retains at least. Older ones may be missing.
     pub retained: u64,
 }

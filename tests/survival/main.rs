@@ -1,6 +1,8 @@
 //! Kills the server again and again while clients send and read on every transport, and checks that no message is lost
 //! in silence. `tests/survival/run` builds and starts it. README.md in the folder of `run` describes it.
 
+mod balancer;
+mod cast;
 mod check;
 #[cfg(test)]
 mod check_tests;
@@ -11,6 +13,7 @@ mod history;
 mod node;
 #[path = "../common/program.rs"]
 mod program;
+mod redis;
 mod rooms;
 mod run;
 mod world;
@@ -20,11 +23,16 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use self::cast::Journal;
+
 const USAGE: &str = "usage: tests/survival/run [OPTIONS]
   --kills N        the number of kills in a run (default 20)
   --seeds N        the number of runs (default 1)
   --seed N         the seed of the first run (default: by the clock); it repeats the choices, not the schedule of
                    the threads
+  --journal NAME   memory, redis or old-redis: the last restarts from an old snapshot (default memory)
+  --nodes N        the number of servers, with Redis (default 1)
+  --balancer       haproxy before them, which sends each request to another one
   --server PATH    this program (default: the release build)";
 
 /// The options of a run.
@@ -33,6 +41,9 @@ pub struct Settings {
     pub kills: usize,
     pub seeds: u64,
     pub seed: u64,
+    pub journal: Journal,
+    pub nodes: usize,
+    pub balancer: bool,
 }
 
 fn main() -> ExitCode {
@@ -49,7 +60,8 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Settings, String
     let program = env::current_exe().ok().and_then(|own| Some(own.parent()?.join("../overwire")));
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
     let program = program.unwrap_or_else(|| PathBuf::from("overwire"));
-    let mut settings = Settings { program, kills: 20, seeds: 1, seed: now };
+    let journal = Journal::Memory;
+    let mut settings = Settings { program, kills: 20, seeds: 1, seed: now, journal, nodes: 1, balancer: false };
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().ok_or(format!("{argument} needs a value"));
         let number = |text: String| text.parse().map_err(|_| format!("{argument}: expected a number, not {text:?}"));
@@ -57,9 +69,15 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Settings, String
             "--kills" => settings.kills = number(value()?)? as usize,
             "--seeds" => settings.seeds = number(value()?)?,
             "--seed" => settings.seed = number(value()?)?,
+            "--journal" => settings.journal = Journal::of(&value()?)?,
+            "--nodes" => settings.nodes = number(value()?)?.max(1) as usize,
+            "--balancer" => settings.balancer = true,
             "--server" => settings.program = value()?.into(),
             _ => return Err(format!("unknown argument {argument:?}")),
         }
+    }
+    if settings.nodes > 1 && settings.journal == Journal::Memory {
+        return Err("--nodes: expected --journal redis with it, because nodes with memory alone share nothing".into());
     }
     Ok(settings)
 }

@@ -72,7 +72,8 @@ impl Drop for Node {
     }
 }
 
-fn free_port() -> io::Result<u16> {
+/// Returns a port that nobody listens on.
+pub fn free_port() -> io::Result<u16> {
     let first = PORTS.start + (std::process::id() % 10_000) as u16;
     let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
     (first..PORTS.end).find(is_free).ok_or_else(|| io::Error::other("no free port"))

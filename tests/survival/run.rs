@@ -9,11 +9,11 @@ use overwire::feed::Cursor;
 use serde_json::json;
 
 use super::Settings;
+use super::cast::Cast;
 use super::check::check;
 use super::client::{Trouble, get};
 use super::dice::Dice;
 use super::history::{Event, History, Log, Sent, What};
-use super::node::Node;
 use super::rooms::{Reader, Talker, Transport, post_messages, send};
 use super::world::{END, World, cursor};
 
@@ -34,8 +34,8 @@ struct Clients<'scope> {
 
 /// Runs a seed, and prints its verdict. Returns whether all promises were kept.
 pub fn run(settings: &Settings, seed: u64) -> io::Result<bool> {
-    let mut node = Node::start(settings.program.clone(), Vec::new())?;
-    let world = World::new(vec![node.address]);
+    let mut cast = Cast::start(settings)?;
+    let world = World::new(cast.addresses());
     let mut dice = Dice::of(seed, "faults");
     let starts: Vec<Cursor> = ROOMS.into_iter().map(|room| tip(&world, &mut dice, room)).collect::<io::Result<_>>()?;
     let logs: io::Result<Vec<Log>> = thread::scope(|scope| {
@@ -53,7 +53,7 @@ pub fn run(settings: &Settings, seed: u64) -> io::Result<bool> {
                     .collect(),
             });
         }
-        let disturbed = disturb(&mut node, &mut dice, settings.kills);
+        let disturbed = cast.disturb(&mut dice, settings.kills);
         // All clients end, whatever happened.
         world.senders_end.store(true, Ordering::Relaxed);
         let ends = disturbed.and_then(|()| end_logs(world, &mut dice));
@@ -62,11 +62,20 @@ pub fn run(settings: &Settings, seed: u64) -> io::Result<bool> {
             thread::sleep(Duration::from_millis(20));
         }
         world.readers_end.store(true, Ordering::Relaxed);
+        let losses = cast.losses;
         let collected = clients.into_iter().zip(ROOMS).map(|(clients, room)| clients.collect(room));
         let collected: Vec<(Vec<Sent>, Vec<History>)> = collected.collect();
         let logs = collected.into_iter().zip(ROOMS).zip(ends?).map(|(((mut sent, histories), room), (begun, end))| {
             sent.push(Sent { text: END.into(), begun, answers: vec![(world.now(), end)] });
-            Log { name: format!("room {room}"), sent, histories, end, losses: settings.kills, retained: RETAINED }
+            Log {
+                name: format!("room {room}"),
+                sent,
+                histories,
+                end,
+                losses,
+                servers: settings.nodes,
+                retained: RETAINED,
+            }
         });
         Ok(logs.collect())
     });
@@ -87,25 +96,6 @@ fn start_readers<'scope>(
         scope.spawn(move || reader.run(&transports))
     };
     faithful.into_iter().chain(hopping).map(start_one).collect()
-}
-
-/// Kills the server this many times, and stops it now and then.
-fn disturb(node: &mut Node, dice: &mut Dice, kills: usize) -> io::Result<()> {
-    dice.pause(300);
-    for _ in 0..kills {
-        if dice.roll(4) == 0 {
-            node.signal("STOP")?;
-            dice.pause(500);
-            node.signal("CONT")?;
-            dice.pause(100);
-        }
-        node.kill()?;
-        dice.pause(50);
-        node.restart()?;
-        dice.pause(500);
-    }
-    thread::sleep(Duration::from_millis(300));
-    Ok(())
 }
 
 /// Sends the last message of each room when the senders have ended. Returns when it was sent, and its id.

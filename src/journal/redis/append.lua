@@ -15,14 +15,15 @@
 --       6 the largest number of retained messages
 --       7 the largest number of retained bytes
 --       8 the lifetime of the log and of the node's number, in milliseconds
---       9 the fingerprint of the message, 10 its time, and 11 the lifetime of its key in milliseconds
+--       9 the fingerprint of the message, 10 its time, 11 the lifetime of its key in milliseconds, and 12 the epoch of
+--         the log that the key belongs to: if the log has begun again, its keys are others
 --
 -- Returns one of
 --       {'appended', EPOCH, ID}
 --       {'repeated', EPOCH, ID, TIME}   the message was appended before, with the same key
 --       {'conflict'}                    another message has the key
 --       {'known'}                       a command with this number was executed, and its message is not in the log
---       {'missing'}                     there is no such log
+--       {'missing'}                     there is no such log, or none with this epoch
 local stream, sender, key = unpack(KEYS)
 local number, node, check, message, channel, most_messages, most_bytes, lifetime = unpack(ARGV)
 
@@ -48,6 +49,9 @@ local tip = redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1]
 local sequence = tip and tonumber(string.match(tip[1], '^%d+'))
 if not tip or sequence == 2 ^ 40 - 1 then
   redis.call('DEL', stream) -- a full log: its readers continue in a new one
+  return {'missing'}
+end
+if key and tip[2][2] ~= ARGV[12] then
   return {'missing'}
 end
 -- The first command that writes is one that is refused when the memory is full. Nothing has been done by then.

@@ -53,18 +53,19 @@ impl Redis {
     pub fn append(&mut self, now: Instant, draft: Draft<'_>) -> Ticket {
         self.tickets += 1;
         let ticket = Ticket(self.tickets);
+        let epoch = self.logs.get(draft.log).and_then(|log| log.tip()).map_or(0, Cursor::epoch);
         let asked = Asked {
             ticket,
             log: draft.log.clone(),
             check: Cursor::start(&mut self.random).check(),
             body: draft.body,
             timestamp: draft.timestamp,
-            key: draft.key,
+            key: draft.key.map(|key| (key, epoch)),
             until: now + ASK_TIME,
             was_sent: false,
             is_appended: false,
         };
-        if self.asked.push(asked).is_err() {
+        if !self.asked.push(asked) {
             self.refuse(ticket, "too many messages wait for Redis");
         }
         ticket
@@ -103,9 +104,11 @@ impl Redis {
         let [number_text, check, messages, bytes] = numbers.map(|number| number.to_string());
         let (stream, node) = (key(log), format!("overwire:node:{}", self.node));
         let (channel, lifetime) = (self.channel(log), lifetime(log));
-        let (key, fingerprint) = match &asked.key {
-            Some(key) => (format!("overwire:key:{}", hex(&key.digest)), hex(&key.fingerprint)),
-            None => (String::new(), String::new()),
+        let (key, fingerprint, epoch) = match &asked.key {
+            Some((key, epoch)) => {
+                (format!("overwire:key:{}", hex(&key.digest)), hex(&key.fingerprint), epoch.to_string())
+            }
+            None => Default::default(),
         };
         let keys = [stream.as_str(), &node, &key];
         let keys = if key.is_empty() { &keys[..2] } else { &keys };
@@ -122,6 +125,7 @@ impl Redis {
             &fingerprint,
             &time,
             &key_lifetime,
+            &epoch,
         ];
         self.scripts[0].ask(&mut self.session, keys, &arguments.map(String::as_str), Name::Append(number));
     }
@@ -185,17 +189,22 @@ impl Redis {
         }
     }
 
-    /// The log is gone: it has expired, or Redis has lost it. A room begins a new log.
+    /// The log is gone: it has expired, or Redis has lost it. A room begins a new log, in which all keys are new. So only
+    /// a message without one is sent again.
     fn on_missing(&mut self, number: u64, name: &LogName) {
-        if self.logs.get(name).is_some_and(|log| log.creation != Creation::Never) {
+        let begins_again = self.logs.get(name).is_some_and(|log| log.creation != Creation::Never);
+        if begins_again {
             self.read(name);
-            self.asked.renew(number);
-            return;
+        }
+        if begins_again && self.asked.get(number).is_some_and(|asked| asked.key.is_none()) {
+            return self.asked.renew(number);
         }
         if let Some(asked) = self.asked.take(number) {
-            self.refuse(asked.ticket, "the log of the message is gone: the message is not stored");
+            self.refuse(asked.ticket, "Redis has lost the messages before this one: the message is not stored");
         }
-        self.on_gone(name);
+        if !begins_again {
+            self.on_gone(name);
+        }
     }
 }
 

@@ -27,8 +27,8 @@ pub struct Asked {
     pub body: String,
     /// The time in it, in seconds since the epoch.
     pub timestamp: f64,
-    /// Its idempotency key.
-    pub key: Option<Key>,
+    /// Its idempotency key, and the epoch of the log that it belongs to.
+    pub key: Option<(Key, u64)>,
     /// The time until which it may be sent.
     pub until: Instant,
     /// Whether it was sent. Then Redis may append it, even if no reply comes.
@@ -51,20 +51,17 @@ pub struct AskedMessages {
 }
 
 impl AskedMessages {
-    /// Adds a message.
-    ///
-    /// # Errors
-    /// There are too many bytes: the message is returned.
-    pub fn push(&mut self, asked: Asked) -> Result<(), Asked> {
+    /// Adds a message. Returns whether there is room for it.
+    pub fn push(&mut self, asked: Asked) -> bool {
         let bytes = asked.body.len() + RECORD;
         if self.bytes + bytes > MOST_BYTES {
-            return Err(asked);
+            return false;
         }
         self.bytes += bytes;
         self.newest += 1;
         self.ends.push_back((asked.until, self.newest));
         self.by_number.insert(self.newest, asked);
-        Ok(())
+        true
     }
 
     /// Returns a message.

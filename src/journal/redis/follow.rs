@@ -31,8 +31,7 @@ impl Redis {
     pub fn create(&mut self, name: &LogName) -> Cursor {
         let start = Cursor::start(&mut self.random);
         self.follow(name, Creation::At(start));
-        self.ask_to_open(name, Name::Other); // a message may follow before the subscription is confirmed
-        self.ask_other(&["SET", &epoch_key(start.epoch()), name.name(), "PX", &lifetime(name)]);
+        self.create_in_redis(name); // a message may follow before the subscription is confirmed
         self.subscribe(name);
         start
     }
@@ -49,6 +48,7 @@ impl Redis {
                 self.find_client(client);
                 true
             }
+            Wanted::Position(name, _) => self.find_position(name, wanted.clone()),
         }
     }
 
@@ -57,6 +57,16 @@ impl Redis {
         let is_loaded = self.follow(name, Creation::Never).want(wanted).is_some();
         self.subscribe(name);
         !is_loaded
+    }
+
+    /// Reads a log once more: another node may be ahead of this one. Returns whether the answer follows.
+    fn find_position(&mut self, name: &LogName, wanted: Wanted) -> bool {
+        let Some(log) = self.logs.get_mut(name) else { return false };
+        log.wanted.push(wanted);
+        if matches!(log.phase, Phase::Current | Phase::Reading) {
+            self.read(name); // a read that is under way may have begun too early
+        }
+        true
     }
 
     /// Takes the id of the mailbox with an epoch.
@@ -115,6 +125,21 @@ impl Redis {
             };
             keys.iter().for_each(|key| self.ask_other(&["PEXPIRE", key, &lifetime(&name)]));
         }
+    }
+
+    /// Creates the logs that were created while there was no connection, before messages are appended to them.
+    pub(super) fn create_all(&mut self) {
+        let is_new = |log: &Log| matches!(log.creation, Creation::At(_));
+        let new = self.logs.iter().filter(|(_, log)| is_new(log)).map(|(name, _)| name.clone());
+        for name in new.collect::<Vec<_>>() {
+            self.create_in_redis(&name);
+        }
+    }
+
+    fn create_in_redis(&mut self, name: &LogName) {
+        let epoch = self.logs.get(name).and_then(|log| log.tip()).map_or(0, Cursor::epoch);
+        self.ask_to_open(name, Name::Other);
+        self.ask_other(&["SET", &epoch_key(epoch), name.name(), "PX", &lifetime(name)]);
     }
 
     /// Subscribes to the notices of all logs, on a new connection.

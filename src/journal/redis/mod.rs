@@ -193,6 +193,7 @@ impl Redis {
             complain(format_args!("{}: connected", self.url));
         }
         self.asked.unsend();
+        self.create_all();
         self.subscribe_all();
     }
 

@@ -7,11 +7,12 @@ use std::time::Instant;
 use super::limits;
 use crate::books;
 use crate::event_loop::ExchangeId;
-use crate::feed::{Cursor, Feed};
-use crate::journal::{Journal, LogName, Retention};
+use crate::feed::{Cursor, Feed, Replay};
+use crate::journal::{Journal, LogName, Retention, Wanted};
 use crate::server::exchanges::Exchanges;
 use crate::server::lru::{Kept, Lru};
 use crate::server::params::ApiError;
+use crate::server::parked::Halt;
 
 /// A text that a reader takes out of its mailbox.
 #[derive(Debug)]
@@ -45,6 +46,18 @@ impl Mailbox {
         let taken = Taken { id, body: body.clone(), recovered };
         self.set_position(id, journal);
         Some(taken)
+    }
+
+    /// Returns the position where a reader continues after a cursor.
+    ///
+    /// # Errors
+    /// `Wait` when the cursor is not known here, and another server may know it.
+    pub fn replay(&self, cursor: Cursor, exchanges: &mut Exchanges) -> Result<Replay, Halt> {
+        let replay = self.feed.replay(cursor);
+        if !replay.recovered {
+            exchanges.find(Wanted::Position(self.log.clone(), cursor))?;
+        }
+        Ok(replay)
     }
 
     /// Stores the position of the reader, and has the journal store it too.

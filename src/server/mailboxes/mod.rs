@@ -76,6 +76,7 @@ impl Mailboxes {
         if id.is_none() {
             return Ok(counted(&json!({ "connection_id": &*mailbox_id, "type": "timeout" }), 0));
         }
+        mailbox.replay(cursor.unwrap_or(mailbox.position), exchanges)?;
         if let Some(cursor) = cursor {
             mailbox.set_position(cursor, &mut exchanges.journal);
         }
@@ -105,7 +106,7 @@ impl Mailboxes {
         let (mailbox, recovered) = match (known, cursor) {
             (Some(id), Some(cursor)) => {
                 let mut mailbox = self.mailboxes.get(&id, now)?;
-                let replay = mailbox.feed.replay(cursor);
+                let replay = mailbox.replay(cursor, exchanges)?;
                 mailbox.set_position(replay.after, &mut exchanges.journal);
                 (mailbox, replay.recovered)
             }

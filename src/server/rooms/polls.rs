@@ -70,7 +70,7 @@ impl Rooms {
         let position = client.as_ref().and_then(|client| client.position(&room.name));
         let from = match poll.cursor.or(position) {
             None if client.as_ref().is_some_and(|client| client.has_dropped_positions()) => room.replay_everything(),
-            cursor => room.replay(cursor),
+            cursor => room.replay(cursor, exchanges)?,
         };
         let messages = room.feed.after(from.after).len() as u64;
         if let Some(client) = &mut client {
@@ -102,7 +102,7 @@ impl Rooms {
         let cursor = params::cursor(call.request, "last_message_id")?;
         let room = params::room(call.request)?;
         let room = self.rooms.open(&room, OpenFor::Reading, exchanges)?;
-        let from = room.replay(Some(cursor.unwrap_or(room.feed.last(usize::MAX))));
+        let from = room.replay(Some(cursor.unwrap_or(room.feed.last(usize::MAX))), exchanges)?;
         let batch = room.batch(from, r#""stopPolling":false"#);
         if call.request.method() == Method::Head {
             return Ok(Reply::Now(json_response(room.length(&batch))));

@@ -13,9 +13,10 @@ use crate::bytes::{Rope, Shared, Slice};
 use crate::event_loop::{ExchangeId, GroupId};
 use crate::feed::{Cursor, Feed, Replay};
 use crate::http::Content;
-use crate::journal::{LogName, Retention};
+use crate::journal::{LogName, Retention, Wanted};
 use crate::server::exchanges::Exchanges;
 use crate::server::message::{Transport, encode, timestamp_of};
+use crate::server::parked::Halt;
 
 /// The open streams of a room on one transport.
 #[derive(Debug)]
@@ -72,8 +73,16 @@ impl Room {
     }
 
     /// Returns the position where a reader continues: after its cursor, or after the newest message.
-    pub fn replay(&self, cursor: Option<Cursor>) -> Replay {
-        cursor.map_or(Replay { after: self.feed.tip(), recovered: true }, |cursor| self.feed.replay(cursor))
+    ///
+    /// # Errors
+    /// `Wait` when the cursor is not known here, and another server may know it.
+    pub fn replay(&self, cursor: Option<Cursor>, exchanges: &mut Exchanges) -> Result<Replay, Halt> {
+        let Some(cursor) = cursor else { return Ok(Replay { after: self.feed.tip(), recovered: true }) };
+        let replay = self.feed.replay(cursor);
+        if !replay.recovered {
+            exchanges.find(Wanted::Position(self.log.clone(), cursor))?;
+        }
+        Ok(replay)
     }
 
     /// Returns the position before all retained messages, for a reader whose position is unknown.

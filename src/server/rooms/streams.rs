@@ -105,7 +105,7 @@ impl Rooms {
         let now = exchanges.now();
         let client = client.as_ref().map(|id| self.clients.see(id, now)).transpose()?;
         let room = self.rooms.open(room, OpenFor::Reading, exchanges)?;
-        let from = room.replay(*cursor);
+        let from = room.replay(*cursor, exchanges)?;
         exchanges.begin(call, opening);
         match transport {
             Transport::Sse => {

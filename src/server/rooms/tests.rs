@@ -201,7 +201,7 @@ fn the_loss_of_the_newest_messages_is_told_to_every_reader() {
     rooms.appended(&mut exchanges, "tea", next, r#"{"text":"next","timestamp":1}"#.into());
     assert!(exchanges.read_until(&mut stream, "}\n").contains("next"));
     let room = rooms.rooms.get_mut("tea").unwrap();
-    assert!(!room.replay(Some(lost)).recovered && room.replay(Some(kept)).recovered);
+    assert!(!room.feed.replay(lost).recovered && room.feed.replay(kept).recovered);
     let everything = room.replay_everything();
     let Content::Shared(content) = room.content(&room.batch(everything, SUCCESS)) else { panic!("it is short") };
     let content = String::from_utf8(content.to_vec()).unwrap();
@@ -264,7 +264,7 @@ fn messages_older_than_the_retained_time_are_dropped() {
     rooms.sweep(&mut exchanges);
     assert_eq!(read(&rooms), 1);
     let room = rooms.rooms.get_mut("tea").unwrap();
-    assert!(room.replay(Some(old)).recovered, "a reader that had it has missed nothing");
+    assert!(room.feed.replay(old).recovered, "a reader that had it has missed nothing");
     assert_eq!(room.rope(old, Transport::Stream).slices().len(), 1);
     exchanges.event_loop.remote().advance_clock(Duration::from_secs(60));
     rooms.sweep(&mut exchanges);
