@@ -42,7 +42,7 @@ pub struct Limits {
     pub connections: usize,
     /// The time after which the turn of a connection ends that has sent several requests or messages at once: the rest
     /// of them waits until others have had their turns. After 40 such times the loop looks at its sockets, even if not
-    /// all have had their turns.
+    /// all have had their turns. If more than 40 have sent something, their turns are shorter, down to a tenth.
     pub turn_time: Duration,
     /// The time for a request head, from its first byte to its last. Slower ones are answered with 408.
     pub head_time: Duration,

@@ -202,6 +202,51 @@ fn dear_requests_of_others_delay_a_request_by_a_few_rounds() {
 }
 
 #[test]
+fn turns_are_shorter_when_many_have_sent_something() {
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    let (note, noted) = std::sync::mpsc::channel();
+    let server = TestServer::of_loop(Limits::default(), move |mut server: EventLoop| {
+        let mut burnt: usize = 0;
+        loop {
+            match server.next_event()? {
+                Event::Request(id, request) => {
+                    match &*request.path() {
+                        "/wait" => {
+                            note.send(()).unwrap();
+                            released.recv().unwrap();
+                        }
+                        "/burn" => {
+                            let start = Instant::now();
+                            while start.elapsed() < Duration::from_micros(100) {}
+                            burnt += 1;
+                        }
+                        _ => {}
+                    }
+                    server.respond(id, Response::text(200, burnt.to_string()));
+                }
+                Event::Shutdown => return server.drain(),
+                _ => {}
+            }
+        }
+    });
+    let mut waiting = server.connect();
+    let mut crowd: Vec<Client> = (0..HOSTILE).map(|_| server.connect()).collect();
+    let mut last = server.connect();
+    assert_eq!(last.get("/").text(), "0", "all are accepted");
+    waiting.send_get("/wait");
+    noted.recv().unwrap();
+    // All of these are in their sockets when the loop goes on.
+    let burst = "GET /burn HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(8);
+    for client in &mut crowd {
+        client.send(&burst);
+    }
+    last.send_get("/");
+    release.send(()).unwrap();
+    let before: usize = last.answer().text().parse().unwrap();
+    assert!(before < 2 * HOSTILE, "{before} requests came before that of the last connection");
+}
+
+#[test]
 fn accepting_pauses_without_file_descriptors_and_resumes() {
     // Fewer descriptors than the server reserves, so that `accept` fails with EMFILE.
     let limited = "ulimit -n 20 && exec \"$0\" --port 0";

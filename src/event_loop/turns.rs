@@ -26,14 +26,19 @@ const EVENTS_PER_TURN: usize = 64;
 /// The time after which a round ends, even if not all have had their turn, in times of one turn.
 const TURNS_PER_ROUND: u32 = 40;
 
+/// The largest part by which turns are shorter when more connections have news than have a whole turn in a round. So
+/// the last of them waits less, and requests that are not dear are still answered together.
+const SHORTEST_TURN: u32 = 10;
+
 /// The clock is read after this number of events of a turn, and again after that number of further ones, and after some
 /// turns. Each reading costs as much as a tenth of a small message.
 const FIRST_READING: usize = 4;
 const NEXT_READING: usize = 16;
 const TURNS_PER_READING: usize = 16;
 
-/// The time between two readings from which on events are dear: the next reading follows after one of them.
-const DEAR: Duration = Duration::from_micros(500);
+/// The time between two readings, in times of one turn, from which on events are dear: the next reading follows after
+/// one of them.
+const DEAR: u32 = 2;
 
 /// The number of queued bytes from which on a connection is written at the end of its own turn, and not when all have
 /// had theirs. By then the bytes would have left the processor's cache.
@@ -99,6 +104,8 @@ pub(super) struct Stopwatch {
     began: Instant,
     /// By the last reading of the clock.
     taken: Duration,
+    /// The time after which a turn of this round ends.
+    turn_time: Duration,
     /// The last events were dear: the clock is read after each one.
     are_dear: bool,
     /// The number of turns before the next reading.
@@ -107,18 +114,27 @@ pub(super) struct Stopwatch {
 
 impl Stopwatch {
     pub fn new(now: Instant) -> Self {
-        Stopwatch { began: now, taken: Duration::ZERO, are_dear: false, turns: TURNS_PER_READING }
+        Stopwatch {
+            began: now,
+            taken: Duration::ZERO,
+            turn_time: Duration::ZERO,
+            are_dear: false,
+            turns: TURNS_PER_READING,
+        }
     }
 
-    /// A round begins.
-    fn begin(&mut self, now: Instant) {
+    /// A round begins, with this number of connections that have news. Turns do not become longer before those that had
+    /// news in the last round have had theirs.
+    fn begin(&mut self, now: Instant, turn_time: Duration, news: usize, is_late: bool) {
         (self.began, self.taken) = (now, Duration::ZERO);
+        let shortened = turn_time / (news as u32 / TURNS_PER_ROUND).clamp(1, SHORTEST_TURN);
+        self.turn_time = if is_late { self.turn_time.min(shortened) } else { shortened };
     }
 
     /// Notes a reading of the clock.
     fn read(&mut self, now: Instant) {
         let before = mem::replace(&mut self.taken, now - self.began);
-        self.are_dear = self.taken - before >= DEAR;
+        self.are_dear = self.taken - before >= self.turn_time.saturating_mul(DEAR);
         self.turns = TURNS_PER_READING;
     }
 }
@@ -211,8 +227,11 @@ impl Agenda {
         None
     }
 
-    fn begin_round(&mut self) {
+    /// Begins a round, and returns whether some of the news of the last one have not had their turn.
+    fn begin_round(&mut self) -> bool {
+        let is_late = self.round.news > 0;
         self.round = Round { news: self.news.len(), rest: self.rest.len(), has_time: true, owes_rest: true };
+        is_late
     }
 }
 
@@ -252,11 +271,15 @@ impl EventLoop {
             return Ok(self.expire(timer, due));
         }
         self.sleep()?;
-        self.stopwatch.begin(self.context.now);
-        self.agenda.begin_round();
+        self.begin_round();
         Ok(None)
     }
     // ANCHOR_END: step
+
+    fn begin_round(&mut self) {
+        let is_late = self.agenda.begin_round();
+        self.stopwatch.begin(self.context.now, self.context.limits.turn_time, self.agenda.news.len(), is_late);
+    }
 
     // ANCHOR: turn
     fn begin_turn(&mut self, key: Key) {
@@ -279,14 +302,13 @@ impl EventLoop {
     fn read_clock(&mut self) {
         self.update_clock();
         self.stopwatch.read(self.context.now);
-        let Stopwatch { taken, are_dear, .. } = self.stopwatch;
-        let turn_time = self.context.limits.turn_time;
+        let Stopwatch { taken, turn_time, are_dear, .. } = self.stopwatch;
         if let Some(turn) = &mut self.turn {
             // The event that is under way is always finished.
             turn.left = if taken - turn.began < turn_time { turn.left } else { 0 };
             turn.reading = turn.left.saturating_sub(if are_dear { 1 } else { NEXT_READING });
         }
-        self.agenda.round.has_time &= taken < turn_time.saturating_mul(TURNS_PER_ROUND);
+        self.agenda.round.has_time &= taken < self.context.limits.turn_time.saturating_mul(TURNS_PER_ROUND);
     }
 
     /// Decodes the next thing that the connection whose turn it is has to report. If there is none, its turn is over.
