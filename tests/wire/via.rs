@@ -85,6 +85,7 @@ fn ctrl_c_sends_a_close_through_the_program() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_wire"));
     command.args(["ws", &url, "--key", KEY, "--mask", MASK, "--via", "nc -N %h %p"]).process_group(0);
     let mut wire = Wire::spawn(command);
+    wire.type_in("/wait\n"); // the end of the input would send a Close too
     wire.read_until("frames follow");
     let mut kill = Command::new("sh");
     assert!(kill.args(["-c", &format!("kill -s INT -- -{}", wire.process.id())]).status().unwrap().success());
