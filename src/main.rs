@@ -2,19 +2,22 @@
 
 #[path = "main/key.rs"]
 mod key;
+#[path = "main/log.rs"]
+mod log;
 
 use std::env;
 use std::io::{self, ErrorKind, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::process::ExitCode;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use overwire::bytes::digits;
 use overwire::heap;
 use overwire::http::Origins;
+use overwire::journal::disk::{Data, OpenError, SyncMode, System};
 use overwire::output::{self, complain};
 use overwire::proxies::Proxies;
 use overwire::server::{Config, Server};
@@ -22,6 +25,7 @@ use overwire::tap::{Mode, Tap, TapConfig};
 use overwire::{Limits, Remote};
 
 use self::key::KeyCommand;
+use self::log::LogCommand;
 
 /// The port of the tap, unless the system chooses the server's.
 const TAP_PORT: u16 = 8100;
@@ -37,6 +41,8 @@ overwire: real-time web transports, byte by byte
 
 usage: overwire [OPTIONS]
        overwire key add|list|revoke ... --keys FILE   (see `overwire key --help`)
+       overwire log DIR [ROOM]   print the log in a folder: each record, its bytes and its meaning
+       overwire log DIR --check  read it to the end, and say what it has
 
   --host HOST            the address to listen on (default 127.0.0.1)
   --port PORT            the port to listen on; 0 lets the system choose (default 8000)
@@ -59,6 +65,10 @@ usage: overwire [OPTIONS]
                          (default: no bound)
   --max-rooms N          keep at most N rooms; another one takes the place of one that nobody
                          reads (default 256)
+  --data DIR             keep the messages in this folder, so that they outlive the process
+  --sync WHEN            with --data: a message is sent and its sender answered when it is on
+                         the disk (always, the default), or when the system has it, which
+                         writes it every 100 ms (100ms) or when it likes (never)
   --redis URL            keep the messages in Redis, and share them with all servers that name the
                          same one: redis://[:PASSWORD@]HOST:PORT[/DB]
   --chaos                let pages make the server forget everything
@@ -74,6 +84,7 @@ Ctrl+C ends it in an orderly way. A second Ctrl+C ends it at once.";
 enum Command {
     Serve(Box<Config>, TapOptions),
     Key(KeyCommand),
+    Log(LogCommand),
     Print(String),
 }
 
@@ -105,6 +116,7 @@ fn run() -> ExitCode {
         Ok(Command::Serve(config, tap_options)) => (*config, tap_options),
         Ok(Command::Print(text)) => return print(&format!("{text}\n")),
         Ok(Command::Key(command)) => return manage_keys(command),
+        Ok(Command::Log(command)) => return log::run(&command),
         Err(complaint) => {
             complain(format_args!("{complaint}\nTry `overwire --help`."));
             return ExitCode::from(2);
@@ -115,6 +127,10 @@ fn run() -> ExitCode {
         Ok(server) => server,
         Err(error) if error.kind() == ErrorKind::AddrInUse => {
             complain(format_args!("port {port} is in use: choose another one with --port"));
+            return ExitCode::FAILURE;
+        }
+        Err(error) if error.get_ref().is_some_and(|error| error.is::<OpenError>()) => {
+            complain(format_args!("{error}"));
             return ExitCode::FAILURE;
         }
         Err(error) => {
@@ -229,6 +245,7 @@ fn arguments() -> Result<Vec<String>, String> {
 fn command(arguments: Vec<String>) -> Result<Command, String> {
     match arguments.split_first() {
         Some((first, rest)) if first == "key" => key::parse(rest).map(Command::Key),
+        Some((first, rest)) if first == "log" => log::parse(rest).map(Command::Log),
         _ => parse(arguments.into_iter()),
     }
 }
@@ -247,9 +264,18 @@ fn print(text: &str) -> ExitCode {
     if write!(io::stdout(), "{text}").is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
+fn parse_sync(text: &str) -> Result<SyncMode, String> {
+    match text {
+        "always" => Ok(SyncMode::Always),
+        "100ms" => Ok(SyncMode::Every(Duration::from_millis(100))),
+        "never" => Ok(SyncMode::Never),
+        _ => Err(format!("--sync: expected always, 100ms or never, not {text:?}")),
+    }
+}
+
 fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Command, String> {
     let mut config = Config { signals: true, ..Config::default() };
-    let mut tap = TapOptions::default();
+    let (mut tap, mut data, mut sync) = (TapOptions::default(), None, None);
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().ok_or(format!("{argument} needs a value"));
         match argument.as_str() {
@@ -268,6 +294,8 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Command, String>
             "--log" => config.log = true,
             "--retain-messages" => config.retention.messages = number(&argument, &value()?, 1..=10_000_000)? as usize,
             "--retain-bytes" => config.retention.bytes = number(&argument, &value()?, 1..=1 << 40)? as usize,
+            "--data" => data = Some(value()?),
+            "--sync" => sync = Some(parse_sync(&value()?)?),
             "--redis" => config.redis = Some(value()?.parse().map_err(|error| format!("--redis: {error}"))?),
             "--retain-time" => {
                 let seconds = number(&argument, &value()?, 1..=1_000_000_000)?;
@@ -283,6 +311,15 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Command, String>
             "--version" | "-V" => return Ok(Command::Print(format!("overwire {}", env!("CARGO_PKG_VERSION")))),
             _ => return Err(format!("unknown argument {argument:?}")),
         }
+    }
+    match (data, sync) {
+        (Some(_), _) if config.redis.is_some() => return Err("--data: expected no --redis with it".into()),
+        (Some(folder), sync) => {
+            let (sync, files) = (sync.unwrap_or_default(), Arc::new(System));
+            config.data = Some(Data { folder: folder.into(), sync, files });
+        }
+        (None, Some(_)) => return Err("--sync: expected --data with it".into()),
+        (None, None) => {}
     }
     if tap.is_refused && (tap.host.is_some() || tap.port.is_some()) {
         return Err("--no-tap: expected no --tap-port and no --tap-host with it".into());

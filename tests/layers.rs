@@ -42,7 +42,7 @@ const CONFINED: [(&str, &[&str]); 5] = [
     ("mio", &["event_loop"]),
     ("unsafe", &["signals", "socket_options", "heap"]),
     ("net", &["event_loop", "access", "proxies", "proxy_protocol", "signals", "identity", "tap", "journal", "server"]),
-    ("SystemTime", &["event_loop", "access_log", "tap", "server"]),
+    ("SystemTime", &["event_loop", "access_log", "journal", "tap", "server"]),
     ("Instant::now", &["event_loop", "journal", "tap"]),
 ];
 

@@ -101,8 +101,21 @@ impl Keys {
 
     /// Stores a key that is not known yet, and the message that came with it.
     pub fn store(&mut self, key: Key, cursor: Cursor, timestamp: f64, now: Instant) {
+        self.restore(key, cursor, timestamp, now + LIFETIME);
+    }
+
+    /// Stores a key of an earlier process, which is known until `end`. The keys come in the order of their ends.
+    pub fn restore(&mut self, key: Key, cursor: Cursor, timestamp: f64, end: Instant) {
         self.first.insert(key.digest, First { fingerprint: key.fingerprint, cursor, timestamp });
-        self.ends.push_back((now + LIFETIME, key.digest));
+        self.ends.push_back((end, key.digest));
+    }
+
+    /// Removes a key whose message is not appended after all.
+    pub fn forget(&mut self, key: &Key) {
+        self.first.remove(&key.digest);
+        if let Some(at) = self.ends.iter().rposition(|(_, digest)| *digest == key.digest) {
+            self.ends.remove(at);
+        }
     }
 
     /// Removes the keys whose time is over.

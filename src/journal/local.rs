@@ -1,10 +1,11 @@
-//! The journal of one process: logs in memory.
+//! The journal of one process: logs in memory, and in a file if they outlive the process.
 
 use std::collections::{HashMap, VecDeque};
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use super::keys::Keys;
-use super::{Change, Draft, LogName, Ticket};
+use super::disk::{Disk, Record};
+use super::keys::{Key, Keys, LIFETIME};
+use super::{Change, Draft, LogName, Refusal, Ticket};
 use crate::books;
 use crate::feed::Cursor;
 use crate::random::Random;
@@ -16,9 +17,14 @@ pub struct Local {
     tips: HashMap<LogName, Cursor>,
     keys: Keys,
     /// The changes that [`next_change`](Local::next_change) has not returned yet.
-    changes: VecDeque<Change>,
+    changes: VecDeque<Pending>,
     /// The number of the last asked message.
     asked: u64,
+    disk: Option<Disk>,
+    /// The number of the last record on the disk, or on the way to it.
+    last_record: u64,
+    /// The reason why the disk has last refused messages.
+    trouble: Option<String>,
     /// Whether nothing is committed: a disk that does not answer.
     #[cfg(test)]
     pub is_held: bool,
@@ -27,46 +33,94 @@ pub struct Local {
     pub is_asked_elsewhere: bool,
 }
 
+/// A change that follows when a record is committed.
+#[derive(Debug)]
+struct Pending {
+    change: Change,
+    /// The number of the record. 0 without a disk: all is committed.
+    record: u64,
+    /// What the change has changed already.
+    undo: Option<Undo>,
+}
+
+/// The state before a message. It is that again if the disk refuses the message.
+#[derive(Debug)]
+struct Undo {
+    tip: Cursor,
+    key: Option<Key>,
+}
+
 impl Local {
     /// As [`Journal::open`](super::Journal::open).
     pub fn open(&mut self, log: &LogName, random: &mut Random) -> Cursor {
-        *self.tips.entry(log.clone()).or_insert_with(|| Cursor::start(random))
+        if let Some(tip) = self.tips.get(log) {
+            return *tip;
+        }
+        let start = Cursor::start(random);
+        self.write(&Record::Start { log: log.into(), cursor: start });
+        self.tips.insert(log.clone(), start);
+        start
+    }
+
+    /// Appends a record that the disk takes at any time.
+    fn write(&mut self, record: &Record<'_>) {
+        if let Some(disk) = &self.disk {
+            self.last_record = disk.append(record).unwrap_or(self.last_record);
+        }
     }
 
     /// Answers later, as if another process had to be asked.
     #[cfg(test)]
     pub fn ask_elsewhere<T>(&mut self, wanted: super::Wanted) -> Option<T> {
-        self.changes.push_back(Change::Answered(wanted));
+        self.changes.push_back(Pending { change: Change::Answered(wanted), record: 0, undo: None });
         None
     }
 
     /// As [`Journal::remove`](super::Journal::remove).
     pub fn remove(&mut self, log: &LogName) {
-        self.tips.remove(log);
+        if self.tips.remove(log).is_some() {
+            self.write(&Record::Remove { log: log.into() });
+        }
     }
 
     /// As [`Journal::append`](super::Journal::append).
     pub fn append(&mut self, random: &mut Random, now: Instant, draft: Draft<'_>) -> Ticket {
         self.asked += 1;
         let ticket = Ticket(self.asked);
-        let change = match draft.key.map_or(Ok(None), |key| self.keys.find(&key, now)) {
+        let pending = match draft.key.map_or(Ok(None), |key| self.keys.find(&key, now)) {
             Ok(None) => self.accept(random, now, draft, ticket),
-            Ok(Some(first)) => Change::Repeated { ticket, cursor: first.cursor, timestamp: first.timestamp },
-            Err(refusal) => Change::Refused { ticket, refusal },
+            // The first message may be on its way to the disk.
+            Ok(Some(first)) => {
+                let change = Change::Repeated { ticket, cursor: first.cursor, timestamp: first.timestamp };
+                Pending { change, record: self.last_record, undo: None }
+            }
+            Err(refusal) => Pending { change: Change::Refused { ticket, refusal }, record: 0, undo: None },
         };
-        self.changes.push_back(change);
+        self.changes.push_back(pending);
         ticket
     }
 
     /// Gives a message its position.
-    fn accept(&mut self, random: &mut Random, now: Instant, draft: Draft<'_>, ticket: Ticket) -> Change {
-        let tip = self.tips.entry(draft.log.clone()).or_insert_with(|| Cursor::start(random));
-        *tip = tip.next(random);
-        let cursor = *tip;
+    fn accept(&mut self, random: &mut Random, now: Instant, draft: Draft<'_>, ticket: Ticket) -> Pending {
+        let tip = self.open(draft.log, random);
+        let cursor = tip.next(random);
+        let mut undo = None;
+        if let Some(disk) = &self.disk {
+            let (log, time) = (draft.log.into(), (draft.timestamp * 1000.0).round() as u64);
+            match disk.append(&Record::Message { log, cursor, time, key: draft.key, body: &draft.body }) {
+                Ok(record) => self.last_record = record,
+                Err(reason) => {
+                    return Pending { change: refused(ticket, &reason), record: 0, undo: None };
+                }
+            }
+            undo = Some(Undo { tip, key: draft.key });
+        }
+        self.tips.insert(draft.log.clone(), cursor);
         if let Some(key) = draft.key {
             self.keys.store(key, cursor, draft.timestamp, now);
         }
-        Change::Appended { log: draft.log.clone(), cursor, body: draft.body, ticket: Some(ticket) }
+        let change = Change::Appended { log: draft.log.clone(), cursor, body: draft.body, ticket: Some(ticket) };
+        Pending { change, record: self.last_record, undo }
     }
 
     /// As [`Journal::next_change`](super::Journal::next_change). In memory, what is asked is committed at once.
@@ -75,12 +129,78 @@ impl Local {
         if self.is_held {
             return None;
         }
-        self.changes.pop_front()
+        if let Some(disk) = &self.disk {
+            let committed = disk.committed();
+            let is_committed = self.changes.front().is_some_and(|pending| pending.record <= committed);
+            if !is_committed {
+                let reason = disk.failure()?;
+                self.refuse_all(committed, &reason);
+                self.trouble = Some(unavailable(&reason));
+            }
+        }
+        self.changes.pop_front().map(|pending| pending.change)
+    }
+
+    /// Refuses all messages after a record: the disk has none of them.
+    fn refuse_all(&mut self, committed: u64, reason: &str) {
+        for pending in self.changes.iter_mut().rev().filter(|pending| pending.record > committed) {
+            if let Change::Appended { ticket: Some(ticket), .. } | Change::Repeated { ticket, .. } = pending.change {
+                let change = std::mem::replace(&mut pending.change, refused(ticket, reason));
+                pending.record = 0;
+                let (Change::Appended { log, .. }, Some(Undo { tip, key })) = (change, pending.undo.take()) else {
+                    continue;
+                };
+                if let Some(newest) = self.tips.get_mut(&log).filter(|newest| newest.epoch() == tip.epoch()) {
+                    *newest = tip;
+                }
+                if let Some(key) = key {
+                    self.keys.forget(&key);
+                }
+            }
+        }
+    }
+
+    /// As [`Journal::note_position`](super::Journal::note_position).
+    pub fn note_position(&mut self, client: &str, log: &LogName, cursor: Cursor) {
+        if self.disk.is_some() {
+            let time = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as u64);
+            self.write(&Record::Position { client: client.into(), log: log.into(), cursor, time });
+        }
+    }
+
+    /// As [`Journal::trouble`](super::Journal::trouble).
+    pub fn trouble(&self) -> Option<&str> {
+        self.trouble.as_deref().filter(|_| self.disk.as_ref().is_some_and(Disk::is_refusing))
+    }
+
+    /// As [`Journal::restore`](super::Journal::restore).
+    pub fn restore(&mut self, change: &Change) {
+        if let Change::Opened { log, start: tip } | Change::Appended { log, cursor: tip, .. } = change {
+            self.tips.insert(log.clone(), *tip);
+        }
+    }
+
+    /// As [`Journal::restore_key`](super::Journal::restore_key).
+    pub fn restore_key(&mut self, key: Key, cursor: Cursor, time: u64, (now, system): (Instant, SystemTime)) {
+        let age = system.duration_since(UNIX_EPOCH + std::time::Duration::from_millis(time)).unwrap_or_default();
+        if age < LIFETIME {
+            self.keys.restore(key, cursor, time as f64 / 1000.0, now + (LIFETIME - age));
+        }
+    }
+
+    /// As [`Journal::continue_on`](super::Journal::continue_on).
+    pub fn continue_on(&mut self, disk: Disk, logs: &[LogName]) {
+        self.disk = Some(disk);
+        for log in logs.iter().filter(|log| !self.tips.contains_key(log)).collect::<Vec<_>>() {
+            self.write(&Record::Remove { log: log.into() });
+        }
     }
 
     /// As [`Journal::forget`](super::Journal::forget).
     pub fn forget(&mut self) {
-        self.tips = HashMap::new();
+        for log in std::mem::take(&mut self.tips).keys() {
+            self.write(&Record::Remove { log: log.into() });
+        }
         self.keys = Keys::default();
     }
 
@@ -89,6 +209,7 @@ impl Local {
         self.keys.expire(now);
         self.keys.shrink();
         books::shrink_map(&mut self.tips);
+        books::shrink_deque(&mut self.changes);
     }
 
     /// As [`Journal::key_bytes`](super::Journal::key_bytes).
@@ -102,10 +223,17 @@ impl Local {
     }
 }
 
+fn unavailable(reason: &str) -> String {
+    format!("messages cannot be stored at present: {reason}")
+}
+
+fn refused(ticket: Ticket, reason: &str) -> Change {
+    Change::Refused { ticket, refusal: Refusal::Unavailable(unavailable(reason)) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::journal::{Key, Refusal};
 
     fn room(name: &str) -> LogName {
         LogName::Room(name.into())

@@ -32,8 +32,9 @@ pub mod redis;
 
 use std::io;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
+use self::disk::Disk;
 pub use self::keys::Key;
 use self::local::Local;
 use self::redis::{Redis, RedisUrl};
@@ -198,7 +199,7 @@ impl Default for Retention {
 #[derive(Debug)]
 pub enum Journal {
     /// The logs of this process alone.
-    Local(Local),
+    Local(Box<Local>),
     /// The logs that several processes share.
     Redis(Box<Redis>),
 }
@@ -206,7 +207,7 @@ pub enum Journal {
 impl Default for Journal {
     /// A journal in memory.
     fn default() -> Self {
-        Journal::Local(Local::default())
+        Journal::Local(Box::default())
     }
 }
 
@@ -286,8 +287,34 @@ impl Journal {
     /// Notes the position of a reader. `client` is the `client_id`, and empty for the one reader of a mailbox.
     pub fn note_position(&mut self, client: &str, log: &LogName, cursor: Cursor) {
         match self {
-            Journal::Local(_) => {} // memory outlives no reader that it has a position of
+            Journal::Local(local) => local.note_position(client, log, cursor),
             Journal::Redis(redis) => redis.note_position(client, log, cursor),
+        }
+    }
+
+    /// Notes a change of an earlier process, which has left it on a disk.
+    pub fn restore(&mut self, change: &Change) {
+        match self {
+            Journal::Local(local) => local.restore(change),
+            Journal::Redis(_) => {} // it needs no disk of its own
+        }
+    }
+
+    /// Notes a key of an earlier process, the position after its message, and the time of the message in milliseconds
+    /// since the epoch. `now` is the current time by both clocks. The keys come in the order of their times.
+    pub fn restore_key(&mut self, key: Key, cursor: Cursor, time: u64, now: (Instant, SystemTime)) {
+        match self {
+            Journal::Local(local) => local.restore_key(key, cursor, time, now),
+            Journal::Redis(_) => {}
+        }
+    }
+
+    /// Continues the log on a disk. `logs` are all logs on it. Those that were not restored, or were removed since, are
+    /// removed from it.
+    pub fn continue_on(&mut self, disk: Disk, logs: &[LogName]) {
+        match self {
+            Journal::Local(local) => local.continue_on(disk, logs),
+            Journal::Redis(_) => {}
         }
     }
 
@@ -310,7 +337,7 @@ impl Journal {
     /// Returns the reason why nothing can be appended at present: a sentence. `None` if there is none.
     pub fn trouble(&self) -> Option<&str> {
         match self {
-            Journal::Local(_) => None,
+            Journal::Local(local) => local.trouble(),
             Journal::Redis(redis) => redis.trouble(),
         }
     }

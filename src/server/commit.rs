@@ -6,7 +6,9 @@ use super::params::ApiError;
 use super::parked;
 use super::senders::{self, Published, Sender};
 use crate::feed::Cursor;
-use crate::journal::{Change, LogName, Ticket};
+use crate::journal::disk::{Data, Disk, OpenError, Recovery};
+use crate::journal::{Change, LogName, Retention, Ticket};
+use crate::output::complain;
 
 /// A part of the application that has replicas of logs.
 pub trait Replica {
@@ -28,6 +30,32 @@ pub trait Replica {
 }
 
 impl Server {
+    /// Reads the log of an earlier process, and continues it.
+    ///
+    /// # Errors
+    /// The log cannot be opened.
+    pub(super) fn restore(&mut self, data: &Data, retention: Retention) -> Result<(), OpenError> {
+        let recovery = Recovery::read(&data.folder, retention)?;
+        let now = (self.exchanges.now(), self.exchanges.event_loop.system_time());
+        if let Some(cut) = recovery.cut() {
+            complain(format_args!("{cut}"));
+            self.rooms.note_lost_positions(now.0);
+        }
+        for change in recovery.changes() {
+            let change = change?;
+            self.exchanges.journal.restore(&change);
+            self.apply(change);
+        }
+        for (key, cursor, time) in recovery.keys() {
+            self.exchanges.journal.restore_key(key, cursor, time, now);
+        }
+        let (logs, remote) = (recovery.logs(), self.remote());
+        let disk = Disk::start(recovery, data.sync, remote, data.files.clone());
+        let disk = disk.map_err(|error| OpenError::Io(data.folder.clone(), error))?;
+        self.exchanges.journal.continue_on(disk, &logs);
+        Ok(())
+    }
+
     /// Applies the changes of the journal. It is called after each event: in memory, an asked message is committed at
     /// once.
     pub(super) fn commit(&mut self) {

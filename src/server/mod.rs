@@ -44,6 +44,7 @@ use crate::connection::Traffic;
 use crate::event_loop::{Event, EventLoop, ExchangeId, Remote, Speaks, TimerId};
 use crate::files::Files;
 use crate::http::{Method, Origins, Request, Response};
+use crate::journal::disk::Data;
 use crate::journal::redis::RedisUrl;
 use crate::journal::{Journal, Retention, Wanted};
 use crate::limits::Limits;
@@ -91,6 +92,8 @@ pub struct Config {
     pub tap_port: Option<u16>,
     /// The bounds of what rooms retain.
     pub retention: Retention,
+    /// The log on a disk. `None` for a journal in memory.
+    pub data: Option<Data>,
     /// The Redis that has the logs, for several servers with the same rooms and mailboxes.
     pub redis: Option<RedisUrl>,
     /// The bounds of the event loop.
@@ -113,6 +116,7 @@ impl Default for Config {
             tap_port: None,
             retention: Retention::default(),
             redis: None,
+            data: None,
             limits: Limits::default(),
         }
     }
@@ -201,7 +205,8 @@ impl Server {
     /// Binds the address.
     ///
     /// # Errors
-    /// `AddrInUse` when the port is taken, `InvalidInput` when one of the origins is not one, and every other error of the
+    /// `AddrInUse` when the port is taken, `InvalidInput` when one of the origins is not one, `InvalidData` with an
+    /// [`OpenError`](crate::journal::disk::OpenError) when the log on the disk cannot be opened, and every other error of the
     /// system.
     pub fn bind(config: Config) -> io::Result<Self> {
         let origins =
@@ -224,7 +229,7 @@ impl Server {
             Some(url) => Journal::redis(url, config.retention, event_loop.now())?,
             None => Journal::default(),
         };
-        Ok(Server {
+        let mut server = Server {
             rooms: Rooms::new(config.retention),
             mailboxes: Mailboxes::default(),
             demo: Demo::default(),
@@ -240,7 +245,11 @@ impl Server {
             commit_timer: None,
             is_going_away: false,
             exchanges: Exchanges::new(event_loop, journal)?,
-        })
+        };
+        if let Some(data) = &config.data {
+            server.restore(data, config.retention).map_err(|error| io::Error::new(ErrorKind::InvalidData, error))?;
+        }
+        Ok(server)
     }
 
     /// Returns the address that the server listens on.

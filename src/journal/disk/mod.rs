@@ -18,6 +18,7 @@ mod checksum;
 mod files;
 mod index;
 mod messages;
+mod print;
 mod queue;
 mod record;
 mod recovery;
@@ -27,12 +28,14 @@ mod tests;
 mod writer;
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 pub use self::checksum::checksum;
 pub use self::files::{Files, System};
+pub use self::print::{PrintError, check, print};
 use self::queue::Queue;
 pub use self::record::{Damage, Log, LogKind, Record};
 pub use self::recovery::{Cut, OpenError, Recovery};
@@ -50,6 +53,17 @@ pub enum SyncMode {
     Every(Duration),
     /// A record is committed when the system has it. The system decides when the disk has it.
     Never,
+}
+
+/// The place of a log on a disk.
+#[derive(Debug, Clone)]
+pub struct Data {
+    /// The folder.
+    pub folder: PathBuf,
+    /// When a message is committed.
+    pub sync: SyncMode,
+    /// The operations on files.
+    pub files: Arc<dyn Files>,
 }
 
 /// A log on a disk that takes records. When it is dropped, it waits until the queue is written, but not for more than 5
@@ -104,6 +118,11 @@ impl Disk {
     /// Returns the number of the last committed record.
     pub fn committed(&self) -> u64 {
         self.queue.committed()
+    }
+
+    /// Whether messages are refused at present.
+    pub fn is_refusing(&self) -> bool {
+        self.queue.is_refusing()
     }
 
     /// Returns the reason of a failure, once. No message after the last committed record is in the log.

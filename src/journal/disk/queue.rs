@@ -1,7 +1,7 @@
 //! The records between the event loop and the writer. The loop appends and never waits. The writer takes all there is.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -23,6 +23,8 @@ pub(super) struct Queue {
     changed: Condvar,
     /// The number of the last committed record.
     committed: AtomicU64,
+    /// Whether the loop has to learn of a failure.
+    has_failed: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -123,6 +125,12 @@ impl Queue {
             Records::new(records, 0, 0).flatten().for_each(|(_, record): (Place, Record<'_>)| state.logs.note(&record));
         }
         state.health = Health::Failed(reason);
+        self.has_failed.store(true, Ordering::Release);
+    }
+
+    /// Whether messages are refused.
+    pub fn is_refusing(&self) -> bool {
+        self.lock().health != Health::Good
     }
 
     /// Waits for this time while the disk takes no records. Returns what logs must be started and removed before it does
@@ -154,6 +162,9 @@ impl Queue {
 
     /// Returns the reason why the disk has stopped taking records, once.
     pub fn take_failure(&self) -> Option<String> {
+        if !self.has_failed.swap(false, Ordering::AcqRel) {
+            return None;
+        }
         let mut state = self.lock();
         let Health::Failed(reason) = &mut state.health else { return None };
         let reason = std::mem::take(reason);

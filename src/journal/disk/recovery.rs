@@ -147,6 +147,11 @@ impl Recovery {
         self.cut.as_ref()
     }
 
+    /// Returns the names of all logs.
+    pub fn logs(&self) -> Vec<LogName> {
+        self.index.logs().map(|(log, _)| LogName::from(&log)).collect()
+    }
+
     /// Reads the live messages. The changes are those of [`Journal`](crate::journal::Journal): all messages of each
     /// log, and then the positions of clients.
     pub fn changes(&self) -> impl Iterator<Item = Result<Change, OpenError>> + '_ {

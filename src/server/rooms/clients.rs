@@ -98,8 +98,13 @@ impl Clients {
         } else {
             return false;
         }
-        self.evicted_until = Some(now + limits::CLIENT_LIFETIME);
+        self.note_lost(now);
         true
+    }
+
+    /// Notes that the positions of some clients are lost.
+    pub fn note_lost(&mut self, now: Instant) {
+        self.evicted_until = Some(now + limits::CLIENT_LIFETIME);
     }
 
     fn drop_client(&mut self, id: &str) -> Option<Client> {

@@ -17,6 +17,7 @@ mod tests;
 use std::collections::HashMap;
 use std::mem;
 use std::rc::Rc;
+use std::time::Instant;
 
 use serde_json::{Map, Value, json};
 
@@ -141,6 +142,11 @@ impl Rooms {
         if answers.iter().any(Option::is_some) {
             self.rooms.bound_encoded();
         }
+    }
+
+    /// Notes that positions of clients may be lost, with the end of a log: an unknown client may be one of theirs.
+    pub fn note_lost_positions(&mut self, now: Instant) {
+        self.clients.note_lost(now);
     }
 
     /// Whether a room has an open stream.
