@@ -18,7 +18,7 @@ const LESSON: Lesson = Lesson {
     name: "06-websocket",
     port: 8006,
     about: "an echo at /echo and a chat at /chat, in WebSocket frames",
-    first: "curl -vN {url}/chat -H 'Connection: Upgrade' -H 'Upgrade: websocket' -H 'Sec-WebSocket-Version: 13' \
+    first: "curl -vN --output - {url}/chat -H 'Connection: Upgrade' -H 'Upgrade: websocket' -H 'Sec-WebSocket-Version: 13' \
             -H 'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=='",
     look_for: "101 Switching Protocols: from there on, the connection carries frames and no HTTP",
     costs: &[Costs { receive: Receive::WebSocket("/chat"), send: Send::Frame("/chat") }],
