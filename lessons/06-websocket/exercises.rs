@@ -8,7 +8,9 @@ mod common;
 #[allow(dead_code)]
 mod lesson;
 
-use common::{Client, TestServer, field};
+use std::process::Command;
+
+use common::{Client, Running, TestServer, field, masked_frame};
 use overwire::Limits;
 use overwire::websocket::{Opcode, opening_request};
 use serde_json::{Value, json};
@@ -102,4 +104,51 @@ fn reconnecting_members_miss_nothing() {
     assert_eq!(next(&mut stranger)["text"], "one");
     let request = opening_request("localhost", "/chat?after=yesterday", "dGhlIHNhbXBsZSBub25jZQ==");
     assert_eq!(server.connect().send(request).answer().status, 400);
+}
+
+/// The rows of the README's table of violations: bytes in hex, and the status code.
+fn violations() -> Vec<(Vec<u8>, u16)> {
+    let rows = include_str!("README.md").lines().filter_map(|line| {
+        let (hex, rest) = line.strip_prefix("| `")?.split_once("` | ")?;
+        let code = rest.split(" | ").nth(1)?.parse().ok()?;
+        Some((hex.split(' ').map(|byte| u8::from_str_radix(byte, 16).expect("hex")).collect(), code))
+    });
+    rows.collect()
+}
+
+/// Exercise 4: `/frames` of `broken.rs` echoes texts and binary messages by the rules of RFC 6455: frames that are split
+/// or joined anywhere, all three forms of length, fragments with Pings between them, Pong, Close. Each violation in the
+/// table of step 7 gets a Close with its code, and then the connection ends.
+#[test]
+fn frames_follow_the_rfc() {
+    let server = Running::start(Command::new(env!("CARGO_BIN_EXE_06-broken")).args(["--port", "0"]));
+    let open = || {
+        let mut client = Client::connect(server.address);
+        client.stream.set_read_timeout(Some(std::time::Duration::from_secs(5))).unwrap();
+        client.upgrade("/frames");
+        client
+    };
+    let mut client = open();
+    let (one, two) = (masked_frame(true, Opcode::Text, b"one"), masked_frame(true, Opcode::Text, b"two"));
+    client.send([one.clone(), two].concat());
+    assert_eq!((client.frame().text(), client.frame().text()), ("one", "two"), "two frames in one segment");
+    assert_eq!(client.send_bytewise(one).frame().text(), "one", "each byte in its own segment");
+    for length in [0, 125, 126, 65_535, 65_536, 1024 * 1024] {
+        let payload = vec![0xff; length];
+        let echo = client.send(masked_frame(true, Opcode::Binary, &payload)).frame();
+        assert!(echo.opcode == Opcode::Binary && echo.payload == payload, "a binary message of {length} bytes");
+    }
+    client.send(masked_frame(false, Opcode::Text, b"\xe2\x82")).send(masked_frame(true, Opcode::Ping, b"?"));
+    let pong = client.frame();
+    assert_eq!((pong.opcode, pong.text()), (Opcode::Pong, "?"), "a Ping between two fragments");
+    assert_eq!(client.send(masked_frame(true, Opcode::Continuation, b"\xac")).frame().text(), "\u{20ac}");
+    let close = client.send(masked_frame(true, Opcode::Close, b"\x03\xe8bye")).frame();
+    assert_eq!((close.opcode, close.close().0), (Opcode::Close, 1000));
+    client.expect_end();
+
+    for (frames, code) in violations() {
+        let mut client = open();
+        assert_eq!(client.send(&frames).frame().close().0, code, "{frames:x?}");
+        client.expect_end();
+    }
 }

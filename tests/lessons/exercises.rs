@@ -138,7 +138,7 @@ fn exercises_fail_until_answered() {
         assert_eq!(outcomes.get(*test).map(String::as_str), Some("FAILED"), "{test} before its answer");
     }
     // One answer of each lesson at a time: an answer changes only its own lesson.
-    for round in 0..3 {
+    for round in 0..exercises.values().map(Vec::len).max().unwrap() {
         let copy = Copy::new();
         let answered: Vec<_> =
             LESSONS.iter().filter_map(|lesson| Some((lesson, exercises[lesson].get(round)?))).collect();
