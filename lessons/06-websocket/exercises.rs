@@ -131,7 +131,9 @@ fn frames_follow_the_rfc() {
     let mut client = open();
     let (one, two) = (masked_frame(true, Opcode::Text, b"one"), masked_frame(true, Opcode::Text, b"two"));
     client.send([one.clone(), two].concat());
-    assert_eq!((client.frame().text(), client.frame().text()), ("one", "two"), "two frames in one segment");
+    for text in ["one", "two"] {
+        assert_eq!(client.frame().text(), text, "two frames in one segment");
+    }
     assert_eq!(client.send_bytewise(one).frame().text(), "one", "each byte in its own segment");
     for length in [0, 125, 126, 65_535, 65_536, 1024 * 1024] {
         let payload = vec![0xff; length];
@@ -140,7 +142,7 @@ fn frames_follow_the_rfc() {
     }
     client.send(masked_frame(false, Opcode::Text, b"\xe2\x82")).send(masked_frame(true, Opcode::Ping, b"?"));
     let pong = client.frame();
-    assert_eq!((pong.opcode, pong.text()), (Opcode::Pong, "?"), "a Ping between two fragments");
+    assert_eq!((pong.opcode, &pong.payload[..]), (Opcode::Pong, &b"?"[..]), "a Ping between two fragments");
     assert_eq!(client.send(masked_frame(true, Opcode::Continuation, b"\xac")).frame().text(), "\u{20ac}");
     let close = client.send(masked_frame(true, Opcode::Close, b"\x03\xe8bye")).frame();
     assert_eq!((close.opcode, close.close().0), (Opcode::Close, 1000));
