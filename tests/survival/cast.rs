@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::Settings;
 use super::balancer::Balancer;
 use super::dice::Dice;
+use super::file::File;
 use super::node::Node;
 use super::redis::Redis;
 
@@ -16,6 +17,8 @@ use super::redis::Redis;
 pub enum Journal {
     /// In the memory of the only node. They are lost with it.
     Memory,
+    /// In a file of the only node.
+    File,
     /// In Redis, which keeps them.
     Redis,
     /// In Redis, which restarts from an old snapshot.
@@ -26,9 +29,10 @@ impl Journal {
     pub fn of(name: &str) -> Result<Self, String> {
         match name {
             "memory" => Ok(Journal::Memory),
+            "file" => Ok(Journal::File),
             "redis" => Ok(Journal::Redis),
             "old-redis" => Ok(Journal::OldRedis),
-            _ => Err(format!("--journal: expected memory, redis or old-redis, not {name:?}")),
+            _ => Err(format!("--journal: expected memory, file, redis or old-redis, not {name:?}")),
         }
     }
 }
@@ -36,6 +40,7 @@ impl Journal {
 /// The nodes, and what they need.
 pub struct Cast {
     journal: Journal,
+    file: File,
     redis: Option<Redis>,
     nodes: Vec<Node>,
     balancer: Option<Balancer>,
@@ -46,16 +51,29 @@ pub struct Cast {
 impl Cast {
     pub fn start(settings: &Settings) -> io::Result<Self> {
         let redis = match settings.journal {
-            Journal::Memory => None,
+            Journal::Memory | Journal::File => None,
             journal => Some(Redis::start(journal == Journal::Redis)?),
         };
-        let url = redis.as_ref().map(|redis| format!("redis://127.0.0.1:{}", redis.port));
-        let arguments = url.map_or(Vec::new(), |url| vec!["--redis".to_owned(), url]);
+        let file = File::new(&settings.sync, settings.cut);
+        let arguments = match (settings.journal, &redis) {
+            (Journal::File, _) => file.arguments(),
+            (_, Some(redis)) => vec!["--redis".to_owned(), format!("redis://127.0.0.1:{}", redis.port)],
+            (_, None) => Vec::new(),
+        };
         let start = |_| Node::start(settings.program.clone(), arguments.clone());
         let nodes: Vec<Node> = (0..settings.nodes).map(start).collect::<io::Result<_>>()?;
         let addresses: Vec<_> = nodes.iter().map(|node| node.address).collect();
         let balancer = settings.balancer.then(|| Balancer::start(&addresses)).transpose()?;
-        Ok(Cast { journal: settings.journal, redis, nodes, balancer, losses: 0 })
+        Ok(Cast { journal: settings.journal, file, redis, nodes, balancer, losses: 0 })
+    }
+
+    /// Whether an answered message can be lost.
+    pub fn can_lose(&self) -> bool {
+        match self.journal {
+            Journal::Memory | Journal::OldRedis => true,
+            Journal::File => self.file.can_lose(),
+            Journal::Redis => false,
+        }
     }
 
     /// Returns the addresses that clients connect to.
@@ -91,8 +109,11 @@ impl Cast {
         }
         node.kill()?;
         dice.pause(50);
+        if self.journal == Journal::File && self.file.can_lose() {
+            self.file.cut(dice)?;
+        }
         node.restart()?;
-        self.losses += usize::from(self.journal == Journal::Memory);
+        self.losses += usize::from(self.can_lose() && self.redis.is_none());
         Ok(())
     }
 

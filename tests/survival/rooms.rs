@@ -187,13 +187,18 @@ impl<'a> Drafts<'a> {
     }
 }
 
-/// Sends messages by POST until the end of the senders. Returns them, and what was wrong.
-pub fn post_messages(world: &World, seed: u64, room: &str, name: &str) -> (Vec<Sent>, Vec<String>) {
+/// Sends messages until the end of the senders. `send` sends a text with a key once. Returns the messages, and what was
+/// wrong.
+pub fn send_messages(
+    world: &World,
+    seed: u64,
+    name: &str,
+    send: impl Fn(&mut Dice, &str, &str) -> Result<Cursor, Trouble>,
+) -> (Vec<Sent>, Vec<String>) {
     let (mut drafts, mut faults) = (Drafts::new(world, seed, name), Vec::new());
     while let Some((text, key)) = drafts.next() {
-        let content = json!({ "sender": name, "room": room, "text": text, "key": key });
         loop {
-            match send(world, &mut drafts.dice, &content) {
+            match send(&mut drafts.dice, &text, &key) {
                 Ok(id) => {
                     drafts.answered(id);
                     if !drafts.retries() {
@@ -213,9 +218,15 @@ pub fn post_messages(world: &World, seed: u64, room: &str, name: &str) -> (Vec<S
     (drafts.sent, faults)
 }
 
-/// Sends a message once, and returns its id.
-pub fn send(world: &World, dice: &mut Dice, content: &Value) -> Result<Cursor, Trouble> {
-    let answer = world.connect(dice)?.ask(&post("/api/send", content))?;
+/// Sends a message to a room once, and returns its id.
+pub fn send(
+    world: &World,
+    dice: &mut Dice,
+    room: &str,
+    (sender, text, key): (&str, &str, &str),
+) -> Result<Cursor, Trouble> {
+    let content = json!({ "sender": sender, "room": room, "text": text, "key": key });
+    let answer = world.connect(dice)?.ask(&post("/api/send", &content))?;
     match cursor(&answer.content["message_id"]) {
         Some(id) if answer.status == 200 => Ok(id),
         _ => Err(Trouble::Wrong(format!("a message got {}: {}", answer.status, answer.content))),
