@@ -1,9 +1,10 @@
 //! The request log: one line a request, written when its answer is complete.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use crate::http::format_date;
+use crate::http::{decode_component, format_date};
 use crate::output::Output;
 
 /// A request that is being answered.
@@ -21,9 +22,24 @@ pub struct Entry {
 impl Entry {
     /// Creates the entry of a new request of `client`, `-` if it is not known. Its connection has queued `sent_before` bytes so far.
     pub fn new(client: String, method: &str, target: &str, began: Instant, sent_before: u64) -> Self {
-        let target = encode(target);
+        let target = encode(&mask_ticket(target));
         Entry { client, method: method.into(), target, began, sent_before, status: 0 }
     }
+}
+
+/// Replaces the value of the parameter `ticket` by `***`. It is a secret for some seconds, and a log is read by more
+/// people than those who may use it.
+fn mask_ticket(target: &str) -> Cow<'_, str> {
+    let Some((path, query)) = target.split_once('?') else { return Cow::Borrowed(target) };
+    let is_ticket = |pair: &str| {
+        let name = pair.split('=').next().unwrap_or_default();
+        decode_component(name, true).is_some_and(|name| name == "ticket")
+    };
+    if !query.split('&').any(is_ticket) {
+        return Cow::Borrowed(target);
+    }
+    let mask = |pair| if is_ticket(pair) { "ticket=***" } else { pair };
+    Cow::Owned(format!("{path}?{}", query.split('&').map(mask).collect::<Vec<_>>().join("&")))
 }
 
 /// Percent-encodes all bytes but visible ASCII, as a browser does (RFC 3986, section 2.1). A terminal obeys control
@@ -65,5 +81,22 @@ impl AccessLog {
 impl Drop for AccessLog {
     fn drop(&mut self) {
         self.output.finish();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tickets_are_masked() {
+        for (target, masked) in [
+            ("/a?ticket=secret", "/a?ticket=***"),
+            ("/a?b=1&%74icket=secret&ticket=other&c", "/a?b=1&ticket=***&ticket=***&c"),
+            ("/a?tickets=1&b=ticket=2", "/a?tickets=1&b=ticket=2"),
+            ("/ticket=1", "/ticket=1"),
+        ] {
+            assert_eq!(mask_ticket(target), masked);
+        }
     }
 }

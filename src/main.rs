@@ -9,6 +9,7 @@ use std::env;
 use std::io::{self, ErrorKind, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
@@ -17,6 +18,7 @@ use std::time::Duration;
 use overwire::bytes::digits;
 use overwire::heap;
 use overwire::http::Origins;
+use overwire::identity::read_keys;
 use overwire::journal::disk::{Data, OpenError, SyncMode, System};
 use overwire::output::{self, complain};
 use overwire::proxies::Proxies;
@@ -71,6 +73,9 @@ usage: overwire [OPTIONS]
                          writes it every 100 ms (100ms) or when it likes (never)
   --redis URL            keep the messages in Redis, and share them with all servers that name the
                          same one: redis://[:PASSWORD@]HOST:PORT[/DB]
+  --keys FILE            let nobody use the API without an access key of this file, which
+                         `overwire key add` writes. The file is read again when it changes,
+                         and at SIGHUP if there is no terminal
   --chaos                let pages make the server forget everything
   --tap-port PORT        the port of the tap, through which the same server is seen with its
                          bytes (default 8100, or any with --port 0)
@@ -302,6 +307,11 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Command, String>
                 config.retention.time = Some(Duration::from_secs(seconds));
             }
             "--max-rooms" => config.retention.rooms = number(&argument, &value()?, 1..=1_000_000)? as usize,
+            "--keys" => {
+                let file = PathBuf::from(value()?);
+                read_keys(&file).map_err(|error| format!("--keys: cannot read {file:?}: {error}"))?;
+                config.keys = Some(file);
+            }
             "--chaos" => config.chaos = true,
             "--allow-origin" => config.allow_origins.push(origin(value()?)?),
             "--trust-proxy" => config.trust_proxies.push(network(value()?)?),

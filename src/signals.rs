@@ -5,10 +5,10 @@
 #![allow(unsafe_code)]
 
 use std::ffi::{c_int, c_void};
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::IntoRawFd;
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 const SIGHUP: c_int = 1;
 const SIGINT: c_int = 2;
@@ -28,15 +28,37 @@ unsafe extern "C" {
 /// The end that the handler writes to. -1 before [`watch`].
 static WRITING_END: AtomicI32 = AtomicI32::new(-1);
 
+/// Whether a SIGHUP is one of many, and does not ask for an end.
+static HANGUP_REPEATS: AtomicBool = AtomicBool::new(false);
+
+/// Whether there was a SIGHUP that [`next`] has not returned yet.
+static HANGUP_WAITS: AtomicBool = AtomicBool::new(false);
+
+/// What a signal asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Request {
+    /// An orderly end.
+    End,
+    /// To read the configuration again.
+    Reload,
+}
+
 extern "C" fn on_signal(number: c_int) {
     // The first signal asks for an orderly end. The second ends the process, as is the default. But a terminal that is
     // closed may send more than one SIGHUP. So the socket has at most one byte for each signal. The write cannot fail,
     // and so does not change the `errno` of the interrupted code.
     let next = if number == SIGHUP { SIG_IGN } else { SIG_DFL };
+    let is_repeated = number == SIGHUP && HANGUP_REPEATS.load(Ordering::Relaxed);
+    if is_repeated && HANGUP_WAITS.swap(true, Ordering::AcqRel) {
+        return;
+    }
+    let byte = number as u8;
     // SAFETY: signal and write are async-signal-safe. The byte outlives the call.
     unsafe {
-        signal(number, next);
-        write(WRITING_END.load(Ordering::Relaxed), (&raw const number).cast(), 1);
+        if !is_repeated {
+            signal(number, next);
+        }
+        write(WRITING_END.load(Ordering::Relaxed), (&raw const byte).cast(), 1);
     }
 }
 
@@ -65,4 +87,22 @@ pub fn watch() -> io::Result<UnixStream> {
         }
     }
     Ok(reading_end)
+}
+
+/// Makes a SIGHUP ask for [`Request::Reload`], as often as it comes: the custom of servers without a terminal.
+pub fn reload_on_hangup() {
+    HANGUP_REPEATS.store(true, Ordering::Relaxed);
+}
+
+/// Returns the next request in the socket. `None` if there is none.
+pub fn next(mut socket: impl Read) -> Option<Request> {
+    let mut byte = [0];
+    if !socket.read(&mut byte).is_ok_and(|count| count > 0) {
+        return None;
+    }
+    if c_int::from(byte[0]) == SIGHUP && HANGUP_REPEATS.load(Ordering::Relaxed) {
+        HANGUP_WAITS.store(false, Ordering::Release);
+        return Some(Request::Reload);
+    }
+    Some(Request::End)
 }

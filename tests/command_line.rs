@@ -123,6 +123,7 @@ fn help_lists_all_options_and_version_prints_the_version() {
         "--retain-bytes",
         "--retain-time",
         "--max-rooms",
+        "--keys",
         "--redis",
         "--tap-port",
         "--no-tap",

@@ -4,6 +4,8 @@
 use std::collections::BTreeSet;
 
 use crate::common::{Answer, Client, TestServer, field};
+use overwire::identity::{AccessKey, Rights, RoomPattern, add_key};
+use overwire::random::Random;
 use overwire::websocket::{Opcode, opening_request};
 use serde_json::{Map, Value, json};
 
@@ -305,7 +307,9 @@ fn prepared_server() -> (TestServer, Client, String) {
 fn every_operation_answers_its_examples_as_described() {
     let (server, _poll, mailbox) = prepared_server();
     let api = Api::of(&server);
-    let is_live = |operation: &Operation<'_>| operation.value.get("x-messages").is_some();
+    // `sessions_and_tickets_are_answered_as_described` sends these to a server with keys.
+    let of_identities = |one: &Operation<'_>| ["logIn", "logOut", "ticket"].contains(&one.id());
+    let is_live = |operation: &Operation<'_>| operation.value.get("x-messages").is_some() || of_identities(operation);
     let (mut count, mut client) = (0, server.connect());
     // `forget` comes last: it removes what the other examples need.
     let (last, first): (Vec<_>, Vec<_>) = api.operations().into_iter().partition(|one| one.id() == "forget");
@@ -324,6 +328,57 @@ fn every_operation_answers_its_examples_as_described() {
         }
     }
     assert!(count >= 15, "{count} requests");
+}
+
+/// A keys file that is removed at the end.
+struct KeysFile(std::path::PathBuf);
+
+impl KeysFile {
+    fn create() -> Self {
+        let name = format!("overwire-{}", Random::open().unwrap().uuid());
+        let file = KeysFile(std::env::temp_dir().join(name));
+        std::fs::write(&file.0, "").unwrap();
+        file
+    }
+
+    fn start_server(&self) -> TestServer {
+        let path = self.0.clone();
+        TestServer::with(move |config| config.keys = Some(path))
+    }
+}
+
+impl Drop for KeysFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+#[test]
+fn sessions_and_tickets_are_answered_as_described() {
+    let file = KeysFile::create();
+    let rooms = RoomPattern::parse_list("*").unwrap();
+    let (key, text) = AccessKey::create(&mut Random::open().unwrap(), "alice", Rights::ADMIN, rooms, None);
+    add_key(&file.0, &key).unwrap();
+    let (closed, open) = (file.start_server(), TestServer::start());
+    let api = Api::of(&open);
+    let mut fields = String::new();
+    for id in ["logIn", "whoAmI", "ticket", "statistics", "logOut"] {
+        let operation = api.operation(id);
+        let content = operation.contents("").pop().unwrap_or_default();
+        let content = content.replace("ow_7e3b0d1a5c9f48261f0c2a9e8b4d8e17b5c37f2a", &text);
+        let (method, path, length) = (&operation.method, operation.path, content.len());
+        let request =
+            format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n{fields}Content-Length: {length}\r\n\r\n{content}");
+        let answer = closed.connect().send(&request).answer();
+        assert_eq!(answer.status, 200, "{id}");
+        operation.check(&answer);
+        if let Some(cookie) = answer.field("Set-Cookie") {
+            fields = format!("Cookie: {}\r\n", cookie.split(';').next().unwrap());
+        }
+        let without_keys = open.connect().send(&request).answer();
+        assert_eq!(without_keys.status, if operation.method == "GET" { 200 } else { 404 }, "{id}");
+        operation.check(&without_keys);
+    }
 }
 
 #[test]
@@ -547,6 +602,13 @@ fn every_described_error_occurs() {
     let send = |text: &str| server.post("/api/send", &json!({ "sender": "a", "text": text, "key": "1" }).to_string());
     send("one");
     check("roomSend", send("other"));
+    // A server with keys, and nobody who has one.
+    let file = KeysFile::create();
+    let closed = file.start_server();
+    check("roomHistory", closed.get("/api/history"));
+    let wrong = || closed.connect().send(request("GET /api/history", "Authorization: Bearer a\r\n")).answer();
+    (0..11).for_each(|_| check("roomHistory", wrong()));
+    check("roomHistory", wrong());
     // A path that does not exist.
     let nothing = server.get("/nothing").json();
     let not_found = &api.0["components"]["responses"]["NotFound"]["content"]["application/json"]["examples"];

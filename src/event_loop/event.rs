@@ -185,6 +185,8 @@ pub enum Event {
     Closed(ExchangeId, Closed),
     /// Another thread has called [`Remote::notify`](super::Remote::notify), once or more often since the last such event.
     Woken,
+    /// SIGHUP, after [`reload_on_hangup`](super::EventLoop::reload_on_hangup): read the configuration again.
+    Reload,
     /// SIGINT, SIGTERM, SIGHUP or [`Remote::shut_down`](super::Remote::shut_down): the listeners are closed. It comes
     /// once. Answer what is held, and call [`drain`](super::EventLoop::drain).
     Shutdown,

@@ -292,6 +292,12 @@ impl EventLoop {
         Ok(())
     }
 
+    /// Makes each SIGHUP that [`watch_signals`](Self::watch_signals) watches appear as [`Event::Reload`], not as
+    /// [`Event::Shutdown`]. That is the custom of servers without a terminal. With one, a SIGHUP says that it was closed.
+    pub fn reload_on_hangup(&self) {
+        signals::reload_on_hangup();
+    }
+
     /// Lets pages of these origins read every answer, also to a request that is malformed or too large: answers get the
     /// fields `Access-Control-Allow-Origin`, `Access-Control-Expose-Headers` and `Vary` (WHATWG Fetch, "CORS protocol").
     /// The program decides what such a page may do, and answers its preflight requests.

@@ -1,6 +1,6 @@
 //! Sleeping, the clock, and accepting.
 
-use std::io::{self, ErrorKind, Read};
+use std::io::{self, ErrorKind};
 use std::mem;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -14,6 +14,7 @@ use super::{Event, EventLoop, ExchangeId, ListenerId, Opened, Speaks};
 use crate::connection::{Closed, Connection};
 use crate::http::{Response, format_date};
 use crate::output;
+use crate::signals;
 use crate::slab::Key;
 
 pub(super) const WAKER: Token = Token(usize::MAX - 1);
@@ -179,10 +180,12 @@ impl EventLoop {
     }
 
     fn read_signal(&mut self) {
-        if let Some(signals) = &mut self.signals
-            && signals.read(&mut [0]).is_ok_and(|count| count > 0)
-        {
-            self.remote.note_shutdown();
+        let Some(socket) = &mut self.signals else { return };
+        while let Some(request) = signals::next(&mut *socket) {
+            match request {
+                signals::Request::End => self.remote.note_shutdown(),
+                signals::Request::Reload => self.pending.push_back(Event::Reload),
+            }
         }
     }
 

@@ -38,6 +38,9 @@ impl Rights {
     /// The right to see statistics, and to disconnect clients.
     pub const ADMIN: Rights = Rights(4);
 
+    /// The rights to receive and to send.
+    pub const READ_AND_SEND: Rights = Rights(Rights::READ.0 | Rights::SEND.0);
+
     /// All rights with their names.
     const NAMES: [(Rights, &str); 3] = [(Rights::READ, "read"), (Rights::SEND, "send"), (Rights::ADMIN, "admin")];
 
@@ -242,6 +245,7 @@ fn wrong_name(name: &str) -> String {
     format!("name: expected 1 to {LONGEST_NAME} characters that can be seen, not {name:?}")
 }
 
+/// Whether a text can be a name or a pattern.
 fn is_name(text: &str) -> bool {
     (1..=LONGEST_NAME).contains(&text.chars().count()) && !text.contains(char::is_control)
 }

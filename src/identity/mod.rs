@@ -21,7 +21,7 @@ pub use self::digest::Digest;
 pub use self::file::{add_key, parse_keys, read_keys, revoke_keys};
 pub use self::key::{AccessKey, Rights, RoomPattern, check_name};
 pub use self::session::{Credential, TICKET_TIME};
-use self::session::{SESSION_TIME, Sessions, Tickets};
+use self::session::{Sessions, Tickets};
 use crate::random::Random;
 
 /// A time: by the clock of the event loop, which never goes back, and by that of the system.
@@ -127,8 +127,8 @@ impl Identities {
     /// Begins a session for the key of a credential. Returns its secret. `None` if the credential is not valid any more.
     pub fn begin_session(&mut self, random: &mut Random, credential: Credential, time: Time) -> Option<String> {
         let key = self.resolve(credential, time)?;
-        let left = key.expires.map_or(SESSION_TIME, |expires| Duration::from_secs(expires.saturating_sub(time.date)));
-        Some(self.sessions.begin(random, key.digest, time.now, time.now + left.min(SESSION_TIME)))
+        let valid = key.expires.map_or(Duration::MAX, |expires| Duration::from_secs(expires.saturating_sub(time.date)));
+        Some(self.sessions.begin(random, key.digest, time, valid))
     }
 
     /// Ends a session. A key is not ended: it is revoked in its file.
@@ -151,13 +151,10 @@ impl Identities {
     }
 
     /// Returns when a credential ends by itself, in seconds since 1970. `None` for a key without an end.
-    pub fn expires(&self, credential: Credential, time: Time) -> Option<u64> {
+    pub fn expires(&self, credential: Credential) -> Option<u64> {
         match credential {
             Credential::Key(digest) => self.keys.get(&digest)?.expires,
-            Credential::Session(session) => {
-                let left = self.sessions.until(session)?.saturating_duration_since(time.now);
-                Some(time.date + left.as_secs())
-            }
+            Credential::Session(session) => self.sessions.expires(session),
         }
     }
 
@@ -209,7 +206,7 @@ mod tests {
         let key = scene.identities.find_key(&text, HERE, before).unwrap();
         let cookie = scene.identities.begin_session(&mut scene.random, key, before).unwrap();
         let session = scene.identities.find_session(&cookie, before).unwrap();
-        assert_eq!(scene.identities.expires(session, before), Some(1000));
+        assert_eq!(scene.identities.expires(session), Some(1000));
         for credential in [key, session] {
             assert!(scene.identities.resolve(credential, before).is_some());
             assert!(scene.identities.resolve(credential, after).is_none());

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use super::Time;
 use super::digest::{Digest, new_secret};
 use crate::random::Random;
 
@@ -37,6 +38,8 @@ pub enum Credential {
 struct Session {
     key: Digest,
     until: Instant,
+    /// The same in seconds since 1970.
+    expires: u64,
     used: Instant,
 }
 
@@ -51,8 +54,9 @@ impl Session {
 pub struct Sessions(HashMap<Digest, Session>);
 
 impl Sessions {
-    /// Begins a session of a key. It lasts until `until` at most. Returns its secret.
-    pub fn begin(&mut self, random: &mut Random, key: Digest, now: Instant, until: Instant) -> String {
+    /// Begins a session of a key that is valid for this time. Returns its secret.
+    pub fn begin(&mut self, random: &mut Random, key: Digest, time: Time, valid: Duration) -> String {
+        let now = time.now;
         self.0.retain(|_, session| !session.is_over(now));
         let of_key = || self.0.iter().filter(|(_, session)| session.key == key);
         if of_key().count() >= SESSIONS_PER_KEY
@@ -61,8 +65,9 @@ impl Sessions {
             self.0.remove(&oldest);
         }
         let secret = new_secret(random);
-        let until = until.min(now + SESSION_TIME);
-        self.0.insert(Digest::of(&secret), Session { key, until, used: now });
+        let life = valid.min(SESSION_TIME);
+        let session = Session { key, until: now + life, expires: time.date + life.as_secs(), used: now };
+        self.0.insert(Digest::of(&secret), session);
         secret
     }
 
@@ -78,9 +83,9 @@ impl Sessions {
         }
     }
 
-    /// Returns the end of a session, if it stays in use.
-    pub fn until(&self, session: Digest) -> Option<Instant> {
-        self.0.get(&session).map(|session| session.until)
+    /// Returns the end of a session that stays in use, in seconds since 1970.
+    pub fn expires(&self, session: Digest) -> Option<u64> {
+        self.0.get(&session).map(|session| session.expires)
     }
 
     /// Ends a session.
@@ -148,6 +153,10 @@ mod tests {
         fn at(&self, seconds: u64) -> Instant {
             self.0 + Duration::from_secs(seconds)
         }
+
+        fn time(&self, seconds: u64) -> Time {
+            Time { now: self.at(seconds), date: 1000 + seconds }
+        }
     }
 
     fn setup() -> (Random, Clock, Digest) {
@@ -158,7 +167,7 @@ mod tests {
     fn a_session_ends_when_it_is_idle() {
         let (mut random, clock, key) = setup();
         let mut sessions = Sessions::default();
-        let session = Digest::of(&sessions.begin(&mut random, key, clock.at(0), clock.at(1_000_000)));
+        let session = Digest::of(&sessions.begin(&mut random, key, clock.time(0), Duration::MAX));
         assert_eq!(sessions.key(session, clock.at(1799)), Some(key));
         sessions.touch(session, clock.at(1799));
         assert_eq!(sessions.key(session, clock.at(3598)), Some(key));
@@ -174,9 +183,9 @@ mod tests {
         let (mut random, clock, key) = setup();
         for (until, end) in [(1_000_000, 43_200), (100, 100)] {
             let mut sessions = Sessions::default();
-            let session = Digest::of(&sessions.begin(&mut random, key, clock.at(0), clock.at(until)));
+            let session = Digest::of(&sessions.begin(&mut random, key, clock.time(0), Duration::from_secs(until)));
             (0..end).step_by(1000).for_each(|second| sessions.touch(session, clock.at(second)));
-            assert_eq!(sessions.until(session), Some(clock.at(end)));
+            assert_eq!(sessions.expires(session), Some(1000 + end));
             assert_eq!(sessions.key(session, clock.at(end - 1)), Some(key));
             assert_eq!(sessions.key(session, clock.at(end)), None);
         }
@@ -186,7 +195,7 @@ mod tests {
     fn an_ended_session_is_unknown() {
         let (mut random, clock, key) = setup();
         let mut sessions = Sessions::default();
-        let session = Digest::of(&sessions.begin(&mut random, key, clock.at(0), clock.at(100)));
+        let session = Digest::of(&sessions.begin(&mut random, key, clock.time(0), Duration::MAX));
         sessions.end(session);
         assert_eq!(sessions.key(session, clock.at(0)), None);
     }
@@ -195,7 +204,7 @@ mod tests {
     fn the_sessions_of_a_key_are_bounded() {
         let (mut random, clock, key) = setup();
         let mut sessions = Sessions::default();
-        let mut begin = |key, second| Digest::of(&sessions.begin(&mut random, key, clock.at(second), clock.at(9999)));
+        let mut begin = |key, second| Digest::of(&sessions.begin(&mut random, key, clock.time(second), Duration::MAX));
         let other = begin(Digest::of("other"), 0);
         let first = begin(key, 1);
         let later: Vec<_> = (0..SESSIONS_PER_KEY as u64).map(|second| begin(key, 2 + second)).collect();

@@ -7,6 +7,7 @@ use super::params::ApiError;
 use super::parked::Halt;
 use super::{Server, uncached};
 use crate::http::{Content, Request, Response};
+use crate::identity::Rights;
 
 impl Server {
     /// GET /health
@@ -38,6 +39,9 @@ impl Server {
         let shared_and_own = exchanges.memory();
         statistics.insert("transports".into(), exchanges.counts().to_json());
         statistics.insert("timestamp".into(), exchanges.timestamp().into());
+        if let Some(guard) = &self.guard {
+            statistics.insert("wrong_keys".into(), guard.failures().into());
+        }
         statistics.insert("chaos".into(), self.chaos.into());
         statistics.insert("tap_port".into(), self.tap_port.into());
         // What rooms have encoded, and what files are kept, is shared by connections. It has its own place in the books.
@@ -64,8 +68,14 @@ impl Server {
     pub(super) fn disconnect(&mut self, call: &Call<'_>) -> Result<Reply, Halt> {
         let path = call.request.path();
         let id = path.strip_prefix("/api/client/").unwrap_or_default();
-        let client = self.rooms.disconnect(&mut self.exchanges, id);
+        let own = call.client(id.to_owned());
+        let mut client = self.rooms.disconnect(&mut self.exchanges, &own);
         let mailbox = self.mailboxes.disconnect(&mut self.exchanges, id);
+        if !client && !mailbox {
+            // Clients of others have the names of their identities before their ids.
+            call.check(Rights::ADMIN)?;
+            client = self.rooms.disconnect(&mut self.exchanges, id);
+        }
         if !client && !mailbox {
             return Err(ApiError::not_found(format!("client {id:?} is unknown")).into());
         }

@@ -92,7 +92,7 @@ impl Server {
             Change::Answered(wanted) => {
                 for mut parked in self.parked.take(&wanted) {
                     parked.answered.push(wanted.clone());
-                    self.handle_request(parked.id, parked.request, parked.since, parked.until, parked.answered);
+                    self.handle_again(parked);
                 }
             }
             Change::Truncated { log, tip } => {

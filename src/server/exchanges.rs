@@ -5,12 +5,14 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 
 use super::FeatureId;
-use super::message::{Transport, timestamp};
+use super::identity::Grant;
+use super::message::{Transport, encode, timestamp};
 use super::params::ApiError;
 use super::parked::Halt;
 use super::senders::{Answer, COMMIT_TIME, Sender, Senders, Waiting};
@@ -20,6 +22,7 @@ use crate::bytes::{Rope, Shared};
 use crate::connection::Traffic;
 use crate::event_loop::{EventLoop, ExchangeId, TimerId};
 use crate::http::{Request, Response};
+use crate::identity::Rights;
 use crate::journal::{Draft, Journal, Wanted};
 use crate::random::Random;
 use crate::websocket::{self, Accepted, CloseCode, Message};
@@ -32,12 +35,39 @@ pub struct Call<'a> {
     pub request: &'a Request,
     /// The traffic of the connection before this request.
     pub since: Traffic,
+    /// The permission of the request. `None` if it may do everything: there are no identities, or it needs none.
+    pub grant: Option<Rc<Grant>>,
 }
 
 impl Call<'_> {
     /// Returns the sender of a message with this request.
     pub fn sender(&self, answer: Answer) -> Sender {
         Sender::Request(self.id, self.since, answer)
+    }
+
+    /// Checks that the request may use this room.
+    ///
+    /// # Errors
+    /// 403 with the rooms that it may use.
+    pub fn enter(&self, room: &str) -> Result<(), ApiError> {
+        self.grant.as_ref().map_or(Ok(()), |grant| grant.enter(room))
+    }
+
+    /// Checks rights that depend on more than the path.
+    ///
+    /// # Errors
+    /// 403 with those that are missing.
+    pub fn check(&self, needs: Rights) -> Result<(), ApiError> {
+        self.grant.as_ref().map_or(Ok(()), |grant| grant.check(needs))
+    }
+
+    /// Returns the id under which a client is known: two identities do not share one. The name of an identity has no
+    /// slash.
+    pub fn client(&self, id: String) -> String {
+        match &self.grant {
+            Some(grant) => format!("{}/{id}", grant.key().name),
+            None => id,
+        }
     }
 }
 
@@ -70,6 +100,12 @@ impl Opening {
     }
 }
 
+/// The close code for a lost identity: 4000 to 4999 are for applications, and the last digits are those of the status.
+const SESSION_OVER: CloseCode = CloseCode::new(4401).expect("it is below 5000");
+
+/// The close code for a lost right or room.
+const NOT_ALLOWED: CloseCode = CloseCode::new(4403).expect("it is below 5000");
+
 /// The server's reason to end a held exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EndReason {
@@ -83,6 +119,10 @@ pub enum EndReason {
     MadeRoom,
     /// The log is removed.
     Removed,
+    /// The session or the key has ended.
+    SessionOver,
+    /// The key permits this no longer.
+    NotAllowed,
     /// The server is shutting down.
     GoingAway,
 }
@@ -100,6 +140,17 @@ impl EndReason {
             EndReason::Disconnected => (CloseCode::NORMAL, "disconnected"),
             EndReason::Removed => (CloseCode::NORMAL, "removed"),
             EndReason::GoingAway => (CloseCode::GOING_AWAY, "the server is going away"),
+            EndReason::SessionOver => (SESSION_OVER, "the session or the key is not valid any more"),
+            EndReason::NotAllowed => (NOT_ALLOWED, "the key does not permit this any more"),
+        }
+    }
+
+    /// Returns the error if the reason is a lost permission. A client that gets it stays away.
+    pub fn refusal(self) -> Option<ApiError> {
+        match self {
+            EndReason::SessionOver => Some(ApiError::unauthorized(self.close().1)),
+            EndReason::NotAllowed => Some(ApiError::forbidden(self.close().1)),
+            _ => None,
         }
     }
 }
@@ -126,6 +177,8 @@ pub struct Exchanges {
     pub senders: Senders,
     /// The answer of the journal that a request has waited for, while it is handled again.
     pub answered: Vec<Wanted>,
+    /// The permissions of held exchanges. Empty if there are no identities.
+    pub grants: HashMap<ExchangeId, Rc<Grant>>,
     stats: Stats,
     held: HashMap<ExchangeId, Held>,
     timers: HashMap<TimerId, ExchangeId>,
@@ -144,6 +197,7 @@ impl Exchanges {
             journal,
             senders: Senders::default(),
             answered: Vec::new(),
+            grants: HashMap::new(),
             stats: Stats::default(),
             held: HashMap::new(),
             timers: HashMap::new(),
@@ -230,6 +284,9 @@ impl Exchanges {
     pub fn hold(&mut self, call: &Call<'_>, owner: FeatureId, transport: Transport, after: Option<Duration>) {
         let held = Held { owner, transport, counted: call.since, timer: None };
         self.held.insert(call.id, held);
+        if let Some(grant) = &call.grant {
+            self.grants.insert(call.id, grant.clone());
+        }
         self.stats.of(transport).open += 1;
         self.count_traffic(call.id);
         self.event_loop.watch_traffic(call.id);
@@ -274,14 +331,27 @@ impl Exchanges {
         self.stats.add_traffic(transport, before, self.event_loop.traffic(id));
     }
 
-    /// Ends a held stream or WebSocket.
+    /// Answers a held poll whose permission is lost.
+    pub fn refuse(&mut self, id: ExchangeId, reason: EndReason) {
+        if let Some(error) = reason.refusal() {
+            self.answer(id, error.response(), 0);
+        }
+    }
+
+    /// Ends a held stream or WebSocket. A stream gets a last message if its permission is lost.
     pub fn end(&mut self, id: ExchangeId, reason: EndReason) {
         match self.remove(id).map(|held| held.transport) {
             Some(Transport::WebSocket) => {
                 let (code, text) = reason.close();
                 self.event_loop.close(id, code, text);
             }
-            Some(_) => self.event_loop.end(id),
+            Some(transport) => {
+                if let Some(ApiError { sentence, .. }) = reason.refusal() {
+                    let notice = json!({ "type": "unauthorized", "error": sentence }).to_string();
+                    self.send(id, &encode(transport, None, "unauthorized", &notice));
+                }
+                self.event_loop.end(id);
+            }
             None => {}
         }
     }
@@ -301,7 +371,7 @@ impl Exchanges {
 
     /// Returns the number of bytes that the connections take, and the records of held exchanges.
     pub fn memory(&self) -> usize {
-        self.event_loop.memory() + books::map(&self.held) + books::map(&self.timers)
+        self.event_loop.memory() + books::map(&self.held) + books::map(&self.timers) + books::map(&self.grants)
     }
 
     /// Drops what has expired.
@@ -311,11 +381,15 @@ impl Exchanges {
         self.senders.shrink();
         books::shrink_map(&mut self.held);
         books::shrink_map(&mut self.timers);
+        books::shrink_map(&mut self.grants);
     }
 
     fn remove(&mut self, id: ExchangeId) -> Option<Held> {
         self.count_traffic(id);
         let held = self.held.remove(&id)?;
+        if !self.grants.is_empty() {
+            self.grants.remove(&id);
+        }
         if let Some(timer) = held.timer {
             self.event_loop.cancel_timer(timer);
             self.timers.remove(&timer);

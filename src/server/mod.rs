@@ -8,6 +8,7 @@ mod admin;
 mod commit;
 mod demo;
 mod exchanges;
+mod identity;
 mod lru;
 mod mailboxes;
 mod message;
@@ -23,16 +24,18 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, IsTerminal};
 use std::mem;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value};
 
 use self::demo::Demo;
 use self::exchanges::{Call, EndReason, Exchanges, Opening, Reply};
+use self::identity::{Grant, Guard};
 use self::mailboxes::Mailboxes;
 use self::params::ApiError;
 use self::parked::{Halt, LOAD_TIME, Parked, ParkedRequests};
@@ -76,7 +79,8 @@ pub struct Config {
     pub static_folder: Option<PathBuf>,
     /// Whether to write a line for each request to standard output, through [`standard_output`](output::standard_output).
     pub log: bool,
-    /// Whether SIGINT, SIGTERM and SIGHUP shut the server down in an orderly way. Only one server of a process can have them.
+    /// Whether SIGINT, SIGTERM and SIGHUP shut the server down in an orderly way. Only one server of a process can have
+    /// them. Without a terminal, and with `keys`, SIGHUP makes it read the keys again.
     pub signals: bool,
     /// The foreign origins whose pages may use this server.
     pub allow_origins: Vec<String>,
@@ -96,6 +100,8 @@ pub struct Config {
     pub data: Option<Data>,
     /// The Redis that has the logs, for several servers with the same rooms and mailboxes.
     pub redis: Option<RedisUrl>,
+    /// The file with the access keys. With it, each request to the API needs an identity.
+    pub keys: Option<PathBuf>,
     /// The bounds of the event loop.
     pub limits: Limits,
 }
@@ -117,6 +123,7 @@ impl Default for Config {
             retention: Retention::default(),
             redis: None,
             data: None,
+            keys: None,
             limits: Limits::default(),
         }
     }
@@ -157,6 +164,19 @@ enum FeatureId {
     Signalling,
 }
 
+/// A request that may be handled.
+struct Arrived {
+    id: ExchangeId,
+    request: Request,
+    /// The traffic of the connection before it.
+    since: Traffic,
+    grant: Option<Rc<Grant>>,
+    /// The end of its wait for the journal.
+    until: Instant,
+    /// What it has waited for before.
+    answered: Vec<Wanted>,
+}
+
 /// The server.
 ///
 /// ```
@@ -189,6 +209,7 @@ pub struct Server {
     access: Access,
     has_proxies: bool,
     files: Files,
+    guard: Option<Guard>,
     chaos: bool,
     tap_port: Option<u16>,
     started: Instant,
@@ -206,8 +227,8 @@ impl Server {
     ///
     /// # Errors
     /// `AddrInUse` when the port is taken, `InvalidInput` when one of the origins is not one, `InvalidData` with an
-    /// [`OpenError`](crate::journal::disk::OpenError) when the log on the disk cannot be opened, and every other error of the
-    /// system.
+    /// [`OpenError`](crate::journal::disk::OpenError) when the log on the disk cannot be opened, `InvalidData` when the keys
+    /// file has a wrong line, and every other error of the system.
     pub fn bind(config: Config) -> io::Result<Self> {
         let origins =
             Origins::new(&config.allow_origins).map_err(|error| io::Error::new(ErrorKind::InvalidInput, error))?;
@@ -221,6 +242,9 @@ impl Server {
         event_loop.allow_origins(origins.clone());
         if config.signals {
             event_loop.watch_signals()?;
+            if config.keys.is_some() && !has_terminal() {
+                event_loop.reload_on_hangup();
+            }
         }
         if config.log {
             event_loop.log_requests(output::standard_output());
@@ -229,6 +253,7 @@ impl Server {
             Some(url) => Journal::redis(url, config.retention, event_loop.now())?,
             None => Journal::default(),
         };
+        let guard = config.keys.map(|path| Guard::open(path, &mut event_loop)).transpose()?;
         let mut server = Server {
             rooms: Rooms::new(config.retention),
             mailboxes: Mailboxes::default(),
@@ -237,6 +262,7 @@ impl Server {
             access: Access::new(event_loop.local_address(), config.allow_hosts, origins),
             has_proxies,
             files: config.static_folder.map_or(Files::Embedded, Files::of_folder),
+            guard,
             chaos: config.chaos,
             tap_port: config.tap_port,
             started: event_loop.now(),
@@ -289,6 +315,9 @@ impl Server {
     /// Handles an event, and applies what the journal has committed. Returns whether the server ends: after a shutdown,
     /// as soon as every sender has its answer.
     fn handle(&mut self, event: Event) -> bool {
+        if matches!(event, Event::Woken) {
+            self.take_over_keys();
+        }
         let Exchanges { event_loop, journal, .. } = &mut self.exchanges;
         match event {
             event if journal.on_event(event_loop, &event) => {}
@@ -296,6 +325,7 @@ impl Server {
             Event::Message(id, message) => self.on_message(id, &message),
             Event::Timer(timer) => self.on_timer(timer),
             Event::Closed(id, _) => self.on_closed(id),
+            Event::Reload => self.guard.iter().for_each(Guard::read_again),
             Event::Shutdown => self.is_going_away = true,
             _ => {} // only the journal has raw connections
         }
@@ -306,38 +336,62 @@ impl Server {
     fn on_request(&mut self, id: ExchangeId, request: Request) {
         let mut since = self.exchanges.event_loop.traffic(id);
         since.received = since.received.saturating_sub(request.wire_length() as u64);
-        self.handle_request(id, request, since, self.exchanges.now() + LOAD_TIME, Vec::new());
+        let found = routes::find(request.method(), &request.path());
+        match self.admit(id, &request, &found) {
+            Ok(grant) => {
+                let until = self.exchanges.now() + LOAD_TIME;
+                self.handle_request(Arrived { id, request, since, grant, until, answered: Vec::new() }, found);
+            }
+            Err(refusal) => self.exchanges.reply(id, since, Reply::Now(refusal)),
+        }
+    }
+
+    /// Checks where a request comes from, and who sends it. Returns its permission, if it needs one.
+    ///
+    /// # Errors
+    /// The answer to a request that is refused.
+    fn admit(&mut self, id: ExchangeId, request: &Request, found: &Found) -> Result<Option<Rc<Grant>>, Response> {
+        let resource = if matches!(found, Found::Nothing) { Resource::File } else { Resource::Api };
+        self.check(id, request, resource)?;
+        match (&mut self.guard, found) {
+            (Some(guard), Found::Handler(_, Some(needs)) | Found::Head(_, Some(needs))) => {
+                guard.admit(&self.exchanges, id, request, *needs).map(|grant| Some(Rc::new(grant)))
+            }
+            _ => Ok(None),
+        }
     }
 
     /// Handles a request. If it must wait for the journal, it is handled again then, but not after `until`.
-    /// `answered` is what it has waited for before.
-    fn handle_request(
-        &mut self,
-        id: ExchangeId,
-        request: Request,
-        since: Traffic,
-        until: Instant,
-        answered: Vec<Wanted>,
-    ) {
+    fn handle_request(&mut self, arrived: Arrived, found: Found) {
+        let Arrived { id, request, since, grant, until, answered } = arrived;
         self.exchanges.answered = answered;
-        let call = Call { id, request: &request, since };
-        let found = routes::find(request.method(), &request.path());
-        let resource = if matches!(found, Found::Nothing) { Resource::File } else { Resource::Api };
-        let result = match self.check(id, &request, resource) {
-            Ok(()) if self.is_going_away => Err(ApiError::going_away().into()),
-            Ok(()) => self.dispatch(&call, found),
-            Err(refusal) => Ok(Reply::Now(refusal)),
+        let call = Call { id, request: &request, since, grant };
+        let result = match self.is_going_away {
+            true => Err(ApiError::going_away().into()),
+            false => self.dispatch(&call, found),
         };
         let answered = mem::take(&mut self.exchanges.answered);
         let result = match result {
             Err(Halt::Wait(wanted)) => {
-                self.parked.push(Parked { id, request, since, until, wanted, answered }).map(|()| Reply::Later)
+                let grant = call.grant;
+                self.parked.push(Parked { id, request, since, grant, until, wanted, answered }).map(|()| Reply::Later)
             }
             Err(Halt::Error(error)) => Err(error),
             Ok(reply) => Ok(reply),
         };
         self.exchanges.reply(id, since, result.unwrap_or_else(|error| Reply::Now(error.response())));
         self.demo.after_request(&mut self.exchanges, &self.rooms);
+    }
+
+    /// Handles a request again that has waited for the journal.
+    fn handle_again(&mut self, parked: Parked) {
+        let Parked { id, request, since, grant, until, answered, .. } = parked;
+        let is_lost = |guard: &Guard| grant.as_ref().is_some_and(|grant| !guard.still_holds(&self.exchanges, grant));
+        if self.guard.as_ref().is_some_and(is_lost) {
+            return self.exchanges.event_loop.respond(id, ApiError::unauthorized("the session is over").response());
+        }
+        let found = routes::find(request.method(), &request.path());
+        self.handle_request(Arrived { id, request, since, grant, until, answered }, found);
     }
 
     /// Decides whether a request may be answered. The error is the answer to one that may not.
@@ -352,8 +406,8 @@ impl Server {
 
     fn dispatch(&mut self, call: &Call<'_>, found: Found) -> Result<Reply, Halt> {
         match found {
-            Found::Handler(handler) => handler(self, call),
-            Found::Head(head) => {
+            Found::Handler(handler, _) => handler(self, call),
+            Found::Head(head, _) => {
                 self.exchanges.begin(call, Opening::Stream(head(call.request)?));
                 Ok(Reply::Later)
             }
@@ -401,10 +455,14 @@ impl Server {
             let (features, exchanges) = self.features();
             features.into_iter().for_each(|feature| feature.sweep(exchanges));
             exchanges.sweep();
+            if let Some(guard) = &mut self.guard {
+                guard.sweep(&self.exchanges);
+            }
+            let exchanges = &mut self.exchanges;
             self.sweep = exchanges.event_loop.set_timer(SWEEP);
         } else if self.commit_timer == Some(timer) {
             self.on_commit_timer();
-        } else {
+        } else if !self.is_timer_of_guard(timer) {
             self.demo.on_timer(&mut self.exchanges, &mut self.rooms, timer);
         }
     }
@@ -441,6 +499,11 @@ impl Server {
     fn features(&mut self) -> ([&mut dyn Feature; 3], &mut Exchanges) {
         ([&mut self.rooms, &mut self.mailboxes, &mut self.peers], &mut self.exchanges)
     }
+}
+
+/// Whether the process has a terminal, which sends SIGHUP when it is closed.
+fn has_terminal() -> bool {
+    io::stdin().is_terminal() || io::stdout().is_terminal() || io::stderr().is_terminal()
 }
 
 /// Returns 200 with JSON that no cache stores.

@@ -28,6 +28,16 @@ impl ApiError {
         ApiError { status: 400, sentence: sentence.into() }
     }
 
+    /// Creates a 401 with this sentence: an identity is needed.
+    pub fn unauthorized(sentence: impl Into<String>) -> Self {
+        ApiError { status: 401, sentence: sentence.into() }
+    }
+
+    /// Creates a 403 with this sentence: the identity may not do this.
+    pub fn forbidden(sentence: impl Into<String>) -> Self {
+        ApiError { status: 403, sentence: sentence.into() }
+    }
+
     /// Creates a 404 with this sentence.
     pub fn not_found(sentence: impl Into<String>) -> Self {
         ApiError { status: 404, sentence: sentence.into() }
@@ -56,6 +66,8 @@ impl ApiError {
     pub fn response(&self) -> Response {
         let response = Response::error(self.status, &self.sentence);
         match self.status {
+            // RFC 9110, section 11.6.1: how to identify oneself.
+            401 => response.with_field("WWW-Authenticate", "Bearer realm=\"overwire\""),
             503 => response.with_field("Retry-After", "5"),
             // RFC 9110, section 15.5.16: the content codings that would be accepted.
             415 => response.with_field("Accept-Encoding", "identity"),

@@ -4,8 +4,10 @@
 //! the request is handled again, from its beginning.
 
 use std::collections::VecDeque;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use super::identity::Grant;
 use super::params::ApiError;
 use crate::connection::Traffic;
 use crate::event_loop::ExchangeId;
@@ -57,6 +59,8 @@ pub struct Parked {
     pub request: Request,
     /// The traffic of the connection before it.
     pub since: Traffic,
+    /// Its permission, as in [`Call`](super::exchanges::Call).
+    pub grant: Option<Rc<Grant>>,
     /// The end of the wait.
     pub until: Instant,
     /// What the journal must answer first.

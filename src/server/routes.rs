@@ -8,6 +8,7 @@ use super::params::ApiError;
 use super::parked::Halt;
 use super::rooms::Rooms;
 use crate::http::{Method, Request, Response};
+use crate::identity::Rights;
 
 /// Answers a call, or holds its exchange.
 type Handler = fn(&mut Server, &Call<'_>) -> Result<Reply, Halt>;
@@ -26,58 +27,80 @@ enum Kind {
     NoHead,
 }
 
+/// The rights that a request needs. `None` if it needs no identity.
+type Needs = Option<Rights>;
+
+const NOBODY: Needs = None;
+const ANYBODY: Needs = Some(Rights::NONE);
+const READER: Needs = Some(Rights::READ);
+const SENDER: Needs = Some(Rights::SEND);
+const PEER: Needs = Some(Rights::READ_AND_SEND);
+const ADMIN: Needs = Some(Rights::ADMIN);
+
 struct Route {
     method: Method,
     path: &'static str,
     kind: Kind,
+    needs: Needs,
     handler: Handler,
 }
 
-const fn route(method: Method, path: &'static str, kind: Kind, handler: Handler) -> Route {
-    Route { method, path, kind, handler }
+const fn route(method: Method, path: &'static str, kind: Kind, needs: Needs, handler: Handler) -> Route {
+    Route { method, path, kind, needs, handler }
 }
 
 /// A path that ends with `/` matches everything below it.
 const ROUTES: &[Route] = &[
     // Mailboxes.
-    route(Method::Post, "/poll", Kind::NoHead, |s, call| s.mailboxes.poll(&mut s.exchanges, call)),
-    route(Method::Get, "/sse", Kind::Live(Mailboxes::events_head), |s, call| {
+    route(Method::Post, "/poll", Kind::NoHead, READER, |s, call| s.mailboxes.poll(&mut s.exchanges, call)),
+    route(Method::Get, "/sse", Kind::Live(Mailboxes::events_head), READER, |s, call| {
         s.mailboxes.events(&mut s.exchanges, call)
     }),
-    route(Method::Post, "/sse/message", Kind::NoHead, |s, call| s.mailboxes.text(&mut s.exchanges, call)),
-    route(Method::Get, "/ws", Kind::NoHead, |s, call| s.mailboxes.websocket(&mut s.exchanges, call)),
+    route(Method::Post, "/sse/message", Kind::NoHead, SENDER, |s, call| s.mailboxes.text(&mut s.exchanges, call)),
+    route(Method::Get, "/ws", Kind::NoHead, READER, |s, call| s.mailboxes.websocket(&mut s.exchanges, call)),
     // Rooms.
-    route(Method::Get, "/api/poll", Kind::Live(Rooms::poll_head), |s, call| s.rooms.poll(&mut s.exchanges, call)),
-    route(Method::Post, "/api/send", Kind::NoHead, |s, call| s.rooms.send(&mut s.exchanges, call)),
-    route(Method::Get, "/api/messages", Kind::Plain, |s, call| s.rooms.messages(&mut s.exchanges, call)),
-    route(Method::Get, "/api/stream", Kind::Live(Rooms::stream_head), |s, call| s.rooms.stream(&mut s.exchanges, call)),
-    route(Method::Get, "/api/events", Kind::Live(Rooms::events_head), |s, call| s.rooms.events(&mut s.exchanges, call)),
-    route(Method::Get, "/api/ws", Kind::NoHead, |s, call| s.rooms.websocket(&mut s.exchanges, call)),
-    route(Method::Get, "/api/history", Kind::Plain, |s, call| s.rooms.history(&mut s.exchanges, call)),
+    route(Method::Get, "/api/poll", Kind::Live(Rooms::poll_head), READER, |s, call| {
+        s.rooms.poll(&mut s.exchanges, call)
+    }),
+    route(Method::Post, "/api/send", Kind::NoHead, SENDER, |s, call| s.rooms.send(&mut s.exchanges, call)),
+    route(Method::Get, "/api/messages", Kind::Plain, READER, |s, call| s.rooms.messages(&mut s.exchanges, call)),
+    route(Method::Get, "/api/stream", Kind::Live(Rooms::stream_head), READER, |s, call| {
+        s.rooms.stream(&mut s.exchanges, call)
+    }),
+    route(Method::Get, "/api/events", Kind::Live(Rooms::events_head), READER, |s, call| {
+        s.rooms.events(&mut s.exchanges, call)
+    }),
+    route(Method::Get, "/api/ws", Kind::NoHead, READER, |s, call| s.rooms.websocket(&mut s.exchanges, call)),
+    route(Method::Get, "/api/history", Kind::Plain, READER, |s, call| s.rooms.history(&mut s.exchanges, call)),
     // Signalling.
-    route(Method::Get, "/api/signal", Kind::NoHead, |s, call| s.peers.websocket(&mut s.exchanges, call)),
+    route(Method::Get, "/api/signal", Kind::NoHead, PEER, |s, call| s.peers.websocket(&mut s.exchanges, call)),
     // The two-channel demo.
-    route(Method::Get, "/poll", Kind::Live(Demo::poll_head), |s, call| {
+    route(Method::Get, "/poll", Kind::Live(Demo::poll_head), READER, |s, call| {
         s.demo.poll(&mut s.exchanges, &mut s.rooms, call)
     }),
-    route(Method::Post, "/send", Kind::NoHead, |s, call| s.demo.send(&mut s.exchanges, &mut s.rooms, call)),
-    route(Method::Get, "/events", Kind::Live(Demo::events_head), |s, call| {
+    route(Method::Post, "/send", Kind::NoHead, SENDER, |s, call| s.demo.send(&mut s.exchanges, &mut s.rooms, call)),
+    route(Method::Get, "/events", Kind::Live(Demo::events_head), READER, |s, call| {
         s.demo.events(&mut s.exchanges, &mut s.rooms, call)
     }),
+    // Identity.
+    route(Method::Post, "/api/session", Kind::NoHead, NOBODY, Server::log_in),
+    route(Method::Get, "/api/session", Kind::Plain, ANYBODY, Server::who_am_i),
+    route(Method::Delete, "/api/session", Kind::NoHead, ANYBODY, Server::log_out),
+    route(Method::Post, "/api/ticket", Kind::NoHead, ANYBODY, Server::ticket),
     // The server itself.
-    route(Method::Get, "/api/stats", Kind::Live(Server::statistics_head), |s, _| s.statistics()),
-    route(Method::Post, "/api/forget", Kind::NoHead, |s, _| s.forget()),
-    route(Method::Delete, "/api/client/", Kind::NoHead, Server::disconnect),
-    route(Method::Get, "/health", Kind::Plain, |s, _| s.health()),
-    route(Method::Get, "/health/ready", Kind::Plain, |s, _| s.readiness()),
+    route(Method::Get, "/api/stats", Kind::Live(Server::statistics_head), ADMIN, |s, _| s.statistics()),
+    route(Method::Post, "/api/forget", Kind::NoHead, ADMIN, |s, _| s.forget()),
+    route(Method::Delete, "/api/client/", Kind::NoHead, ANYBODY, Server::disconnect),
+    route(Method::Get, "/health", Kind::Plain, NOBODY, |s, _| s.health()),
+    route(Method::Get, "/health/ready", Kind::Plain, NOBODY, |s, _| s.readiness()),
 ];
 
 /// The result of a search in the table.
 pub enum Found {
     /// The handler.
-    Handler(Handler),
+    Handler(Handler, Needs),
     /// HEAD of a [`Kind::Live`] resource.
-    Head(Head),
+    Head(Head, Needs),
     /// OPTIONS of a path with these methods.
     Options(String),
     /// Another method than these.
@@ -90,10 +113,10 @@ pub enum Found {
 pub fn find(method: Method, path: &str) -> Found {
     let here = || ROUTES.iter().filter(|route| matches(route.path, path));
     let wanted = if method == Method::Head { Method::Get } else { method };
-    match here().find(|route| route.method == wanted).map(|route| (method, route.kind, route.handler)) {
-        Some((Method::Head, Kind::Live(head), _)) => return Found::Head(head),
+    match here().find(|route| route.method == wanted).map(|route| (method, route.kind, route)) {
+        Some((Method::Head, Kind::Live(head), route)) => return Found::Head(head, route.needs),
         Some((Method::Head, Kind::NoHead, _)) | None => {}
-        Some((_, _, handler)) => return Found::Handler(handler),
+        Some((_, _, route)) => return Found::Handler(route.handler, route.needs),
     }
     let mut allowed = Vec::new();
     for route in here() {

@@ -24,7 +24,7 @@ pub struct Client {
 impl Client {
     /// Returns the argument of a handler.
     pub fn call(&self) -> Call<'_> {
-        Call { id: self.id, request: &self.request, since: Traffic::default() }
+        Call { id: self.id, request: &self.request, since: Traffic::default(), grant: None }
     }
 }
 

@@ -194,7 +194,7 @@ impl Tap {
             },
             Event::Request(id, request) => self.answer(id, &request),
             Event::Message(id, message) => self.obey(id, &message),
-            Event::Opened(_, Opened::Connected) | Event::Woken | Event::Shutdown => {}
+            Event::Opened(_, Opened::Connected) | Event::Woken | Event::Reload | Event::Shutdown => {}
         }
     }
 

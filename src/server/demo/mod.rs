@@ -35,6 +35,7 @@ impl Demo {
     /// GET /poll
     pub fn poll(&self, exchanges: &mut Exchanges, rooms: &mut Rooms, call: &Call<'_>) -> Result<Reply, Halt> {
         let cursor = params::cursor(call.request, "last_message_id")?;
+        call.enter(LONG_POLL_ROOM)?;
         let timeout = Duration::from_secs(POLL_SECONDS);
         rooms.hold_poll(exchanges, call, Poll { room: LONG_POLL_ROOM, client: None, cursor, timeout })
     }
@@ -48,7 +49,9 @@ impl Demo {
     pub fn send(&self, exchanges: &mut Exchanges, rooms: &mut Rooms, call: &Call<'_>) -> Result<Reply, Halt> {
         let fields = Fields::of_content(call.request)?;
         let text = fields.required("message", &TEXT)?;
-        let message = Publication { room: LONG_POLL_ROOM, sender: "anonymous", text, key: None };
+        call.enter(LONG_POLL_ROOM)?;
+        let sender = call.grant.as_ref().map_or("anonymous", |grant| &grant.key().name);
+        let message = Publication { room: LONG_POLL_ROOM, sender, text, key: None };
         rooms.publish(exchanges, call.sender(Answer::Sent), &message)?;
         Ok(Reply::Later)
     }

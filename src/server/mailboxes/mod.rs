@@ -27,6 +27,7 @@ use crate::books;
 use crate::event_loop::ExchangeId;
 use crate::feed::Cursor;
 use crate::http::{Request, Response};
+use crate::identity::Rights;
 use crate::journal::{Draft, Key, LogName, Wanted};
 use crate::sse;
 use crate::websocket::Message;
@@ -61,6 +62,9 @@ impl Mailboxes {
         let fields = Fields::of_content(call.request)?;
         let (id, text) = (fields.optional("connection_id", &ID)?, fields.optional("text", &TEXT)?);
         let (cursor, key) = (fields.cursor("last_message_id")?, fields.optional("key", &KEY)?);
+        if text.is_some() {
+            call.check(Rights::SEND)?;
+        }
         let now = exchanges.now();
         let mut mailbox = match id {
             Some(id) => self.find(exchanges, id)?,
@@ -295,6 +299,9 @@ impl Feature for Mailboxes {
     /// A WebSocket puts a text into its own mailbox.
     fn on_message(&mut self, exchanges: &mut Exchanges, id: ExchangeId, message: &Message) -> Result<(), Halt> {
         let Some(mailbox) = self.readers.get(&id).map(|reader| reader.mailbox.clone()) else { return Ok(()) };
+        if let Some(grant) = exchanges.grants.get(&id) {
+            grant.check(Rights::SEND)?;
+        }
         let fields = Fields::of_message(message)?;
         let (text, key) = (fields.required("message", &TEXT)?, fields.optional("key", &KEY)?);
         Ok(self.put(exchanges, Sender::WebSocket(id), &mailbox, text, key)?)
@@ -319,6 +326,7 @@ impl Feature for Mailboxes {
 
     fn end(&mut self, exchanges: &mut Exchanges, id: ExchangeId, reason: EndReason) {
         match self.remove_reader(exchanges, id) {
+            Some(Reader { kind: ReaderKind::Poll, .. }) if reason.refusal().is_some() => exchanges.refuse(id, reason),
             Some(Reader { mailbox, kind: ReaderKind::Poll }) => {
                 let mut answer = json!({ "type": "timeout", "connection_id": &*mailbox });
                 if reason == EndReason::Superseded {

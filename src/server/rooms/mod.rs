@@ -30,6 +30,7 @@ pub use self::streams::Subscription;
 use self::streams::{heartbeat, not_recovered};
 use super::commit::Replica;
 use super::exchanges::{Call, EndReason, Exchanges, Reply};
+use super::identity::Grant;
 use super::message::{Transport, with_id};
 use super::params::{self, ApiError, Fields, KEY, NAME, TEXT};
 use super::parked::Halt;
@@ -39,6 +40,7 @@ use crate::books;
 use crate::event_loop::ExchangeId;
 use crate::feed::{Cursor, Replay};
 use crate::http::Response;
+use crate::identity::Rights;
 use crate::journal::{self, Key, LogName, Retention};
 use crate::websocket::Message;
 
@@ -85,7 +87,8 @@ impl Rooms {
     pub fn send(&mut self, exchanges: &mut Exchanges, call: &Call<'_>) -> Result<Reply, Halt> {
         let fields = Fields::of_content(call.request)?;
         let room = fields.name("room")?.unwrap_or(params::DEFAULT_ROOM);
-        self.publish(exchanges, call.sender(Answer::Sent), &publication(room, &fields)?)?;
+        call.enter(room)?;
+        self.publish(exchanges, call.sender(Answer::Sent), &publication(room, &fields, call.grant.as_deref())?)?;
         Ok(Reply::Later)
     }
 
@@ -251,7 +254,11 @@ impl Feature for Rooms {
             exchanges.send(id, &heartbeat(Transport::WebSocket, exchanges.timestamp()));
             return Ok(());
         }
-        self.publish(exchanges, Sender::WebSocket(id), &publication(&room, &fields)?)
+        let grant = exchanges.grants.get(&id).cloned();
+        if let Some(grant) = &grant {
+            grant.check(Rights::SEND)?;
+        }
+        self.publish(exchanges, Sender::WebSocket(id), &publication(&room, &fields, grant.as_deref())?)
     }
 
     /// The time of a poll is up, or a heartbeat of a stream is due.
@@ -272,6 +279,9 @@ impl Feature for Rooms {
 
     fn end(&mut self, exchanges: &mut Exchanges, id: ExchangeId, reason: EndReason) {
         match self.remove_reader(exchanges, id) {
+            Some(Reader { kind: ReaderKind::Poll(_), .. }) if reason.refusal().is_some() => {
+                exchanges.refuse(id, reason)
+            }
             Some(Reader { room, kind: ReaderKind::Poll(from), .. }) => {
                 let status = status_of_empty_answer(reason);
                 let content = self.rooms.get_mut(&room).map(|room| room.content(&room.batch(from, status)));
@@ -305,8 +315,12 @@ impl Feature for Rooms {
     }
 }
 
-fn publication<'a>(room: &'a str, fields: &'a Fields) -> Result<Publication<'a>, ApiError> {
-    let sender = fields.name("sender")?.ok_or_else(|| params::missing("sender", &NAME))?;
+fn publication<'a>(room: &'a str, fields: &'a Fields, grant: Option<&'a Grant>) -> Result<Publication<'a>, ApiError> {
+    let named = fields.name("sender")?;
+    let sender = match grant {
+        Some(grant) => grant.sender(named)?,
+        None => named.ok_or_else(|| params::missing("sender", &NAME))?,
+    };
     Ok(Publication { room, sender, text: fields.required("text", &TEXT)?, key: fields.optional("key", &KEY)? })
 }
 

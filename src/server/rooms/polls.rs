@@ -50,6 +50,8 @@ impl Rooms {
     /// GET /api/poll
     pub fn poll(&mut self, exchanges: &mut Exchanges, call: &Call<'_>) -> Result<Reply, Halt> {
         let (client, room, cursor, timeout) = poll_parameters(call.request)?;
+        call.enter(&room)?;
+        let client = call.client(client);
         if cursor.is_none() {
             exchanges.find(Wanted::Client(client.as_str().into()))?;
         }
@@ -101,6 +103,7 @@ impl Rooms {
     pub fn messages(&mut self, exchanges: &mut Exchanges, call: &Call<'_>) -> Result<Reply, Halt> {
         let cursor = params::cursor(call.request, "last_message_id")?;
         let room = params::room(call.request)?;
+        call.enter(&room)?;
         let room = self.rooms.open(&room, OpenFor::Reading, exchanges)?;
         let from = room.replay(Some(cursor.unwrap_or(room.feed.last(usize::MAX))), exchanges)?;
         let batch = room.batch(from, r#""stopPolling":false"#);
@@ -116,6 +119,7 @@ impl Rooms {
     /// GET /api/history
     pub fn history(&mut self, exchanges: &mut Exchanges, call: &Call<'_>) -> Result<Reply, Halt> {
         let name = params::room(call.request)?;
+        call.enter(&name)?;
         let limit = params::number(call.request, "limit", 20, 1..=100)?;
         let before = format!(r#"{{"room":{},"messages":["#, json!(name));
         if self.rooms.get(&name).is_none() {
@@ -142,6 +146,8 @@ pub fn status_of_empty_answer(reason: EndReason) -> &'static str {
         | EndReason::Superseded
         | EndReason::MadeRoom
         | EndReason::Removed
+        | EndReason::SessionOver
+        | EndReason::NotAllowed
         | EndReason::GoingAway => r#""status":"timeout","timeout":true"#,
     }
 }

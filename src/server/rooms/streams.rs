@@ -102,8 +102,9 @@ impl Rooms {
         opening: Opening,
     ) -> Result<Reply, Halt> {
         let Subscription { room, client, cursor } = subscription;
+        call.enter(room)?;
         let now = exchanges.now();
-        let client = client.as_ref().map(|id| self.clients.see(id, now)).transpose()?;
+        let client = client.clone().map(|id| self.clients.see(&call.client(id), now)).transpose()?;
         let room = self.rooms.open(room, OpenFor::Reading, exchanges)?;
         let from = room.replay(*cursor, exchanges)?;
         exchanges.begin(call, opening);

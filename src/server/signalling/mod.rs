@@ -31,6 +31,7 @@ impl Peers {
     /// GET /api/signal
     pub fn websocket(&mut self, exchanges: &mut Exchanges, call: &Call<'_>) -> Result<Reply, Halt> {
         let room = params::room(call.request)?;
+        call.enter(&room)?;
         let opening = match Opening::websocket(call.request) {
             Ok(opening) => opening,
             Err(refusal) => return Ok(refusal),

@@ -1,0 +1,228 @@
+//! Who asks, and what they may do: with `--keys`, each request to the API needs an identity.
+//!
+//! This file finds the identity of a request, and ends what is held when it is lost. `grant` is what one request may do,
+//! `sessions` has the handlers, `watch` reads the keys file again when it has changed.
+
+mod grant;
+mod sessions;
+mod watch;
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::{Duration, UNIX_EPOCH};
+
+pub use self::grant::Grant;
+use self::watch::Watch;
+use super::Server;
+use super::exchanges::{EndReason, Exchanges};
+use super::params::ApiError;
+use crate::event_loop::{EventLoop, ExchangeId, TimerId};
+use crate::http::{Method, Request, Response};
+use crate::identity::{Credential, Identities, Rights, Time, Unknown};
+use crate::output;
+use crate::proxies::Client;
+
+/// The interval in which it is found that a session or a key has ended by itself.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// The name of the cookie.
+const COOKIE: &str = "overwire-session";
+
+/// The identities of a server with a keys file.
+pub struct Guard {
+    identities: Identities,
+    watch: Watch,
+    timer: TimerId,
+}
+
+impl Guard {
+    /// Reads the keys file, and watches it.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn open(path: PathBuf, event_loop: &mut EventLoop) -> io::Result<Self> {
+        let (watch, keys) = Watch::start(path, event_loop.remote())?;
+        let mut identities = Identities::default();
+        identities.set_keys(keys);
+        Ok(Guard { identities, watch, timer: event_loop.set_timer(LOOK) })
+    }
+
+    /// Finds who sends a request, and checks that they have these rights.
+    ///
+    /// # Errors
+    /// The answer: 401 without an identity, 403 without the rights, 429 after many wrong keys; 204 to an event stream
+    /// that comes back, so that it stays away.
+    pub fn admit(
+        &mut self,
+        exchanges: &Exchanges,
+        id: ExchangeId,
+        request: &Request,
+        needs: Rights,
+    ) -> Result<Grant, Response> {
+        let time = time(exchanges);
+        let credential = self.credential(request, || address(&client(exchanges, id, request)), time)?;
+        match self.identities.resolve(credential, time) {
+            Some(key) => Grant::new(credential, key.clone(), needs).map_err(|error| error.response()),
+            None => Err(unknown(request)),
+        }
+    }
+
+    /// A key comes first, because only a program sends one, on purpose. A ticket that is used up does not hide a cookie:
+    /// a browser repeats the URL of an event stream with both.
+    fn credential(
+        &mut self,
+        request: &Request,
+        address: impl FnOnce() -> IpAddr,
+        time: Time,
+    ) -> Result<Credential, Response> {
+        if let Some(key) = bearer(request) {
+            return self.identities.find_key(key, address(), time).map_err(|unknown_key| match unknown_key {
+                Unknown::Wrong => unknown(request),
+                Unknown::TooMany(wait) => too_many(wait),
+            });
+        }
+        let ticket = request.parameter("ticket").filter(|_| request.method() == Method::Get);
+        let by_ticket = ticket.and_then(|ticket| self.identities.redeem_ticket(&ticket, &request.path(), time));
+        let found =
+            by_ticket.or_else(|| cookies(request).find_map(|secret| self.identities.find_session(secret, time)));
+        found.ok_or_else(|| unknown(request))
+    }
+
+    /// Whether a grant still holds.
+    pub fn still_holds(&self, exchanges: &Exchanges, grant: &Grant) -> bool {
+        grant.renew(self.identities.resolve(grant.credential(), time(exchanges))).is_ok()
+    }
+
+    /// Takes over the keys that were read.
+    fn read_keys(&mut self) {
+        match self.watch.newest() {
+            Some(Ok(keys)) => self.identities.set_keys(keys),
+            Some(Err(sentence)) => {
+                output::complain(format_args!("--keys: {sentence}: the keys from before stay valid"));
+            }
+            None => {}
+        }
+    }
+
+    /// Reads the keys file soon.
+    pub fn read_again(&self) {
+        self.watch.read_again();
+    }
+
+    /// Returns the number of wrong keys so far.
+    pub fn failures(&self) -> u64 {
+        self.identities.failures()
+    }
+
+    /// Drops what has ended.
+    pub fn sweep(&mut self, exchanges: &Exchanges) {
+        self.identities.sweep(exchanges.now());
+    }
+
+    /// Returns the held exchanges whose permission is lost. A session with a held exchange is not idle.
+    fn lost(&mut self, exchanges: &mut Exchanges) -> Vec<(ExchangeId, EndReason)> {
+        let (time, mut lost) = (time(exchanges), Vec::new());
+        for (id, grant) in &mut exchanges.grants {
+            match grant.renew(self.identities.resolve(grant.credential(), time)) {
+                Ok(None) => {}
+                Ok(Some(renewed)) => *grant = Rc::new(renewed),
+                Err(reason) => lost.push((*id, reason)),
+            }
+            self.identities.touch(grant.credential(), time);
+        }
+        lost
+    }
+}
+
+impl Server {
+    /// Whether this is the timer of the guard. Then everything that is held is looked at.
+    pub(super) fn is_timer_of_guard(&mut self, timer: TimerId) -> bool {
+        let Some(guard) = self.guard.as_mut().filter(|guard| guard.timer == timer) else { return false };
+        guard.timer = self.exchanges.event_loop.set_timer(LOOK);
+        self.end_unauthorized();
+        true
+    }
+
+    /// Another thread has something: it may be the keys.
+    pub(super) fn take_over_keys(&mut self) {
+        if let Some(guard) = &mut self.guard {
+            guard.read_keys();
+            self.end_unauthorized();
+        }
+    }
+
+    /// Ends what is held without a permission.
+    fn end_unauthorized(&mut self) {
+        let Some(guard) = &mut self.guard else { return };
+        for (id, reason) in guard.lost(&mut self.exchanges) {
+            if let Some((feature, exchanges)) = self.owner(id) {
+                feature.end(exchanges, id, reason);
+            }
+        }
+    }
+}
+
+fn time(exchanges: &Exchanges) -> Time {
+    let date = exchanges.event_loop.system_time().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Time { now: exchanges.now(), date: date.as_secs() }
+}
+
+/// The address whose wrong keys are counted, and whether the client came by https.
+fn client(exchanges: &Exchanges, id: ExchangeId, request: &Request) -> Client {
+    exchanges.event_loop.client(id, request).unwrap_or_default()
+}
+
+fn address(client: &Client) -> IpAddr {
+    client.address.unwrap_or(Ipv4Addr::UNSPECIFIED.into())
+}
+
+/// Returns the key in `Authorization: Bearer KEY` (RFC 6750, section 2.1).
+fn bearer(request: &Request) -> Option<&str> {
+    let (scheme, key) = str::from_utf8(request.field("authorization")?).ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
+}
+
+/// Returns the secrets of all cookies with our name. A browser can have one for each path and domain (RFC 6265, section
+/// 5.4).
+fn cookies(request: &Request) -> impl Iterator<Item = &str> {
+    let pairs =
+        request.values("cookie").filter_map(|value| str::from_utf8(value).ok()).flat_map(|list| list.split(';'));
+    pairs.filter_map(|pair| pair.trim().strip_prefix(COOKIE)?.strip_prefix('='))
+}
+
+/// Returns the answer to a request without an identity. Which part was wrong it does not say.
+fn unknown(request: &Request) -> Response {
+    // An `EventSource` takes any other status for the end too, but a client that does not is told by this one to stop
+    // (WHATWG HTML, section 9.2.3).
+    let is_stream = request.elements("accept").any(|range| range.starts_with(b"text/event-stream"));
+    if request.method() == Method::Get && is_stream && request.field("last-event-id").is_some() {
+        return Response::new(204).with_field("Cache-Control", "no-store");
+    }
+    let given = bearer(request).is_some() || cookies(request).next().is_some() || request.parameter("ticket").is_some();
+    let sentence = match given {
+        false => {
+            "an identity is missing: expected Authorization: Bearer KEY, the cookie of POST /api/session, or the \
+             ticket of POST /api/ticket"
+        }
+        true => "the key, the session or the ticket is unknown, or is not valid any more",
+    };
+    let response = ApiError::unauthorized(sentence).response();
+    match cookies(request).next() {
+        Some(_) => response.with_field("Set-Cookie", &cookie("", 0, false)),
+        None => response,
+    }
+}
+
+fn too_many(wait: Duration) -> Response {
+    let sentence = "too many wrong keys came from this address: try again later";
+    Response::error(429, sentence).with_field("Retry-After", &wait.as_secs().max(1).to_string())
+}
+
+/// Returns the value of Set-Cookie (RFC 6265bis, section 4.1). A script cannot read it, and no foreign page can make a
+/// browser send it.
+fn cookie(secret: &str, seconds: u64, is_secure: bool) -> String {
+    let secure = if is_secure { "; Secure" } else { "" };
+    format!("{COOKIE}={secret}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Strict{secure}")
+}
