@@ -37,7 +37,7 @@
 //! |-|-|-|
 //! | [`bytes`], [`json`], `slab`, `books`, [`limits`], [`random`], [`output`] | what everything else is made of | nothing |
 //! | [`http`], [`sse`], [`websocket`], [`resp`], [`proxy_protocol`], [`proxies`] | the codecs: bytes to values and back | no sockets, no clock |
-//! | [`feed`], [`signalling`], `timers`, `outbox`, `access`, `files`, `signals`, `socket_options`, [`heap`], `access_log`, [`wire`], [`identity`] | a log and its cursors; WebRTC signalling; deadlines; the outgoing queue; the checks of Host and Origin; the browser client; memory that goes back to the system; names for raw bytes; access keys, sessions and tickets | the codecs |
+//! | [`feed`], [`signalling`], `timers`, `outbox`, `access`, `files`, `signals`, `socket_options`, [`activation`], [`heap`], `access_log`, [`wire`], [`identity`] | a log and its cursors; WebRTC signalling; deadlines; the outgoing queue; the checks of Host and Origin; the browser client; sockets that outlive the process; memory that goes back to the system; names for raw bytes; access keys, sessions and tickets | the codecs |
 //! | [`connection`] | one connection: all decisions about it | the time is an argument; no sockets |
 //! | [`event_loop`] | sockets: the only user of mio | the connection, not what it carries |
 //! | [`journal`] | where messages live, and when they are committed | the public API above |
@@ -54,6 +54,7 @@
 
 mod access;
 mod access_log;
+pub mod activation;
 mod books;
 pub mod bytes;
 pub mod connection;

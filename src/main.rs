@@ -1,11 +1,16 @@
 //! The command line of the server. It also starts a tap to the server, whose page shows the bytes.
 
+#[path = "main/environment.rs"]
+mod environment;
+#[path = "main/health.rs"]
+mod health;
 #[path = "main/key.rs"]
 mod key;
 #[path = "main/log.rs"]
 mod log;
 
 use std::env;
+use std::fmt::Display;
 use std::io::{self, ErrorKind, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -24,8 +29,9 @@ use overwire::output::{self, complain};
 use overwire::proxies::Proxies;
 use overwire::server::{Config, Server};
 use overwire::tap::{Mode, Tap, TapConfig};
-use overwire::{Limits, Remote};
+use overwire::{Limits, Remote, activation};
 
+use self::environment::Environment;
 use self::key::KeyCommand;
 use self::log::LogCommand;
 
@@ -81,8 +87,17 @@ usage: overwire [OPTIONS]
                          bytes (default 8100, or any with --port 0)
   --tap-host HOST        the address of the tap (default: the loopback interface alone)
   --no-tap               start no tap
+  --drain-delay SECONDS  after SIGTERM, be not ready, but go on for this time, so that a load
+                         balancer sends nobody any more (default 0)
+  --drain-time SECONDS   then end what is open evenly over at most this time (default 5)
+  --check-config         check the options and the environment, print them, and exit
+  --check-health         ask the running server at --host and --port whether it is alive, and exit
   --help                 print this and exit
   --version              print the version and exit
+
+Each option is also a variable of the environment: OVERWIRE_PORT=9000, OVERWIRE_LOG=1,
+OVERWIRE_ALLOW_HOST=\"a.example b.example\". An option wins over its variable.
+A supervisor may pass on the listening socket (LISTEN_FDS), in place of --host and --port.
 
 Ctrl+C ends it in an orderly way. A second Ctrl+C ends it at once.";
 
@@ -91,6 +106,8 @@ enum Command {
     Key(KeyCommand),
     Log(LogCommand),
     Print(String),
+    /// Asks the server at this host and port.
+    CheckHealth(String, u16),
 }
 
 /// The arguments about the tap.
@@ -122,26 +139,16 @@ fn run() -> ExitCode {
         Ok(Command::Print(text)) => return print(&format!("{text}\n")),
         Ok(Command::Key(command)) => return manage_keys(command),
         Ok(Command::Log(command)) => return log::run(&command),
+        Ok(Command::CheckHealth(host, port)) => return end(health::check(&host, port)),
         Err(complaint) => {
             complain(format_args!("{complaint}\nTry `overwire --help`."));
             return ExitCode::from(2);
         }
     };
-    let (host, port, allow_hosts) = (config.host.clone(), config.port, config.allow_hosts.clone());
-    let mut server = match Server::bind(config) {
+    let (port, allow_hosts) = (config.port, config.allow_hosts.clone());
+    let mut server = match bind(config) {
         Ok(server) => server,
-        Err(error) if error.kind() == ErrorKind::AddrInUse => {
-            complain(format_args!("port {port} is in use: choose another one with --port"));
-            return ExitCode::FAILURE;
-        }
-        Err(error) if error.get_ref().is_some_and(|error| error.is::<OpenError>()) => {
-            complain(format_args!("{error}"));
-            return ExitCode::FAILURE;
-        }
-        Err(error) => {
-            complain(format_args!("cannot listen on {host}, port {port}: {error}"));
-            return ExitCode::FAILURE;
-        }
+        Err(complaint) => return end(Err(complaint)),
     };
     let tap = start_tap(&server, tap_options, port, allow_hosts);
     server.set_tap_port(tap.as_ref().map(|tap| tap.address.port()));
@@ -151,6 +158,11 @@ fn run() -> ExitCode {
         tap.remote.shut_down();
         let _ = tap.thread.join(); // a panic has been printed
     }
+    end(result)
+}
+
+/// The exit code of the program, after a complaint if something has failed.
+fn end(result: Result<(), impl Display>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -158,6 +170,20 @@ fn run() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Creates the server, on the socket that a supervisor has passed on, or on the address of the configuration.
+fn bind(config: Config) -> Result<Server, String> {
+    let (host, port) = (config.host.clone(), config.port);
+    let server = match activation::take_socket()? {
+        Some(socket) => Server::with_socket(socket, config),
+        None => Server::bind(config),
+    };
+    server.map_err(|error| match error.kind() {
+        ErrorKind::AddrInUse => format!("port {port} is in use: choose another one with --port"),
+        _ if error.get_ref().is_some_and(|error| error.is::<OpenError>()) => error.to_string(),
+        _ => format!("cannot listen on {host}, port {port}: {error}"),
+    })
 }
 
 /// Starts a tap to the server, if it is wanted. If the tap cannot start, the server runs without it.
@@ -247,22 +273,17 @@ fn arguments() -> Result<Vec<String>, String> {
     Ok(arguments)
 }
 
+/// The command that the arguments and the environment ask for.
 fn command(arguments: Vec<String>) -> Result<Command, String> {
     match arguments.split_first() {
         Some((first, rest)) if first == "key" => key::parse(rest).map(Command::Key),
         Some((first, rest)) if first == "log" => log::parse(rest).map(Command::Log),
-        _ => parse(arguments.into_iter()),
+        _ => with_environment(arguments),
     }
 }
 
 fn manage_keys(command: KeyCommand) -> ExitCode {
-    match key::run(command) {
-        Ok(text) => print(&text),
-        Err(complaint) => {
-            complain(format_args!("{complaint}"));
-            ExitCode::FAILURE
-        }
-    }
+    key::run(command).map_or_else(|complaint| end(Err(complaint)), |text| print(&text))
 }
 
 fn print(text: &str) -> ExitCode {
@@ -275,6 +296,22 @@ fn parse_sync(text: &str) -> Result<SyncMode, String> {
         "100ms" => Ok(SyncMode::Every(Duration::from_millis(100))),
         "never" => Ok(SyncMode::Never),
         _ => Err(format!("--sync: expected always, 100ms or never, not {text:?}")),
+    }
+}
+
+/// The command that the options and the environment ask for.
+fn with_environment(mut arguments: Vec<String>) -> Result<Command, String> {
+    let mut takes = |flag| {
+        let at = arguments.iter().position(|argument| argument == flag);
+        at.map(|at| arguments.remove(at)).is_some()
+    };
+    let (checks_config, checks_health) = (takes("--check-config"), takes("--check-health"));
+    let environment = Environment::read(USAGE, &arguments)?;
+    let all = environment.arguments().into_iter().chain(arguments.iter().cloned());
+    match parse(all).map_err(|complaint| environment.explain(complaint))? {
+        Command::Serve(..) if checks_config => Ok(Command::Print(environment.report(&arguments))),
+        Command::Serve(config, _) if checks_health => Ok(Command::CheckHealth(config.host, config.port)),
+        command => Ok(command),
     }
 }
 
@@ -312,6 +349,8 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Command, String>
                 read_keys(&file).map_err(|error| format!("--keys: cannot read {file:?}: {error}"))?;
                 config.keys = Some(file);
             }
+            "--drain-delay" => config.drain.delay = Duration::from_secs(number(&argument, &value()?, 0..=3600)?),
+            "--drain-time" => config.drain.time = Duration::from_secs(number(&argument, &value()?, 0..=3600)?),
             "--chaos" => config.chaos = true,
             "--allow-origin" => config.allow_origins.push(origin(value()?)?),
             "--trust-proxy" => config.trust_proxies.push(network(value()?)?),

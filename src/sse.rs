@@ -60,6 +60,19 @@ pub fn opening(id: &str, retry: Duration, name: &str, data: &str) -> Vec<u8> {
     out
 }
 
+/// Encodes the time that a client waits before it reconnects, without an event. Clients take it in at once, so it may be
+/// the last thing on a stream.
+///
+/// ```
+/// assert_eq!(overwire::sse::retry(std::time::Duration::from_millis(1500)), b"retry: 1500\n\n");
+/// ```
+pub fn retry(time: Duration) -> Vec<u8> {
+    let mut out = Vec::new();
+    field(&mut out, "retry", &time.as_millis().to_string());
+    out.push(b'\n');
+    out
+}
+
 /// Encodes a comment. Clients ignore it, but it shows that the connection is alive.
 ///
 /// ```

@@ -12,6 +12,7 @@ mod command_line;
 mod connection;
 mod deadlines;
 mod demo;
+mod deploys;
 mod disk;
 mod evictions;
 mod forget;

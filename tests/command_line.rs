@@ -125,6 +125,11 @@ fn help_lists_all_options_and_version_prints_the_version() {
         "--max-rooms",
         "--keys",
         "--redis",
+        "--drain-delay",
+        "--drain-time",
+        "--check-config",
+        "--check-health",
+        "OVERWIRE_PORT",
         "--tap-port",
         "--no-tap",
         "8000",
@@ -138,7 +143,7 @@ fn help_lists_all_options_and_version_prints_the_version() {
 
 #[test]
 fn wrong_arguments_are_named_and_exit_with_2() {
-    let cases: [(&[&str], &str); 21] = [
+    let cases: [(&[&str], &str); 22] = [
         (
             &["--trust-proxy", "10.0.0.0/33"],
             "--trust-proxy: expected an address or a network such as 10.0.0.0/8, not \"10.0.0.0/33\"",
@@ -153,6 +158,7 @@ fn wrong_arguments_are_named_and_exit_with_2() {
         (&["--retain-messages", "0"], r#"--retain-messages: expected 1 to 10000000, not "0""#),
         (&["--retain-time", "1h"], r#"--retain-time: expected 1 to 1000000000, not "1h""#),
         (&["--max-rooms"], "--max-rooms needs a value"),
+        (&["--drain-time", "1.5"], r#"--drain-time: expected 0 to 3600, not "1.5""#),
         (&["--redis", "127.0.0.1:6379"], "--redis: expected redis://[:PASSWORD@]HOST:PORT[/DB]"),
         (
             &["--redis", "rediss://localhost"],
@@ -185,6 +191,83 @@ fn wrong_arguments_are_named_and_exit_with_2() {
         let expected = format!("overwire: {complaint}\nTry `overwire --help`.\n");
         assert_eq!(run(arguments), (Some(2), String::new(), expected), "{arguments:?}");
     }
+}
+
+/// Runs the program with `--check-config` in this environment.
+fn check(variables: &[(&str, &str)], arguments: &[&str]) -> (Option<i32>, String, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_overwire"));
+    command.env_clear().envs(variables.iter().copied()).arg("--check-config").args(arguments);
+    let Output { status, stdout, stderr } = command.output().unwrap();
+    (status.code(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
+}
+
+#[test]
+fn check_config_prints_the_options_of_the_environment_and_of_the_command_line() {
+    let valid = "the configuration is valid\n";
+    assert_eq!(check(&[], &[]), (Some(0), valid.into(), String::new()));
+    let expected = format!("--port 9 (from OVERWIRE_PORT)\n--log\n--max-rooms 5\n{valid}");
+    assert_eq!(check(&[("OVERWIRE_PORT", "9")], &["--log", "--max-rooms=5"]), (Some(0), expected, String::new()));
+    let cases = [
+        ("OVERWIRE_LOG", "1", "--log (from OVERWIRE_LOG)\n"),
+        ("OVERWIRE_LOG", "0", ""),
+        (
+            "OVERWIRE_ALLOW_HOST",
+            "a b",
+            "--allow-host a (from OVERWIRE_ALLOW_HOST)\n--allow-host b (from OVERWIRE_ALLOW_HOST)\n",
+        ),
+        ("OVERWIRE_REDIS", "redis://:secret@h:1/0", "--redis redis://*@h:1/0 (from OVERWIRE_REDIS)\n"),
+        ("OVERWIRE_PROT", "9", "OVERWIRE_PROT is no option of overwire, and is ignored\n"),
+        ("OVERWIRE_HELP", "1", "OVERWIRE_HELP is no option of overwire, and is ignored\n"),
+    ];
+    for (variable, value, report) in cases {
+        assert_eq!(
+            check(&[(variable, value)], &[]),
+            (Some(0), format!("{report}{valid}"), String::new()),
+            "{variable}"
+        );
+    }
+}
+
+#[test]
+fn an_option_wins_over_its_variable() {
+    let variables = [("OVERWIRE_PORT", "x"), ("OVERWIRE_ALLOW_HOST", "a")];
+    let (code, report, _) = check(&variables, &["--port", "9", "--allow-host", "b"]);
+    assert_eq!((code, report.as_str()), (Some(0), "--port 9\n--allow-host b\nthe configuration is valid\n"));
+}
+
+#[test]
+fn a_wrong_variable_is_named() {
+    for (variable, value, complaint) in [
+        ("OVERWIRE_PORT", "x", r#"expected 0 to 65535, not "x""#),
+        ("OVERWIRE_CHAOS", "maybe", r#"expected 1 or 0, not "maybe""#),
+        ("OVERWIRE_STATIC", "/dev/null", r#""/dev/null" is not a folder"#),
+    ] {
+        let expected = format!("overwire: {variable}: {complaint}\nTry `overwire --help`.\n");
+        assert_eq!(check(&[(variable, value)], &[]), (Some(2), String::new(), expected));
+    }
+}
+
+#[test]
+fn check_health_asks_the_running_server() {
+    let program = Program::start(&["--no-tap"]);
+    let port = program.address.port().to_string();
+    assert_eq!(run(&["--check-health", "--port", &port]), (Some(0), String::new(), String::new()));
+    assert_eq!(run(&["--check-health", "--host", "0.0.0.0", "--port", &port]).0, Some(0));
+    drop(program);
+    let (code, output, complaint) = run(&["--check-health", "--port", &port]);
+    assert_eq!((code, output.as_str()), (Some(1), ""));
+    assert!(complaint.starts_with(&format!("overwire: no answer from 127.0.0.1, port {port}: ")), "{complaint}");
+}
+
+#[test]
+fn the_server_starts_with_the_options_of_the_environment() {
+    let program = Program::spawn(Command::new(env!("CARGO_BIN_EXE_overwire")).env_clear().envs([
+        ("OVERWIRE_PORT", "0"),
+        ("OVERWIRE_NO_TAP", "true"),
+        ("OVERWIRE_CHAOS", "1"),
+    ]));
+    assert!(program.tap.is_none());
+    assert_eq!(program.get("/api/stats").json()["chaos"], true);
 }
 
 #[test]
@@ -348,6 +431,7 @@ fn signals_shut_it_down_in_order() {
         program.wait_for_open("long_poll", 1);
         program.signal(name);
         assert_eq!(poll.answer().json()["timeout"], true);
+        assert!(events.chunk_text().starts_with("retry: "));
         assert_eq!((stream.chunk(), events.chunk()), (None, None));
         let close = socket.frame();
         assert_eq!(close.close().0, 1001);

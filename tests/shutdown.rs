@@ -20,7 +20,8 @@ fn clients(address: SocketAddr, prepare: impl Fn(usize, &mut Client)) -> Vec<Cli
 
 #[test]
 fn every_kind_of_connection_is_ended_in_its_own_way() {
-    let mut server = Running::start(Command::new(env!("CARGO_BIN_EXE_overwire")).args(["--port", "0"]));
+    let mut server =
+        Running::start(Command::new(env!("CARGO_BIN_EXE_overwire")).args(["--port", "0", "--drain-time", "1"]));
     let address = server.address;
     let polls = clients(address, |number, client| {
         client.send_get(&format!("/api/poll?client_id={number}"));
@@ -28,7 +29,7 @@ fn every_kind_of_connection_is_ended_in_its_own_way() {
     let streams = clients(address, |_, client| {
         client.send_get("/api/stream").head();
     });
-    let events = clients(address, |_, client| {
+    let mut events = clients(address, |_, client| {
         client.send_get("/api/events").head();
         client.chunk();
     });
@@ -44,6 +45,9 @@ fn every_kind_of_connection_is_ended_in_its_own_way() {
     for mut poll in polls {
         let answer = poll.answer();
         assert_eq!((answer.status, &answer.json()["timeout"]), (200, &true.into()));
+    }
+    for event_stream in &mut events {
+        assert!(event_stream.chunk_text().starts_with("retry: "));
     }
     for mut stream in streams.into_iter().chain(events) {
         assert_eq!(stream.chunk(), None, "the last-chunk");

@@ -187,7 +187,8 @@ pub enum Event {
     Woken,
     /// SIGHUP, after [`reload_on_hangup`](super::EventLoop::reload_on_hangup): read the configuration again.
     Reload,
-    /// SIGINT, SIGTERM, SIGHUP or [`Remote::shut_down`](super::Remote::shut_down): the listeners are closed. It comes
-    /// once. Answer what is held, and call [`drain`](super::EventLoop::drain).
+    /// SIGINT, SIGTERM, SIGHUP or [`Remote::shut_down`](super::Remote::shut_down). It comes once. Answer what is held, and
+    /// call [`drain`](super::EventLoop::drain). Until then the loop goes on, and also listens, unless the program
+    /// [stops](super::EventLoop::stop_listening) that.
     Shutdown,
 }

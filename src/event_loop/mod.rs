@@ -26,7 +26,7 @@ mod turns;
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 use std::mem;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{self, SocketAddr, ToSocketAddrs};
 use std::time::{Duration, Instant, SystemTime};
 
 use mio::net::{TcpListener, UnixStream};
@@ -168,7 +168,19 @@ impl EventLoop {
                 break;
             }
         }
-        let socket = socket?;
+        self.listen_at(socket?, speaks)
+    }
+
+    /// Listens at a socket that was opened elsewhere, as by [socket activation](crate::activation).
+    ///
+    /// # Errors
+    /// Whatever the system says.
+    pub fn listen_on(&mut self, socket: net::TcpListener, speaks: Speaks) -> io::Result<ListenerId> {
+        socket.set_nonblocking(true)?;
+        self.listen_at(TcpListener::from_std(socket), speaks)
+    }
+
+    fn listen_at(&mut self, socket: TcpListener, speaks: Speaks) -> io::Result<ListenerId> {
         socket_options::set_user_timeout(&socket, self.context.limits.write_time)?;
         socket_options::set_backlog(&socket, BACKLOG)?;
         let address = socket.local_addr()?;
@@ -180,6 +192,13 @@ impl EventLoop {
     /// Stops listening. The system refuses later connections; connections that are open stay.
     pub fn close_listener(&mut self, id: ListenerId) {
         self.listeners.remove(id.0);
+    }
+
+    /// Closes all listeners, after it has accepted the connections that wait there. Connections that are open stay, but
+    /// each HTTP connection is closed after its next answer, which says so (RFC 9112, section 9.6).
+    pub fn stop_listening(&mut self) {
+        self.context.draining = true;
+        self.close_listeners();
     }
 
     /// Returns the address of a listener, unless it is closed.
@@ -230,6 +249,17 @@ impl EventLoop {
     /// Returns the number of open connections, in whatever state.
     pub fn connections(&self) -> usize {
         self.peers.len()
+    }
+
+    /// Whether a connection has been accepted in the last second, and has not made its first request yet. It was just
+    /// opened to make one, unlike a connection that is idle between two requests, or that a browser keeps in reserve.
+    pub fn awaits_first_request(&self) -> bool {
+        let (now, limits) = (self.context.now, &self.context.limits);
+        let mut unused = self.peers.keys().filter_map(|key| self.peers.get(key)).filter(|peer| peer.exchange == 0);
+        unused.any(|peer| {
+            let since = peer.connection.idle_since(limits);
+            since.is_some_and(|since| now.saturating_duration_since(since) < poll::IDLE_LONG)
+        })
     }
 
     /// Returns the number of bytes that all connections together keep, which [`Limits::memory`] bounds: queued output,
@@ -362,8 +392,7 @@ impl EventLoop {
     /// # Errors
     /// As [`next_event`](Self::next_event).
     pub fn drain(&mut self) -> io::Result<()> {
-        self.close_listeners();
-        self.context.draining = true;
+        self.stop_listening();
         for key in self.peers.keys().collect::<Vec<_>>() {
             let Some(peer) = self.peers.get(key) else { continue };
             // A request that has arrived gets its answer, 503, when it is read.

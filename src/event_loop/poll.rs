@@ -10,7 +10,7 @@ use mio::{Events, Interest, Token};
 
 use super::peer::Peer;
 use super::turns::Due;
-use super::{Event, EventLoop, ExchangeId, ListenerId, Opened, Speaks};
+use super::{BACKLOG, Event, EventLoop, ExchangeId, ListenerId, Opened, Speaks};
 use crate::connection::{Closed, Connection};
 use crate::http::{Response, format_date};
 use crate::output;
@@ -34,6 +34,9 @@ const ACCEPTS: usize = 256;
 /// How long accepting pauses when the system has no file descriptor or memory left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// The largest number of times that a listener accepts before it is closed: enough for a full backlog.
+const LAST_ACCEPTS: usize = BACKLOG as usize / ACCEPTS;
+
 /// The largest number of connections beyond the limit that get an answer. Those beyond that are closed.
 const REFUSALS: usize = 16;
 
@@ -42,7 +45,7 @@ const LOOKS: usize = 64;
 
 /// The time after which a connection is closed for another even if it has not made a request yet, and before those that
 /// have just had an answer.
-const IDLE_LONG: Duration = Duration::from_secs(1);
+pub(super) const IDLE_LONG: Duration = Duration::from_secs(1);
 
 /// Whether a listener has connections to accept.
 #[derive(Debug, PartialEq, Eq)]
@@ -112,8 +115,6 @@ impl EventLoop {
             self.pending.push_back(Event::Woken);
         }
         if self.remote.shuts_down() && !mem::replace(&mut self.has_reported_shutdown, true) {
-            self.context.draining = true;
-            self.close_listeners();
             self.pending.push_back(Event::Shutdown);
         }
         Ok(())
@@ -189,15 +190,21 @@ impl EventLoop {
         }
     }
 
-    pub(super) fn close_listeners(&mut self) {
-        self.listeners = Default::default();
-    }
-
     /// Accepts connections of all listeners that may have some.
     pub(super) fn accept(&mut self) {
         let mut ready = mem::take(&mut self.accepting);
         ready.retain(|key| self.accept_from(*key));
         self.accepting = ready;
+    }
+
+    /// Accepts what waits at all listeners, and closes them. The system resets connections that wait when it closes a
+    /// listening socket.
+    pub(super) fn close_listeners(&mut self) {
+        for key in self.listeners.keys().collect::<Vec<_>>() {
+            let _ = (0..LAST_ACCEPTS).all(|_| self.accept_from(key));
+        }
+        self.listeners = Default::default();
+        self.accepting.clear();
     }
 
     /// Accepts connections of one listener, and returns whether there may be more.

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::ending::Phase;
 use super::exchanges::{Call, Reply};
 use super::params::ApiError;
 use super::parked::Halt;
@@ -16,11 +17,13 @@ impl Server {
         Ok(Reply::Now(uncached(&json!({ "status": "ok", "uptime": uptime }))))
     }
 
-    /// GET /health/ready: whether messages can be stored, so that a balancer may send requests here.
+    /// GET /health/ready: whether a balancer may send new clients here. 503 when messages cannot be stored, and from the
+    /// moment of a shutdown, while all that is open is still served.
     pub(super) fn readiness(&mut self) -> Result<Reply, Halt> {
-        match self.exchanges.journal.trouble() {
-            None => Ok(Reply::Now(uncached(&json!({ "status": "ready" })))),
-            Some(trouble) => Err(ApiError { status: 503, sentence: trouble.into() }.into()),
+        match (&self.phase, self.exchanges.journal.trouble()) {
+            (Phase::Serving, None) => Ok(Reply::Now(uncached(&json!({ "status": "ready" })))),
+            (Phase::Serving, Some(trouble)) => Err(ApiError { status: 503, sentence: trouble.into() }.into()),
+            _ => Err(ApiError::going_away().into()),
         }
     }
 

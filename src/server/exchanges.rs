@@ -21,10 +21,11 @@ use crate::books;
 use crate::bytes::{Rope, Shared};
 use crate::connection::Traffic;
 use crate::event_loop::{EventLoop, ExchangeId, TimerId};
-use crate::http::{Request, Response};
+use crate::http::{self, Request, Response};
 use crate::identity::Rights;
 use crate::journal::{Draft, Journal, Wanted};
 use crate::random::Random;
+use crate::sse;
 use crate::websocket::{self, Accepted, CloseCode, Message};
 
 /// A request, and what its answer depends on.
@@ -322,6 +323,17 @@ impl Exchanges {
         self.held.keys().copied().collect()
     }
 
+    /// Whether an exchange is held.
+    pub fn holds_some(&self) -> bool {
+        !self.held.is_empty()
+    }
+
+    /// Returns a random time for the client of an event stream to wait before it reconnects. Without the randomness, all
+    /// that lose their connections in one moment would be back in one moment.
+    pub fn retry_time(&mut self) -> Duration {
+        Duration::from_millis(1000 + self.random.number() % 2000)
+    }
+
     /// Answers a held poll.
     pub fn answer(&mut self, id: ExchangeId, response: Response, messages: u64) {
         let Some(Held { transport, .. }) = self.remove(id) else { return };
@@ -338,8 +350,13 @@ impl Exchanges {
         }
     }
 
-    /// Ends a held stream or WebSocket. A stream gets a last message if its permission is lost.
+    /// Ends a held stream or WebSocket. A stream gets a last message if its permission is lost. When the server goes away,
+    /// an event stream says at last when to come back.
     pub fn end(&mut self, id: ExchangeId, reason: EndReason) {
+        if reason == EndReason::GoingAway && self.held.get(&id).is_some_and(|held| held.transport == Transport::Sse) {
+            let retry = self.retry_time();
+            self.send(id, &http::chunk(&sse::retry(retry)));
+        }
         match self.remove(id).map(|held| held.transport) {
             Some(Transport::WebSocket) => {
                 let (code, text) = reason.close();

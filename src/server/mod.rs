@@ -7,6 +7,7 @@
 mod admin;
 mod commit;
 mod demo;
+mod ending;
 mod exchanges;
 mod identity;
 mod lru;
@@ -26,7 +27,7 @@ mod tests;
 
 use std::io::{self, ErrorKind, IsTerminal};
 use std::mem;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -34,6 +35,8 @@ use std::time::{Duration, Instant};
 use serde_json::{Map, Value};
 
 use self::demo::Demo;
+pub use self::ending::Drain;
+use self::ending::Phase;
 use self::exchanges::{Call, EndReason, Exchanges, Opening, Reply};
 use self::identity::{Grant, Guard};
 use self::mailboxes::Mailboxes;
@@ -102,8 +105,16 @@ pub struct Config {
     pub redis: Option<RedisUrl>,
     /// The file with the access keys. With it, each request to the API needs an identity.
     pub keys: Option<PathBuf>,
+    /// The times in which the server ends.
+    pub drain: Drain,
     /// The bounds of the event loop.
     pub limits: Limits,
+}
+
+impl Config {
+    fn speaks(&self) -> Speaks {
+        if self.proxy_protocol { Speaks::Proxied } else { Speaks::Http }
+    }
 }
 
 impl Default for Config {
@@ -124,6 +135,7 @@ impl Default for Config {
             redis: None,
             data: None,
             keys: None,
+            drain: Drain::default(),
             limits: Limits::default(),
         }
     }
@@ -218,8 +230,8 @@ pub struct Server {
     parked: ParkedRequests,
     /// The timer for the senders and the requests that have waited too long.
     commit_timer: Option<TimerId>,
-    /// Whether the server shuts down as soon as no sender waits.
-    is_going_away: bool,
+    drain: Drain,
+    phase: Phase,
 }
 
 impl Server {
@@ -230,14 +242,28 @@ impl Server {
     /// [`OpenError`](crate::journal::disk::OpenError) when the log on the disk cannot be opened, `InvalidData` when the keys
     /// file has a wrong line, and every other error of the system.
     pub fn bind(config: Config) -> io::Result<Self> {
+        let mut event_loop = EventLoop::new(config.limits.clone())?;
+        event_loop.listen((config.host.as_str(), config.port), config.speaks())?;
+        Server::over(event_loop, config)
+    }
+
+    /// Takes a listening socket in place of the address of the configuration, as from
+    /// [socket activation](crate::activation).
+    ///
+    /// # Errors
+    /// As [`bind`](Self::bind).
+    pub fn with_socket(socket: TcpListener, config: Config) -> io::Result<Self> {
+        let mut event_loop = EventLoop::new(config.limits.clone())?;
+        event_loop.listen_on(socket, config.speaks())?;
+        Server::over(event_loop, config)
+    }
+
+    fn over(mut event_loop: EventLoop, config: Config) -> io::Result<Self> {
         let origins =
             Origins::new(&config.allow_origins).map_err(|error| io::Error::new(ErrorKind::InvalidInput, error))?;
         let proxies =
             Proxies::new(&config.trust_proxies).map_err(|error| io::Error::new(ErrorKind::InvalidInput, error))?;
         let has_proxies = !proxies.is_empty();
-        let mut event_loop = EventLoop::new(config.limits)?;
-        let speaks = if config.proxy_protocol { Speaks::Proxied } else { Speaks::Http };
-        event_loop.listen((config.host.as_str(), config.port), speaks)?;
         event_loop.trust_proxies(proxies);
         event_loop.allow_origins(origins.clone());
         if config.signals {
@@ -269,7 +295,8 @@ impl Server {
             sweep: event_loop.set_timer(SWEEP),
             parked: ParkedRequests::default(),
             commit_timer: None,
-            is_going_away: false,
+            drain: config.drain,
+            phase: Phase::Serving,
             exchanges: Exchanges::new(event_loop, journal)?,
         };
         if let Some(data) = &config.data {
@@ -305,7 +332,6 @@ impl Server {
                 break;
             }
         }
-        self.end_all(EndReason::GoingAway);
         for parked in self.parked.take_all() {
             self.exchanges.event_loop.respond(parked.id, ApiError::going_away().response());
         }
@@ -313,7 +339,7 @@ impl Server {
     }
 
     /// Handles an event, and applies what the journal has committed. Returns whether the server ends: after a shutdown,
-    /// as soon as every sender has its answer.
+    /// as soon as nothing is held and every sender has its answer.
     fn handle(&mut self, event: Event) -> bool {
         if matches!(event, Event::Woken) {
             self.take_over_keys();
@@ -326,11 +352,11 @@ impl Server {
             Event::Timer(timer) => self.on_timer(timer),
             Event::Closed(id, _) => self.on_closed(id),
             Event::Reload => self.guard.iter().for_each(Guard::read_again),
-            Event::Shutdown => self.is_going_away = true,
+            Event::Shutdown => self.on_shutdown(),
             _ => {} // only the journal has raw connections
         }
         self.commit();
-        self.is_going_away && self.exchanges.senders.deadline().is_none()
+        self.refuses() && self.exchanges.senders.deadline().is_none()
     }
 
     fn on_request(&mut self, id: ExchangeId, request: Request) {
@@ -366,7 +392,7 @@ impl Server {
         let Arrived { id, request, since, grant, until, answered } = arrived;
         self.exchanges.answered = answered;
         let call = Call { id, request: &request, since, grant };
-        let result = match self.is_going_away {
+        let result = match self.refuses() {
             true => Err(ApiError::going_away().into()),
             false => self.dispatch(&call, found),
         };
@@ -435,9 +461,9 @@ impl Server {
     }
 
     fn on_message(&mut self, id: ExchangeId, message: &Message) {
-        let is_going_away = self.is_going_away;
+        let refuses = self.refuses();
         let Some((feature, exchanges)) = self.owner(id) else { return };
-        let result = match is_going_away {
+        let result = match refuses {
             true => Err(ApiError::going_away()),
             false => feature.on_message(exchanges, id, message).map_err(Halt::error),
         };
@@ -462,7 +488,7 @@ impl Server {
             self.sweep = exchanges.event_loop.set_timer(SWEEP);
         } else if self.commit_timer == Some(timer) {
             self.on_commit_timer();
-        } else if !self.is_timer_of_guard(timer) {
+        } else if !self.is_timer_of_guard(timer) && !self.on_end_timer(timer) {
             self.demo.on_timer(&mut self.exchanges, &mut self.rooms, timer);
         }
     }
@@ -473,15 +499,6 @@ impl Server {
             feature.on_closed(exchanges, id);
         } else {
             self.parked.remove(id);
-        }
-    }
-
-    /// Ends all held exchanges.
-    fn end_all(&mut self, reason: EndReason) {
-        for id in self.exchanges.held() {
-            if let Some((feature, exchanges)) = self.owner(id) {
-                feature.end(exchanges, id, reason);
-            }
         }
     }
 

@@ -322,6 +322,7 @@ impl Tap {
     /// Lifts all faults, and relays for [`Limits::drain_time`] what the target still has to say. A target that drains
     /// itself at the same time ends its connections.
     fn shut_down(&mut self) -> io::Result<()> {
+        self.env.io.stop_listening();
         self.up.take().into_iter().for_each(|timer| self.env.io.cancel_timer(timer));
         self.with_all(Link::lift_faults);
         let deadline = self.env.io.set_timer(self.drain_time);

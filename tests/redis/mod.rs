@@ -1,7 +1,8 @@
 //! The journal in Redis, with real `redis-server` processes. `journal` and `faults` drive the journal itself, `servers`
 //! drives whole servers. `process` is a process of Redis, `node` a journal on an event loop, `relay` cuts connections.
 //!
-//! Where `redis-server` is not installed, these tests pass without a check, unless the variable `OVERWIRE_REDIS` is set.
+//! Where `redis-server` is not installed, these tests pass without a check, unless the variable `TESTS_NEED_REDIS` is
+//! set.
 
 mod faults;
 mod journal;

@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 use overwire::resp::{self, Decoder, Value};
 
 /// Whether `redis-server` is installed. Where it is not, the tests that need it pass without a check, unless the variable
-/// `OVERWIRE_REDIS` is set.
+/// `TESTS_NEED_REDIS` is set.
 pub fn is_installed() -> bool {
     let found = Command::new("redis-server").arg("--version").stdout(Stdio::null()).status().is_ok();
-    assert!(found || std::env::var_os("OVERWIRE_REDIS").is_none(), "redis-server is not installed");
+    assert!(found || std::env::var_os("TESTS_NEED_REDIS").is_none(), "redis-server is not installed");
     found
 }
 

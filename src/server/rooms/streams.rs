@@ -110,7 +110,7 @@ impl Rooms {
         exchanges.begin(call, opening);
         match transport {
             Transport::Sse => {
-                let retry = Duration::from_millis(1000 + exchanges.random.number() % 2000);
+                let retry = exchanges.retry_time();
                 exchanges.send(call.id, &connected(from, retry));
             }
             // Firefox gives a page the head of an answer only with the first byte of its content.
