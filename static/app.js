@@ -11,6 +11,7 @@ import { MailboxWebSocket } from './lanes/mailbox-websocket.js';
 import { ShortPoll } from './lanes/short-poll.js';
 import { Sse } from './lanes/sse.js';
 import { Stream } from './lanes/stream.js';
+import { urlOf } from './lanes/urls.js';
 import { WebRtc } from './lanes/webrtc.js';
 import { WebSocketLane } from './lanes/websocket.js';
 import { Connections } from './page/connections.js';
@@ -57,7 +58,7 @@ let panels = sets[mode];
 
 function panelsOf(classes, name) {
   const chosen = classes.filter(({ lane }) => wanted?.includes(lane) ?? true);
-  const act = { start, send, bytes: (label) => tools.showBytes(label), running: hold };
+  const act = { start, send, bytes: (label) => tools.showBytes(label), running: hold, explain };
   return (chosen.length > 0 ? chosen : classes).map((Lane) => (
     new Panel(Lane, { isolated: name === 'isolated', marks, deliveries, act })));
 }
@@ -82,6 +83,8 @@ function arrange(nextMode, nextRoom) {
   }
   if (same) {
     running.forEach(start);
+  } else {
+    tools?.changeMode(mode);
   }
   leadToTap();
 }
@@ -132,18 +135,26 @@ function keepInUrl() {
   leadToTap();
 }
 
+/** Whether its first request takes one of the six connections. */
+const needsConnection = ({ label }) => label !== 'webrtc' && !(label === 'websocket' && mode === 'isolated');
+
 /**
  * Starts a lane, unless its first request would be the seventh connection. While six are not held, the lane starts
  * before this returns: so lanes that start together are counted one after the other.
  */
 async function start(panel) {
-  const needsOne = panel.label !== 'webrtc' && !(panel.label === 'websocket' && mode === 'isolated');
   const { lane } = panel;
-  if (needsOne && connections.full && await connections.areFull()) {
+  if (needsConnection(panel) && connections.full && await connections.areFull()) {
     gauge.refuse(panel);
   } else if (panel.lane === lane && panels.includes(panel)) { // room and mode have not changed
     panel.start();
   }
+}
+
+/** A request that waits in the browser looks as if the server did not answer. */
+function explain(panel, problem) {
+  return needsConnection(panel) && connections.full && /^nothing came/.test(problem)
+    ? 'The request waits in the browser: all six connections are held.' : problem;
 }
 
 function hold(panel) {
@@ -170,21 +181,30 @@ const sender = () => element('sender').value.trim() || 'anonymous';
 /** Shows the people present and the rooms. Skips requests that nobody would see or that would have to wait. */
 async function showStats() {
   const isFirst = tapPort === undefined;
-  if (!isFirst && (document.hidden || mode !== 'room' || connections.full)) {
+  if (!isFirst && connections.full) {
+    return showPresent('–', 'Not known: all six connections are held, and the question would wait.');
+  }
+  if (!isFirst && (document.hidden || mode !== 'room')) {
     return;
   }
   try {
     const asked = Date.now();
-    const response = await fetch('/api/stats', { signal: AbortSignal.timeout(isFirst ? FIRST_STATS : STATS_EVERY) });
+    const limit = isFirst ? FIRST_STATS : STATS_EVERY;
+    const response = await fetch(urlOf('/api/stats'), { signal: AbortSignal.timeout(limit) });
     const answered = Date.now();
     const stats = await response.json();
     meet(stats);
     deliveries.compareClocks(asked, stats.timestamp * 1000, answered);
-    element('present').value = Object.hasOwn(stats.present, room) ? stats.present[room] : 0; // a room `constructor`
+    showPresent(Object.hasOwn(stats.present, room) ? stats.present[room] : 0); // a room can be named `constructor`
     element('rooms').replaceChildren(...stats.rooms.map((name) => make('option', { value: name })));
   } catch {
-    element('present').value = '–';
+    showPresent('–', 'Not known: the server does not answer.');
   }
+}
+
+function showPresent(number, title = 'Who reads this room now, on any transport but WebRTC, in any browser') {
+  element('present').value = number;
+  element('present').parentElement.title = title;
 }
 
 element('sender').value = `guest-${Math.floor(1000 + Math.random() * 9000)}`;
@@ -222,6 +242,7 @@ setInterval(() => {
 
 const met = showStats();
 arrange(mode, room);
+document.querySelectorAll('.bar :disabled, .composer :disabled').forEach((control) => { control.disabled = false; });
 await Promise.all([met, connections.refresh()]);
 if (parameters.has('start')) {
   startAll(parameters.get('start') ? parameters.get('start').split(',') : undefined);

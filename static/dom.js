@@ -1,5 +1,6 @@
-// Makes elements: `make('button', { type: 'button', class: 'quiet', onclick: act }, 'Stop')`. A text is never markup.
+// Makes elements, and keeps a scroller at its end.
 
+/** `make('button', { class: 'quiet', onclick: act }, 'Stop')` makes an element. A text is never markup. */
 export function make(name, attributes = {}, ...children) {
   const element = document.createElement(name);
   for (const [key, value] of Object.entries(attributes)) {
@@ -13,4 +14,24 @@ export function make(name, attributes = {}, ...children) {
   }
   element.append(...children);
   return element;
+}
+
+const NEAR = 8; // pixels from the end that count as the end
+
+/**
+ * Keeps a scroller at its end while the reader is there, also when its height changes. Returns a function to call after
+ * something was added.
+ */
+export function followEnd(scroller) {
+  let isAtEnd = true;
+  const toEnd = () => {
+    if (isAtEnd) {
+      scroller.scrollTop = scroller.scrollHeight;
+    }
+  };
+  scroller.addEventListener('scroll', () => {
+    isAtEnd = scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight < NEAR;
+  });
+  new ResizeObserver(toEnd).observe(scroller);
+  return toEnd;
 }

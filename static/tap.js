@@ -1,8 +1,8 @@
 // The page's connection to the tap: one WebSocket, which shows the bytes of all requests whose URL has `tap=ID.label`.
-// Each message of the tap is an event here, named by its `type`. Two more events are `lost` (the socket is closed:
-// bytes are not shown until the next `open`) and `commanded` (a command was sent).
+// Each message of the tap is an event here, named by its `type`. Three more events are `lost` (the socket is closed:
+// bytes are not shown until the next `open`), `failed` (it could not be opened) and `commanded` (a command was sent).
 
-import { socketUrl } from './lanes/socket-url.js';
+import { socketUrl } from './lanes/urls.js';
 import { backoff } from './lanes/waiting.js';
 
 const READY = 1_000; // milliseconds: the longest wait for the tap
@@ -101,9 +101,7 @@ export class Tap extends EventTarget {
     this.#settle();
     const wasOpen = this.open;
     this.open = false;
-    if (wasOpen) {
-      this.#say('lost', {});
-    }
+    this.#say(wasOpen ? 'lost' : 'failed', {});
     if (this.#running) {
       this.#wait();
     }

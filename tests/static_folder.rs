@@ -5,6 +5,7 @@ use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::{Duration, SystemTime};
 
 use crate::common::{Running, TestServer};
 
@@ -115,7 +116,7 @@ fn each_change_of_a_file_is_served() {
         folder.write("static/a.js", &content);
         assert_eq!(client.get("/a.js").text(), content);
     }
-    let time = fs::metadata(&path).unwrap().modified().unwrap() - std::time::Duration::from_secs(3600);
+    let time = fs::metadata(&path).unwrap().modified().unwrap() - Duration::from_secs(3600);
     for number in 100..200 {
         let content = format!("{number}");
         folder.write("static/b.js", &content);
@@ -125,6 +126,33 @@ fn each_change_of_a_file_is_served() {
     }
     fs::remove_file(&path).unwrap();
     assert_eq!(client.get("/a.js").status, 404);
+}
+
+#[test]
+fn a_file_that_the_client_has_is_not_sent_again() {
+    let folder = Folder::new("tags");
+    folder.write("static/app.js", "old");
+    let hour_ago = SystemTime::now() - Duration::from_secs(3600);
+    File::options().write(true).open(folder.0.join("static/app.js")).unwrap().set_modified(hour_ago).unwrap();
+    for server in [folder.serve(), TestServer::start()] {
+        let answer = server.get("/app.js");
+        let (tag, mut client) = (answer.field("ETag").expect("a tag"), server.connect());
+        for (method, known, status) in [
+            ("GET", tag, 304),
+            ("HEAD", tag, 304),
+            ("GET", &format!("\"other\", W/{tag}"), 304),
+            ("GET", "*", 304),
+            ("GET", "\"other\"", 200),
+        ] {
+            let request = format!("{method} /app.js HTTP/1.1\r\nHost: localhost\r\nIf-None-Match: {known}\r\n\r\n");
+            let again = client.send(request).answer();
+            assert_eq!((again.status, again.field("ETag")), (status, Some(tag)), "{method} {known}");
+            assert_eq!((again.field("Cache-Control"), again.content.is_empty()), (Some("no-cache"), status == 304));
+        }
+    }
+    folder.write("static/app.js", "new");
+    let answer = folder.serve().get("/app.js");
+    assert_eq!((answer.text(), answer.field("ETag")), ("new", None), "the same moment could bring another change");
 }
 
 #[test]
@@ -158,7 +186,7 @@ fn a_file_that_is_too_long_is_an_error() {
 fn slow_readers_share_one_copy() {
     let folder = Folder::new("shared");
     folder.create("large", LONGEST_FILE);
-    let hour_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
+    let hour_ago = std::time::SystemTime::now() - Duration::from_secs(3600);
     File::options().write(true).open(folder.0.join("static/large")).unwrap().set_modified(hour_ago).unwrap();
     let server = folder.run();
     let mut readers = Vec::new();

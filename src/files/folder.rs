@@ -56,6 +56,12 @@ impl Version {
             length: file.len(),
         }
     }
+
+    /// An entity tag (RFC 9110, section 8.8.3).
+    fn tag(&self) -> String {
+        let (seconds, nanoseconds) = self.changed;
+        format!("\"{:x}-{:x}-{seconds:x}.{nanoseconds:x}-{:x}\"", self.device, self.inode, self.length)
+    }
 }
 
 /// The reason why a file is not served.
@@ -126,6 +132,11 @@ impl Folder {
             self.open(name)?;
         }
         Ok(version.length)
+    }
+
+    /// Returns the entity tag of a file that is kept. The bytes of a younger one may change under the same tag.
+    pub fn tag(&self, name: &str) -> Option<String> {
+        self.kept.get(name).map(|(version, _)| version.tag())
     }
 
     /// Returns the number of bytes that are kept.

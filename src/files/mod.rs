@@ -3,13 +3,21 @@
 mod folder;
 
 use std::path::PathBuf;
+use std::sync::LazyLock;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD_NO_PAD;
+use sha1::{Digest, Sha1};
 
 use self::folder::{FileError, Folder};
-use crate::http::{Content, Response};
+use crate::http::{Content, Method, Request, Response};
 
 /// Allows a page to load files from this server only, and to connect to no other server.
 const CONTENT_SECURITY_POLICY: &str =
     "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'";
+
+/// A client asks whether a file has changed before it uses the file again: an old module does not fit to a new one.
+const CACHE_CONTROL: &str = "no-cache";
 
 macro_rules! embed {
     ($($name:literal),* $(,)?) => {
@@ -51,9 +59,9 @@ const EMBEDDED: &[(&str, &[u8])] = embed![
     "lanes/once.js",
     "lanes/peer-log.js",
     "lanes/short-poll.js",
-    "lanes/socket-url.js",
     "lanes/sse.js",
     "lanes/stream.js",
+    "lanes/urls.js",
     "lanes/uuid.js",
     "lanes/waiting.js",
     "lanes/webrtc.js",
@@ -94,6 +102,12 @@ const EMBEDDED: &[(&str, &[u8])] = embed![
     "wire/wire-view.js",
 ];
 
+/// The entity tag of each embedded file: a digest of all of them, which change together, with the binary.
+static EMBEDDED_TAG: LazyLock<String> = LazyLock::new(|| {
+    let all = EMBEDDED.iter().fold(Sha1::new(), |digest, (_, bytes)| digest.chain_update(bytes));
+    format!("\"{}\"", BASE64_STANDARD_NO_PAD.encode(all.finalize()))
+});
+
 /// The source of the files.
 #[derive(Debug)]
 pub enum Files {
@@ -107,6 +121,26 @@ impl Files {
     /// Serves the files of a folder.
     pub fn of_folder(path: PathBuf) -> Self {
         Files::Folder(Folder::new(path))
+    }
+
+    /// Returns the answer to a GET or HEAD request for `path`: as [`get`](Self::get) and [`head`](Self::head), or 304 if the
+    /// client has the file (RFC 9110, section 13.1.2).
+    pub fn answer(&mut self, path: &str, request: &Request) -> Option<Response> {
+        let file = if request.method() == Method::Get { self.get(path) } else { self.head(path) }?;
+        let Some(tag) = name_of(path).and_then(|name| self.tag(name)).filter(|_| file.status() == 200) else {
+            return Some(file);
+        };
+        let is_known =
+            request.elements("If-None-Match").any(|known| known == b"*" || without_weak(known) == tag.as_bytes());
+        let response = if is_known { Response::new(304).with_field("Cache-Control", CACHE_CONTROL) } else { file };
+        Some(response.with_field("ETag", &tag))
+    }
+
+    fn tag(&self, name: &str) -> Option<String> {
+        match self {
+            Files::Embedded => Some(EMBEDDED_TAG.clone()),
+            Files::Folder(folder) => folder.tag(name),
+        }
     }
 
     /// Returns the file at `path`, which begins with `/`, or an error if it is too long or cannot be read. Returns `None`
@@ -157,11 +191,16 @@ fn answer(name: &str, content: Result<Content, FileError>) -> Option<Response> {
         Ok(content) => Some(
             Response::new(200)
                 .with_content(content_type(name), content)
-                .with_field("Cache-Control", "no-cache")
+                .with_field("Cache-Control", CACHE_CONTROL)
                 .with_field("X-Content-Type-Options", "nosniff")
                 .with_field("Content-Security-Policy", CONTENT_SECURITY_POLICY),
         ),
     }
+}
+
+/// An entity tag without its mark of weakness, which does not count here (RFC 9110, section 8.8.3.2).
+fn without_weak(tag: &[u8]) -> &[u8] {
+    tag.strip_prefix(b"W/").unwrap_or(tag)
 }
 
 fn content_type(name: &str) -> &'static str {

@@ -447,7 +447,7 @@ impl Server {
     fn file(&mut self, call: &Call<'_>) -> Result<Reply, Halt> {
         const METHODS: &str = "GET, HEAD, OPTIONS";
         let (path, method) = (call.request.path(), call.request.method());
-        let file = if method == Method::Get { self.files.get(&path) } else { self.files.head(&path) };
+        let file = self.files.answer(&path, call.request);
         match (method, file) {
             (Method::Options, _) if path == "*" => Ok(Reply::Now(Access::preflight(METHODS))),
             (_, None) => {

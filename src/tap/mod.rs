@@ -238,7 +238,7 @@ impl Tap {
                 Ok(()) => return,
                 Err(response) => response,
             },
-            rest => file(rest.unwrap_or_default(), request.method()),
+            rest => file(rest.unwrap_or_default(), request),
         };
         self.env.io.respond(id, response.with_close());
     }
@@ -340,11 +340,12 @@ impl Tap {
 }
 
 /// The page that shows all requests, and its files.
-fn file(path: &str, method: Method) -> Response {
+fn file(path: &str, request: &Request) -> Response {
+    let method = request.method();
     let file = match path {
         "" => Some(Response::new(308).with_field("Location", "/-/tap/")),
-        "/" => Files::Embedded.get("/wire/viewer.html"),
-        _ => path.strip_prefix("/static").and_then(|path| Files::Embedded.get(path)),
+        "/" => Files::Embedded.answer("/wire/viewer.html", request),
+        _ => path.strip_prefix("/static").and_then(|path| Files::Embedded.answer(path, request)),
     };
     match file {
         None => Response::error(404, &format!("the tap has nothing at {OWN_PATH}{path}")),

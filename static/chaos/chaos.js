@@ -1,6 +1,6 @@
 // The tool "Chaos": faults on the way, for one lane or for all. The tap causes them; the lanes do not know of them.
 
-import { make } from '../dom.js';
+import { followEnd, make } from '../dom.js';
 import { Aftermath } from './aftermath.js';
 import { FaultTable, confirmation, downControl, legend } from './chaos-controls.js';
 import { DOWN, RESTART, STRIKES, SWITCHES, UP } from './faults.js';
@@ -29,6 +29,7 @@ class ChaosPanel {
   #none;
   #status = make('p', { class: 'chaos-status', role: 'status' });
   #scroller;
+  #toEnd;
   #dialog;
   #restart;
 
@@ -53,6 +54,7 @@ class ChaosPanel {
     this.#scroller = make('div', {
       class: 'chaos-log', tabindex: 0, role: 'log', 'aria-label': 'What happened',
     }, this.#none, this.#log);
+    this.#toEnd = followEnd(this.#scroller);
     this.#append(root);
     this.allowForget(false);
     this.#listen();
@@ -178,7 +180,6 @@ class ChaosPanel {
   #tell(who, kind, text) {
     const now = new Date();
     const time = `${now.toTimeString().slice(0, 8)}.${String(now.getMilliseconds()).padStart(3, '0')}`;
-    const wasAtEnd = this.#scroller.scrollHeight - this.#scroller.scrollTop - this.#scroller.clientHeight < 8;
     this.#none.hidden = true;
     this.#log.append(make('li', { 'data-kind': kind, 'data-row': this.#titles.has(who) && who },
       make('time', { datetime: now.toISOString() }, time), ' ',
@@ -186,8 +187,6 @@ class ChaosPanel {
     while (this.#log.childElementCount > LOG_LINES) {
       this.#log.firstElementChild.remove();
     }
-    if (wasAtEnd) {
-      this.#scroller.scrollTop = this.#scroller.scrollHeight;
-    }
+    this.#toEnd();
   }
 }

@@ -19,7 +19,7 @@ const SILENCE_COLUMNS = [
 ];
 
 const BURST_COLUMNS = [
-  ['Arrived', ({ arrived }) => count(arrived)],
+  ['Arrived', ({ arrived, isSender }) => isSender ? '–' : count(arrived)],
   ['Delay p50', ({ delays }) => milliseconds(percentile(delays, 0.5))],
   ['Delay p95', ({ delays }) => milliseconds(percentile(delays, 0.95))],
   ['Last after', ({ last }) => milliseconds(last)],
@@ -44,7 +44,7 @@ export function mountCompare(root, { tap, lanes, deliveries, publish }) {
   const view = new CompareView(root, lanes, figures, tap);
   view.onsilence = (signal, tick) => silence(figures, signal, (left) => tick(`${left} s of silence left`));
   view.onburst = (signal, tick) => burst(figures, deliveries, publish, signal, tick);
-  return { watch: (label, lane) => figures.watch(label, lane) };
+  return { watch: (label, lane) => figures.watch(label, lane), begin: (why) => view.begin(why) };
 }
 
 class CompareView {
@@ -97,6 +97,7 @@ class CompareView {
     const result = await this[`on${what}`](signal, (text) => this.#say(`${text}.`));
     const hadFocus = document.activeElement === this.#stop;
     this.#setRunning(false);
+    this.#running = undefined;
     if (hadFocus) {
       this.#buttons.find((one) => one.dataset.action === what).focus();
     }
@@ -138,6 +139,13 @@ class CompareView {
     }
   }
 
+  /** Forgets what was counted: other lanes have the same labels now. */
+  begin(why) {
+    this.#running?.abort();
+    this.#reset();
+    this.#say(why);
+  }
+
   #reset() {
     this.#figures.reset();
     this.#results.clear();
@@ -162,6 +170,9 @@ function silenceTable({ lanes, seconds, published, isAtLeast }) {
 
 function burstTable({ lanes, accepted, problem, isAtLeast }) {
   const notes = [`${count(accepted)} of ${BURST} messages were accepted${problem ? `; ${problem}` : ''}.`];
+  if (lanes.some(({ isSender }) => isSender)) {
+    notes.push('WebRTC sent the messages to its peers: they arrive there, not here.');
+  }
   return { title: `A burst of ${BURST}`, columns: BURST_COLUMNS, lanes, notes: withGap(notes, isAtLeast) };
 }
 

@@ -62,6 +62,7 @@ class Arrivals {
   #last = this.#begin;
   #lanes = new Map(); // label -> ids and their times of arrival
   #delays = new Map(); // label -> ids, of other messages too, and their delays
+  #senders = new Set(); // labels of lanes that sent the burst themselves, so it does not come back on them
   #listening = new AbortController();
   #figures;
 
@@ -69,8 +70,10 @@ class Arrivals {
     this.#figures = figures;
     figures.labels.forEach((label) => [this.#lanes, this.#delays].forEach((map) => map.set(label, new Map())));
     const { signal } = this.#listening;
-    figures.addEventListener('message', ({ detail: { label, id, text } }) => {
-      if (String(text).startsWith(`${name}, `) && !this.#lanes.get(label).has(id)) {
+    figures.addEventListener('message', ({ detail: { label, id, text, own } }) => {
+      if (own) {
+        this.#senders.add(label);
+      } else if (String(text).startsWith(`${name}, `) && !this.#lanes.get(label).has(id)) {
         this.#last = performance.now();
         this.#lanes.get(label).set(id, this.#last - this.#begin);
       }
@@ -85,7 +88,7 @@ class Arrivals {
   }
 
   #late(accepted) {
-    return this.#figures.running.filter((label) => this.#lanes.get(label).size < accepted);
+    return this.#figures.running.filter((label) => !this.#senders.has(label) && this.#lanes.get(label).size < accepted);
   }
 
   isWaiting(accepted) {
@@ -103,6 +106,7 @@ class Arrivals {
       return {
         label,
         arrived: arrived.size,
+        isSender: this.#senders.has(label),
         delays: delays.filter((delay) => delay !== undefined),
         last: arrived.size === 0 ? undefined : Math.max(...arrived.values()),
       };

@@ -1,5 +1,5 @@
 // The figures of the lanes since the last reset: the bytes from the tap, everything else from the lanes. No DOM. It
-// dispatches the lanes' messages again, as `message` { label, id, text }.
+// dispatches the lanes' messages again, as `message` { label, id, text, own }.
 
 import { Meter, difference } from './meter.js';
 
@@ -45,7 +45,7 @@ export class Figures extends EventTarget {
     });
     lane.addEventListener('message', ({ detail: { id, text, own } }) => {
       row.messages += own ? 0 : 1; // its own messages did not come over the wire
-      this.dispatchEvent(new CustomEvent('message', { detail: { label, id, text } }));
+      this.dispatchEvent(new CustomEvent('message', { detail: { label, id, text, own } }));
     });
   }
 

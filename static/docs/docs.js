@@ -3,7 +3,7 @@
 
 import { Attempt } from './try.js';
 
-const reading = location.pathname === '/redoc';
+const reading = location.pathname.endsWith('/redoc');
 let api;
 
 /** An element with attributes and children. A child is a node or a text; an absent one is left out. */
@@ -259,11 +259,11 @@ async function show() {
   const other = document.querySelector('#other');
   document.body.dataset.layout = reading ? 'reading' : 'trying';
   if (reading) {
-    other.href = '/docs';
+    other.href = 'docs';
     other.textContent = 'With forms, to try it';
   }
   try {
-    const response = await fetch('/openapi.json');
+    const response = await fetch('openapi.json');
     if (!response.ok) {
       throw new Error(`the server answered ${response.status}`);
     }

@@ -1,9 +1,10 @@
 // Tries one operation: its form, the curl line that does the same, and the answer. The answer is shown as it arrives,
 // so held polls and streams only need a button that ends them.
 
-import { socketUrl } from '../lanes/socket-url.js';
+import { socketUrl, urlOf } from '../lanes/urls.js';
 
 const SHOWN = 20_000; // characters of the output that are kept
+const SOON = 16; // milliseconds from the arrival of bytes to their output
 const CONNECTION = /"connection_id":\s*"([0-9a-f-]{36})"/;
 
 /** The forms whose content names a mailbox: they take the mailbox that was opened last. */
@@ -27,6 +28,8 @@ export class Attempt {
   #output;
   #shown = '';
   #leftOut = 0;
+  #pending = ''; // has arrived, and is printed soon
+  #timer = undefined;
   #stop = null;
   #buttons = {};
   #said;
@@ -188,7 +191,7 @@ export class Attempt {
     } else if (method !== 'GET') {
       words.push('-X', method);
     }
-    this.#curl.textContent = [...words, `${location.origin}${target}`].map(quoted).join(' ');
+    this.#curl.textContent = [...words, urlOf(target)].map(quoted).join(' ');
   }
 
   async #copy(button) {
@@ -241,13 +244,16 @@ export class Attempt {
     this.#say('waiting', 'Waiting for the answer');
     const start = performance.now();
     try {
-      const response = await fetch(target, { method, headers, body: content, cache: 'no-store', signal: controller.signal });
+      const response = await fetch(urlOf(target), { method, headers, body: content, cache: 'no-store', signal: controller.signal });
       summary = `${response.status} ${response.statusText}, ${response.headers.get('Content-Type')}`;
       this.#say(response.ok ? 'open' : 'problem', summary);
       const bytes = await this.#read(response);
+      const took = Math.round(performance.now() - start);
+      this.#flush();
       this.#tidy(response);
-      this.#end(response.ok ? 'open' : 'problem', `${summary}, ${bytes} bytes in ${Math.round(performance.now() - start)} ms`);
+      this.#end(response.ok ? 'open' : 'problem', `${summary}, ${bytes} bytes in ${took} ms`);
     } catch (error) {
+      this.#flush();
       const stopped = controller.signal.aborted;
       this.#end(stopped ? 'stopped' : 'problem', stopped ? `Stopped: ${summary}` : `Failed: ${error.message}`);
     }
@@ -262,8 +268,22 @@ export class Attempt {
         return bytes;
       }
       bytes += value.length;
-      this.#print(decoder.decode(value, { stream: true }));
+      this.#printSoon(decoder.decode(value, { stream: true }));
     }
+  }
+
+  /** What is printed is laid out, which takes longer than most answers, and must not count among their time. */
+  #printSoon(text) {
+    this.#pending += text;
+    this.#timer ??= setTimeout(() => this.#flush(), SOON);
+  }
+
+  #flush() {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    const text = this.#pending;
+    this.#pending = '';
+    text !== '' && this.#print(text);
   }
 
   /** Breaks the JSON of a whole answer into lines. */

@@ -1,6 +1,6 @@
 // Requests whose answer can be read while it arrives, and which fail when the connection falls silent.
 
-import { Silence } from './waiting.js';
+import { Silence, controllerWithin } from './waiting.js';
 
 /**
  * Makes a request and yields the text of the answer as it arrives. Calls `onHead` when the head is there. Throws if the
@@ -8,14 +8,13 @@ import { Silence } from './waiting.js';
  * if `signal` aborts.
  */
 export async function* request(url, { limit, signal, onHead, ...init }) {
-  const dead = new AbortController();
-  const silence = new Silence(limit, (error) => dead.abort(error));
+  const over = controllerWithin(signal);
+  const silence = new Silence(limit, (error) => over.abort(error));
   try {
-    const signals = [dead.signal, signal].filter(Boolean);
-    const response = await plainly('the server cannot be reached',
-      fetch(url, { ...init, signal: AbortSignal.any(signals) }));
+    const response = await plainly('the server cannot be reached', over.signal,
+      fetch(url, { ...init, signal: over.signal }));
     silence.heard();
-    const texts = decoded(response.body, silence);
+    const texts = decoded(response.body, over.signal, silence);
     if (!response.ok) {
       throw refusal(response, await whole(texts));
     }
@@ -23,25 +22,26 @@ export async function* request(url, { limit, signal, onHead, ...init }) {
     yield* texts;
   } finally {
     silence.end();
+    over.abort(); // whatever ends this early ends the request
   }
 }
 
-/** Every browser has other words for an error of the network. Here they are the same in all. */
-async function plainly(words, promise) {
+/** Every browser has other words for an error of the network, and for the end of a request. Here they are the same. */
+async function plainly(words, signal, promise) {
   try {
     return await promise;
   } catch (error) {
-    throw error instanceof TypeError ? new Error(words, { cause: error }) : error;
+    throw signal.aborted ? signal.reason : error instanceof TypeError ? new Error(words, { cause: error }) : error;
   }
 }
 
 /** The pieces of a body as text. A character can be split over two pieces: the decoder keeps its first part. */
-async function* decoded(body, silence) {
+async function* decoded(body, signal, silence) {
   const reader = body.getReader();
   const decoder = new TextDecoder();
   try {
     for (;;) {
-      const { done, value } = await plainly('the connection was lost', reader.read());
+      const { done, value } = await plainly('the connection was lost', signal, reader.read());
       silence.heard();
       if (done) {
         return;

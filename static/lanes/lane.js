@@ -27,8 +27,9 @@
 
 import { request, whole } from './http.js';
 import { Once } from './once.js';
+import { urlOf } from './urls.js';
 import { uuid } from './uuid.js';
-import { backoff, sleep } from './waiting.js';
+import { backoff, controllerWithin, sleep } from './waiting.js';
 
 const HISTORY = 50; // messages that a newcomer gets
 
@@ -137,8 +138,8 @@ export class Lane extends EventTarget {
 
   /** Makes one connection. Returns why it ended. */
   async #attempt(running) {
-    const over = new AbortController();
-    const signal = AbortSignal.any([running, over.signal]);
+    const over = controllerWithin(running);
+    const { signal } = over;
     try {
       await this.#ready();
       signal.throwIfAborted();
@@ -167,9 +168,9 @@ export class Lane extends EventTarget {
     return { room: this.room, client_id: this.id, ...cursor };
   }
 
-  url(path, parameters = {}) {
+  url(path, parameters = {}, of = urlOf) {
     const query = new URLSearchParams(this.tap === undefined ? parameters : { ...parameters, tap: this.tap });
-    return `${path}?${query}`;
+    return `${of(path)}?${query}`;
   }
 
   /** Makes a request and yields its answer as it arrives. */

@@ -3,7 +3,7 @@
 // lane says so. The server sends heartbeats without being asked, the first one at once.
 
 import { adopt, asMessage } from './mailbox.js';
-import { socketUrl } from './socket-url.js';
+import { socketUrl } from './urls.js';
 import { WebSocketLane } from './websocket.js';
 
 export class MailboxWebSocket extends WebSocketLane {
@@ -14,7 +14,7 @@ export class MailboxWebSocket extends WebSocketLane {
 
   open() {
     this.wire('request', 'GET /ws');
-    return new WebSocket(socketUrl(this.url('/ws')));
+    return new WebSocket(this.url('/ws', {}, socketUrl));
   }
 
   async join() {}

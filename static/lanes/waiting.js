@@ -38,6 +38,20 @@ export function sleep(milliseconds, signal) {
 }
 
 /**
+ * Makes a controller that also aborts when `signal` does. `AbortSignal.any` would do, but WebKit collects its result
+ * while a request still uses it, and then the request never ends.
+ */
+export function controllerWithin(signal) {
+  const controller = new AbortController();
+  const follow = () => controller.abort(signal.reason);
+  signal?.addEventListener('abort', follow, { signal: controller.signal });
+  if (signal?.aborted) {
+    follow();
+  }
+  return controller;
+}
+
+/**
  * A watch on silence: calls `act` with an error when `heard` was not called for `limit` milliseconds. `end` stops it.
  *
  * A connection is not closed when its other end vanishes, because a cable was pulled or a proxy forgot it. It is

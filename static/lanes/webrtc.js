@@ -5,7 +5,7 @@
 import { Lane } from './lane.js';
 import { Link } from './link.js';
 import { PeerLog, parsed } from './peer-log.js';
-import { socketUrl } from './socket-url.js';
+import { socketUrl } from './urls.js';
 import { uuid } from './uuid.js';
 import { Silence, backoff, sleep } from './waiting.js';
 
@@ -28,10 +28,15 @@ export class WebRtc extends Lane {
   async join() {} // the peers send what a newcomer has missed
 
   connect(signal) {
+    if (globalThis.RTCPeerConnection === undefined) {
+      this.report('problem', 'This browser has no WebRTC.');
+      this.stop();
+      return undefined;
+    }
     this.#signal = signal;
     return new Promise((resolve, reject) => {
       this.wire('request', 'GET /api/signal');
-      const socket = new WebSocket(socketUrl(this.url('/api/signal', { room: this.room })));
+      const socket = new WebSocket(this.url('/api/signal', { room: this.room }, socketUrl));
       this.#socket = socket;
       const silence = new Silence(this.constructor.ANSWER, reject);
       socket.addEventListener('message', ({ data }) => {

@@ -5,7 +5,7 @@
 // A mailbox has other URLs and other messages. It overrides `open`, `encode`, `decode` and `askHeartbeat`.
 
 import { Lane } from './lane.js';
-import { socketUrl } from './socket-url.js';
+import { socketUrl } from './urls.js';
 import { Silence } from './waiting.js';
 
 export class WebSocketLane extends Lane {
@@ -50,7 +50,7 @@ export class WebSocketLane extends Lane {
 
   open() {
     this.wire('request', 'GET /api/ws');
-    return new WebSocket(socketUrl(this.url('/api/ws', this.position())));
+    return new WebSocket(this.url('/api/ws', this.position(), socketUrl));
   }
 
   /** The value to send for a text. */

@@ -6,7 +6,12 @@ const PREFIX = 'overwire-connection-';
 
 export const LIMIT = 6;
 
+/** Over HTTP/2 and HTTP/3 all requests share one connection. */
+const isShared = () => /^h[23]/.test(performance.getEntriesByType('navigation')[0]?.nextHopProtocol ?? '');
+
 export class Connections extends EventTarget {
+  /** Whether the browser has the limit. */
+  limited = !isShared();
   /** Whether the connections of other tabs are counted too. */
   everywhere = navigator.locks !== undefined;
 
@@ -14,11 +19,16 @@ export class Connections extends EventTarget {
   #own = new Map(); // name of a lock -> the function that releases it
   #made = 0;
   #others = 0;
-  #channel = new BroadcastChannel('overwire-connections');
+  #channel = undefined; // to the other tabs
 
   constructor() {
     super();
-    this.#channel.addEventListener('message', () => this.refresh());
+    try {
+      this.#channel = new BroadcastChannel('overwire-connections');
+      this.#channel.addEventListener('message', () => this.refresh());
+    } catch { // a browser that blocks the data of the site blocks locks and channels, too
+      this.everywhere = false;
+    }
     // A tab that crashed sends no message.
     document.addEventListener('visibilitychange', () => document.hidden || this.refresh());
   }
@@ -32,7 +42,7 @@ export class Connections extends EventTarget {
   }
 
   get full() {
-    return this.held >= LIMIT;
+    return this.limited && this.held >= LIMIT;
   }
 
   /** Counts one more connection, until the returned function is called. */
@@ -41,10 +51,7 @@ export class Connections extends EventTarget {
     const name = `${this.#page}-${this.#made}`;
     const released = new Promise((resolve) => this.#own.set(name, resolve));
     if (this.everywhere) {
-      navigator.locks.request(name, () => {
-        this.#channel.postMessage('held');
-        return released;
-      }).then(() => this.#channel.postMessage('released'));
+      this.#lock(name, released).catch(() => this.#countOwn());
     }
     this.#changed();
     return () => {
@@ -54,12 +61,32 @@ export class Connections extends EventTarget {
     };
   }
 
+  async #lock(name, released) {
+    await navigator.locks.request(name, () => {
+      this.#channel.postMessage('held');
+      return released;
+    });
+    this.#channel.postMessage('released');
+  }
+
+  /** The browser refuses locks. */
+  #countOwn() {
+    this.everywhere = false;
+    this.#changed();
+  }
+
   /** Counts the connections that other tabs hold. */
   async refresh() {
     if (!this.everywhere) {
       return;
     }
-    const { held } = await navigator.locks.query();
+    let held;
+    try {
+      ({ held } = await navigator.locks.query());
+    } catch {
+      this.#countOwn();
+      return;
+    }
     // Compared by name: a listed lock can belong to this page, and be released by now.
     const others = held.filter(({ name }) => name.startsWith(PREFIX) && !name.startsWith(this.#page)).length;
     if (others !== this.#others) {

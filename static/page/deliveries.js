@@ -21,6 +21,11 @@ export class Deliveries extends EventTarget {
     return Date.now() + (label === 'webrtc' ? 0 : this.#ahead);
   }
 
+  /** This moment by the page's steady clock, and by the clock of a lane's timestamps. */
+  moment(label) {
+    return { at: performance.now(), clock: this.now(label) };
+  }
+
   /**
    * Notes that a message is being sent; `label` names the lane if it arrives in one lane only. Call the returned
    * function when the sending ends, with the message's id if it is known. The message may arrive before that: arrivals
@@ -36,21 +41,25 @@ export class Deliveries extends EventTarget {
   }
 
   /**
-   * Notes that a message arrived in a lane that was first started at `since`, by `now(label)`. The event `delivery`
-   * says its delay, perhaps later. Returns false for a message that is older than the lane: it comes from the history,
+   * Notes that a message arrived in a lane that was started at the `moment` `since`. The event `delivery` says its
+   * delay, perhaps later. Returns false for a message that is older than the lane: it comes from the history,
    * and has no delay.
    */
   arrived(label, message, since) {
-    const arrival = { label, message, at: performance.now(), clock: this.now(label), since };
-    const sentAt = this.#sent.get(message.id);
-    if (sentAt?.has(label) || sentAt?.has(undefined)) {
-      this.#tell(arrival, sentAt.get(label) ?? sentAt.get(undefined));
+    const arrival = { label, message, ...this.moment(label) };
+    const sent = this.#sent.get(message.id);
+    const sentAt = sent?.get(label) ?? sent?.get(undefined);
+    if (sentAt !== undefined) {
+      if (sentAt < since.at) {
+        return false;
+      }
+      this.#tell(arrival, sentAt);
     } else if ([...this.#sending].some((one) => alike(one, arrival))) {
       this.#waiting.push(arrival);
       if (this.#waiting.length > REMEMBERED) {
         this.#tell(this.#waiting.shift());
       }
-    } else if (message.timestamp * 1000 < since) {
+    } else if (message.timestamp * 1000 < since.clock) {
       return false;
     } else {
       this.#tell(arrival);

@@ -2,6 +2,12 @@
 
 import { LIMIT } from './connections.js';
 
+/** This machine has two names. To a visitor from another machine they are the visitor's own. */
+const OTHER_NAMES = { localhost: '127.0.0.1', '127.0.0.1': 'localhost' };
+
+const ONLY_HERE = 'Counted are the lanes of this tab only: those of other tabs can be counted only in a secure context, '
+  + 'which https and localhost are, and if the browser allows the data of this site.';
+
 const element = (id) => document.getElementById(id);
 
 export class Gauge {
@@ -13,14 +19,14 @@ export class Gauge {
     this.#connections = connections;
     connections.addEventListener('change', () => this.#show());
     this.#show();
-    if (!connections.everywhere) {
-      element('gauge-scope').textContent = 'Counted are the lanes of this tab only: those of other tabs can be counted '
-        + 'only in a secure context, which https and localhost are.';
+    const other = OTHER_NAMES[location.hostname];
+    element('other-host').closest('li').hidden = other === undefined;
+    if (other) {
+      const url = new URL(location);
+      url.hostname = other;
+      element('other-host').href = url;
+      element('other-host').textContent = url.host;
     }
-    const other = new URL(location);
-    other.hostname = location.hostname === 'localhost' ? '127.0.0.1' : 'localhost';
-    element('other-host').href = other;
-    element('other-host').textContent = other.host;
     element('warning').addEventListener('close', () => {
       if (element('warning').returnValue === 'start') {
         this.#refused.forEach(start);
@@ -40,16 +46,21 @@ export class Gauge {
   }
 
   #show() {
-    const { held, own, everywhere } = this.#connections;
+    const { held, own, everywhere, limited } = this.#connections;
+    document.querySelector('.gauge').hidden = !limited;
+    if (!everywhere) {
+      element('gauge-scope').textContent = ONLY_HERE;
+    }
     const gauge = element('gauge');
     [...gauge.children].forEach((box, at) => {
       box.className = at < own ? 'own' : at < held ? 'other' : '';
     });
     const where = everywhere ? '' : ', this tab only';
     gauge.setAttribute('aria-valuenow', Math.min(held, LIMIT));
-    gauge.setAttribute('aria-valuetext', `${held} of ${LIMIT} held, ${own} by this tab`);
-    gauge.title = `${held} held: ${own} by this tab, ${held - own} by other tabs`;
+    gauge.setAttribute('aria-valuetext', `${Math.min(held, LIMIT)} of ${LIMIT} held, ${own} wanted by this tab`);
+    gauge.title = `${held} wanted: ${own} by this tab, ${held - own} by other tabs`;
     gauge.classList.toggle('full', held >= LIMIT);
-    element('gauge-text').textContent = `${held} of ${LIMIT}${where}`;
+    const waiting = held > LIMIT ? `, ${held - LIMIT} wait` : '';
+    element('gauge-text').textContent = `${Math.min(held, LIMIT)} of ${LIMIT}${waiting}${where}`;
   }
 }

@@ -3,6 +3,7 @@
 
 import { request, whole } from '../lanes/http.js';
 import { Once } from '../lanes/once.js';
+import { urlOf } from '../lanes/urls.js';
 
 const SILENCE = 10_000; // milliseconds without a byte after which the request is given up
 const WITHOUT_POST = ['websocket', 'webrtc'];
@@ -78,5 +79,5 @@ export class Outgoing {
 
 async function ask(content) {
   const body = JSON.stringify(content);
-  return JSON.parse(await whole(request('/api/send', { method: 'POST', body, limit: SILENCE })));
+  return JSON.parse(await whole(request(urlOf('/api/send'), { method: 'POST', body, limit: SILENCE })));
 }

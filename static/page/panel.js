@@ -19,9 +19,12 @@ export class Panel {
   #log;
   #deliveries;
   #facts = new Facts((name) => this.part(name), (text) => this.note(text));
-  #since = undefined; // when the lane was first started
+  #since = undefined; // the moment when the lane was started; what was sent before is history
 
-  /** `act` has what the page does: start(panel), send(panel, text), bytes(label), and running(panel) after a change. */
+  /**
+   * `act` has what the page does: start(panel), send(panel, text), bytes(label), explain(panel, problem),
+   * and running(panel) after a change.
+   */
   constructor(Lane, { isolated, marks, deliveries, act }) {
     this.#Lane = Lane;
     this.#act = act;
@@ -85,7 +88,7 @@ export class Panel {
     on('id', () => this.#facts.id(lane.id));
     on('message', (message) => this.#received(message));
     on('wire', ({ what }) => what === 'heartbeat' && this.#facts.beat());
-    on('problem', (text) => this.note(text, 'problem'));
+    on('problem', (text) => this.note(this.#act.explain(this, text), 'problem'));
     on('notice', (text) => {
       this.note(text, 'notice');
       this.part('missing').textContent = text; // here too: later entries can push it out of the log
@@ -97,7 +100,9 @@ export class Panel {
 
   start() {
     this.part('notice').hidden = true;
-    this.#since ??= this.#deliveries.now(this.label);
+    if (!this.running) {
+      this.#since = this.#deliveries.moment(this.label);
+    }
     this.lane.start();
   }
 

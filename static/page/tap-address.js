@@ -14,6 +14,7 @@ export function isTap(port) {
 export function atTap(port, { all, running }) {
   const url = new URL(location);
   url.port = port;
+  url.pathname = '/'; // the tap has no prefix
   url.searchParams.delete('start');
   if (running.length > 0) {
     url.searchParams.set('start', running.length === all.length ? '' : running.join());

@@ -3,6 +3,7 @@
 import { mountChaos } from '../chaos/chaos.js';
 import { mountCompare } from '../compare/compare.js';
 import { request, whole } from '../lanes/http.js';
+import { urlOf } from '../lanes/urls.js';
 import { mountWireView } from '../wire/wire-view.js';
 import { Dock } from './dock.js';
 
@@ -36,10 +37,15 @@ export class Tools {
     document.getElementById('dock').scrollIntoView({ block: 'nearest' });
   }
 
+  /** The lanes are of the other mode now. Those of both modes have the same labels. */
+  changeMode(mode) {
+    this.#compare.begin(`Counted since the mode is ${mode === 'room' ? 'Room' : 'Isolated'}.`);
+  }
+
   /** Whether the server can be made to forget everything. */
   allowForget(is) {
     this.#chaos.allowForget(is);
   }
 }
 
-const forget = () => whole(request('/api/forget', { method: 'POST', limit: ANSWER }));
+const forget = () => whole(request(urlOf('/api/forget'), { method: 'POST', limit: ANSWER }));

@@ -8,7 +8,7 @@ const PEERS = 'A data channel is encrypted and goes from browser to browser: no 
   + 'either. These are its messages, as the lane reports them.';
 const AGAIN = 'The tap is open again. It shows the requests that begin from now on.';
 
-const now = () => Date.now() / 1000;
+const now = () => Date.now() / 1000; // in seconds, like the tap's
 
 export class Recording extends EventTarget {
   /** The time of the first record. */
@@ -20,11 +20,16 @@ export class Recording extends EventTarget {
   #hasToldPeers = false;
   #wasLost = false;
   #watched = new Map(); // label to lane
+  #told = undefined; // the time of the tap's last event
+  #ahead = Infinity; // seconds by which this clock is ahead of the tap's, and what an event takes to come here
 
   constructor(tap) {
     super();
     for (const type of ['bytes', 'end', 'left_out', 'struck']) {
-      tap.addEventListener(type, ({ detail }) => this.#take(this.#reader.read(detail)));
+      tap.addEventListener(type, ({ detail }) => {
+        this.#compareClocks(detail);
+        this.#take(this.#reader.read(detail));
+      });
     }
     tap.addEventListener('lost', () => this.#lose());
     tap.addEventListener('open', () => this.#find());
@@ -48,11 +53,12 @@ export class Recording extends EventTarget {
       if (this.#watched.get(label) !== lane || !['sent', 'received'].includes(what)) {
         return;
       }
+      const time = this.#now();
       if (!this.#hasToldPeers) {
         this.#hasToldPeers = true;
-        this.#take(remark({ type: 'note', label, time: now() }, PEERS));
+        this.#take(remark({ type: 'note', label, time }, PEERS));
       }
-      this.#take(peerMessage({ what, label, text, time: now() }));
+      this.#take(peerMessage({ what, label, text, time }));
     });
   }
 
@@ -76,15 +82,27 @@ export class Recording extends EventTarget {
     this.#say('change');
   }
 
+  #compareClocks({ time }) {
+    if (time !== undefined) {
+      this.#told = time;
+      this.#ahead = Math.min(this.#ahead, now() - time);
+    }
+  }
+
+  /** The time by the tap's clock: the events of the tap come later than what the page notes itself. */
+  #now() {
+    return now() - (this.#ahead === Infinity ? 0 : this.#ahead);
+  }
+
   #lose() {
     this.#wasLost = true;
-    this.#take(remark({ type: 'lost', time: now() }, 'The tap is closed: bytes are not shown until it is open again.'));
+    this.#take(remark({ type: 'lost', time: this.#now() }, 'The tap is closed: bytes are not shown until it is open again.'));
   }
 
   #find() {
     if (this.#wasLost) {
       this.#reader = new Reader();
-      this.#take(remark({ type: 'found', time: now() }, AGAIN));
+      this.#take(remark({ type: 'found', time: this.#now() }, AGAIN));
     }
     this.#wasLost = false;
   }
@@ -93,7 +111,7 @@ export class Recording extends EventTarget {
     if (record === undefined) {
       return;
     }
-    record.time ??= now();
+    record.time ??= this.#told ?? this.#now(); // an event of the tap without a time belongs after the last one
     if (this.#waiting) {
       this.#waiting.add(record);
     } else {

@@ -10,9 +10,10 @@ export class Store {
   bytes = 0;
   #lanes = new Map(); // label to { records, bytes }
 
-  /** Adds a record, and returns the records that had to go for it. */
+  /** Adds a record in the order of time, and returns the records that had to go for it. */
   add(record) {
-    this.records.push(record);
+    const before = this.records.findLastIndex(({ time }) => time <= record.time);
+    this.records.splice(before + 1, 0, record);
     this.#count(record, 1);
     const gone = [];
     while (this.records.length > MOST_RECORDS || this.bytes > MOST_BYTES) {

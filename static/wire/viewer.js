@@ -2,13 +2,14 @@
 // requests come from any client, and all have the label `all`.
 
 import { mountChaos } from '../chaos/chaos.js';
+import { urlOf } from '../lanes/urls.js';
 import { Tap } from '../tap.js';
 import { mountWireView } from './wire-view.js';
 
 const EVERY_CONNECTION = { label: 'all', title: 'Every connection' };
 
 const element = (id) => document.getElementById(id);
-const here = new URL('/', location.href).href;
+const here = urlOf('/');
 
 const tap = new Tap();
 mountWireView(element('bytes'), { tap, lanes: [], hint: `Send a request to ${here}, and its bytes appear here.` });

@@ -14,10 +14,15 @@ import { textOf } from './text.js';
 const DRAWING = 24; // milliseconds of one portion
 const BETWEEN = 50; // milliseconds from one portion to the next
 
+const CLOSED = 'The tap cannot be opened: the server is away, or a proxy in front of it does not pass the field Upgrade, '
+  + 'which a WebSocket needs. It is tried again.';
+
 /** `hint` says what to do while there are no rows. */
 export function mountWireView(root, { tap, lanes, hint = 'Start a lane, and its bytes appear here.' }) {
   const recording = new Recording(tap);
   const view = new WireView(root, recording, lanes, `Nothing yet. ${hint}`);
+  tap.addEventListener('failed', () => view.nothing(CLOSED));
+  tap.addEventListener('open', () => view.nothing(`Nothing yet. ${hint}`));
   return { show: (label) => view.show(label), watch: (label, lane) => recording.watch(label, lane) };
 }
 
@@ -82,6 +87,12 @@ class WireView {
 
   show(label) {
     this.#controls.choose(label);
+  }
+
+  /** Says why there are no rows. */
+  nothing(text) {
+    this.#nothing = text;
+    this.#schedule();
   }
 
   /** An opened frame shows its payload as far as it has arrived. */
@@ -160,9 +171,12 @@ class WireView {
       frame.panel = undefined;
     } else {
       frame.panel = new FramePanel(frame);
-      button.closest('.wire-line').after(frame.panel.element);
-      const isHigher = frame.panel.element.clientHeight > this.#list.clientHeight; // then its top is shown
-      frame.panel.element.scrollIntoView({ block: isHigher ? 'start' : 'nearest' });
+      const line = button.closest('.wire-line');
+      line.after(frame.panel.element);
+      frame.panel.element.scrollIntoView({ block: 'nearest' });
+      if (line.getBoundingClientRect().top < this.#list.getBoundingClientRect().top) {
+        line.scrollIntoView({ block: 'start' }); // the button that closes it stays in sight
+      }
     }
   }
 
@@ -280,11 +294,17 @@ class WireView {
     this.#records.set(row, record);
     this.#pointer.learn(row, record.fields);
     this.#fresh.push(row);
-    if (above) {
-      above.after(row);
-    } else {
-      this.#rows.prepend(row);
+    const next = this.#nextOf(record, above);
+    this.#rows.insertBefore(row, next);
+  }
+
+  /** The row before which a new row is put. Rows of records that are no longer kept can be between the others. */
+  #nextOf({ time }, above) {
+    let next = above ? above.nextElementSibling : this.#rows.firstElementChild;
+    while (next && this.#gone.has(next) && this.#records.get(next).time <= time) {
+      next = next.nextElementSibling;
     }
+    return next;
   }
 
   #showTime(record, before) {

@@ -2,6 +2,9 @@
 // come.
 
 import assert from 'node:assert/strict';
+import { createServer, request as makeRequest } from 'node:http';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { Server, check, finish, until } from '../interop/server.mjs';
 import { launch } from './lane-page.mjs';
 
@@ -184,6 +187,136 @@ await check('a lane that is started while the mode changes does not run unseen',
   await answer();
   await until(10_000, async () => !/^6 of 6/.test(await page.textContent('#gauge-text')), 'none to be held');
   assert.match(await page.textContent('#gauge-text'), /^0 of 6/);
+  await close(page);
+});
+
+/** The server below the prefix `/demo/`, as behind a proxy. */
+async function belowPrefix() {
+  const proxy = createServer((request, response) => {
+    const path = request.url.replace(/^\/demo\//, '/');
+    const { method, headers } = request;
+    const onward = makeRequest({ port: server.port, path, method, headers }, (answer) => {
+      response.writeHead(path === request.url ? 404 : answer.statusCode, answer.headers);
+      answer.pipe(response);
+    });
+    response.on('close', () => onward.destroy());
+    request.pipe(onward.on('error', () => response.destroy()));
+  });
+  await new Promise((resolve) => { proxy.listen(0, '127.0.0.1', resolve); });
+  return proxy;
+}
+
+await check('the page works below a prefix that a proxy adds', async () => {
+  const proxy = await belowPrefix();
+  const page = await (await browser.newContext()).newPage();
+  await page.goto(`http://localhost:${proxy.address().port}/demo/?room=prefix&lanes=stream,sse&start`);
+  await running(page);
+  await post('prefix', 'below');
+  await comes(page, 'sse', 'below');
+  assert.equal(await page.locator('body').evaluate((body) => getComputedStyle(body).margin), '0px', 'it has its style');
+  await page.click('a[href="docs"]');
+  await page.locator('[data-operation="roomStream"]').waitFor();
+  await close(page);
+  proxy.closeAllConnections();
+  proxy.close();
+});
+
+await check('over HTTP/2 there is no limit, and no gauge', async () => {
+  const page = await open({ room: 'shared', lanes: 'sse', start: '' }, () => {
+    const entries = performance.getEntriesByType.bind(performance);
+    performance.getEntriesByType = (type) => type === 'navigation' ? [{ nextHopProtocol: 'h2' }] : entries(type);
+    for (let number = 0; number < 6; number += 1) { // as other tabs do
+      navigator.locks.request(`overwire-connection-other-${number}`, () => new Promise(() => {}));
+    }
+  });
+  await running(page);
+  assert.ok(await page.locator('.gauge').isHidden());
+  await close(page);
+});
+
+await check('with nine lanes in other tabs the gauge says that three wait, and the people present are not known', async () => {
+  const page = await open({ room: 'nine', lanes: 'sse' }, () => {
+    for (let number = 0; number < 9; number += 1) {
+      navigator.locks.request(`overwire-connection-other-${number}`, () => new Promise(() => {}));
+    }
+  });
+  await until(10_000, async () => await page.textContent('#gauge-text') === '6 of 6, 3 wait',
+    async () => `three to wait; it says ${await page.textContent('#gauge-text')}`);
+  await until(10_000, async () => await page.locator('#present').evaluate(({ value }) => value) === '–', 'the number');
+  await close(page);
+});
+
+await check('where there is no WebRTC the lane says so and stops, and only this machine has another name', async () => {
+  const page = await open({ room: 'old', lanes: 'webrtc', start: '' }, () => { delete window.RTCPeerConnection; });
+  await until(10_000, async () => (await lane(page, 'webrtc').locator('[data-kind="problem"] span').allTextContents())
+    .join() === 'This browser has no WebRTC.', 'the lane to say so');
+  assert.equal(await lane(page, 'webrtc').getAttribute('data-state'), 'stopped');
+  assert.equal(await page.textContent('#other-host'), `127.0.0.1:${server.tapPort}`);
+  await close(page);
+});
+
+await check('the controls wait for the modules, and what was typed stays', async () => {
+  const page = await (await browser.newContext()).newPage();
+  let go;
+  const held = new Promise((resolve) => { go = resolve; });
+  await page.route('**/app.js', async (route) => {
+    await held;
+    await route.continue();
+  });
+  await page.goto(`${server.url}/?lanes=sse`, { waitUntil: 'commit' });
+  await page.fill('#message', 'early');
+  await page.press('#message', 'Enter');
+  assert.ok(await page.locator('[data-action="start-all"]').isDisabled());
+  go();
+  await until(10_000, () => page.locator('[data-action="publish"]').isEnabled(), 'the modules');
+  assert.equal(await page.inputValue('#message'), 'early');
+  const [listed, loaded] = await page.evaluate(() => [
+    [...document.querySelectorAll('[rel=modulepreload]')].map(({ href }) => href),
+    performance.getEntriesByType('resource').map(({ name }) => name).filter((name) => /\.js$/.test(name)),
+  ]);
+  assert.deepEqual(listed.sort(), loaded.filter((name) => !/\/app\.js$/.test(name)).sort(), 'all modules are preloaded');
+  await close(page);
+});
+
+await check('a message that was sent before a lane was started is history there', async () => {
+  const page = await open({ room: 'before', lanes: 'sse' });
+  await page.fill('#message', 'before');
+  await page.click('[data-action="publish"]');
+  await until(10_000, async () => await page.inputValue('#message') === '', 'the answer');
+  await lane(page, 'sse').locator('[data-action="start"]').click();
+  await comes(page, 'sse', 'before');
+  assert.deepEqual(await messages(page, 'sse'), [['before', 'history']]);
+  await close(page);
+});
+
+await check('where no WebSocket passes, the bytes are not shown, and the page says why', async () => {
+  const page = await open({ room: 'closed', lanes: 'sse' }, () => {
+    window.WebSocket = class extends EventTarget {
+      constructor() {
+        super();
+        setTimeout(() => this.dispatchEvent(new CloseEvent('close', { code: 1006 })));
+      }
+
+      close() {}
+    };
+  });
+  await until(10_000, async () => /^The tap cannot be opened/.test(await page.textContent('.wire-empty')), 'the reason');
+  await close(page);
+});
+
+await check('with forced colours, what is on differs from what is off', async () => {
+  const page = await open({ room: 'forced', lanes: 'sse', start: '' });
+  await running(page);
+  await page.emulateMedia({ forcedColors: 'active' });
+  await page.click('#tab-chaos');
+  const ground = (selector) => page.locator(selector).first().evaluate((one) => getComputedStyle(one).backgroundColor);
+  const off = await ground('.chaos-switch');
+  await page.locator('.chaos-switch').first().check();
+  assert.notEqual(await ground('.chaos-switch'), off);
+  const different = async (one, other) => assert.notEqual(await ground(one), await ground(other), one);
+  await different('.gauge i.own', '.gauge i:not(.own)');
+  await different('[name=mode]:checked + span', '[name=mode]:not(:checked) + span');
+  await page.screenshot({ path: join(process.env.SCREENSHOTS ?? tmpdir(), 'forced-colours.png') });
   await close(page);
 });
 

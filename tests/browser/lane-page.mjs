@@ -24,6 +24,8 @@ export async function blank(browser, base) {
   const page = await context.newPage();
   page.on('pageerror', (error) => complaints.push(error.stack));
   await page.goto(`${base}/health`);
+  // As in WebKit, which collects the result of `AbortSignal.any` while a request still uses it: it never aborts.
+  await page.evaluate(() => { AbortSignal.any = () => new AbortController().signal; });
   await page.evaluate((classes) => {
     window.lanes = {};
     window.make = async (name, options) => {
