@@ -169,7 +169,8 @@ fn wrong_arguments_about_keys_are_named() {
     for (arguments, complaint) in [
         (&["add"][..], "key: expected `add NAME`, `list` or `revoke NAME`"),
         (&["remove", "alice"], "key: expected `add NAME`, `list` or `revoke NAME`"),
-        (&["add", ""], "name: expected 1 to 64 characters that can be seen, not \"\""),
+        (&["add", ""], "name: expected 1 to 64 characters that can be seen, without a slash, not \"\""),
+        (&["add", "a/b"], "name: expected 1 to 64 characters that can be seen, without a slash, not \"a/b\""),
         (&["add", "alice", "--rights", "write"], "--rights: expected read, send or admin, not \"write\""),
         (
             &["add", "alice", "--rooms", "a,,b"],

@@ -190,7 +190,7 @@ impl AccessKey {
         let digest = string(members, "sha1")?;
         Ok(AccessKey {
             digest: Digest::parse(digest).ok_or("sha1: expected 40 hexadecimal digits")?,
-            name: if is_name(name) { name.to_owned() } else { return Err(wrong_name(name)) },
+            name: check_name(name).map(|()| name.to_owned())?,
             rights: list(members, "rights")?.into_iter().map(Rights::of_name).try_fold(Rights::NONE, |all, one| {
                 one.map(|one| all | one).map_err(|error| format!("rights: {error}"))
             })?,
@@ -236,13 +236,14 @@ const MEMBERS: [&str; 5] = ["name", "rights", "rooms", "expires", "sha1"];
 /// Checks the name of an identity.
 ///
 /// # Errors
-/// A sentence if it is empty, longer than 64 characters, or has control characters.
+/// A sentence if it is empty, longer than 64 characters, or has control characters or a slash, which separates it from
+/// a `client_id`.
 pub fn check_name(name: &str) -> Result<(), String> {
-    if is_name(name) { Ok(()) } else { Err(wrong_name(name)) }
+    if is_name(name) && !name.contains('/') { Ok(()) } else { Err(wrong_name(name)) }
 }
 
 fn wrong_name(name: &str) -> String {
-    format!("name: expected 1 to {LONGEST_NAME} characters that can be seen, not {name:?}")
+    format!("name: expected 1 to {LONGEST_NAME} characters that can be seen, without a slash, not {name:?}")
 }
 
 /// Whether a text can be a name or a pattern.
