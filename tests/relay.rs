@@ -591,13 +591,14 @@ fn a_client_that_ignores_the_end_of_its_target_is_reset_after_a_minute() {
     assert_eq!(server.stream.read(&mut [0]).expect_err("a reset").kind(), ErrorKind::ConnectionReset);
 }
 
-/// The files that a page or a module refers to by `src`, `href` or `from`, relative to `base`.
+/// The files that a page or a module refers to by `src`, `href` or `from`, relative to `base`. A folder is a page to go
+/// to.
 fn references(text: &str, base: &str) -> Vec<String> {
     let mut found = Vec::new();
     for (start, end) in [("src=\"", '"'), ("href=\"", '"'), ("from '", '\''), ("import '", '\'')] {
         for rest in text.split(start).skip(1) {
             let reference = rest.split(end).next().unwrap();
-            if !reference.starts_with('/') && !reference.starts_with('#') {
+            if !reference.starts_with(['/', '#']) && !reference.ends_with('/') {
                 let mut path: Vec<_> = base.split('/').collect();
                 path.pop();
                 for part in reference.split('/') {

@@ -3,6 +3,7 @@
 
 mod bytes;
 mod fleet;
+mod journals;
 #[path = "../../common/program.rs"]
 mod program;
 mod scenario;
@@ -14,13 +15,15 @@ use std::time::Duration;
 
 use fleet::Kind;
 use scenario::{BURST, Idle, Sample, Scenario};
-use subject::{Running, Subject, Tool};
+use subject::{Journal, Running, Subject, Tool};
 
-const USAGE: &str = "usage: tests/bench/run [--peers] [--rounds N] [--only WORD] [--no-tools] | --check
+const USAGE: &str =
+    "usage: tests/bench/run [--peers] [--rounds N] [--only WORD] [--no-tools] | --journals [--rounds N] | --check
   --peers     measure Node ws, FastAPI with uvicorn, and nginx with nchan too; installs them
   --rounds N  the number of rounds (default 5); 0 only counts
   --only WORD only the rows whose name contains this word, or the tables latency and idle (repeatable)
   --no-tools  do not count system calls (strace) and instructions (callgrind)
+  --journals  measure what a message costs in memory, in a file and in Redis; needs redis-server
   --check     only count system calls, and fail if a row has more than its limit";
 
 struct Options {
@@ -29,22 +32,29 @@ struct Options {
     only: Vec<String>,
     tools: bool,
     check: bool,
+    journals: bool,
 }
 
 fn main() -> ExitCode {
     program::main(USAGE, parse, |options| {
-        if options.check { check(&options) } else { measure(&options) }.map(|()| true)
+        match (options.check, options.journals) {
+            (true, _) => check(&options),
+            (false, true) => journals::measure(options.rounds),
+            (false, false) => measure(&options),
+        }
+        .map(|()| true)
     })
 }
 
 fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Options, String> {
-    let mut options = Options { peers: false, rounds: 5, only: Vec::new(), tools: true, check: false };
+    let mut options = Options { peers: false, rounds: 5, only: Vec::new(), tools: true, check: false, journals: false };
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().ok_or(format!("{argument} needs a value"));
         match argument.as_str() {
             "--peers" => options.peers = true,
             "--no-tools" => options.tools = false,
             "--check" => options.check = true,
+            "--journals" => options.journals = true,
             "--rounds" => match value()?.parse() {
                 Ok(rounds) => options.rounds = rounds,
                 Err(_) => return Err("--rounds: expected a number".into()),
@@ -148,7 +158,8 @@ fn check(options: &Options) -> io::Result<()> {
 }
 
 fn measure(options: &Options) -> io::Result<()> {
-    let subjects = [&[Subject::Floor, Subject::Overwire, Subject::Application], options.peers()].concat();
+    let subjects =
+        [&[Subject::Floor, Subject::Overwire, Subject::Application(Journal::Memory)], options.peers()].concat();
     let rows: Vec<Row> = rows().into_iter().filter(|row| options.wants(row.name)).collect();
     if rows.is_empty() && !options.wants("latency") && !options.wants("idle") {
         return Err(io::Error::other(format!("no row has one of {:?} in its name", options.only)));
@@ -292,8 +303,8 @@ fn print_counts(row: &Row) -> io::Result<()> {
     let floor_calls = count(Subject::Floor, Tool::Strace)?;
     let instructions = count(Subject::Overwire, Tool::Callgrind)?;
     let floor_instructions = count(Subject::Floor, Tool::Callgrind)?;
-    let application = if row.scenario.fits(Subject::Application) {
-        format!("{:.0}", count(Subject::Application, Tool::Callgrind)?)
+    let application = if row.scenario.fits(Subject::Application(Journal::Memory)) {
+        format!("{:.0}", count(Subject::Application(Journal::Memory), Tool::Callgrind)?)
     } else {
         String::new()
     };

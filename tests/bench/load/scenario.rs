@@ -28,6 +28,8 @@ pub enum Scenario {
     Broadcast { kind: Kind, subscribers: usize, burst: usize },
     /// A message is published while `held` polls are held, and again when all of them are answered and poll again.
     Polls { held: usize },
+    /// Each connection sends `depth` messages to the full server at once, and the next ones after the answers.
+    Publish { depth: usize },
     /// A connection is opened, sends one request, and is closed.
     Connect,
     /// A silent WebSocket. A unit is a second.
@@ -60,13 +62,13 @@ impl Sample {
 impl Scenario {
     /// Whether a program supports the scenario.
     pub fn fits(self, subject: Subject) -> bool {
-        !matches!((self, subject), (Scenario::Echo { .. }, Subject::Nchan | Subject::Application))
+        !matches!((self, subject), (Scenario::Echo { .. }, Subject::Nchan | Subject::Application(_)))
     }
 
     /// The number of messages in one unit of work.
     pub fn unit(self) -> u64 {
         (match self {
-            Scenario::Echo { depth } | Scenario::Get { depth } => CONNECTIONS * depth,
+            Scenario::Echo { depth } | Scenario::Get { depth } | Scenario::Publish { depth } => CONNECTIONS * depth,
             Scenario::Broadcast { subscribers, burst, .. } => subscribers * burst,
             Scenario::Polls { held } => held,
             Scenario::Connect => CONNECTIONS,
@@ -110,11 +112,11 @@ struct Load {
 
 impl Load {
     fn hello(&self) -> &'static str {
-        if self.subject == Subject::Application { "/health" } else { "/hello" }
+        if matches!(self.subject, Subject::Application(_)) { "/health" } else { "/hello" }
     }
 
     fn stream(&self, kind: Kind) -> Vec<u8> {
-        let application = self.subject == Subject::Application;
+        let application = matches!(self.subject, Subject::Application(_));
         match kind {
             Kind::Frames => bytes::upgrade(if application { "/api/ws" } else { "/ws" }),
             // nchan streams only on request.
@@ -128,7 +130,7 @@ impl Load {
 
     fn publication(&self) -> Vec<u8> {
         match self.subject {
-            Subject::Application => {
+            Subject::Application(_) => {
                 let content = format!(r#"{{"sender": "bench", "text": "{}"}}"#, self.payload);
                 bytes::post("/api/send", &content)
             }
@@ -141,7 +143,9 @@ impl Load {
         match self.scenario {
             Scenario::Silence => self.fleet.open(1, Kind::Frames, &self.stream(Kind::Frames)),
             Scenario::Echo { .. } => self.fleet.open(CONNECTIONS, Kind::Frames, &bytes::upgrade("/echo")),
-            Scenario::Get { .. } => self.fleet.open(CONNECTIONS, Kind::Answers, &self.stream(Kind::Answers)),
+            Scenario::Get { .. } | Scenario::Publish { .. } => {
+                self.fleet.open(CONNECTIONS, Kind::Answers, &self.stream(Kind::Answers))
+            }
             Scenario::Broadcast { kind, subscribers, .. } => {
                 self.fleet.open(subscribers, kind, &self.stream(kind))?;
                 self.fleet.connect().map(drop)
@@ -162,6 +166,7 @@ impl Load {
         match self.scenario {
             Scenario::Echo { depth } => self.ping_pong(&bytes::message(&self.payload).repeat(depth), depth, units),
             Scenario::Get { depth } => self.ping_pong(&self.stream(Kind::Answers).repeat(depth), depth, units),
+            Scenario::Publish { depth } => self.ping_pong(&self.publication().repeat(depth), depth, units),
             Scenario::Broadcast { burst, .. } => (0..units).map(|_| self.publish(burst)).collect(),
             Scenario::Polls { .. } => (0..units).map(|_| self.answer_polls()).collect(),
             Scenario::Connect => (0..units).map(|_| self.connect()).collect(),
@@ -239,7 +244,7 @@ impl Load {
 fn poll(conn: &mut Conn, subject: Subject) -> io::Result<()> {
     let answer = str::from_utf8(&conn.answer).unwrap_or_default();
     let request = match subject {
-        Subject::Application => {
+        Subject::Application(_) => {
             let cursor = between(answer, r#""last_message_id":""#, '"').unwrap_or_default();
             bytes::get(&format!("/api/poll?client_id={}&last_message_id={cursor}&timeout=60", conn.number))
         }

@@ -19,10 +19,52 @@ pub enum Subject {
     /// `bench-server`, over the library.
     Overwire,
     /// The endpoints of the full server.
-    Application,
+    Application(Journal),
     Node,
     FastApi,
     Nchan,
+}
+
+/// The place where the full server keeps its messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Journal {
+    Memory,
+    /// A file, with `--sync always`.
+    Always,
+    /// A file, with `--sync 100ms`.
+    Every,
+    /// A file, with `--sync never`.
+    Never,
+    /// The Redis at this port.
+    Redis(u16),
+}
+
+impl Journal {
+    pub fn name(self) -> &'static str {
+        match self {
+            Journal::Memory => "memory",
+            Journal::Always => "file, always",
+            Journal::Every => "file, 100ms",
+            Journal::Never => "file, never",
+            Journal::Redis(_) => "Redis",
+        }
+    }
+
+    fn arguments(self) -> io::Result<Vec<String>> {
+        let sync = match self {
+            Journal::Memory => return Ok(Vec::new()),
+            Journal::Redis(port) => return Ok(vec!["--redis".into(), format!("redis://127.0.0.1:{port}")]),
+            Journal::Always => "always",
+            Journal::Every => "100ms",
+            Journal::Never => "never",
+        };
+        let folder = std::env::temp_dir().join(format!("overwire-bench-{}-data", std::process::id()));
+        match fs::remove_dir_all(&folder) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        Ok(vec!["--data".into(), folder.to_string_lossy().into_owned(), "--sync".into(), sync.into()])
+    }
 }
 
 impl Subject {
@@ -30,7 +72,7 @@ impl Subject {
         match self {
             Subject::Floor => "floor",
             Subject::Overwire => "overwire",
-            Subject::Application => "overwire's /api",
+            Subject::Application(_) => "overwire's /api",
             Subject::Node => "Node ws",
             Subject::FastApi => "FastAPI",
             Subject::Nchan => "nchan",
@@ -45,7 +87,9 @@ impl Subject {
         Ok(match self {
             Subject::Floor => [with_port(own("bench-floor")), vec!["--size".into(), size.to_string()]].concat(),
             Subject::Overwire => with_port(own("bench-server")),
-            Subject::Application => [with_port(own("../overwire")), vec!["--no-tap".into()]].concat(),
+            Subject::Application(journal) => {
+                [with_port(own("../overwire")), vec!["--no-tap".into()], journal.arguments()?].concat()
+            }
             Subject::Node => peer("node"),
             Subject::FastApi => peer("fastapi"),
             Subject::Nchan => peer("nchan"),
