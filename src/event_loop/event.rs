@@ -189,6 +189,7 @@ pub enum Event {
     Reload,
     /// SIGINT, SIGTERM, SIGHUP or [`Remote::shut_down`](super::Remote::shut_down). It comes once. Answer what is held, and
     /// call [`drain`](super::EventLoop::drain). Until then the loop goes on, and also listens, unless the program
-    /// [stops](super::EventLoop::stop_listening) that.
+    /// [stops](super::EventLoop::stop_listening) that. From now on, each HTTP connection is closed after its next answer,
+    /// which says so (RFC 9112, section 9.6), unless the program [keeps](super::EventLoop::keep_connections) them.
     Shutdown,
 }

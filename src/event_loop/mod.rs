@@ -194,6 +194,12 @@ impl EventLoop {
         self.listeners.remove(id.0);
     }
 
+    /// Keeps HTTP connections after a shutdown as before it, until the loop [stops listening](Self::stop_listening): a
+    /// load balancer may not know yet that it is to use another server.
+    pub fn keep_connections(&mut self) {
+        self.context.draining = false;
+    }
+
     /// Closes all listeners, after it has accepted the connections that wait there. Connections that are open stay, but
     /// each HTTP connection is closed after its next answer, which says so (RFC 9112, section 9.6).
     pub fn stop_listening(&mut self) {

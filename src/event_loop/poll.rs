@@ -115,6 +115,7 @@ impl EventLoop {
             self.pending.push_back(Event::Woken);
         }
         if self.remote.shuts_down() && !mem::replace(&mut self.has_reported_shutdown, true) {
+            self.context.draining = true;
             self.pending.push_back(Event::Shutdown);
         }
         Ok(())

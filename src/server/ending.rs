@@ -88,7 +88,10 @@ impl Server {
     pub(super) fn on_shutdown(&mut self) {
         match self.drain.delay {
             Duration::ZERO => self.begin_spread(),
-            delay => self.phase = Phase::Delaying(self.exchanges.event_loop.set_timer(delay)),
+            delay => {
+                self.exchanges.event_loop.keep_connections();
+                self.phase = Phase::Delaying(self.exchanges.event_loop.set_timer(delay));
+            }
         }
     }
 

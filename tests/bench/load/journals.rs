@@ -75,13 +75,11 @@ fn wait_until_ready(server: &Running) -> io::Result<()> {
 fn print(name: &str, journal: Journal, samples: &[Sample]) {
     let rate = median(samples.iter().map(|sample| sample.messages as f64 / sample.wall.as_secs_f64()));
     let cost = median(samples.iter().map(Sample::cost));
-    let at = |part| {
-        let delays = samples.iter().filter_map(|sample| percentile(&sample.last_delivery, part));
-        median(delays.map(milliseconds))
-    };
-    let delays = match samples.iter().all(|sample| sample.last_delivery.is_empty()) {
-        true => String::new(),
-        false => format!("{:.2}, {:.2}", at(0.5), at(0.99)),
+    let mut delays: Vec<Duration> = samples.iter().flat_map(|sample| sample.last_delivery.iter().copied()).collect();
+    delays.sort_unstable();
+    let delays = match (percentile(&delays, 0.5), percentile(&delays, 0.99)) {
+        (Some(middle), Some(late)) => format!("{:.2}, {:.2}", milliseconds(middle), milliseconds(late)),
+        _ => String::new(),
     };
     println!("| {name} | {} | {rate:.0} | {cost:.2} | {delays} |", journal.name());
 }
