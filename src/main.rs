@@ -89,7 +89,7 @@ usage: overwire [OPTIONS]
   --no-tap               start no tap
   --drain-delay SECONDS  after SIGTERM, be not ready, but go on for this time, so that a load
                          balancer sends nobody any more (default 0)
-  --drain-time SECONDS   then end what is open evenly over at most this time (default 5)
+  --drain-time SECONDS   then end what is open, evenly, and be gone after this time (default 5)
   --check-config         check the options and the environment, print them, and exit
   --check-health         ask the running server at --host and --port whether it is alive, and exit
   --help                 print this and exit

@@ -398,6 +398,14 @@ impl EventLoop {
     /// # Errors
     /// As [`next_event`](Self::next_event).
     pub fn drain(&mut self) -> io::Result<()> {
+        self.drain_within(self.context.limits.drain_time)
+    }
+
+    /// Ends in an orderly way, as [`drain`](Self::drain), but returns after this time.
+    ///
+    /// # Errors
+    /// As [`next_event`](Self::next_event).
+    pub fn drain_within(&mut self, time: Duration) -> io::Result<()> {
         self.stop_listening();
         for key in self.peers.keys().collect::<Vec<_>>() {
             let Some(peer) = self.peers.get(key) else { continue };
@@ -408,7 +416,7 @@ impl EventLoop {
             }
         }
         self.is_going_away = true;
-        let deadline = self.set_timer(self.context.limits.drain_time);
+        let deadline = self.set_timer(time);
         loop {
             self.close_sockets();
             if self.peers.is_empty() {

@@ -14,6 +14,9 @@ use crate::event_loop::{ExchangeId, TimerId};
 /// The largest interval between two ends. So a server with few clients ends soon.
 const LARGEST_INTERVAL: Duration = Duration::from_millis(5);
 
+/// The time in which the last ends reach their clients.
+const LAST: Duration = Duration::from_secs(1);
+
 /// The times in which a server ends.
 ///
 /// ```
@@ -29,8 +32,9 @@ pub struct Drain {
     /// The time between a shutdown and the end of listening. `GET /health/ready` is answered with 503 in it, and
     /// everything else as before.
     pub delay: Duration,
-    /// The time over which polls, streams and WebSockets are ended, evenly. At least 200 are ended in a second, so a
-    /// server with few clients needs less.
+    /// The time from the end of listening to the end of the server. Over most of it, polls, streams and WebSockets are
+    /// ended, evenly. In the rest, but in one second of it at most, the last ends reach their clients. At least 200 are
+    /// ended in a second, so a server with few clients needs less.
     pub time: Duration,
 }
 
@@ -48,8 +52,8 @@ pub enum Phase {
     Delaying(TimerId),
     /// It does not listen any more, and ends what it holds.
     Spreading(Spread),
-    /// It refuses new requests, and waits for the senders.
-    Finishing,
+    /// It refuses new requests, and waits for the senders. At this time, all connections are to be over.
+    Finishing(Instant),
 }
 
 /// The ends that are spread over a time.
@@ -60,6 +64,8 @@ pub struct Spread {
     next: Instant,
     /// The time of the last end.
     until: Instant,
+    /// The time at which all connections are to be over.
+    over_by: Instant,
     timer: TimerId,
 }
 
@@ -81,7 +87,7 @@ impl Spread {
 impl Server {
     /// Whether new requests and messages are refused.
     pub(super) fn refuses(&self) -> bool {
-        matches!(self.phase, Phase::Finishing)
+        matches!(self.phase, Phase::Finishing(_))
     }
 
     /// The shutdown has begun.
@@ -105,10 +111,18 @@ impl Server {
         true
     }
 
+    /// Returns the time that the connections have to end, after all is answered.
+    pub(super) fn time_left(&self) -> Duration {
+        let over_by = if let Phase::Finishing(over_by) = self.phase { over_by } else { self.exchanges.now() };
+        over_by.saturating_duration_since(self.exchanges.now()).max(LAST)
+    }
+
     fn begin_spread(&mut self) {
         self.exchanges.event_loop.stop_listening();
         let (now, timer) = (self.exchanges.now(), self.exchanges.event_loop.set_timer(Duration::ZERO));
-        let spread = Spread { queue: VecDeque::new(), next: now, until: now + self.drain.time, timer };
+        let over_by = now + self.drain.time;
+        let until = over_by - LAST.min(self.drain.time / 5);
+        let spread = Spread { queue: VecDeque::new(), next: now, until, over_by, timer };
         self.phase = Phase::Spreading(spread);
     }
 
@@ -128,7 +142,7 @@ impl Server {
         let awaits = !is_late && self.exchanges.event_loop.awaits_first_request();
         let Phase::Spreading(spread) = &mut self.phase else { return };
         if !self.exchanges.holds_some() && !awaits {
-            self.phase = Phase::Finishing;
+            self.phase = Phase::Finishing(spread.over_by);
         } else {
             let wait = match spread.queue.is_empty() {
                 true => LARGEST_INTERVAL,
@@ -150,7 +164,7 @@ mod tests {
         let id = exchanges.request("GET", "/", "").id;
         let (now, timer) = (exchanges.now(), exchanges.event_loop.set_timer(Duration::ZERO));
         let queue = std::iter::repeat_n(id, count).collect();
-        let mut spread = Spread { queue, next: now, until: now + time, timer };
+        let mut spread = Spread { queue, next: now, until: now + time, over_by: now + time, timer };
         let at = |ms: u64| now + Duration::from_millis(ms);
         let due = (0..=10_000).flat_map(|ms| vec![ms; spread.take_due(at(ms)).len()]);
         due.collect()

@@ -335,7 +335,7 @@ impl Server {
         for parked in self.parked.take_all() {
             self.exchanges.event_loop.respond(parked.id, ApiError::going_away().response());
         }
-        self.exchanges.event_loop.drain()
+        self.exchanges.event_loop.drain_within(self.time_left())
     }
 
     /// Handles an event, and applies what the journal has committed. Returns whether the server ends: after a shutdown,
