@@ -1,14 +1,21 @@
 """Runs the curl commands of README.md and src/README.md, with another port."""
 
 import json
+import os
 import pathlib
 import re
 import subprocess
+import tempfile
 import urllib.request
 
 from server import Server, check, finish
 
 server = Server("--chaos")
+# The commands with a key are for a server that knows it.
+folder = tempfile.TemporaryDirectory()
+keys = os.path.join(folder.name, "keys")
+added = subprocess.run([os.environ["OVERWIRE"], "key", "add", "alice", "--keys", keys], capture_output=True, text=True)
+guarded = Server("--keys", keys, "--no-tap")
 root = pathlib.Path(__file__).parents[2]
 readme = (root / "README.md").read_text() + (root / "src/README.md").read_text()
 commands = re.findall(r"`(curl [^`]+)`", readme) + re.findall(r"^\$ (curl .+)$", readme, re.MULTILINE)
@@ -30,12 +37,14 @@ for command in commands:
     def _():
         target = re.search(r"127\.0\.0\.1:8000([^\s'?]*)", command)[1]
         # With --verbose, curl prints a head at once, and not with the first content.
-        filled_in = re.sub("FROM-[A-Z-]+", connection_id, command)
-        bounded = filled_in.replace("127.0.0.1:8000", server.authority).replace("curl ", "curl --verbose --max-time 1 ", 1)
+        filled_in = re.sub("FROM-[A-Z-]+", connection_id, command).replace("KEY", added.stdout.strip())
+        asked = guarded if "KEY" in command else server
+        bounded = filled_in.replace("127.0.0.1:8000", asked.authority).replace("curl ", "curl --verbose --max-time 1 ", 1)
         ran = subprocess.run(["bash", "-c", bounded], capture_output=True, text=True, errors="replace")
         held = ran.returncode == HELD and ("timeout=" in command or target == "/poll")
         assert ran.returncode in (0, HELD), ran.stderr
         assert held or f"< HTTP/1.1 {EXPECTED.get(target, '200 OK')}" in ran.stderr, ran.stderr
 
 server.stop()
+guarded.stop()
 finish()
