@@ -2,7 +2,7 @@
 //!
 //! Nobody finds a key of 160 bits by trying. But a program that tries all the time costs work, and hides in a log what
 //! matters. So after some failures an address must wait before its next key is looked at, even a right one: else the
-//! answer would tell. The waits become longer up to a bound that a neighbour behind the same address can bear. Sessions
+//! answer would tell. The waits become longer up to a bound that others at the same address can bear. Sessions
 //! and tickets are not delayed: a page goes on, and an ended session is nobody's guess.
 
 use std::collections::HashMap;

@@ -1,7 +1,7 @@
 //! Secrets of 160 random bits, and the digests by which they are known.
 //!
-//! The server stores the digest of a secret, never the secret: whoever reads its memory or its keys file cannot use what
-//! is there. SHA-1 is fast, and here that is right. A fast hash is wrong for a password: people choose passwords from a
+//! The server stores the digest of a secret, never the secret: a person who reads the keys file cannot use what is there.
+//! SHA-1 is fast, and here that is right. A fast hash is wrong for a password: people choose passwords from a
 //! few billion, and an attacker with the digests tries all of them in seconds. A slow hash with a salt makes that dear.
 //! A random key of 160 bits is one of 10^48. No speed is enough to try them, so each request can afford the check. The
 //! known weakness of SHA-1, two texts with one digest that an attacker makes, is of no use here: the attacker needs a

@@ -1,4 +1,4 @@
-//! haproxy before the nodes. It sends each request to the next one, whoever its client is.
+//! haproxy before the nodes. It sends each request to the next one, also those of one client.
 
 use std::fmt::Write as _;
 use std::fs;

@@ -3,7 +3,7 @@
 //! The log needs a proof against accidents: a torn write, a flipped bit, a block of zeros. A CRC finds every single
 //! flipped bit, every burst of up to 32 bits, and of anything else all but one in 4 billion. A hash such as SHA-1
 //! promises none of the first two, takes longer, and is better only against somebody who changes a record on purpose.
-//! Whoever can write to the folder can write a right hash, too.
+//! An attacker who can write to the folder can write a right hash, too.
 
 /// The polynomial with its bits reversed, because the bytes are read with their lowest bit first.
 const POLYNOMIAL: u32 = 0x82f6_3b78;

@@ -214,7 +214,7 @@ impl Reader<'_> {
 pub(super) struct List {
     /// The segments, oldest first. The length of the last one is unknown.
     pub segments: VecDeque<Segment>,
-    /// Segments before one that began anew.
+    /// Segments before one that does not continue them.
     pub superseded: Vec<u32>,
 }
 
