@@ -1,6 +1,6 @@
 //! Secrets of 160 random bits, and the digests by which they are known.
 //!
-//! The server stores the digest of a secret, never the secret: a person who reads the keys file cannot use what is there.
+//! The server stores the digest of a secret, never the secret: a reader of the keys file cannot use what is there.
 //! SHA-1 is fast, and here that is right. A fast hash is wrong for a password: people choose passwords from a
 //! few billion, and an attacker with the digests tries all of them in seconds. A slow hash with a salt makes that dear.
 //! A random key of 160 bits is one of 10^48. No speed is enough to try them, so each request can afford the check. The
