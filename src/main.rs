@@ -25,11 +25,11 @@ use overwire::heap;
 use overwire::http::Origins;
 use overwire::identity::read_keys;
 use overwire::journal::disk::{Data, OpenError, SyncMode, System};
-use overwire::output::{self, complain};
+use overwire::output::{self, Output, complain};
 use overwire::proxies::Proxies;
 use overwire::server::{Config, Server};
 use overwire::tap::{Mode, Tap, TapConfig};
-use overwire::{Limits, Remote, activation};
+use overwire::{Limits, LogFormat, Remote, activation};
 
 use self::environment::Environment;
 use self::key::KeyCommand;
@@ -56,9 +56,11 @@ usage: overwire [OPTIONS]
   --port PORT            the port to listen on; 0 lets the system choose (default 8000)
   --static DIR           serve the browser client from this folder, not from the binary:
                          files of up to 4 MiB each
-  --log                  print a line for each request: time, client, method, target, status,
+  --log[=json]           print a line for each request: time, client, method, target, status,
                          bytes of the answer, duration; lines that are not read in time
-                         are dropped and counted
+                         are dropped and counted. With json, each line is an object, which
+                         also has the identity and the reason of an end, and nothing else is
+                         printed on standard output
   --allow-origin ORIGIN  let pages of this origin use the server (repeatable),
                          for example https://example.com
   --allow-host NAME      a name of the server in addition to its address and localhost (repeatable)
@@ -145,14 +147,16 @@ fn run() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let (port, allow_hosts) = (config.port, config.allow_hosts.clone());
+    let (port, allow_hosts, log) = (config.port, config.allow_hosts.clone(), config.log);
     let mut server = match bind(config) {
         Ok(server) => server,
         Err(complaint) => return end(Err(complaint)),
     };
     let tap = start_tap(&server, tap_options, port, allow_hosts);
     server.set_tap_port(tap.as_ref().map(|tap| tap.address.port()));
-    greet(&server, tap.as_ref());
+    // A program that reads a log of JSON expects nothing else there.
+    let out = if log == Some(LogFormat::Json) { output::standard_error() } else { output::standard_output() };
+    greet(&out, &server, tap.as_ref());
     let result = server.run();
     if let Some(tap) = tap {
         tap.remote.shut_down();
@@ -234,8 +238,8 @@ fn run_tap(config: TapConfig) -> io::Result<RunningTap> {
     Ok(RunningTap { address, remote, thread })
 }
 
-/// Prints the addresses. The server runs even if standard output is closed, full, or not read.
-fn greet(server: &Server, tap: Option<&RunningTap>) {
+/// Prints the addresses. The server runs even if the output is closed, full, or not read.
+fn greet(out: &Output, server: &Server, tap: Option<&RunningTap>) {
     let url = format!("http://{}", reachable(server.local_address()));
     let mut text = format!("listening on {url}\n");
     let mut page = url.clone();
@@ -249,7 +253,7 @@ fn greet(server: &Server, tap: Option<&RunningTap>) {
          curl -N {url}/api/events\n  \
          curl {url}/api/send -d '{{\"sender\": \"me\", \"text\": \"hello\"}}'\n"
     );
-    output::standard_output().write(&text);
+    out.write(&text);
 }
 
 /// An address at which a listener can be reached from this machine.
@@ -315,7 +319,8 @@ fn with_environment(mut arguments: Vec<String>) -> Result<Command, String> {
     }
 }
 
-fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Command, String> {
+fn parse(arguments: impl Iterator<Item = String>) -> Result<Command, String> {
+    let mut arguments = arguments.peekable();
     let mut config = Config { signals: true, ..Config::default() };
     let (mut tap, mut data, mut sync) = (TapOptions::default(), None, None);
     while let Some(argument) = arguments.next() {
@@ -333,7 +338,10 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Command, String>
                 }
                 config.static_folder = Some(folder.into());
             }
-            "--log" => config.log = true,
+            "--log" => {
+                let is_json = arguments.next_if(|format| format == "json").is_some();
+                config.log = Some(if is_json { LogFormat::Json } else { LogFormat::Text });
+            }
             "--retain-messages" => config.retention.messages = number(&argument, &value()?, 1..=10_000_000)? as usize,
             "--retain-bytes" => config.retention.bytes = number(&argument, &value()?, 1..=1 << 40)? as usize,
             "--data" => data = Some(value()?),

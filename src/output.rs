@@ -51,6 +51,8 @@ struct State {
     /// Whether the sink has used up the time that it has at the end.
     is_stuck: bool,
     is_closed: bool,
+    /// Whether the report of dropped lines is a JSON object.
+    reports_as_json: bool,
 }
 
 /// Returns standard output, which all parts of the process share.
@@ -88,6 +90,12 @@ impl Output {
     pub fn write(&self, lines: &str) {
         let Output(handle) = self;
         handle.0.push(lines.as_bytes());
+    }
+
+    /// Makes the report of dropped lines a JSON object, for lines that are JSON: `{"dropped_lines":41}`.
+    pub fn report_as_json(&self) {
+        let Output(handle) = self;
+        handle.0.lock().reports_as_json = true;
     }
 
     /// Waits until all lines are written, but not for more than a second, and only once for a sink that takes none.
@@ -153,7 +161,10 @@ impl Queue {
         state.is_writing = true;
         let dropped = mem::take(&mut state.dropped);
         if dropped > 0 {
-            let report = format!("{dropped} lines were dropped: they could not be written in time\n");
+            let report = match state.reports_as_json {
+                true => format!("{{\"dropped_lines\":{dropped}}}\n"),
+                false => format!("{dropped} lines were dropped: they could not be written in time\n"),
+            };
             buffer.extend_from_slice(report.as_bytes());
         }
         Some(dropped)

@@ -210,6 +210,7 @@ fn check_config_prints_the_options_of_the_environment_and_of_the_command_line() 
     let cases = [
         ("OVERWIRE_LOG", "1", "--log (from OVERWIRE_LOG)\n"),
         ("OVERWIRE_LOG", "0", ""),
+        ("OVERWIRE_LOG", "json", "--log json (from OVERWIRE_LOG)\n"),
         (
             "OVERWIRE_ALLOW_HOST",
             "a b",

@@ -6,7 +6,7 @@ use std::sync::mpsc;
 use overwire::http::Response;
 use overwire::proxies::Proxies;
 use overwire::server::Config;
-use overwire::{Event, EventLoop, Limits, Speaks};
+use overwire::{Event, EventLoop, Limits, LogFormat, Speaks};
 
 use crate::common::{Client, TestServer};
 
@@ -192,7 +192,7 @@ fn the_log_has_the_address_of_the_client() {
         let mut event_loop = EventLoop::new(Limits::default())?;
         event_loop.listen("127.0.0.1:0", Speaks::Proxied)?;
         event_loop.trust_proxies(Proxies::new(["127.0.0.1", "203.0.113.0/24"]).unwrap());
-        event_loop.log_requests(Lines(sender));
+        event_loop.log_requests(Lines(sender), LogFormat::Text);
         ready(event_loop.local_address(), event_loop.remote());
         loop {
             match event_loop.next_event()? {

@@ -87,6 +87,38 @@ pub enum Closed {
 }
 
 impl Closed {
+    /// All names, in the order of the variants.
+    pub const NAMES: [&str; 9] = [
+        "closed_by_peer",
+        "violation",
+        "hung_up",
+        "slow_consumer",
+        "over_budget",
+        "timed_out",
+        "reset",
+        "refused",
+        "finished",
+    ];
+
+    /// Returns the name in logs and metrics.
+    ///
+    /// ```
+    /// assert_eq!(overwire::Closed::SlowConsumer.name(), "slow_consumer");
+    /// ```
+    pub fn name(&self) -> &'static str {
+        Closed::NAMES[match self {
+            Closed::Peer(..) => 0,
+            Closed::Violation(_) => 1,
+            Closed::HungUp => 2,
+            Closed::SlowConsumer => 3,
+            Closed::OverBudget => 4,
+            Closed::TimedOut => 5,
+            Closed::Reset => 6,
+            Closed::Refused(_) => 7,
+            Closed::Finished => 8,
+        }]
+    }
+
     /// The reason after a system call on a socket has failed.
     pub(crate) fn by(error: ErrorKind) -> Self {
         if error == ErrorKind::TimedOut { Closed::TimedOut } else { Closed::Reset }

@@ -40,6 +40,7 @@ pub use self::remote::Remote;
 use self::spares::Spares;
 use self::turns::{Agenda, Due, Stopwatch, Turn};
 use crate::access_log::AccessLog;
+pub use crate::access_log::LogFormat;
 use crate::bytes::{Rope, Shared};
 pub use crate::connection::{Closed, Traffic};
 use crate::connection::{Connection, Context, LARGE_READ, Outcome};
@@ -381,13 +382,21 @@ impl EventLoop {
         client.unwrap_or(connection).address.map_or("-".to_owned(), |address| address.to_string())
     }
 
-    /// Writes a line for each request to `sink`: time, client, method, target, status, bytes of the answer, duration. The
-    /// line of a stream or a WebSocket is written when it is over.
+    /// Writes a line for each request to `sink`, in this [format](LogFormat). The line of a stream or a WebSocket is
+    /// written when it is over.
     ///
     /// A thread writes, so a sink that takes nothing does not stop the loop: see [`Output`]. When the loop is dropped,
     /// it waits for the last lines, but not for more than a second.
-    pub fn log_requests(&mut self, sink: impl Into<Output>) {
-        self.log = Some(AccessLog::new(sink.into()));
+    pub fn log_requests(&mut self, sink: impl Into<Output>, format: LogFormat) {
+        self.log = Some(AccessLog::new(sink.into(), format));
+    }
+
+    /// Names the identity that has sent a request, for its line in the log.
+    pub fn log_identity(&mut self, id: ExchangeId, name: &str) {
+        let peer = self.peers.get_mut(id.key).filter(|peer| peer.exchange == id.number);
+        if let Some(entry) = peer.and_then(|peer| peer.notes.as_mut()?.entry.as_mut()) {
+            entry.identity = Some(name.into());
+        }
     }
 
     /// Ends in an orderly way: accepts no more, closes idle connections, waits until answers, last chunks and closing

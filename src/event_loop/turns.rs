@@ -524,7 +524,12 @@ impl EventLoop {
             Outcome::Bytes(bytes) => Some(Event::Bytes(id, bytes)),
             Outcome::EndOfInput => Some(Event::EndOfInput(id)),
             Outcome::Drained => Some(Event::Drained(id)),
-            Outcome::Closed(why) => Some(Event::Closed(id, why)),
+            Outcome::Closed(why) => {
+                if let Some(entry) = peer.notes.as_mut().and_then(|notes| notes.entry.as_mut()) {
+                    entry.end = Some(why.name());
+                }
+                Some(Event::Closed(id, why))
+            }
         };
         self.conclude(key);
         event

@@ -1,5 +1,7 @@
 //! Dates (RFC 9110, section 5.6.7): the one format that is sent, IMF-fixdate, and the three that are read.
 
+use std::time::Duration;
+
 use crate::bytes::digits;
 
 const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
@@ -16,6 +18,21 @@ pub fn format_date(seconds: u64) -> String {
     let (weekday, month) = (DAYS[(days % 7) as usize], MONTHS[month as usize - 1]);
     let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
     format!("{weekday}, {day:02} {month} {year:04} {hour:02}:{minute:02}:{second:02} GMT")
+}
+
+/// Formats the time since 1970-01-01 00:00:00 UTC as RFC 3339 does, to the millisecond.
+///
+/// ```
+/// use std::time::Duration;
+/// use overwire::http::format_timestamp;
+///
+/// assert_eq!(format_timestamp(Duration::from_millis(784_111_777_250)), "1994-11-06T08:49:37.250Z");
+/// ```
+pub fn format_timestamp(since: Duration) -> String {
+    let (seconds, milliseconds) = (since.as_secs(), since.subsec_millis());
+    let (year, month, day) = civil(seconds / 86_400);
+    let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milliseconds:03}Z")
 }
 
 /// Parses a date in one of the three formats. Returns seconds since 1970-01-01 00:00:00 UTC. `None` for anything else,

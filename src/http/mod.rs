@@ -16,7 +16,7 @@ pub(crate) use chunked::{CHUNK_END, begin_chunk};
 pub use chunked::{ChunkedDecoder, Element, LAST_CHUNK, chunk};
 pub(crate) use cors::OriginIndex;
 pub use cors::{NotAnOrigin, Origins};
-pub use date::{format_date, parse_date};
+pub use date::{format_date, format_timestamp, parse_date};
 pub use error::{ChunkError, FramingError, RequestError, ResponseError};
 pub(crate) use head::Outline;
 pub use head::{MAX_FIELDS, RequestHead, ResponseHead, parse_request_head, parse_response_head, unfold};

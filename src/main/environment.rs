@@ -96,6 +96,7 @@ fn values_of(help: &str, variable: &str, value: &str) -> Result<Vec<Option<Strin
             Ok(value.split_whitespace().map(|value| Some(value.to_owned())).collect())
         }
         (true, value) => Ok(vec![Some(value.to_owned())]),
+        (false, "json") if help.starts_with("log[=json]") => Ok(vec![Some(value.to_owned())]),
         (false, "1" | "true") => Ok(vec![None]),
         (false, "" | "0" | "false") => Ok(vec![]),
         (false, value) => Err(format!("{variable}: expected 1 or 0, not {value:?}")),

@@ -47,7 +47,7 @@ use self::routes::Found;
 use self::signalling::Peers;
 use crate::access::{Access, Resource};
 use crate::connection::Traffic;
-use crate::event_loop::{Event, EventLoop, ExchangeId, Remote, Speaks, TimerId};
+use crate::event_loop::{Event, EventLoop, ExchangeId, LogFormat, Remote, Speaks, TimerId};
 use crate::files::Files;
 use crate::http::{Method, Origins, Request, Response};
 use crate::journal::disk::Data;
@@ -80,8 +80,9 @@ pub struct Config {
     pub port: u16,
     /// A folder to serve the browser client from, in place of the files in the binary.
     pub static_folder: Option<PathBuf>,
-    /// Whether to write a line for each request to standard output, through [`standard_output`](output::standard_output).
-    pub log: bool,
+    /// The form of a line for each request, written to standard output through
+    /// [`standard_output`](output::standard_output). `None` for no lines.
+    pub log: Option<LogFormat>,
     /// Whether SIGINT, SIGTERM and SIGHUP shut the server down in an orderly way. Only one server of a process can have
     /// them. Without a terminal, and with `keys`, SIGHUP makes it read the keys again.
     pub signals: bool,
@@ -123,7 +124,7 @@ impl Default for Config {
             host: "127.0.0.1".into(),
             port: 8000,
             static_folder: None,
-            log: false,
+            log: None,
             signals: false,
             allow_origins: Vec::new(),
             allow_hosts: Vec::new(),
@@ -272,8 +273,8 @@ impl Server {
                 event_loop.reload_on_hangup();
             }
         }
-        if config.log {
-            event_loop.log_requests(output::standard_output());
+        if let Some(format) = config.log {
+            event_loop.log_requests(output::standard_output(), format);
         }
         let journal = match config.redis {
             Some(url) => Journal::redis(url, config.retention, event_loop.now())?,
@@ -381,7 +382,9 @@ impl Server {
         self.check(id, request, resource)?;
         match (&mut self.guard, found) {
             (Some(guard), Found::Handler(_, Some(needs)) | Found::Head(_, Some(needs))) => {
-                guard.admit(&self.exchanges, id, request, *needs).map(|grant| Some(Rc::new(grant)))
+                let grant = guard.admit(&self.exchanges, id, request, *needs)?;
+                self.exchanges.event_loop.log_identity(id, &grant.key().name);
+                Ok(Some(Rc::new(grant)))
             }
             _ => Ok(None),
         }
