@@ -86,7 +86,8 @@ pub mod wire;
 
 pub use bytes::{Parse, Rope, Shared, Slice};
 pub use event_loop::{
-    Closed, Event, EventLoop, ExchangeId, GroupId, ListenerId, LogFormat, Opened, Remote, Speaks, TimerId, Traffic,
+    Closed, ConnectionId, ConnectionReport, ConnectionState, Event, EventLoop, ExchangeId, GroupId, ListenerId,
+    LogFormat, Opened, Remote, Speaks, TimerId, Traffic,
 };
 pub use limits::Limits;
 

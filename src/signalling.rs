@@ -237,6 +237,23 @@ impl<C: Copy + Eq + Hash> Signalling<C> {
         alone.min_by_key(|room| room.alone_since).map(|room| room.peers[0].conn)
     }
 
+    /// Returns the name of the room of a connection, and its peer id.
+    ///
+    /// ```
+    /// use overwire::signalling::Signalling;
+    ///
+    /// let mut signalling = Signalling::new(2, 100);
+    /// signalling.join(1, "ada".into(), "tea")?;
+    /// assert_eq!(signalling.place_of(1), Some(("tea", "ada")));
+    /// assert_eq!(signalling.place_of(2), None);
+    /// # Ok::<(), overwire::signalling::JoinError>(())
+    /// ```
+    pub fn place_of(&self, conn: C) -> Option<(&str, &str)> {
+        let name = self.room_of.get(&conn)?;
+        let peer = self.rooms.get(name)?.peers.iter().find(|peer| peer.conn == conn)?;
+        Some((name, &peer.id))
+    }
+
     /// Returns the number of bytes that the rooms and their peers take, to within a few per cent.
     pub(crate) fn bytes(&self) -> usize {
         const COUNTS: usize = 2 * size_of::<usize>(); // of an Rc

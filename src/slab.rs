@@ -9,6 +9,16 @@ pub struct Key {
 }
 
 impl Key {
+    /// Creates a key. It finds something if a value of this generation is in the slot.
+    pub fn new(slot: u32, generation: u32) -> Self {
+        Key { slot, generation }
+    }
+
+    /// The generation of the value.
+    pub fn generation(self) -> u32 {
+        self.generation
+    }
+
     /// The number of the slot.
     pub fn slot(self) -> usize {
         self.slot as usize

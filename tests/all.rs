@@ -27,6 +27,7 @@ mod mailbox;
 mod memory;
 mod no_loss;
 mod openapi;
+mod operator;
 mod output;
 mod proxies;
 mod raw;

@@ -230,6 +230,7 @@ impl Operation<'_> {
 fn options_lists_the_described_methods() {
     let server = TestServer::start();
     let api = Api::of(&server);
+    let mailbox = server.post("/poll", "").json()["connection_id"].as_str().unwrap().to_owned();
     let mut client = server.connect();
     for (path, item) in api.0["paths"].as_object().unwrap() {
         let mut described = BTreeSet::from(["OPTIONS".to_owned()]);
@@ -251,7 +252,7 @@ fn options_lists_the_described_methods() {
             }
         }
         if described.contains("HEAD") {
-            let target = get.unwrap().target();
+            let target = get.unwrap().target_with("id", &mailbox);
             let head = server.connect().send(format!("HEAD {target} HTTP/1.1\r\nHost: localhost\r\n\r\n")).head_alone();
             assert!(head.starts_with("HTTP/1.1 200 "), "{target}: {head}");
         }
@@ -308,8 +309,9 @@ fn every_operation_answers_its_examples_as_described() {
     let (server, _poll, mailbox) = prepared_server();
     let api = Api::of(&server);
     // `sessions_and_tickets_are_answered_as_described` sends these to a server with keys.
-    let of_identities = |one: &Operation<'_>| ["logIn", "logOut", "ticket"].contains(&one.id());
-    let is_live = |operation: &Operation<'_>| operation.value.get("x-messages").is_some() || of_identities(operation);
+    // `connections_are_described` ends a connection.
+    let is_elsewhere = |one: &Operation<'_>| ["logIn", "logOut", "ticket", "endConnection"].contains(&one.id());
+    let is_live = |operation: &Operation<'_>| operation.value.get("x-messages").is_some() || is_elsewhere(operation);
     let (mut count, mut client) = (0, server.connect());
     // `forget` comes last: it removes what the other examples need.
     let (last, first): (Vec<_>, Vec<_>) = api.operations().into_iter().partition(|one| one.id() == "forget");
@@ -319,7 +321,12 @@ fn every_operation_answers_its_examples_as_described() {
             contents.push(String::new());
         }
         for content in contents {
-            let (method, target, length) = (&operation.method, operation.target(), content.len());
+            let target = if operation.id() == "mailboxStatus" {
+                operation.target_with("id", &mailbox)
+            } else {
+                operation.target()
+            };
+            let (method, length) = (&operation.method, content.len());
             let head = format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n");
             let answer = client.send(head + &content).answer();
             assert!(answer.status < 300, "{method} {target}: {answer:?}");
@@ -379,6 +386,34 @@ fn sessions_and_tickets_are_answered_as_described() {
         assert_eq!(without_keys.status, if operation.method == "GET" { 200 } else { 404 }, "{id}");
         operation.check(&without_keys);
     }
+}
+
+#[test]
+fn connections_are_described() {
+    let (server, mut poll, mailbox) = prepared_server();
+    let api = Api::of(&server);
+    let (list, end) = (api.operation("connections"), api.operation("endConnection"));
+    let mut socket = server.websocket("/ws");
+    socket.message();
+    let answer = server.get(list.path);
+    list.check(&answer);
+    let rows = answer.json();
+    let row = rows["connections"].as_array().unwrap().iter().find(|row| row["transport"] == "long_poll").unwrap();
+    let target = end.target_with("id", row["id"].as_str().unwrap());
+    for status in [200, 404] {
+        let answer = server.connect().send(format!("DELETE {target} HTTP/1.1\r\nHost: localhost\r\n\r\n")).answer();
+        assert_eq!(answer.status, status);
+        end.check(&answer);
+        if status == 200 {
+            api.operation("roomPoll").check(&poll.answer());
+            assert_eq!(poll.get("/health").status, 200, "the connection of a poll goes on");
+            drop(poll.stream.shutdown(std::net::Shutdown::Both));
+            server.wait_for("the end of the connection", |stats| stats["connections"] == 2);
+        }
+    }
+    let status = api.operation("mailboxStatus");
+    status.check(&server.get(&status.target_with("id", &mailbox)));
+    status.check(&server.get(&status.target_with("id", "unknown")));
 }
 
 #[test]

@@ -82,7 +82,7 @@ use std::time::Instant;
 use self::backlog::Backlog;
 pub use self::demand::{Demand, EndOfInput, Socket};
 use self::http::{AnswerRules, Arriving};
-pub use self::outcome::{Closed, Outcome};
+pub use self::outcome::{Closed, ConnectionState, Outcome};
 use self::raw::{Input, Output, Raw};
 use self::websocket::WebSocket;
 use crate::http::{Origins, RequestError, Response};
@@ -277,6 +277,21 @@ impl Connection {
     pub fn is_held(&self) -> bool {
         use State::*;
         matches!(self.state, Held(_) | Streaming(_) | WebSocket(_) | Connecting(_) | Raw(_))
+    }
+
+    /// Returns the step that it is at, as far as it concerns an operator.
+    pub fn state(&self) -> ConnectionState {
+        match self.state {
+            State::Idle => ConnectionState::Idle,
+            State::Announcing | State::Head | State::Content(_) => ConnectionState::Receiving,
+            State::Held(_) => ConnectionState::Held,
+            State::Streaming(_) => ConnectionState::Streaming,
+            State::WebSocket(_) => ConnectionState::WebSocket,
+            State::Connecting(_) | State::Raw(_) => ConnectionState::Raw,
+            State::CloseSent(_) | State::Draining | State::Lingering | State::Closed | State::Reset => {
+                ConnectionState::Closing
+            }
+        }
     }
 
     /// Whether it is between two requests: it owes no answer, and none has begun.

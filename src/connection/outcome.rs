@@ -124,3 +124,49 @@ impl Closed {
         if error == ErrorKind::TimedOut { Closed::TimedOut } else { Closed::Reset }
     }
 }
+
+/// The step that a connection is at, for an operator.
+///
+/// ```
+/// use overwire::ConnectionState;
+///
+/// assert_eq!(ConnectionState::WebSocket.name(), "websocket");
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConnectionState {
+    /// It is between two requests.
+    Idle,
+    /// A part of a request has arrived.
+    Receiving,
+    /// The application has its request, and has not answered yet.
+    Held,
+    /// The application sends a stream.
+    Streaming,
+    /// It is an open WebSocket.
+    WebSocket,
+    /// It is being closed.
+    Closing,
+    /// It carries bytes that nobody decodes.
+    Raw,
+}
+
+impl ConnectionState {
+    /// All states.
+    pub const ALL: [ConnectionState; 7] = {
+        use ConnectionState::*;
+        [Idle, Receiving, Held, Streaming, WebSocket, Closing, Raw]
+    };
+
+    /// Returns the name in logs and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            ConnectionState::Idle => "idle",
+            ConnectionState::Receiving => "receiving",
+            ConnectionState::Held => "held",
+            ConnectionState::Streaming => "streaming",
+            ConnectionState::WebSocket => "websocket",
+            ConnectionState::Closing => "closing",
+            ConnectionState::Raw => "raw",
+        }
+    }
+}

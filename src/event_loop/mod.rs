@@ -14,6 +14,7 @@
 //! work between two sleeps, `peer` is a connection with its socket.
 
 mod budget;
+mod census;
 mod event;
 mod groups;
 mod peer;
@@ -26,12 +27,13 @@ mod turns;
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 use std::mem;
-use std::net::{self, SocketAddr, ToSocketAddrs};
+use std::net::{self, IpAddr, SocketAddr, ToSocketAddrs};
 use std::time::{Duration, Instant, SystemTime};
 
 use mio::net::{TcpListener, UnixStream};
 use mio::{Events, Interest, Poll, Waker};
 
+pub use self::census::{ConnectionId, ConnectionReport, NotAConnection};
 pub use self::event::{Event, ExchangeId, GroupId, ListenerId, Opened, Speaks, TimerId};
 use self::groups::Group;
 use self::peer::{Peer, Watch};
@@ -42,7 +44,7 @@ use self::turns::{Agenda, Due, Stopwatch, Turn};
 use crate::access_log::AccessLog;
 pub use crate::access_log::LogFormat;
 use crate::bytes::{Rope, Shared};
-pub use crate::connection::{Closed, Traffic};
+pub use crate::connection::{Closed, ConnectionState, Traffic};
 use crate::connection::{Connection, Context, LARGE_READ, Outcome};
 use crate::http::{Origins, Request, Response};
 use crate::limits::Limits;
@@ -94,6 +96,10 @@ pub struct EventLoop {
     stopwatch: Stopwatch,
     /// When the date in the context changes.
     date_until: Instant,
+    /// The time when the loop was created.
+    started: Instant,
+    /// The number of seconds since then, as of the last change of the date.
+    second: u32,
     peers: Slab<Peer>,
     /// The slot that was looked at last for a connection that can be closed for another.
     hand: usize,
@@ -144,6 +150,8 @@ impl EventLoop {
             noted_until: now,
             stopwatch: Stopwatch::new(now),
             date_until: now,
+            started: now,
+            second: 0,
             peers: Slab::default(),
             hand: 0,
             groups: Slab::default(),
@@ -359,6 +367,15 @@ impl EventLoop {
     /// The fields of a trusted proxy are malformed, or do not agree: the request is to be answered with 400.
     pub fn client(&self, id: ExchangeId, request: &Request) -> Result<Client, ForwardedError> {
         self.proxies.client(self.client_of_connection(id.key), request)
+    }
+
+    /// Returns the address of the client of a request that the program holds, as trusted proxies tell it. `None` without
+    /// such proxies: then it is the peer of the [connection](Self::connection).
+    pub fn trusted_client(&self, id: ExchangeId, request: &Request) -> Option<IpAddr> {
+        if self.proxies.is_empty() {
+            return None;
+        }
+        self.client(id, request).ok()?.address
     }
 
     /// The client that a connection comes from, or that a trusted proxy has announced.

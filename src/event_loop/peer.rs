@@ -72,6 +72,10 @@ pub struct Peer {
     /// It waits to be flushed.
     pub is_unflushed: bool,
     pub watch: Watch,
+    /// The second of the loop in which it was opened.
+    pub opened: u32,
+    /// The second in which something has arrived.
+    pub seen: u32,
     /// The timer that is set for it, and its time, which may be earlier than the deadline, but not later. A timer that
     /// comes up early is set again. So a deadline that moves costs nothing.
     pub timer: Option<(Key, Instant)>,
@@ -133,6 +137,8 @@ impl Peer {
             has_turn: false,
             is_unflushed: false,
             watch: Watch::No,
+            opened: 0,
+            seen: 0,
             timer: None,
             notes: None,
             turns_after_deadline: None,
@@ -337,6 +343,7 @@ mod tests {
                 size_of::<[bool; 4]>() + size_of::<Readable>() + size_of::<End>(),
             ),
             ("watch: whether its traffic is asked for", size_of::<Watch>()),
+            ("opened, seen: a second each", 2 * size_of::<u32>()),
             ("turns_after_deadline: a count, if it is due", size_of::<Option<NonZeroU8>>()),
             ("timer: its key and its time", size_of::<Option<(Key, Instant)>>()),
             ("notes: for the log and about proxies, if there are any", size_of::<Option<Box<Notes>>>()),
@@ -349,6 +356,6 @@ mod tests {
         println!("{:4} B  Peer, with padding", size_of::<Peer>());
         let sum: usize = sizes.iter().map(|(_, size)| size).sum();
         assert!((sum..sum + 8).contains(&size_of::<Peer>()), "a field is missing in the list");
-        assert!(size_of::<Peer>() <= 216);
+        assert!(size_of::<Peer>() <= 224);
     }
 }

@@ -82,11 +82,12 @@ impl EventLoop {
     pub(super) fn add_peer(&mut self, peer: Peer) -> io::Result<Key> {
         let key = self.peers.insert(peer);
         let token = Token(key.slot());
-        if let Some(peer) = self.peers.get_mut(key)
-            && let Err(error) = self.poll.registry().register(&mut peer.stream, token, INTEREST)
-        {
-            self.peers.remove(key);
-            return Err(error);
+        if let Some(peer) = self.peers.get_mut(key) {
+            (peer.opened, peer.seen) = (self.second, self.second);
+            if let Err(error) = self.poll.registry().register(&mut peer.stream, token, INTEREST) {
+                self.peers.remove(key);
+                return Err(error);
+            }
         }
         self.after(key, None);
         Ok(key)
@@ -140,6 +141,7 @@ impl EventLoop {
         if self.context.now >= self.date_until {
             let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
             self.context.date = format_date(since.as_secs());
+            self.second = (self.context.now - self.started).as_secs() as u32;
             self.date_until =
                 self.context.now + Duration::from_secs(1) - Duration::from_nanos(since.subsec_nanos().into());
         }
@@ -162,7 +164,10 @@ impl EventLoop {
                         None if is_writable_alone(event) => {
                             self.agenda.settle(key, peer, &self.context.limits);
                         }
-                        None => self.agenda.note_news(key, peer),
+                        None => {
+                            peer.seen = self.second;
+                            self.agenda.note_news(key, peer);
+                        }
                         outcome => self.after(key, outcome),
                     }
                 }

@@ -5,10 +5,11 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::FeatureId;
 use super::identity::Grant;
@@ -120,6 +121,8 @@ pub enum EndReason {
     MadeRoom,
     /// The log is removed.
     Removed,
+    /// `DELETE /api/connections/{id}` named the connection.
+    Ended,
     /// The session or the key has ended.
     SessionOver,
     /// The key permits this no longer.
@@ -140,9 +143,21 @@ impl EndReason {
             ),
             EndReason::Disconnected => (CloseCode::NORMAL, "disconnected"),
             EndReason::Removed => (CloseCode::NORMAL, "removed"),
+            EndReason::Ended => (CloseCode::POLICY_VIOLATION, "ended by an operator"),
             EndReason::GoingAway => (CloseCode::GOING_AWAY, "the server is going away"),
             EndReason::SessionOver => (SESSION_OVER, "the session or the key is not valid any more"),
             EndReason::NotAllowed => (NOT_ALLOWED, "the key does not permit this any more"),
+        }
+    }
+
+    /// Returns the last message of a stream, and its name as an event.
+    fn notice(self) -> Option<(&'static str, Value)> {
+        match self.refusal() {
+            Some(ApiError { sentence, .. }) => {
+                Some(("unauthorized", json!({ "type": "unauthorized", "error": sentence })))
+            }
+            None if self == EndReason::Ended => Some(("ended", json!({ "type": "ended", "reason": self.close().1 }))),
+            None => None,
         }
     }
 
@@ -158,9 +173,16 @@ impl EndReason {
 
 /// The record of one held exchange.
 #[derive(Debug)]
-struct Held {
+pub struct Held {
     owner: FeatureId,
-    transport: Transport,
+    /// The way in which messages reach its client.
+    pub transport: Transport,
+    /// The address of its client, if proxies are trusted. Otherwise it is that of the peer.
+    pub client: Option<IpAddr>,
+    /// The number of messages that have come on it.
+    pub received: u64,
+    /// The number of messages that were sent to it alone.
+    pub sent: u64,
     /// The traffic of the connection that is counted.
     counted: Traffic,
     timer: Option<TimerId>,
@@ -275,6 +297,13 @@ impl Exchanges {
         self.send_text(id, json!({ "type": "error", "error": error.sentence }).to_string());
     }
 
+    /// Counts a message that was sent to one held exchange.
+    pub fn count_one(&mut self, id: ExchangeId) {
+        let Some(held) = self.held.get_mut(&id) else { return };
+        held.sent += 1;
+        self.stats.of(held.transport).messages += 1;
+    }
+
     /// Counts messages that were sent on a transport.
     pub fn count(&mut self, transport: Transport, messages: u64) {
         self.stats.of(transport).messages += messages;
@@ -283,7 +312,8 @@ impl Exchanges {
     /// Holds an exchange for a feature. The feature's `on_timer` is called `after` this time. Without one, the exchange
     /// has no timer.
     pub fn hold(&mut self, call: &Call<'_>, owner: FeatureId, transport: Transport, after: Option<Duration>) {
-        let held = Held { owner, transport, counted: call.since, timer: None };
+        let client = self.event_loop.trusted_client(call.id, call.request);
+        let held = Held { owner, transport, client, received: 0, sent: 0, counted: call.since, timer: None };
         self.held.insert(call.id, held);
         if let Some(grant) = &call.grant {
             self.grants.insert(call.id, grant.clone());
@@ -315,7 +345,20 @@ impl Exchanges {
 
     /// Returns the feature that holds an exchange.
     pub fn owner(&self, id: ExchangeId) -> Option<FeatureId> {
-        self.held.get(&id).map(|held| held.owner)
+        self.record(id).map(|held| held.owner)
+    }
+
+    /// Returns the record of a held exchange.
+    pub fn record(&self, id: ExchangeId) -> Option<&Held> {
+        self.held.get(&id)
+    }
+
+    /// Counts a message that has come on a held exchange, and returns the feature that holds it.
+    pub fn receive(&mut self, id: ExchangeId) -> Option<FeatureId> {
+        let held = self.held.get_mut(&id)?;
+        held.received += 1;
+        self.stats.of(held.transport).received += 1;
+        Some(held.owner)
     }
 
     /// Returns all held exchanges.
@@ -350,8 +393,8 @@ impl Exchanges {
         }
     }
 
-    /// Ends a held stream or WebSocket. A stream gets a last message if its permission is lost. When the server goes away,
-    /// an event stream says at last when to come back.
+    /// Ends a held stream or WebSocket. A stream gets a last message if its permission is lost, or if an operator ends it.
+    /// When the server goes away, an event stream says at last when to come back.
     pub fn end(&mut self, id: ExchangeId, reason: EndReason) {
         if reason == EndReason::GoingAway && self.held.get(&id).is_some_and(|held| held.transport == Transport::Sse) {
             let retry = self.retry_time();
@@ -363,9 +406,8 @@ impl Exchanges {
                 self.event_loop.close(id, code, text);
             }
             Some(transport) => {
-                if let Some(ApiError { sentence, .. }) = reason.refusal() {
-                    let notice = json!({ "type": "unauthorized", "error": sentence }).to_string();
-                    self.send(id, &encode(transport, None, "unauthorized", &notice));
+                if let Some((name, notice)) = reason.notice() {
+                    self.send(id, &encode(transport, None, name, &notice.to_string()));
                 }
                 self.event_loop.end(id);
             }

@@ -210,6 +210,11 @@ impl<T> Kept<'_, T> {
         self.lru.entries[self.at].idle.is_none()
     }
 
+    /// Returns the time since its last use.
+    pub fn idle_time(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.lru.entries[self.at].used)
+    }
+
     /// Notes a use.
     pub fn touch(&mut self, now: Instant) {
         if !self.is_in_use() {

@@ -6,6 +6,7 @@
 
 mod admin;
 mod commit;
+mod connections;
 mod demo;
 mod ending;
 mod exchanges;
@@ -34,6 +35,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value};
 
+use self::connections::Place;
 use self::demo::Demo;
 pub use self::ending::Drain;
 use self::ending::Phase;
@@ -155,6 +157,9 @@ trait Feature {
 
     /// Ends an exchange that the feature holds: answers a poll, ends a stream.
     fn end(&mut self, exchanges: &mut Exchanges, id: ExchangeId, reason: EndReason);
+
+    /// Returns what an exchange reads that the feature holds.
+    fn place(&self, id: ExchangeId) -> Option<Place<'_>>;
 
     /// Drops all state. The connections of the held exchanges are reset.
     fn forget(&mut self, exchanges: &mut Exchanges);
@@ -465,7 +470,8 @@ impl Server {
 
     fn on_message(&mut self, id: ExchangeId, message: &Message) {
         let refuses = self.refuses();
-        let Some((feature, exchanges)) = self.owner(id) else { return };
+        let Some(owner) = self.exchanges.receive(id) else { return };
+        let (feature, exchanges) = self.feature(owner);
         let result = match refuses {
             true => Err(ApiError::going_away()),
             false => feature.on_message(exchanges, id, message).map_err(Halt::error),
@@ -507,12 +513,16 @@ impl Server {
 
     /// Returns the feature that holds an exchange.
     fn owner(&mut self, id: ExchangeId) -> Option<(&mut dyn Feature, &mut Exchanges)> {
-        let feature: &mut dyn Feature = match self.exchanges.owner(id)? {
+        self.exchanges.owner(id).map(|owner| self.feature(owner))
+    }
+
+    fn feature(&mut self, id: FeatureId) -> (&mut dyn Feature, &mut Exchanges) {
+        let feature: &mut dyn Feature = match id {
             FeatureId::Rooms => &mut self.rooms,
             FeatureId::Mailboxes => &mut self.mailboxes,
             FeatureId::Signalling => &mut self.peers,
         };
-        Some((feature, &mut self.exchanges))
+        (feature, &mut self.exchanges)
     }
 
     /// Returns all features.

@@ -58,6 +58,7 @@ const ROUTES: &[Route] = &[
     }),
     route(Method::Post, "/sse/message", Kind::NoHead, SENDER, |s, call| s.mailboxes.text(&mut s.exchanges, call)),
     route(Method::Get, "/ws", Kind::NoHead, READER, |s, call| s.mailboxes.websocket(&mut s.exchanges, call)),
+    route(Method::Get, "/poll/", Kind::Plain, READER, |s, call| s.mailboxes.status(&mut s.exchanges, call)),
     // Rooms.
     route(Method::Get, "/api/poll", Kind::Live(Rooms::poll_head), READER, |s, call| {
         s.rooms.poll(&mut s.exchanges, call)
@@ -89,6 +90,8 @@ const ROUTES: &[Route] = &[
     route(Method::Post, "/api/ticket", Kind::NoHead, ANYBODY, Server::ticket),
     // The server itself.
     route(Method::Get, "/api/stats", Kind::Live(Server::statistics_head), ADMIN, |s, _| s.statistics()),
+    route(Method::Get, "/api/connections", Kind::Live(Server::connections_head), ADMIN, Server::connections),
+    route(Method::Delete, "/api/connections/", Kind::NoHead, ADMIN, Server::end_connection),
     route(Method::Post, "/api/forget", Kind::NoHead, ADMIN, |s, _| s.forget()),
     route(Method::Delete, "/api/client/", Kind::NoHead, ANYBODY, Server::disconnect),
     route(Method::Get, "/health", Kind::Plain, NOBODY, |s, _| s.health()),

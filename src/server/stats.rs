@@ -12,6 +12,8 @@ pub struct Counts {
     pub open: u64,
     /// Delivered messages.
     pub messages: u64,
+    /// Messages that have come on a WebSocket.
+    pub received: u64,
     /// Bytes of requests, answers, chunks and frames, including heads.
     pub traffic: Traffic,
 }

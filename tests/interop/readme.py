@@ -23,6 +23,7 @@ commands = re.findall(r"`(curl [^`]+)`", readme) + re.findall(r"^\$ (curl .+)$",
 # The status line that a command must show, if it is not "200 OK".
 UPGRADED = "101 Switching Protocols"
 EXPECTED = {
+    "/api/connections/ID": "404 Not Found",  # the id of no connection
     "/api/ws": UPGRADED, "/api/signal": UPGRADED, "/ws": UPGRADED, "/sse/message": "202 Accepted",
 }
 HELD = 28  # curl's exit code when --max-time ends a stream or a held poll

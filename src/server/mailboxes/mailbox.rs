@@ -67,6 +67,11 @@ impl Mailbox {
     }
 }
 
+/// Returns the error for an id that no mailbox has.
+pub fn unknown() -> ApiError {
+    ApiError::not_found("connection_id: unknown or expired; connect anew, without one")
+}
+
 /// All mailboxes, by id and by the epoch of their feeds. A mailbox is in use as long as it has a reader. Without one, it
 /// expires.
 #[derive(Debug)]
@@ -129,7 +134,7 @@ impl MailboxMap {
     /// 404 when there is none.
     pub fn get(&mut self, id: &str, now: Instant) -> Result<Kept<'_, Mailbox>, ApiError> {
         let mailbox = self.by_id.get_mut(id).filter(|mailbox| !mailbox.is_stale(now));
-        mailbox.ok_or_else(|| ApiError::not_found("connection_id: unknown or expired; connect anew, without one"))
+        mailbox.ok_or_else(unknown)
     }
 
     /// Returns the mailbox that a cursor is a position in, unless it has expired.

@@ -16,6 +16,7 @@ use serde_json::{Map, Value, json};
 
 use self::mailbox::{Mailbox, MailboxMap, Taken};
 use super::commit::Replica;
+use super::connections::{Place, before};
 use super::exchanges::{Call, EndReason, Exchanges, Opening, Reply};
 use super::lru::Kept;
 use super::message::{Transport, encode};
@@ -90,6 +91,27 @@ impl Mailboxes {
         self.set_reader(exchanges, call.id, mailbox_id, ReaderKind::Poll);
         exchanges.hold(call, FeatureId::Mailboxes, Transport::LongPoll, Some(POLL));
         Ok(Reply::Later)
+    }
+
+    /// GET /poll/{connection_id}: the state of a mailbox, for its owner. This is not a sign of life of its reader.
+    pub fn status(&mut self, exchanges: &mut Exchanges, call: &Call<'_>) -> Result<Reply, Halt> {
+        let path = call.request.path();
+        let id = path.strip_prefix("/poll/").filter(|id| ID.contains(&id.len())).ok_or_else(mailbox::unknown)?;
+        let mailbox = self.find(exchanges, id)?;
+        let reader = mailbox.reader.and_then(|id| exchanges.record(id));
+        let silence = match mailbox.reader {
+            Some(id) => exchanges.event_loop.connection(exchanges.event_loop.connection_of(id)).map(|one| one.silence),
+            None => Some(mailbox.idle_time(exchanges.now())),
+        };
+        let answer = json!({
+            "connection_id": &**mailbox.id(),
+            "status": reader.map_or("idle", |_| "connected"),
+            "transport": reader.map(|reader| reader.transport.name()),
+            "last_seen": before(exchanges.event_loop.system_time(), silence.unwrap_or_default()),
+            "message_count": mailbox.feed.published(),
+            "queued": mailbox.feed.after(mailbox.position).len(),
+        });
+        Ok(Reply::Now(uncached(&answer)))
     }
 
     /// POST /sse/message
@@ -201,7 +223,7 @@ impl Mailboxes {
                 while let Some(taken) = mailbox.take(&mut exchanges.journal) {
                     let json = taken.json(mailbox.id(), kind).to_string();
                     exchanges.send(id, &encode(transport, Some(taken.id), "message", &json));
-                    exchanges.count(transport, 1);
+                    exchanges.count_one(id);
                 }
             }
         }
@@ -337,6 +359,10 @@ impl Feature for Mailboxes {
             Some(Reader { kind: ReaderKind::Stream(..), .. }) => exchanges.end(id, reason),
             None => {}
         }
+    }
+
+    fn place(&self, id: ExchangeId) -> Option<Place<'_>> {
+        self.readers.get(&id).map(|reader| Place { mailbox: Some(&reader.mailbox), ..Place::default() })
     }
 
     fn sweep(&mut self, exchanges: &mut Exchanges) {

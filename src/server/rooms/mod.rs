@@ -29,6 +29,7 @@ use self::room::Room;
 pub use self::streams::Subscription;
 use self::streams::{heartbeat, not_recovered};
 use super::commit::Replica;
+use super::connections::Place;
 use super::exchanges::{Call, EndReason, Exchanges, Reply};
 use super::identity::Grant;
 use super::message::{Transport, with_id};
@@ -61,8 +62,8 @@ struct Reader {
 enum ReaderKind {
     /// A poll from this position.
     Poll(Replay),
-    /// A stream or a WebSocket.
-    Stream(Transport),
+    /// A stream or a WebSocket, and the number of messages that the log had before those that it was sent.
+    Stream(Transport, u64),
 }
 
 /// A message to publish.
@@ -189,7 +190,7 @@ impl Rooms {
             room.present.remove(reader.client.as_deref());
             match reader.kind {
                 ReaderKind::Poll(_) => drop(room.polls.remove(&id)),
-                ReaderKind::Stream(transport) => room.leave(exchanges, transport, id),
+                ReaderKind::Stream(transport, _) => room.leave(exchanges, transport, id),
             }
         }
         if let Some(mut client) = reader.client.as_ref().and_then(|client| self.clients.get_mut(client)) {
@@ -265,7 +266,7 @@ impl Feature for Rooms {
     fn on_timer(&mut self, exchanges: &mut Exchanges, id: ExchangeId) {
         match self.readers.get(&id).map(|reader| &reader.kind) {
             Some(ReaderKind::Poll(_)) => self.end(exchanges, id, EndReason::TimedOut),
-            Some(ReaderKind::Stream(transport)) => {
+            Some(ReaderKind::Stream(transport, _)) => {
                 exchanges.send(id, &heartbeat(*transport, exchanges.timestamp()));
                 exchanges.set_timer(id, HEARTBEAT);
             }
@@ -287,9 +288,18 @@ impl Feature for Rooms {
                 let content = self.rooms.get_mut(&room).map(|room| room.content(&room.batch(from, status)));
                 exchanges.answer(id, json_response(content.unwrap_or("".into())), 0);
             }
-            Some(Reader { kind: ReaderKind::Stream(_), .. }) => exchanges.end(id, reason),
+            Some(Reader { kind: ReaderKind::Stream(..), .. }) => exchanges.end(id, reason),
             None => {}
         }
+    }
+
+    fn place(&self, id: ExchangeId) -> Option<Place<'_>> {
+        let Reader { room, client, kind } = self.readers.get(&id)?;
+        let sent = match kind {
+            ReaderKind::Poll(_) => 0,
+            ReaderKind::Stream(_, before) => self.published(room).saturating_sub(*before),
+        };
+        Some(Place { room: Some(room), client_id: client.as_deref(), sent, ..Place::default() })
     }
 
     fn sweep(&mut self, exchanges: &mut Exchanges) {

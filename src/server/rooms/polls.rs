@@ -141,7 +141,7 @@ impl Rooms {
 /// Returns the members of a poll's answer between `messages` and `recovered`, when there are no messages.
 pub fn status_of_empty_answer(reason: EndReason) -> &'static str {
     match reason {
-        EndReason::Disconnected => r#""status":"disconnected","timeout":false"#,
+        EndReason::Disconnected | EndReason::Ended => r#""status":"disconnected","timeout":false"#,
         EndReason::TimedOut
         | EndReason::Superseded
         | EndReason::MadeRoom

@@ -121,7 +121,9 @@ impl Rooms {
             exchanges.send(call.id, &not_recovered(transport, from.after));
         }
         exchanges.send_rope(call.id, &room.rope(from.after, transport));
-        exchanges.count(transport, room.feed.after(from.after).len() as u64);
+        let replayed = room.feed.after(from.after).len() as u64;
+        let before = room.feed.published() - replayed;
+        exchanges.count(transport, replayed);
         room.join(exchanges, transport, call.id);
         room.present.add(client.as_deref());
         if let Some(mut client) = client.as_ref().and_then(|id| self.clients.get_mut(id)) {
@@ -131,7 +133,7 @@ impl Rooms {
                 client.note_position(&mut exchanges.journal, &room.log, from.after);
             }
         }
-        let reader = Reader { room: room.name.clone(), client, kind: ReaderKind::Stream(transport) };
+        let reader = Reader { room: room.name.clone(), client, kind: ReaderKind::Stream(transport, before) };
         self.readers.insert(call.id, reader);
         self.rooms.bound_encoded();
         // A WebSocket has pings, and needs no heartbeat.

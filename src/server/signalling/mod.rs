@@ -3,6 +3,7 @@
 
 use serde_json::{Map, Value};
 
+use super::connections::Place;
 use super::exchanges::{Call, EndReason, Exchanges, Opening, Reply};
 use super::message::Transport;
 use super::params;
@@ -82,6 +83,10 @@ impl Feature for Peers {
         exchanges.end(id, reason);
     }
 
+    fn place(&self, id: ExchangeId) -> Option<Place<'_>> {
+        self.0.place_of(id).map(|(room, peer)| Place { room: Some(room), client_id: Some(peer), ..Place::default() })
+    }
+
     fn sweep(&mut self, _: &mut Exchanges) {
         self.0.shrink();
     }
@@ -99,6 +104,6 @@ fn deliver(exchanges: &mut Exchanges, Delivery { to, text }: Delivery<ExchangeId
     let frame = websocket::text(&text);
     for id in to {
         exchanges.send(id, &frame);
-        exchanges.count(Transport::WebSocket, 1);
+        exchanges.count_one(id);
     }
 }
