@@ -168,6 +168,16 @@ impl Local {
         }
     }
 
+    /// As [`Journal::end_clients`](super::Journal::end_clients): no other process has them. The answer does not wait for
+    /// the disk.
+    pub fn end_clients(&mut self) -> Ticket {
+        self.asked += 1;
+        let ticket = Ticket(self.asked);
+        let change = Change::Ended { ticket, is_known: false };
+        self.changes.push_front(Pending { change, record: 0, undo: None });
+        ticket
+    }
+
     /// As [`Journal::trouble`](super::Journal::trouble).
     pub fn trouble(&self) -> Option<&str> {
         self.trouble.as_deref().filter(|_| self.disk.as_ref().is_some_and(Disk::is_refusing))

@@ -128,6 +128,32 @@ pub enum Change {
         /// The log.
         log: LogName,
     },
+    /// Another process has a newer reader of a mailbox.
+    Superseded {
+        /// The log of the mailbox.
+        log: LogName,
+    },
+    /// This process is to [announce](Journal::announce) its numbers.
+    NumbersWanted,
+    /// Another process wants clients to be ended. [`Journal::clients_ended`] answers it.
+    EndClients {
+        /// The request.
+        asker: Asker,
+        /// The ids of the clients.
+        clients: Vec<String>,
+    },
+    /// All other processes have ended the clients of a request.
+    Ended {
+        /// The number of the request.
+        ticket: Ticket,
+        /// Whether one of them knew one of the clients.
+        is_known: bool,
+    },
+    /// The positions of a client were dropped, because it was ended.
+    PositionsDropped {
+        /// The `client_id`.
+        client: Rc<str>,
+    },
     /// The stored position of a reader, at the start.
     Position {
         /// The `client_id`. Empty for the one reader of a mailbox.
@@ -137,6 +163,19 @@ pub enum Change {
         /// The position after the last message that the reader has.
         cursor: Cursor,
     },
+}
+
+/// A request of another process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asker(String, u64);
+
+/// The processes that share the logs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeList<'a> {
+    /// The name of this one.
+    pub own: &'a str,
+    /// The names of the others, each with the numbers that it has [announced](Journal::announce) last.
+    pub others: Vec<(&'a str, &'a str)>,
 }
 
 /// Something that another process may have.
@@ -289,6 +328,80 @@ impl Journal {
         match self {
             Journal::Local(local) => local.note_position(client, log, cursor),
             Journal::Redis(redis) => redis.note_position(client, log, cursor),
+        }
+    }
+
+    /// Notes that the positions of a client are dropped, for the other processes.
+    pub fn drop_positions(&mut self, client: &str) {
+        match self {
+            Journal::Local(_) => {}
+            Journal::Redis(redis) => redis.drop_positions(client),
+        }
+    }
+
+    /// Notes that this process has the newest reader of a mailbox. The others get [`Change::Superseded`].
+    pub fn claim(&mut self, log: &LogName) {
+        match self {
+            Journal::Local(_) => {}
+            Journal::Redis(redis) => redis.claim(log),
+        }
+    }
+
+    /// Asks the other processes to end clients. [`Ended`](Change::Ended) follows with the returned number, or
+    /// [`Refused`](Change::Refused) if one of them may not have done it.
+    pub fn end_clients(&mut self, now: Instant, clients: &[String]) -> Ticket {
+        match self {
+            Journal::Local(local) => local.end_clients(),
+            Journal::Redis(redis) => redis.end_clients(now, clients),
+        }
+    }
+
+    /// Answers [`Change::EndClients`]. `is_known` says whether this process knew one of the clients.
+    pub fn clients_ended(&mut self, asker: &Asker, is_known: bool) {
+        match self {
+            Journal::Local(_) => {}
+            Journal::Redis(redis) => redis.clients_ended(asker, is_known),
+        }
+    }
+
+    /// Returns the processes that share the logs. `None` if the logs are those of this process alone.
+    pub fn nodes(&self, now: Instant) -> Option<NodeList<'_>> {
+        match self {
+            Journal::Local(_) => None,
+            Journal::Redis(redis) => Some(redis.nodes(now)),
+        }
+    }
+
+    /// Sends the other processes the numbers of this one, as JSON. [`Change::NumbersWanted`] says when.
+    pub fn announce(&mut self, now: Instant, json: &str) {
+        match self {
+            Journal::Local(_) => {}
+            Journal::Redis(redis) => redis.announce(now, json),
+        }
+    }
+
+    /// Notes that a reader has come or gone: the numbers of this process have changed.
+    pub fn readers_changed(&mut self) {
+        match self {
+            Journal::Local(_) => {}
+            Journal::Redis(redis) => redis.readers_changed(),
+        }
+    }
+
+    /// Tells the other processes that this one ends.
+    pub fn leave(&mut self) {
+        match self {
+            Journal::Local(_) => {}
+            Journal::Redis(redis) => redis.leave(),
+        }
+    }
+
+    /// Returns the time after which an unused log is to be [removed](Self::remove): it is loaded again when it is used.
+    /// `None` if there is no copy elsewhere.
+    pub fn idle_time(&self) -> Option<Duration> {
+        match self {
+            Journal::Local(_) => None,
+            Journal::Redis(_) => Some(redis::IDLE_TIME),
         }
     }
 

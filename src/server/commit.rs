@@ -19,6 +19,9 @@ pub trait Replica {
     /// then the log was removed before the message was committed.
     fn appended(&mut self, exchanges: &mut Exchanges, name: &str, cursor: Cursor, body: String);
 
+    /// A message that was committed was sent to this server.
+    fn count_own(&mut self);
+
     /// The messages after `tip` are lost. The readers are told.
     fn truncated(&mut self, exchanges: &mut Exchanges, name: &str, tip: Cursor);
 
@@ -46,6 +49,7 @@ impl Server {
             self.exchanges.journal.restore(&change);
             self.apply(change);
         }
+        self.rooms.count_restored();
         for (key, cursor, time) in recovery.keys() {
             self.exchanges.journal.restore_key(key, cursor, time, now);
         }
@@ -78,6 +82,7 @@ impl Server {
                 let (replica, exchanges) = self.replica(&log);
                 replica.appended(exchanges, log.name(), cursor, body);
                 if let Some(ticket) = ticket {
+                    replica.count_own();
                     self.answer(ticket, |timestamp| Ok(Published { id: cursor, timestamp }));
                 }
             }
@@ -103,6 +108,14 @@ impl Server {
                 let (replica, exchanges) = self.replica(&log);
                 replica.removed(exchanges, log.name());
             }
+            Change::Superseded { log } => self.mailboxes.supersede(&mut self.exchanges, log.name()),
+            Change::NumbersWanted => self.announce(),
+            Change::EndClients { asker, clients } => self.end_for(&asker, &clients),
+            Change::Ended { ticket, is_known } => {
+                let waiting = self.exchanges.senders.take(ticket);
+                self.answer_end(waiting, is_known);
+            }
+            Change::PositionsDropped { client } => self.rooms.note_dropped_positions(&self.exchanges, &client),
             Change::Position { client, log, cursor } => {
                 let (replica, exchanges) = self.replica(&log);
                 replica.restored(exchanges, log.name(), &client, cursor);
@@ -143,8 +156,9 @@ impl Exchanges {
         match (sender, result) {
             (Sender::Request(id, since, answer), Ok(published)) => self.reply(id, since, answer.reply(published)),
             (Sender::Request(id, since, _), Err(error)) => self.reply(id, since, Reply::Now(error.response())),
+            (Sender::Operator(id, since, _), Err(error)) => self.reply(id, since, Reply::Now(error.response())),
             (Sender::WebSocket(id), Err(error)) => self.send_error(id, &error),
-            (Sender::WebSocket(_), Ok(_)) | (Sender::Server, _) => {}
+            (Sender::WebSocket(_) | Sender::Operator(..), Ok(_)) | (Sender::Server, _) => {}
         }
     }
 }

@@ -142,6 +142,7 @@ impl Server {
         let awaits = !is_late && self.exchanges.event_loop.awaits_first_request();
         let Phase::Spreading(spread) = &mut self.phase else { return };
         if !self.exchanges.holds_some() && !awaits {
+            self.exchanges.journal.leave();
             self.phase = Phase::Finishing(spread.over_by);
         } else {
             let wait = match spread.queue.is_empty() {

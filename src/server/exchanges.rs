@@ -256,6 +256,14 @@ impl Exchanges {
         self.senders.push(ticket, waiting);
     }
 
+    /// Asks the other servers to end clients. The sender waits until they have done that.
+    pub fn end_elsewhere(&mut self, sender: Sender, clients: &[String]) {
+        let now = self.now();
+        let waiting = Waiting { sender, timestamp: 0.0, until: now + COMMIT_TIME };
+        let ticket = self.journal.end_clients(now, clients);
+        self.senders.push(ticket, waiting);
+    }
+
     /// Carries out what a handler has returned. `since` is the traffic of the connection before the request.
     pub fn reply(&mut self, id: ExchangeId, since: Traffic, reply: Reply) {
         match reply {
@@ -319,6 +327,7 @@ impl Exchanges {
             self.grants.insert(call.id, grant.clone());
         }
         self.stats.of(transport).open += 1;
+        self.journal.readers_changed();
         self.count_traffic(call.id);
         self.event_loop.watch_traffic(call.id);
         if let Some(after) = after {
@@ -454,6 +463,7 @@ impl Exchanges {
             self.timers.remove(&timer);
         }
         self.stats.of(held.transport).open -= 1;
+        self.journal.readers_changed();
         Some(held)
     }
 

@@ -14,6 +14,7 @@ mod identity;
 mod lru;
 mod mailboxes;
 mod message;
+mod nodes;
 mod params;
 mod parked;
 mod rooms;

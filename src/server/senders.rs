@@ -27,13 +27,15 @@ pub struct Published {
     pub timestamp: f64,
 }
 
-/// The sender of a message.
+/// The sender of a message, or of a request to all servers.
 #[derive(Debug)]
 pub enum Sender {
     /// A request, and the traffic of its connection before it.
     Request(ExchangeId, Traffic, Answer),
     /// A WebSocket. It is told of errors alone.
     WebSocket(ExchangeId),
+    /// A request to end a client on all servers, the traffic of its connection before it, and the result on this one.
+    Operator(ExchangeId, Traffic, Result<(), ApiError>),
     /// The server itself, which needs no answer.
     Server,
 }

@@ -1,5 +1,5 @@
 //! The journal in Redis, with real `redis-server` processes. `journal` and `faults` drive the journal itself, `servers`
-//! drives whole servers. `process` is a process of Redis, `node` a journal on an event loop, `relay` cuts connections.
+//! and `nodes` drive whole servers. `process` is a process of Redis, `node` a journal on an event loop, `relay` cuts connections.
 //!
 //! Where `redis-server` is not installed, these tests pass without a check, unless the variable `TESTS_NEED_REDIS` is
 //! set.
@@ -7,6 +7,7 @@
 mod faults;
 mod journal;
 mod node;
+mod nodes;
 mod process;
 mod relay;
 mod servers;

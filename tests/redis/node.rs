@@ -30,6 +30,7 @@ pub struct Node {
     pub removed: Vec<LogName>,
     pub positions: Vec<(Rc<str>, LogName, Cursor)>,
     pub answered: Vec<Wanted>,
+    pub superseded: Vec<LogName>,
 }
 
 impl Node {
@@ -37,8 +38,8 @@ impl Node {
         let event_loop = EventLoop::new(Limits::default()).unwrap();
         let redis = Redis::new(url.parse().unwrap(), RETENTION, event_loop.now()).unwrap();
         let (feeds, answers) = Default::default();
-        let (truncated, removed, positions, answered) = Default::default();
-        let mut node = Node { event_loop, redis, feeds, answers, truncated, removed, positions, answered };
+        let (truncated, removed, positions, answered, superseded) = Default::default();
+        let mut node = Node { event_loop, redis, feeds, answers, truncated, removed, positions, answered, superseded };
         node.redis.flush(&mut node.event_loop);
         node
     }
@@ -87,6 +88,9 @@ impl Node {
                 Change::Refused { ticket, refusal } => self.answer(ticket, Answer::Refused(refusal)),
                 Change::Position { client, log, cursor } => self.positions.push((client, log, cursor)),
                 Change::Answered(wanted) => self.answered.push(wanted),
+                Change::Superseded { log } => self.superseded.push(log),
+                Change::NumbersWanted => self.redis.announce(self.event_loop.now(), "{}"),
+                Change::EndClients { .. } | Change::Ended { .. } | Change::PositionsDropped { .. } => {}
             }
         }
     }

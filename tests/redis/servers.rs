@@ -10,21 +10,29 @@ use super::process::{Process, is_installed};
 use crate::common::{Client, TestServer};
 
 /// Starts a server that keeps its messages in this Redis.
-fn server(process: &Process) -> TestServer {
+pub fn server(process: &Process) -> TestServer {
     let url = process.url();
     TestServer::with(move |config| config.redis = Some(url.parse().unwrap()))
 }
 
-/// A process of Redis, and two servers.
-fn two_servers(arguments: &[&str]) -> (Process, TestServer, TestServer) {
+/// A process of Redis, and servers that know each other.
+pub fn servers<const N: usize>(arguments: &[&str]) -> (Process, [TestServer; N]) {
     let process = Process::started(arguments);
-    let servers = [server(&process), server(&process)];
+    let servers = [(); N].map(|()| server(&process));
     servers.iter().for_each(wait_until_ready);
-    let [one, two] = servers;
+    for server in &servers {
+        server.wait_for("the other servers", |stats| stats["nodes"].as_array().unwrap().len() == N);
+        server.advance_and_settle(1); // now it knows that there are no more
+    }
+    (process, servers)
+}
+
+fn two_servers(arguments: &[&str]) -> (Process, TestServer, TestServer) {
+    let (process, [one, two]) = servers(arguments);
     (process, one, two)
 }
 
-fn wait_until_ready(server: &TestServer) {
+pub fn wait_until_ready(server: &TestServer) {
     let start = Instant::now();
     while server.get("/health/ready").status != 200 {
         assert!(start.elapsed() < Duration::from_secs(20), "{:?}", server.get("/health/ready"));
@@ -37,12 +45,12 @@ fn send(server: &TestServer, text: &str, key: &str) -> (u16, Value) {
     (answer.status, answer.json())
 }
 
-fn messages(server: &TestServer, query: &str) -> (Vec<String>, bool) {
+pub fn messages(server: &TestServer, query: &str) -> (Vec<String>, bool) {
     let answer = server.get(&format!("/api/messages?room=tea{query}"));
     (answer.texts(), answer.json()["recovered"].as_bool().unwrap())
 }
 
-fn events(server: &TestServer, target: &str, last_event_id: &str) -> Client {
+pub fn events(server: &TestServer, target: &str, last_event_id: &str) -> Client {
     let mut client = server.connect();
     let field = if last_event_id.is_empty() { String::new() } else { format!("Last-Event-ID: {last_event_id}\r\n") };
     client.send(format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n{field}\r\n"));
@@ -50,7 +58,7 @@ fn events(server: &TestServer, target: &str, last_event_id: &str) -> Client {
     client
 }
 
-fn text(event: &sse::Event, name: &str) -> String {
+pub fn text(event: &sse::Event, name: &str) -> String {
     let data: Value = serde_json::from_str(&event.data).unwrap();
     data[name].as_str().unwrap_or_else(|| panic!("{data}")).to_owned()
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::entries::{self, Entry, id};
 use super::link::code;
 use super::log::{Creation, Log, Phase, Step};
-use super::positions::{position_in, reader_key};
+use super::positions::{claim_in, position_in, reader_key};
 use super::{Name, Redis, key, lifetime};
 use crate::feed::Cursor;
 use crate::journal::{Change, LogName, Wanted};
@@ -14,7 +14,17 @@ use crate::resp::Value;
 /// The pause before a log is read again that could not be read.
 const READ_PAUSE: Duration = Duration::from_secs(1);
 
+/// The most questions that wait for a connection.
+const MOST_UNASKED: usize = 10_000;
+
 impl Redis {
+    /// Asks what was looked for while there was no connection.
+    pub(super) fn find_unasked(&mut self) {
+        for wanted in std::mem::take(&mut self.unasked) {
+            self.find(&wanted);
+        }
+    }
+
     /// As [`Journal::open`](crate::journal::Journal::open).
     pub fn open(&mut self, name: &LogName) -> Option<Cursor> {
         let wanted = Wanted::Log(name.clone());
@@ -40,6 +50,12 @@ impl Redis {
     pub fn find(&mut self, wanted: &Wanted) -> bool {
         match wanted {
             Wanted::Log(name) => self.find_log(name, wanted.clone()),
+            Wanted::Epoch(_) | Wanted::Client(_) if self.trouble().is_some() => {
+                if self.unasked.len() < MOST_UNASKED {
+                    self.unasked.push(wanted.clone());
+                }
+                true
+            }
             Wanted::Epoch(epoch) => {
                 self.session.ask(&[b"GET", epoch_key(*epoch).as_bytes()], Name::Epoch(*epoch));
                 true
@@ -116,6 +132,7 @@ impl Redis {
 
     /// As [`Journal::sweep`](crate::journal::Journal::sweep): the logs that this node follows do not expire.
     pub fn sweep(&mut self, now: Instant) {
+        self.nodes.sweep(now);
         let due = self.logs.iter_mut().filter_map(|(name, log)| log.is_to_be_kept(now).then_some((name, log)));
         let due = due.map(|(name, log)| (name.clone(), log.tip().map_or(0, Cursor::epoch)));
         for (name, epoch) in due.collect::<Vec<_>>() {
@@ -160,15 +177,24 @@ impl Redis {
     }
 
     /// A subscription has begun or ended, or there is a notice.
-    pub(super) fn on_push(&mut self, values: &[Value]) {
+    pub(super) fn on_push(&mut self, values: &[Value], now: Instant) {
         let [kind, channel, content] = values else { return };
-        let channel = channel.as_bytes().and_then(|channel| std::str::from_utf8(channel).ok());
-        let Some(name) = channel.and_then(|channel| self.channels.get(channel)).cloned() else { return };
+        let channel = channel.as_bytes().and_then(|channel| std::str::from_utf8(channel).ok()).unwrap_or_default();
+        let Some(name) = self.channels.get(channel).cloned() else {
+            return if channel == self.nodes_channel() {
+                self.on_nodes_push(kind, content, now)
+            };
+        };
         let Some(log) = self.logs.get_mut(&name) else { return };
         match kind.as_bytes() {
             // It ended before it began again: that is confirmed next.
             Some(b"unsubscribe") => log.phase = Phase::Subscribing,
-            Some(b"subscribe") => self.read(&name),
+            Some(b"subscribe") => {
+                if let Some(number) = log.claim {
+                    self.tell_claim(&name, number);
+                }
+                self.read(&name);
+            }
             Some(b"message") => self.on_notice(&name, content.as_bytes().unwrap_or_default()),
             _ => {}
         }
@@ -181,6 +207,9 @@ impl Redis {
         if let Some(cursor) = position_in(notice, &self.node) {
             let (client, log) = ("".into(), name.clone());
             return self.changes.extend(cursor.map(|cursor| Change::Position { client, log, cursor }));
+        }
+        if let Some((node, number)) = claim_in(notice) {
+            return self.on_claim(name, node, number);
         }
         let (Some(entry), Some(log)) = (Entry::of_notice(notice), self.logs.get_mut(name)) else { return };
         let mut steps = Vec::new();

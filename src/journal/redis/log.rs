@@ -85,6 +85,8 @@ pub struct Log {
     pub phase: Phase,
     /// The number of the newest read. The reply to an older one is out of date.
     pub read: u64,
+    /// The number of this node's newest notice that it has the newest reader, until the notice has come back.
+    pub claim: Option<u64>,
     most: (usize, usize),
     /// `None` until the stream is read for the first time.
     positions: Option<Feed<()>>,
@@ -109,6 +111,7 @@ impl Log {
             wanted: Vec::new(),
             phase: Phase::Apart,
             read: 0,
+            claim: None,
             most,
             positions,
             ahead: BTreeMap::new(),
@@ -138,6 +141,11 @@ impl Log {
         self.read += 1;
         self.gap = None;
         self.take_ahead();
+    }
+
+    /// Whether its notices come.
+    pub fn is_subscribed(&self) -> bool {
+        !matches!(self.phase, Phase::Apart | Phase::Subscribing)
     }
 
     /// Returns the number of a read that begins now.

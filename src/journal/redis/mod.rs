@@ -14,11 +14,13 @@
 //! overwire:client:CLIENT                    the positions of a client: a hash by room
 //! overwire:reader:ID                        the position of the reader of a mailbox
 //! overwire:DB:room:NAME, …                  channels of notices: they have no database of their own
+//! overwire:DB:nodes                         the channel of all nodes
 //! ```
 //!
 //! `session` has the two connections, `link` the protocol of one, `log` the replica of a log, `asked` the messages
-//! without an answer, `entries` the parsing of replies and notices. The journal is in three parts: `follow` has its
-//! logs, `appends` the messages of this node, `positions` the positions of readers. This file connects them.
+//! without an answer, `entries` the parsing of replies and notices. The journal is in four parts: `follow` has its
+//! logs, `appends` the messages of this node, `positions` the positions of readers, `nodes` the other nodes. This file
+//! connects them.
 
 mod appends;
 mod asked;
@@ -26,6 +28,7 @@ mod entries;
 mod follow;
 mod link;
 mod log;
+mod nodes;
 mod positions;
 mod session;
 mod url;
@@ -38,9 +41,10 @@ use self::appends::Script;
 use self::asked::AskedMessages;
 use self::link::{Lost, code, explain};
 use self::log::Log;
+use self::nodes::Nodes;
 use self::session::{News, Session};
 pub use self::url::RedisUrl;
-use super::{Change, LogName, Refusal, Retention, Ticket};
+use super::{Change, LogName, Refusal, Retention, Ticket, Wanted};
 use crate::books;
 use crate::event_loop::{Event, EventLoop, TimerId};
 use crate::output::complain;
@@ -56,6 +60,9 @@ const LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 /// The lifetime of a mailbox that no node follows.
 const MAILBOX_LIFETIME: Duration = Duration::from_secs(120);
 
+/// The time after which a node stops following a room that nobody uses there.
+pub const IDLE_TIME: Duration = Duration::from_secs(60);
+
 /// The logs that several nodes share.
 pub struct Redis {
     url: RedisUrl,
@@ -68,6 +75,11 @@ pub struct Redis {
     logs: HashMap<LogName, Log>,
     channels: HashMap<String, LogName>,
     asked: AskedMessages,
+    /// What was looked for while there was no connection.
+    unasked: Vec<Wanted>,
+    nodes: Nodes,
+    /// The number of notices that this node has the newest reader of a mailbox.
+    claims: u64,
     tickets: u64,
     changes: VecDeque<Change>,
     /// The earliest deadline of a log.
@@ -116,6 +128,9 @@ impl Redis {
             logs: HashMap::new(),
             channels: HashMap::new(),
             asked: AskedMessages::default(),
+            unasked: Vec::new(),
+            nodes: Nodes::default(),
+            claims: 0,
             tickets: 0,
             changes: VecDeque::new(),
             logs_until: None,
@@ -137,7 +152,10 @@ impl Redis {
     /// As [`Journal::bytes`](super::Journal::bytes).
     pub fn bytes(&self) -> usize {
         let logs = books::map(&self.logs) + books::map(&self.channels);
-        logs + self.logs.values().map(Log::bytes).sum::<usize>() + self.asked.bytes() + books::deque(&self.changes)
+        logs + self.logs.values().map(Log::bytes).sum::<usize>()
+            + self.asked.bytes()
+            + self.nodes.bytes()
+            + books::deque(&self.changes)
     }
 
     /// As [`Journal::on_event`](super::Journal::on_event).
@@ -159,6 +177,7 @@ impl Redis {
         let now = event_loop.now();
         self.session.on_deadline(event_loop, news);
         self.refuse_overdue(now);
+        self.on_nodes_deadline(now);
         if self.logs_until.is_some_and(|until| until <= now) {
             self.read_due(now);
         }
@@ -170,7 +189,7 @@ impl Redis {
             match news {
                 News::Ready => self.on_ready(),
                 News::Lost => self.on_lost(),
-                News::Push(values) => self.on_push(&values),
+                News::Push(values) => self.on_push(&values, now),
                 News::Reply(_, Value::Error(error))
                     if matches!(code(&error), "READONLY" | "LOADING" | "MASTERDOWN") =>
                 {
@@ -194,11 +213,15 @@ impl Redis {
         }
         self.asked.unsend();
         self.create_all();
+        self.find_unasked();
+        self.join_nodes();
         self.subscribe_all();
     }
 
     fn on_lost(&mut self) {
         self.logs.values_mut().for_each(Log::disconnect);
+        self.nodes.disconnect();
+        self.refuse_node_requests();
         let trouble = self.session.trouble();
         if self.complaint.as_deref() != trouble {
             self.complaint = trouble.map(str::to_owned);
@@ -215,7 +238,7 @@ impl Redis {
 
     /// Sets the timer, unless an earlier one is set: that one sets the next.
     fn set_timer(&mut self, event_loop: &mut EventLoop) {
-        let deadlines = [self.session.deadline(), self.asked.deadline(), self.logs_until];
+        let deadlines = [self.session.deadline(), self.asked.deadline(), self.nodes.deadline(), self.logs_until];
         let Some(until) = deadlines.into_iter().flatten().min() else { return };
         if let Some((set, timer)) = self.timer {
             if set <= until {

@@ -1,8 +1,10 @@
-//! The positions of readers that do not send them: clients with a `client_id`, and the one reader of a mailbox.
+//! The positions of readers that do not send them: clients with a `client_id`, and the one reader of a mailbox. And
+//! which node has that one.
 
 use std::rc::Rc;
 
 use super::{LIFETIME, Name, Redis, lifetime};
+use crate::bytes::digits;
 use crate::feed::Cursor;
 use crate::journal::{Change, LogName, Wanted};
 use crate::resp::Value;
@@ -10,12 +12,25 @@ use crate::resp::Value;
 /// The first word of a notice with the position of the reader of a mailbox: `position NODE CURSOR`.
 const POSITION: &str = "position";
 
+/// The first word of a notice that a node has the newest reader of a mailbox: `reader NODE NUMBER`.
+const READER: &str = "reader";
+
+/// The field of a client whose positions were dropped. The other fields are the names of rooms, which are not empty.
+const DROPPED: &str = "";
+
 /// Returns the position in a notice of another node. The outer `None` is for a notice that is not about a position, the
 /// inner one for the node's own.
 pub fn position_in(notice: &[u8], node: &str) -> Option<Option<Cursor>> {
     let words = std::str::from_utf8(notice).ok()?.strip_prefix(POSITION)?.strip_prefix(' ')?;
     let (by, cursor) = words.split_once(' ')?;
     Some(cursor.parse().ok().filter(|_| by != node))
+}
+
+/// Returns the node and its number in a notice that a node has the newest reader of a mailbox.
+pub fn claim_in(notice: &[u8]) -> Option<(&str, u64)> {
+    let words = std::str::from_utf8(notice).ok()?.strip_prefix(READER)?.strip_prefix(' ')?;
+    let (node, number) = words.split_once(' ')?;
+    Some((node, digits(number.as_bytes())?))
 }
 
 impl Redis {
@@ -36,6 +51,40 @@ impl Redis {
         }
     }
 
+    /// As [`Journal::drop_positions`](crate::journal::Journal::drop_positions).
+    pub fn drop_positions(&mut self, client: &str) {
+        let (key, lifetime) = (client_key(client), LIFETIME.as_millis().to_string());
+        self.ask_other(&["DEL", &key]);
+        self.ask_other(&["HSET", &key, DROPPED, ""]);
+        self.ask_other(&["PEXPIRE", &key, &lifetime]);
+    }
+
+    /// As [`Journal::claim`](crate::journal::Journal::claim).
+    pub fn claim(&mut self, name: &LogName) {
+        self.claims += 1;
+        let Some(log) = self.logs.get_mut(name) else { return };
+        log.claim = Some(self.claims);
+        if log.is_subscribed() {
+            self.tell_claim(name, self.claims); // otherwise when the subscription is confirmed
+        }
+    }
+
+    pub(super) fn tell_claim(&mut self, name: &LogName, number: u64) {
+        let notice = format!("{READER} {} {number}", self.node);
+        self.ask_other(&["PUBLISH", &self.channel(name), &notice]);
+    }
+
+    /// A node has the newest reader of a mailbox. All nodes get these notices in the same order, so the newest wins: if
+    /// the notice of this node is still to come, its reader is newer.
+    pub(super) fn on_claim(&mut self, name: &LogName, node: &str, number: u64) {
+        let Some(log) = self.logs.get_mut(name) else { return };
+        if node == self.node {
+            log.claim.take_if(|claim| *claim == number);
+        } else if log.claim.is_none() {
+            self.changes.push_back(Change::Superseded { log: name.clone() });
+        }
+    }
+
     /// Asks for the positions of a client.
     pub(super) fn find_client(&mut self, client: &Rc<str>) {
         self.session.ask(&[b"HGETALL", client_key(client).as_bytes()], Name::Client(client.clone()));
@@ -45,7 +94,9 @@ impl Redis {
     pub(super) fn on_client(&mut self, client: Rc<str>, reply: &Value) {
         for pair in reply.values().unwrap_or_default().chunks_exact(2) {
             let room = pair[0].as_bytes().and_then(|room| std::str::from_utf8(room).ok());
-            if let (Some(room), Some(cursor)) = (room, cursor(&pair[1])) {
+            if room == Some(DROPPED) {
+                self.changes.push_back(Change::PositionsDropped { client: client.clone() });
+            } else if let (Some(room), Some(cursor)) = (room, cursor(&pair[1])) {
                 let log = LogName::Room(room.into());
                 self.changes.push_back(Change::Position { client: client.clone(), log, cursor });
             }

@@ -80,7 +80,8 @@ pub struct MailboxMap {
     by_epoch: HashMap<u64, Rc<str>>,
     /// The bytes of all feeds.
     feeds: usize,
-    texts: u64,
+    /// The number of texts that this server has put into mailboxes.
+    pub texts: u64,
 }
 
 impl Default for MailboxMap {
@@ -171,7 +172,6 @@ impl MailboxMap {
         mailbox.feed.append(cursor, body.into(), bytes);
         let growth = (before, mailbox.feed.memory());
         self.feeds = self.feeds - growth.0 + growth.1;
-        self.texts += 1;
         self.by_id.get_mut(id)
     }
 
@@ -184,11 +184,6 @@ impl MailboxMap {
         self.feeds = self.feeds - before + after;
         self.by_epoch.remove(&epoch);
         self.by_epoch.insert(tip.epoch(), log);
-    }
-
-    /// Returns the number of texts ever put into a mailbox.
-    pub fn texts(&self) -> u64 {
-        self.texts
     }
 
     /// Removes a mailbox.

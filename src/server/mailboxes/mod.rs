@@ -243,10 +243,11 @@ impl Mailboxes {
         self.deliver(exchanges, call.id);
     }
 
-    /// Makes an exchange the reader of a mailbox. The newest reader wins: the one before it ends.
+    /// Makes an exchange the reader of a mailbox. The newest reader wins: the one before it ends, on whichever server.
     fn set_reader(&mut self, exchanges: &mut Exchanges, id: ExchangeId, mailbox: Rc<str>, kind: ReaderKind) {
         if let Ok(mut found) = self.mailboxes.get(&mailbox, exchanges.now()) {
             found.begin_use();
+            exchanges.journal.claim(&found.log);
             if let Some(before) = found.reader.replace(id) {
                 self.end(exchanges, before, EndReason::Superseded);
             }
@@ -269,14 +270,26 @@ impl Mailboxes {
         Some(reader)
     }
 
-    /// Removes a mailbox, and ends its reader. Returns whether there was one.
-    pub fn disconnect(&mut self, exchanges: &mut Exchanges, mailbox: &str) -> bool {
-        let Some(mailbox) = self.mailboxes.remove(mailbox) else { return false };
+    /// Removes a mailbox from all servers, and ends its reader. Returns whether there was one. `elsewhere` says whether it
+    /// is looked for on other servers too.
+    pub fn disconnect(&mut self, exchanges: &mut Exchanges, id: &str, elsewhere: bool) -> Result<bool, Halt> {
+        if elsewhere && let Err(wait @ Halt::Wait(_)) = self.find(exchanges, id) {
+            return Err(wait);
+        }
+        let Some(mailbox) = self.mailboxes.remove(id) else { return Ok(false) };
         exchanges.journal.delete(&mailbox.log);
         if let Some(reader) = mailbox.reader {
             self.end(exchanges, reader, EndReason::Disconnected);
         }
-        true
+        Ok(true)
+    }
+
+    /// Ends the reader of a mailbox: another server has a newer one.
+    pub fn supersede(&mut self, exchanges: &mut Exchanges, id: &str) {
+        let mailbox = self.mailboxes.get(id, exchanges.now());
+        if let Some(reader) = mailbox.ok().and_then(|mailbox| mailbox.reader) {
+            self.end(exchanges, reader, EndReason::Superseded);
+        }
     }
 }
 
@@ -293,6 +306,10 @@ impl Replica for Mailboxes {
         if let Some(reader) = reader {
             self.deliver(exchanges, reader);
         }
+    }
+
+    fn count_own(&mut self) {
+        self.mailboxes.texts += 1;
     }
 
     /// The reader is told with its next text: its position is not known any more.
@@ -382,7 +399,7 @@ impl Feature for Mailboxes {
             "waiting": self.polls,
             "idle": self.mailboxes.idle(now),
             "expired": self.mailboxes.expired(now),
-            "texts": self.mailboxes.texts(),
+            "texts": self.mailboxes.texts,
         });
         statistics.insert("mailboxes".into(), mailboxes);
     }

@@ -170,6 +170,11 @@ impl ClientMut<'_> {
         self.client.has_dropped_positions
     }
 
+    /// Notes that positions were dropped.
+    pub fn note_dropped_positions(&mut self) {
+        self.change(|client| client.has_dropped_positions = true);
+    }
+
     /// Stores its position in a room: it has everything up to here. The oldest position is dropped when there are too
     /// many.
     pub fn set_position(&mut self, room: &str, position: Cursor) {

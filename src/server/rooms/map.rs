@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::mem;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::limits;
 use super::room::Room;
@@ -30,14 +30,14 @@ pub struct RoomMap {
     rooms: HashMap<Rc<str>, Room>,
     /// Their names in alphabetical order, each with its JSON: any request may ask for all of them.
     names: BTreeMap<Rc<str>, Rc<str>>,
-    /// The messages of rooms that were removed.
-    removed_messages: u64,
+    /// The number of messages that were ever published by this server, and earlier ones whose log it continues.
+    pub messages: u64,
 }
 
 impl RoomMap {
     /// Creates an empty map.
     pub fn new(retention: Retention) -> Self {
-        RoomMap { retention, rooms: HashMap::new(), names: BTreeMap::new(), removed_messages: 0 }
+        RoomMap { retention, rooms: HashMap::new(), names: BTreeMap::new(), messages: 0 }
     }
 
     /// Returns the bounds of what the rooms retain.
@@ -87,9 +87,20 @@ impl RoomMap {
 
     /// Removes a room that has no readers.
     pub fn remove(&mut self, name: &str) {
-        let Some(room) = self.rooms.remove(name) else { return };
+        self.rooms.remove(name);
         self.names.remove(name);
-        self.removed_messages += room.feed.published();
+    }
+
+    /// Removes the rooms without readers that were unused for this time: the journal has another copy of them.
+    pub fn remove_unused(&mut self, exchanges: &mut Exchanges, time: Duration) {
+        let now = exchanges.now();
+        let is_unused =
+            |room: &&Room| !room.has_readers() && room.used.max(room.read.unwrap_or(room.used)) + time <= now;
+        let unused: Vec<_> = self.rooms.values().filter(is_unused).map(|room| room.log.clone()).collect();
+        for log in unused {
+            self.remove(log.name());
+            exchanges.journal.remove(&log);
+        }
     }
 
     /// Drops the messages that are older than a room retains them. `now` is in seconds since the epoch.
@@ -167,8 +178,26 @@ impl RoomMap {
         json.push('}');
     }
 
-    /// Returns the number of messages ever published.
-    pub fn total_messages(&self) -> u64 {
-        self.removed_messages + self.rooms.values().map(|room| room.feed.published()).sum::<u64>()
+    /// Appends members of JSON: for each room with few clients, who is present. All together have a bound.
+    pub fn append_who(&self, json: &mut String) {
+        let (mut left, mut comma) = (limits::LISTED_CLIENTS, "");
+        for room in self.rooms.values() {
+            let who = room.present.who();
+            if !(1..=left.min(limits::LISTED_CLIENTS_PER_ROOM)).contains(&who.len()) {
+                continue;
+            }
+            left -= who.len();
+            json.extend([mem::replace(&mut comma, ","), &room.json_name, ":["]);
+            let mut comma = "";
+            for client in who {
+                json.extend([mem::replace(&mut comma, ","), &client.to_string()]);
+            }
+            json.push(']');
+        }
+    }
+
+    /// Returns the number of messages ever published in these rooms.
+    pub fn published(&self) -> u64 {
+        self.rooms.values().map(|room| room.feed.published()).sum()
     }
 }

@@ -148,9 +148,23 @@ impl Rooms {
         }
     }
 
+    /// The logs of an earlier process are restored: their messages count.
+    pub fn count_restored(&mut self) {
+        self.rooms.messages = self.rooms.published();
+    }
+
     /// Notes that positions of clients may be lost, with the end of a log: an unknown client may be one of theirs.
     pub fn note_lost_positions(&mut self, now: Instant) {
         self.clients.note_lost(now);
+    }
+
+    /// Notes that the positions of a client are dropped: another server has ended it.
+    pub fn note_dropped_positions(&mut self, exchanges: &Exchanges, client: &str) {
+        if let Ok(id) = self.clients.see(client, exchanges.now())
+            && let Some(mut client) = self.clients.get_mut(&id)
+        {
+            client.note_dropped_positions();
+        }
     }
 
     /// Whether a room has an open stream.
@@ -161,6 +175,11 @@ impl Rooms {
     /// Appends the members of `GET /api/stats` that are long: the names of all rooms, and the clients that are present.
     pub fn append_long_statistics(&self, json: &mut String) {
         self.rooms.append_json(json);
+    }
+
+    /// Appends the members of an object of JSON: the clients that are present in each small room.
+    pub fn append_who(&self, json: &mut String) {
+        self.rooms.append_who(json);
     }
 
     /// Returns the number of bytes of encoded messages, which connections share.
@@ -176,6 +195,7 @@ impl Rooms {
     /// Ends all exchanges of a client, and removes it. Returns whether there was one.
     pub fn disconnect(&mut self, exchanges: &mut Exchanges, client: &str) -> bool {
         let Some(held) = self.clients.remove(client, exchanges.now()) else { return false };
+        exchanges.journal.drop_positions(client);
         for id in held {
             self.end(exchanges, id, EndReason::Disconnected);
         }
@@ -214,6 +234,10 @@ impl Replica for Rooms {
         room.publish(cursor, json.clone());
         room.send(exchanges, cursor, &json);
         self.answer_polls(exchanges, name);
+    }
+
+    fn count_own(&mut self) {
+        self.rooms.messages += 1;
     }
 
     fn truncated(&mut self, exchanges: &mut Exchanges, name: &str, tip: Cursor) {
@@ -305,6 +329,9 @@ impl Feature for Rooms {
     fn sweep(&mut self, exchanges: &mut Exchanges) {
         self.clients.sweep(exchanges.now());
         self.rooms.expire(exchanges.timestamp());
+        if let Some(time) = exchanges.journal.idle_time() {
+            self.rooms.remove_unused(exchanges, time);
+        }
         self.rooms.shrink();
         books::shrink_map(&mut self.readers);
     }
@@ -316,7 +343,7 @@ impl Feature for Rooms {
 
     fn add_statistics(&mut self, exchanges: &Exchanges, statistics: &mut Map<String, Value>) {
         statistics.insert("active_clients".into(), self.clients.active(exchanges.now()).into());
-        statistics.insert("total_messages".into(), self.rooms.total_messages().into());
+        statistics.insert("total_messages".into(), self.rooms.messages.into());
     }
 
     fn add_memory(&self, memory: &mut Map<String, Value>) {

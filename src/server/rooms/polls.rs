@@ -128,6 +128,7 @@ impl Rooms {
         let Some(room) = self.rooms.get_mut(&name) else {
             return Ok(Reply::Now(json_response(before + "]}\n")));
         };
+        room.used = exchanges.now();
         let batch = Batch { before, position: room.feed.last(limit as usize), after: "]}\n".into() };
         if call.request.method() == Method::Head {
             return Ok(Reply::Now(json_response(room.length(&batch))));

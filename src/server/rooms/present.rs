@@ -1,7 +1,7 @@
 //! The clients that are present in a room.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 
 use crate::books;
 
@@ -9,16 +9,23 @@ use crate::books;
 /// is: several connections of one page are one. A reader without `client_id` counts as one.
 #[derive(Debug, Default)]
 pub struct Present {
-    /// The number of readers of each client, by the keyed hash of who it is.
+    /// The number of readers of each client, by the hash of who it is.
     named: HashMap<u64, u32>,
     unnamed: usize,
-    hasher: RandomState,
+    /// Without a random key: servers compare the hashes, to count a client once. Who makes two ids with the same hash
+    /// counts as one client.
+    hasher: BuildHasherDefault<DefaultHasher>,
 }
 
 impl Present {
     /// Returns the number of clients.
     pub fn clients(&self) -> usize {
         self.named.len() + self.unnamed
+    }
+
+    /// Returns the hashes of the clients that have named themselves.
+    pub fn who(&self) -> impl ExactSizeIterator<Item = u64> {
+        self.named.keys().copied()
     }
 
     /// Adds a reader of a client.
