@@ -3,7 +3,7 @@
 // bytes are not shown until the next `open`), `failed` (it could not be opened) and `commanded` (a command was sent).
 
 import { socketUrl } from './lanes/urls.js';
-import { backoff } from './lanes/waiting.js';
+import { backoff } from './overwire.js';
 
 const READY = 1_000; // milliseconds: the longest wait for the tap
 

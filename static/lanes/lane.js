@@ -11,6 +11,8 @@
 //   stopped()                        cleans up after `stop`
 //   describe(state, text)            the state and the text that are shown for a state
 //
+// Its position, its requests and what it does with answers are those of every reader (`Reader` in overwire.js).
+//
 // The page calls `start`, `stop` and `send`. It reads the statics and `id`, `state`, `room`; it sets `tap`; and it
 // listens to the events of the lane. The rest is for the lanes to call.
 //
@@ -25,29 +27,20 @@
 //
 // The states are 'stopped', 'connecting', 'open', 'holding' (open, and waiting for an answer or a peer) and 'waiting'.
 
-import { request, whole } from './http.js';
+import { Reader, backoff, controllerWithin, sleep, uuid } from '../overwire.js';
 import { Once } from './once.js';
 import { urlOf } from './urls.js';
-import { uuid } from './uuid.js';
-import { backoff, controllerWithin, sleep } from './waiting.js';
 
 const HISTORY = 50; // messages that a newcomer gets
 
 /** The part of an id after its last full stop names the person: the lanes of one page are one person. */
 const PERSON = uuid().slice(0, 8);
 
-export class Lane extends EventTarget {
-  /** Milliseconds without a byte after which a connection is dead. The server sends something every 15 s. */
-  static SILENCE = 20_000;
-  /** The same for a request that is answered at once. */
-  static ANSWER = 10_000;
+export class Lane extends Reader {
   /** Whether it holds one of the browser's six HTTP/1.1 connections to one host while it runs. */
   static holds = false;
 
-  /** Names this lane on each of its connections: GET /api/stats counts by it, DELETE /api/client/{id} ends them. */
   id = `${uuid().slice(0, 8)}.${PERSON}`;
-  /** The id of the last message received. Every transport resumes after it. */
-  cursor = undefined;
   state = 'stopped';
   #shown = 'stopped'; // the text
   #reported = ['stopped', 'stopped']; // the last arguments of `show`
@@ -62,8 +55,7 @@ export class Lane extends EventTarget {
    * `ready`: a request that begins before the tap is open is never shown, however long its answer lasts.
    */
   constructor({ room = 'general', tap, ready = async () => {} } = {}) {
-    super();
-    this.room = room;
+    super(urlOf('/'), room);
     this.tap = tap;
     this.#ready = ready;
   }
@@ -80,14 +72,8 @@ export class Lane extends EventTarget {
 
   /** Asks for the history and for the position of the room, unless the lane has a position already. */
   async join(signal) {
-    if (this.cursor !== undefined) {
-      return;
-    }
-    const parameters = { room: this.room, limit: HISTORY };
-    const { messages } = await this.ask('GET', '/api/history', parameters, { signal });
-    this.receiveAll(messages, signal);
-    if (messages.length === 0) {
-      this.take(await this.ask('GET', '/api/messages', this.position(), { signal }), signal);
+    if (this.cursor === undefined) {
+      await this.begin(HISTORY, signal);
     }
   }
 
@@ -162,28 +148,8 @@ export class Lane extends EventTarget {
 
   // What a lane calls: requests.
 
-  /** The parameters that name the lane, the room, and the message after which it resumes. */
-  position(cursorName = 'last_message_id') {
-    const cursor = this.cursor === undefined ? {} : { [cursorName]: this.cursor };
-    return { room: this.room, client_id: this.id, ...cursor };
-  }
-
-  url(path, parameters = {}, of = urlOf) {
-    const query = new URLSearchParams(this.tap === undefined ? parameters : { ...parameters, tap: this.tap });
-    return `${of(path)}?${query}`;
-  }
-
-  /** Makes a request and yields its answer as it arrives. */
-  request(method, path, parameters, options) {
-    this.wire('request', `${method} ${path}`);
-    return request(this.url(path, parameters), { method, ...options });
-  }
-
-  /** Makes a request and returns the JSON of its answer. */
-  async ask(method, path, parameters, { content, limit = this.constructor.ANSWER, signal } = {}) {
-    const json = { headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(content) };
-    const options = { limit, signal, ...(content && json) };
-    return JSON.parse(await whole(this.request(method, path, parameters, options)));
+  extra() {
+    return this.tap === undefined ? {} : { tap: this.tap };
   }
 
   /** Sends `content` by a POST that takes effect once, even if it is made twice. */
@@ -231,59 +197,5 @@ export class Lane extends EventTarget {
       [this.state, this.#shown] = [state, text];
       this.report('state', { state, text });
     }
-  }
-
-  // What a lane calls: what it received.
-
-  receive(message) {
-    this.cursor = message.id;
-    this.report('message', message);
-  }
-
-  /** A listener may stop this lane. The messages after that one are for the lane's next start. */
-  receiveAll(messages, signal) {
-    for (const message of messages) {
-      signal.throwIfAborted();
-      this.receive(message);
-    }
-  }
-
-  /** The answer to a poll. It names the newest message even if it brings none. */
-  take({ messages, recovered, last_message_id: newest }, signal) {
-    if (recovered === false) {
-      this.missing();
-    }
-    if (messages.length === 0) {
-      this.wire('empty', 'nothing new');
-    }
-    this.receiveAll(messages, signal);
-    signal.throwIfAborted();
-    this.cursor = newest;
-  }
-
-  /** One JSON value from a stream or a socket: a message, a notice, a heartbeat or an error. */
-  receiveValue(value) {
-    if (value.type === 'notice') {
-      this.cursor = value.last_message_id; // the lane's cursor was too old, or from the log of an earlier server
-      this.missing();
-    } else if (value.type === 'heartbeat') {
-      this.wire('heartbeat', 'heartbeat');
-    } else if (value.type === 'error') {
-      this.report('problem', value.error);
-    } else {
-      this.receive(value);
-    }
-  }
-
-  missing(text = 'Messages are missing: the server no longer had everything since the last one.') {
-    this.report('notice', text);
-  }
-
-  wire(what, text) {
-    this.report('wire', { what, text });
-  }
-
-  report(name, detail) {
-    this.dispatchEvent(new CustomEvent(name, { detail }));
   }
 }

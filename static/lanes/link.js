@@ -3,8 +3,7 @@
 //
 // A link reports by events: `open`; `text`, with what the peer said; `lost`, once, with the reason.
 
-import { uuid } from './uuid.js';
-import { Silence } from './waiting.js';
+import { Silence, uuid } from '../overwire.js';
 
 const EARLY = 100; // candidates that are kept before the description that they belong to
 

@@ -3,7 +3,6 @@
 // lane says so. The server sends heartbeats without being asked, the first one at once.
 
 import { adopt, asMessage } from './mailbox.js';
-import { socketUrl } from './urls.js';
 import { WebSocketLane } from './websocket.js';
 
 export class MailboxWebSocket extends WebSocketLane {
@@ -14,7 +13,7 @@ export class MailboxWebSocket extends WebSocketLane {
 
   open() {
     this.wire('request', 'GET /ws');
-    return new WebSocket(this.url('/ws', {}, socketUrl));
+    return new WebSocket(this.socketUrl('/ws'));
   }
 
   async join() {}

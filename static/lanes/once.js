@@ -1,7 +1,7 @@
 // Sends something once, by a POST. If no answer comes, the request may have arrived or not. The browser itself also
 // repeats a POST when its connection is lost. A key makes the server recognise the repetition, so asking again is safe.
 
-import { uuid } from './uuid.js';
+import { uuid } from '../overwire.js';
 
 export class Once {
   // { said, key }: it is not known whether this was taken. There was no answer, even to the second request; or there

@@ -3,7 +3,7 @@
 // (`hello`), and each sends what the other lacks. This is the server's feed and cursor again, with one feed for each
 // peer.
 
-import { uuid } from './uuid.js';
+import { uuid } from '../overwire.js';
 
 const KEPT = 200; // messages, and positions in the logs of others
 

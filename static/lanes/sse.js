@@ -4,8 +4,8 @@
 // connection. In these cases the lane opens another EventSource. An EventSource cannot send a header field of its own,
 // so the cursor is in its URL. (When the browser reconnects, that URL is old: the field is newer, and wins.)
 
+import { Silence } from '../overwire.js';
 import { Lane } from './lane.js';
-import { Silence } from './waiting.js';
 
 export class Sse extends Lane {
   static lane = 'sse';

@@ -2,12 +2,10 @@
 // candidates. Their messages do not pass through the server, and continue when it is gone. The lane has a link to each
 // other peer in the room (link.js), and a log for peers that have missed messages (peer-log.js).
 
+import { Silence, backoff, sleep, uuid } from '../overwire.js';
 import { Lane } from './lane.js';
 import { Link } from './link.js';
 import { PeerLog, parsed } from './peer-log.js';
-import { socketUrl } from './urls.js';
-import { uuid } from './uuid.js';
-import { Silence, backoff, sleep } from './waiting.js';
 
 const MOST_LINKS = 32; // a room has 16 peers, but a peer can offer as often as it likes
 const LARGEST = 255 * 1024; // bytes of a message: a little less than every browser takes
@@ -36,7 +34,7 @@ export class WebRtc extends Lane {
     this.#signal = signal;
     return new Promise((resolve, reject) => {
       this.wire('request', 'GET /api/signal');
-      const socket = new WebSocket(this.url('/api/signal', { room: this.room }, socketUrl));
+      const socket = new WebSocket(this.socketUrl('/api/signal', { room: this.room }));
       this.#socket = socket;
       const silence = new Silence(this.constructor.ANSWER, reject);
       socket.addEventListener('message', ({ data }) => {

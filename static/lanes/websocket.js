@@ -4,53 +4,35 @@
 //
 // A mailbox has other URLs and other messages. It overrides `open`, `encode`, `decode` and `askHeartbeat`.
 
+import { readSocket } from '../overwire.js';
 import { Lane } from './lane.js';
-import { socketUrl } from './urls.js';
-import { Silence } from './waiting.js';
 
 export class WebSocketLane extends Lane {
   static lane = 'websocket';
   static title = 'WebSocket';
   static how = '/api/ws';
   static about = 'One connection for both directions. After a handshake in HTTP, each message is a frame.';
-  /** Milliseconds of silence after which it asks for a sign of life. A page does not see the server's pings. */
-  static HEARTBEAT = 15_000;
 
   #socket = undefined;
   #sent = []; // { sender, text, socket, resolve, reject }: have not come back yet, oldest first
 
   connect(signal) {
-    return new Promise((resolve, reject) => {
-      const socket = this.open();
-      this.#socket = socket;
-      const { SILENCE, HEARTBEAT } = this.constructor;
-      const silence = new Silence(SILENCE, reject, { after: HEARTBEAT, ask: () => this.#ask(socket) });
-      socket.addEventListener('open', () => {
-        silence.heard();
-        this.opened();
-        if (this.#sent.length > 0) {
-          this.#ask(socket);
-        }
-      });
-      // No message comes after `socket.close()`: what the server sends then is for the next socket.
-      socket.addEventListener('message', ({ data }) => {
-        silence.heard();
-        this.#take(this.decode(JSON.parse(data)));
-      });
-      socket.addEventListener('close', ({ code, reason }) => {
-        reject(new Error(`closed with ${code}${reason && `: ${reason}`}`));
-      });
-      signal.addEventListener('abort', () => {
-        silence.end();
-        socket.close(1000);
-        reject(signal.reason); // without waiting for the closing handshake: a dead server takes no part in it
-      });
-    });
+    const socket = this.open();
+    this.#socket = socket;
+    const onOpen = () => {
+      this.opened();
+      if (this.#sent.length > 0) {
+        this.askHeartbeat(socket);
+      }
+    };
+    const onText = (data) => this.#take(this.decode(JSON.parse(data)));
+    const { SILENCE: limit, HEARTBEAT: after } = this.constructor;
+    return readSocket(socket, signal, { limit, after, onOpen, onText, ask: () => this.askHeartbeat(socket) });
   }
 
   open() {
     this.wire('request', 'GET /api/ws');
-    return new WebSocket(this.url('/api/ws', this.position(), socketUrl));
+    return new WebSocket(this.socketUrl('/api/ws', this.position()));
   }
 
   /** The value to send for a text. */
@@ -65,12 +47,6 @@ export class WebSocketLane extends Lane {
 
   askHeartbeat(socket) {
     socket.send(JSON.stringify({ type: 'heartbeat' }));
-  }
-
-  #ask(socket) {
-    if (socket.readyState === WebSocket.OPEN) {
-      this.askHeartbeat(socket);
-    }
   }
 
   /**

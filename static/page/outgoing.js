@@ -1,9 +1,9 @@
 // The way that a message takes: to the room, beside the lanes or through one of them; or to mailboxes. A POST needs a
 // connection. When all six are held it would wait, so the message takes another way, or none.
 
-import { request, whole } from '../lanes/http.js';
 import { Once } from '../lanes/once.js';
 import { urlOf } from '../lanes/urls.js';
+import { request, whole } from '../overwire.js';
 
 const SILENCE = 10_000; // milliseconds without a byte after which the request is given up
 const WITHOUT_POST = ['websocket', 'webrtc'];

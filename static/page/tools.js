@@ -2,8 +2,8 @@
 
 import { mountChaos } from '../chaos/chaos.js';
 import { mountCompare } from '../compare/compare.js';
-import { request, whole } from '../lanes/http.js';
 import { urlOf } from '../lanes/urls.js';
+import { request, whole } from '../overwire.js';
 import { mountWireView } from '../wire/wire-view.js';
 import { Dock } from './dock.js';
 

@@ -1,0 +1,236 @@
+// overwire.js in Node, Chromium and Firefox: through proxies that block one transport after the other, or buffer; over
+// lost connections, restarts, and several servers. Every message comes once and in order, or there is a `gap`.
+// $PLACES names some of the places: `node,firefox`.
+
+import assert from 'node:assert/strict';
+import { Server, check, finish, until } from '../interop/server.mjs';
+import { chromium, close, connect, firefox, get, node, open, received, send } from './client-hosts.mjs';
+import { Gate } from './gate.mjs';
+
+const TRANSPORTS = ['websocket', 'sse', 'stream', 'long-poll', 'short-poll'];
+const PATHS = {
+  'websocket': '/api/ws', 'sse': '/api/events', 'stream': '/api/stream', 'long-poll': '/api/poll',
+  'short-poll': '/api/messages',
+};
+
+const server = await Server.start();
+const wanted = process.env.PLACES?.split(',') ?? ['node', 'chromium', 'firefox'];
+const places = await Promise.all(wanted.map((name) => ({ node, chromium, firefox }[name]())));
+const numbered = (word, count) => Array.from({ length: count }, (_, at) => `${word} ${at}`);
+let rooms = 0;
+
+/** A check in every place, side by side, each with its own proxy and room. */
+function everywhere(sentence, body) {
+  return check(sentence, () => Promise.all(places.map((place) => within(place, body))));
+}
+
+async function within(place, body) {
+  const gate = await Gate.open(server.port);
+  const sheet = await place.sheet(gate.url);
+  rooms += 1;
+  const room = `${place.name} ${rooms}`;
+  const post = async (texts, to = server) => {
+    for (const text of texts) {
+      await to.post('/api/send', { room, sender: 'node', text });
+    }
+    return texts;
+  };
+  const history = async () => {
+    const { messages } = await server.get(`/api/history?limit=100&room=${room}`);
+    return messages.map(({ text }) => text);
+  };
+  try {
+    await body({ place, gate, sheet, room, post, history });
+  } catch (error) {
+    error.message = `${place.name}: ${error.message}`;
+    throw error;
+  } finally {
+    await sheet.evaluate(() => Object.values(globalThis.clients ?? {}).forEach((client) => client.close()));
+    await sheet.close();
+    gate.close();
+  }
+}
+
+await everywhere('WebSocket comes first; every message comes once and in order, and `send` returns its id', async (at) => {
+  const { sheet, gate, room, post } = at;
+  await post(['old']);
+  await connect(sheet, gate.url, { one: { room, sender: 'ada' }, two: { room, history: 10 } });
+  const { states } = await open(sheet, 'websocket');
+  await open(sheet, 'websocket', 'two');
+  assert.equal(states.at(-1).why, 'WebSocket: open');
+  const texts = numbered('text', 5);
+  const sendAll = (texts) => Promise.all(texts.map((text) => globalThis.clients.one.send(text)));
+  const sent = await sheet.evaluate(sendAll, texts);
+  await received(sheet, texts);
+  await received(sheet, ['old', ...texts], { name: 'two' });
+  assert.equal((await get(sheet)).cursor, sent.at(-1).id);
+  assert.match((await send(sheet, '')).error, /^400 text: expected a string/);
+  await close(sheet);
+  assert.deepEqual(await send(sheet, 'late'), { error: 'the connection was closed' });
+});
+
+await everywhere('each transport alone: cut connections lose nothing and repeat nothing', async (at) => {
+  const { sheet, gate, room, post } = at;
+  const clients = Object.fromEntries(TRANSPORTS.map((name) => [name, { room, transports: [name] }]));
+  await connect(sheet, gate.url, clients);
+  await Promise.all(TRANSPORTS.map((name) => open(sheet, name, name)));
+  const all = [];
+  for (let round = 0; round < 3; round += 1) {
+    all.push(...await post(numbered(`before ${round}`, 5)));
+    gate.cut();
+    all.push(...await post(numbered(`after ${round}`, 5)));
+  }
+  for (const name of TRANSPORTS) {
+    await received(sheet, all, { name });
+  }
+});
+
+await everywhere('what a proxy refuses is left after two failures, for the next transport', async (at) => {
+  const { place, sheet, gate, room, post } = at;
+  for (let blocked = 1; blocked < TRANSPORTS.length; blocked += 1) {
+    gate.set('refuse', ...TRANSPORTS.slice(0, blocked).map((name) => PATHS[name]));
+    gate.seen = [];
+    const name = TRANSPORTS[blocked];
+    await sheet.evaluate(() => { Math.random = () => 0.05; });
+    await connect(sheet, gate.url, { [name]: { room } });
+    const { states } = await open(sheet, name, name);
+    const left = states.filter(({ why }) => why.endsWith(' is next')).map(({ why }) => why);
+    assert.equal(left.length, blocked);
+    assert.match(left[0], /^WebSocket does not work here \(.*(1006|403|101|nothing came).*\), Server-sent events is/);
+    if (place.name !== 'Firefox') { // it delays a WebSocket by itself, after one to the same host has failed
+      assert.equal(gate.seen.filter((path) => path === PATHS.websocket).length, 2);
+    }
+    await post([`over ${name}`]);
+    await received(sheet, [`over ${name}`], { name });
+    await close(sheet, name);
+  }
+});
+
+await everywhere('what a proxy buffers or never answers counts as not opened', async (at) => {
+  const { sheet, gate, room, post } = at;
+  for (const rule of ['buffer', 'hang']) {
+    gate.set(rule, PATHS.websocket, PATHS.sse, PATHS.stream);
+    await connect(sheet, gate.url, { [rule]: { room } }, { OPENING: 400 });
+    const { states } = await open(sheet, 'long-poll', rule);
+    assert.ok(states.some(({ why }) => /^HTTP streaming does not work here \(nothing came within 0.4 s\)/.test(why)));
+    await post([rule]);
+    await received(sheet, [rule], { name: rule });
+    await close(sheet, rule);
+  }
+});
+
+await everywhere('when the proxy is gone, the client climbs to the best transport during a flood', async (at) => {
+  const { sheet, gate, room, post } = at;
+  gate.set('refuse', PATHS.websocket, PATHS.sse);
+  await connect(sheet, gate.url, { one: { room } }, { CLIMB: 300, CLIMB_CAP: 300 });
+  await open(sheet, 'stream');
+  const first = await post(numbered('while blocked', 20));
+  gate.rules.delete(PATHS.sse);
+  const [second] = await Promise.all([post(numbered('flood', 150)), open(sheet, 'sse')]);
+  gate.rules.clear();
+  const [third] = await Promise.all([post(numbered('again', 150)), open(sheet, 'websocket')]);
+  const rest = await post(['after']);
+  await received(sheet, [...first, ...second, ...third, ...rest]);
+});
+
+await everywhere('a server that is away is waited for, and its transport is not blamed', async (at) => {
+  const { sheet, gate, room, post } = at;
+  let own = await Server.start();
+  gate.ports = [own.port];
+  await connect(sheet, gate.url, { one: { room } });
+  await open(sheet, 'websocket');
+  await post(['before'], own);
+  await received(sheet, ['before']);
+  await own.stop();
+  const waits = async () => (await get(sheet)).states.filter(({ state }) => state === 'waiting').length;
+  await until(10_000, async () => await waits() >= 4, 'four waits');
+  own = await Server.start(own.port);
+  await post(['after'], own);
+  await open(sheet, 'websocket', 'one', 30_000);
+  await received(sheet, ['before', 'after'], { gaps: 1 }); // its messages were in memory
+  assert.ok((await get(sheet)).states.every(({ transport }) => transport === 'websocket'));
+  await own.stop();
+});
+
+await everywhere('a connection that falls silent is replaced', async (at) => {
+  const { sheet, gate, room, post } = at;
+  const held = TRANSPORTS.slice(0, 3);
+  const clients = Object.fromEntries(held.map((name) => [name, { room, transports: [name] }]));
+  await connect(sheet, gate.url, clients, { SILENCE: 900, HEARTBEAT: 600 });
+  await Promise.all(held.map((name) => open(sheet, name, name)));
+  gate.silence();
+  await post(['meanwhile']);
+  for (const name of held) {
+    await received(sheet, ['meanwhile'], { name });
+  }
+});
+
+await everywhere('Retry-After is obeyed, and nothing is blamed', async (at) => {
+  const { sheet, gate, room, post } = at;
+  const busy = { status: 503, fields: { 'Retry-After': '1' }, content: '{"error": "busy"}' };
+  gate.set(busy, '/api/history', PATHS.sse, '/api/send');
+  await connect(sheet, gate.url, { one: { room, sender: 'ada', transports: ['sse', 'short-poll'] } });
+  const sent = send(sheet, 'patient');
+  await until(5_000, async () => (await get(sheet)).states.some(({ state }) => state === 'waiting'), 'the wait');
+  const { wait, why } = (await get(sheet)).states.at(-1);
+  assert.ok(wait >= 1_000, String(wait));
+  assert.match(why, /503 busy/);
+  gate.rules.clear();
+  await open(sheet, 'sse');
+  assert.ok((await sent).id);
+  await post(['after']);
+  await until(5_000, async () => (await get(sheet)).texts.includes('after'), 'the message');
+});
+
+await everywhere('a client that is refused stays away, and says why', async (at) => {
+  const { sheet, gate, room } = at;
+  const refusal = { status: 401, content: '{"error": "the session is over"}' };
+  await connect(sheet, gate.url, { one: { room, transports: ['sse'] } });
+  await open(sheet, 'sse');
+  gate.set(refusal, PATHS.sse);
+  gate.cut();
+  await until(5_000, async () => (await get(sheet)).state === 'closed', 'the end');
+  assert.equal((await get(sheet)).error, '401 the session is over');
+  assert.deepEqual(await send(sheet, 'x'), { error: '401 the session is over' });
+  const asked = gate.seen.length;
+  await new Promise((resolve) => { setTimeout(resolve, 700); }); // longer than the first wait
+  assert.equal(gate.seen.length, asked);
+});
+
+await everywhere('a message whose answer is lost is sent again with its key, and published once', async (at) => {
+  const { sheet, gate, room, history } = at;
+  gate.set('lose', '/api/send');
+  await connect(sheet, gate.url, { one: { room, sender: 'ada' } });
+  const [first, second] = [send(sheet, 'first'), send(sheet, 'second')];
+  await until(10_000, () => gate.seen.filter((path) => path === '/api/send').length >= 3, 'repeated requests');
+  gate.rules.clear();
+  assert.ok((await first).id && (await second).id);
+  assert.deepEqual(await history(), ['first', 'second']);
+  await received(sheet, ['first', 'second']);
+  gate.set('lose', '/api/send');
+  assert.match((await send(sheet, 'in vain', 'one', { timeout: 300 })).error, /the server cannot be reached|socket/);
+});
+
+await everywhere('it iterates over messages and gaps, and ends when it is closed', async (at) => {
+  const { sheet, gate, room, post } = at;
+  await connect(sheet, gate.url, { one: { room } });
+  const seen = sheet.evaluate(async () => {
+    const seen = [];
+    for await (const { type, detail } of globalThis.clients.one) {
+      seen.push(`${type} ${detail.text}`);
+      if (detail.text === 'last') {
+        globalThis.clients.one.close();
+      }
+    }
+    return seen;
+  });
+  await open(sheet);
+  await post(['first', 'last']);
+  assert.deepEqual(await seen, ['message first', 'message last']);
+});
+
+for (const place of places) {
+  assert.deepEqual(await place.close(), [], place.name);
+}
+await server.stop();
+finish();
