@@ -76,6 +76,37 @@ fn a_key_is_known_on_all_nodes() {
 }
 
 #[test]
+fn the_messages_of_a_moment_are_one_command_and_each_has_its_own_outcome() {
+    if !is_installed() {
+        return;
+    }
+    let (process, mut one, mut two, tea) = two_nodes(&[]);
+    let count = || {
+        let reply = process.command(&["INFO", "commandstats"]);
+        let stats = String::from_utf8(reply.as_bytes().unwrap().into()).unwrap();
+        let line = stats.lines().find(|line| line.starts_with("cmdstat_evalsha:")).unwrap().to_owned();
+        line.split(',').next().unwrap().to_owned()
+    };
+    let epoch = one.tip(&tea).epoch();
+    let key = |text| Some(Key::new(epoch, "1", "ada", text));
+    assert!(process.command(&["CONFIG", "RESETSTAT"]).as_bytes().is_some());
+    let tickets = [
+        one.send(&tea, "a", None),
+        one.send(&tea, "b", key("b")),
+        one.send(&tea, "b", key("b")),
+        one.send(&tea, "c", key("c")),
+        one.send(&tea, "e", None),
+    ];
+    wait([&mut one, &mut two], |[one, two]| one.answers.len() == 5 && two.texts(&tea).len() == 3);
+    assert_eq!((one.texts(&tea), two.texts(&tea)), (vec!["a", "b", "e"], vec!["a", "b", "e"]));
+    let [a, b, again, conflict, e] = tickets.map(|ticket| one.answers[&ticket].clone());
+    let Answer::Appended(place) = b else { panic!("{b:?}") };
+    assert_eq!((again, conflict), (Answer::Repeated(place, 1.0), Answer::Refused(Refusal::Conflict)));
+    assert!(matches!((a, e), (Answer::Appended(a), Answer::Appended(e)) if (a.sequence(), e.sequence()) == (1, 3)));
+    assert_eq!(count(), "cmdstat_evalsha:calls=1");
+}
+
+#[test]
 fn a_log_is_bounded_by_messages_and_by_bytes() {
     if !is_installed() {
         return;

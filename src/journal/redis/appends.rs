@@ -1,13 +1,14 @@
 //! Appending: messages to the script, and what becomes of them.
 
+use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
 use sha1::{Digest, Sha1};
 
-use super::asked::Asked;
+use super::asked::{Asked, Group};
 use super::entries::Appended;
 use super::link::{code, explain};
-use super::log::{Creation, Place};
+use super::log::{Creation, Phase, Place};
 use super::session::Session;
 use super::{Name, Redis, key, lifetime};
 use crate::event_loop::EventLoop;
@@ -18,6 +19,8 @@ use crate::resp::Value;
 
 /// The time in which a message is sent, and sent again. It ends before the wait of its sender, which gets the reason.
 const ASK_TIME: Duration = Duration::from_millis(4500);
+
+const UNEXPECTED: &str = "Redis has sent an unexpected reply: the message may still come";
 
 /// A script, and its digest, by which Redis knows it.
 #[derive(Debug)]
@@ -84,7 +87,7 @@ impl Redis {
         }
     }
 
-    /// Sends the messages that were not sent on this connection, as long as they fit into its queue.
+    /// Sends the groups that were not sent on this connection, as long as they fit into its queue.
     pub(super) fn send_asked(&mut self, event_loop: &EventLoop) {
         if self.session.trouble().is_some() {
             return;
@@ -97,87 +100,104 @@ impl Redis {
     }
 
     fn send(&mut self, number: u64) {
-        let Some(asked) = self.asked.get(number) else { return };
-        let log = &asked.log;
-        let (messages, bytes) = self.retention.of(log);
-        let numbers = [number, asked.check.into(), messages as u64, bytes as u64];
-        let [number_text, check, messages, bytes] = numbers.map(|number| number.to_string());
-        let (stream, node) = (key(log), format!("overwire:node:{}", self.node));
-        let (channel, lifetime) = (self.channel(log), lifetime(log));
-        let (key, fingerprint, epoch) = match &asked.key {
-            Some((key, epoch)) => {
-                (format!("overwire:key:{}", hex(&key.digest)), hex(&key.fingerprint), epoch.to_string())
-            }
-            None => Default::default(),
-        };
-        let keys = [stream.as_str(), &node, &key];
-        let keys = if key.is_empty() { &keys[..2] } else { &keys };
-        let (time, key_lifetime) = (asked.timestamp.to_string(), keys::LIFETIME.as_millis().to_string());
-        let arguments = [
-            &number_text,
-            &self.node,
-            &check,
-            &asked.body,
-            &channel,
-            &messages,
-            &bytes,
-            &lifetime,
-            &fingerprint,
-            &time,
-            &key_lifetime,
-            &epoch,
+        let Some(Group { log, tickets }) = self.asked.group(number) else { return };
+        let (most_messages, most_bytes) = self.retention.of(log);
+        let mut keys = vec![key(log), format!("overwire:node:{}", self.node)];
+        let mut arguments: Vec<Cow<'_, str>> = vec![
+            self.node.as_str().into(),
+            number.to_string().into(),
+            self.channel(log).into(),
+            most_messages.to_string().into(),
+            most_bytes.to_string().into(),
+            lifetime(log).into(),
+            keys::LIFETIME.as_millis().to_string().into(),
         ];
-        self.scripts[0].ask(&mut self.session, keys, &arguments.map(String::as_str), Name::Append(number));
+        for asked in tickets.iter().filter_map(|ticket| self.asked.get(*ticket)) {
+            let (fingerprint, epoch) = match &asked.key {
+                Some((key, epoch)) => {
+                    keys.push(format!("overwire:key:{}", hex(&key.digest)));
+                    (hex(&key.fingerprint), epoch.to_string())
+                }
+                None => Default::default(),
+            };
+            arguments.extend([
+                asked.ticket.0.to_string().into(),
+                asked.check.to_string().into(),
+                Cow::from(&asked.body),
+                asked.timestamp.to_string().into(),
+                fingerprint.into(),
+                epoch.into(),
+            ]);
+        }
+        let keys: Vec<_> = keys.iter().map(String::as_str).collect();
+        let arguments: Vec<_> = arguments.iter().map(Cow::as_ref).collect();
+        self.scripts[0].ask(&mut self.session, &keys, &arguments, Name::Append(number));
     }
 
-    /// Takes the reply to an append.
+    /// Takes the reply to a group.
     pub(super) fn on_appended(&mut self, number: u64, reply: &Value, now: Instant) {
-        let Some(asked) = self.asked.get(number) else { return };
-        let (ticket, log) = (asked.ticket, asked.log.clone());
-        match (reply, Appended::of_reply(reply)) {
-            (_, Some(Appended::Yes(cursor))) => self.on_committed(number, cursor, now),
-            (_, Some(Appended::Repeated(cursor, timestamp))) => {
-                self.asked.take(number);
+        if let Value::Error(error) = reply
+            && code(error) == "NOSCRIPT"
+        {
+            self.load_scripts();
+            return self.asked.unsend(number);
+        }
+        let Some(group) = self.asked.answer(number) else { return };
+        match reply {
+            Value::Error(error) => self.refuse_group(&group, &format!("{}: the message is not stored", explain(error))),
+            Value::Array(outcomes) if outcomes.len() == group.tickets.len() => {
+                let mut again = Vec::new();
+                for (&ticket, outcome) in group.tickets.iter().zip(outcomes) {
+                    self.on_outcome(ticket, Appended::of_reply(outcome), now, &mut again);
+                }
+                again.into_iter().rev().for_each(|ticket| self.asked.renew(ticket));
+            }
+            _ => self.refuse_group(&group, UNEXPECTED),
+        }
+    }
+
+    fn refuse_group(&mut self, group: &Group, why: &str) {
+        for &ticket in &group.tickets {
+            if self.asked.take(ticket).is_some() {
+                self.refuse(ticket, why);
+            }
+        }
+    }
+
+    /// Takes the outcome of a message. Adds it to those that are to be sent `again`, if it is one.
+    fn on_outcome(&mut self, ticket: Ticket, outcome: Option<Appended>, now: Instant, again: &mut Vec<Ticket>) {
+        let Some(asked) = self.asked.get(ticket) else { return }; // its time was over
+        let (log, has_key) = (asked.log.clone(), asked.key.is_some());
+        match outcome {
+            Some(Appended::Yes(cursor)) => return self.on_committed(ticket, cursor, now),
+            // A key tells whether it was appended.
+            Some(Appended::Known) if has_key => return again.push(ticket),
+            Some(Appended::Missing) => return self.on_missing(ticket, &log, again),
+            _ => self.asked.take(ticket),
+        };
+        match outcome {
+            Some(Appended::Repeated(cursor, timestamp)) => {
                 self.changes.push_back(Change::Repeated { ticket, cursor, timestamp });
             }
-            (_, Some(Appended::Conflict)) => {
-                self.asked.take(number);
+            Some(Appended::Conflict) => {
                 self.changes.push_back(Change::Refused { ticket, refusal: Refusal::Conflict });
             }
-            // A key tells whether it was appended.
-            (_, Some(Appended::Known)) if asked.key.is_some() => self.asked.renew(number),
-            (_, Some(Appended::Known)) => {
-                self.asked.take(number);
-                self.refuse(ticket, "the connection to Redis was lost: the message may still come");
-            }
-            (_, Some(Appended::Missing)) => self.on_missing(number, &log),
-            (Value::Error(error), _) if code(error) == "NOSCRIPT" => {
-                self.load_scripts();
-                self.send(number);
-            }
-            (Value::Error(error), _) => {
-                self.asked.take(number);
-                self.refuse(ticket, &format!("{}: the message is not stored", explain(error)));
-            }
-            _ => {
-                self.asked.take(number);
-                self.refuse(ticket, "Redis has sent an unexpected reply: the message may still come");
-            }
+            Some(_) => self.refuse(ticket, "the connection to Redis was lost: the message may still come"),
+            None => self.refuse(ticket, UNEXPECTED),
         }
     }
 
     /// A message is in its log. If the messages before it are known, it follows them. Otherwise its notice brings it, or
     /// a read.
-    fn on_committed(&mut self, number: u64, cursor: Cursor, now: Instant) {
-        let Some(asked) = self.asked.get_mut(number) else { return };
+    fn on_committed(&mut self, ticket: Ticket, cursor: Cursor, now: Instant) {
+        let Some(asked) = self.asked.get_mut(ticket) else { return };
         asked.is_appended = true;
-        let name = asked.log.clone();
-        let place = self.logs.get_mut(&name).map(|log| (log.append(cursor, asked.body.len(), now), log.deadline()));
+        let log = self.logs.get_mut(&asked.log);
+        let place = log.map(|log| (log.append(cursor, asked.body.len(), now), log.deadline()));
         match place {
             None | Some((Place::Next, _)) => {
-                if let Some(asked) = self.asked.take(number) {
-                    let ticket = Some(asked.ticket);
-                    self.changes.push_back(Change::Appended { log: name, cursor, body: asked.body, ticket });
+                if let Some(Asked { log, body, .. }) = self.asked.take(ticket) {
+                    self.changes.push_back(Change::Appended { log, cursor, body, ticket: Some(ticket) });
                 }
             }
             Some((Place::Ahead | Place::Known, deadline)) => {
@@ -185,23 +205,26 @@ impl Redis {
                     self.look_at(until);
                 }
             }
-            Some((Place::Foreign, _)) => self.read(&name),
+            Some((Place::Foreign, _)) => {
+                let name = asked.log.clone();
+                self.read(&name);
+            }
         }
     }
 
     /// The log is gone: it has expired, or Redis has lost it. A room begins a new log, in which all keys are new. So only
     /// a message without one is sent again.
-    fn on_missing(&mut self, number: u64, name: &LogName) {
-        let begins_again = self.logs.get(name).is_some_and(|log| log.creation != Creation::Never);
-        if begins_again {
+    fn on_missing(&mut self, ticket: Ticket, name: &LogName, again: &mut Vec<Ticket>) {
+        let log = self.logs.get(name);
+        let begins_again = log.is_some_and(|log| log.creation != Creation::Never);
+        if begins_again && log.is_some_and(|log| log.phase != Phase::Reading) {
             self.read(name);
         }
-        if begins_again && self.asked.get(number).is_some_and(|asked| asked.key.is_none()) {
-            return self.asked.renew(number);
+        if begins_again && self.asked.get(ticket).is_some_and(|asked| asked.key.is_none()) {
+            return again.push(ticket);
         }
-        if let Some(asked) = self.asked.take(number) {
-            self.refuse(asked.ticket, "Redis has lost the messages before this one: the message is not stored");
-        }
+        self.asked.take(ticket);
+        self.refuse(ticket, "Redis has lost the messages before this one: the message is not stored");
         if !begins_again {
             self.on_gone(name);
         }

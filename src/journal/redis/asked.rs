@@ -1,11 +1,15 @@
 //! The messages that this node has asked for, and that have no answer yet.
 //!
-//! Each has a number, and the numbers count up in the order in which Redis gets the messages. Redis keeps the number of
-//! the newest executed one: so a message that is sent again, because its reply was lost, is appended once.
+//! The messages of a log are sent in groups. One group is on its way at a time, and all that is asked for meanwhile
+//! forms the next one: so the more messages there are, the less each costs, as with the file and its syncs.
+//!
+//! Groups have numbers, which count up in the order in which Redis gets the groups. Redis keeps the number of the newest
+//! executed one: so a group that is sent again, because its reply was lost, is appended once.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Instant;
 
+use crate::books;
 use crate::journal::{Key, LogName, Ticket};
 
 /// The most bytes of messages without an answer.
@@ -13,6 +17,12 @@ const MOST_BYTES: usize = 16 * 1024 * 1024;
 
 /// The bytes that a message takes beside its text.
 const RECORD: usize = 200;
+
+/// The most messages of a group. Redis does nothing else while it appends them, about half a millisecond.
+const MOST_IN_GROUP: usize = 100;
+
+/// The most bytes of the messages of a group, unless it is a single message.
+const MOST_BYTES_IN_GROUP: usize = 64 * 1024;
 
 /// A message without an answer.
 #[derive(Debug)]
@@ -29,24 +39,44 @@ pub struct Asked {
     pub timestamp: f64,
     /// Its idempotency key, and the epoch of the log that it belongs to.
     pub key: Option<(Key, u64)>,
-    /// The time until which it may be sent.
+    /// The time until which it may be sent. It is never before that of an earlier message.
     pub until: Instant,
     /// Whether it was sent. Then Redis may append it, even if no reply comes.
     pub was_sent: bool,
-    /// Whether Redis has appended it. Then it is not sent again: it arrives as an entry of its log.
+    /// Whether Redis has appended it. It is kept until the messages before it are known.
     pub is_appended: bool,
 }
 
-/// All messages without an answer, by number.
+/// Messages of one log that are sent together.
+#[derive(Debug)]
+pub struct Group {
+    /// Their log.
+    pub log: LogName,
+    /// Their tickets.
+    pub tickets: Vec<Ticket>,
+}
+
+/// The messages of a log that are in no group yet.
+#[derive(Debug, Default)]
+struct Queue {
+    tickets: VecDeque<Ticket>,
+    /// Whether a group of the log is on its way.
+    is_busy: bool,
+}
+
+/// All messages without an answer.
 #[derive(Debug, Default)]
 pub struct AskedMessages {
-    by_number: BTreeMap<u64, Asked>,
-    /// The number of the newest message.
+    by_ticket: BTreeMap<Ticket, Asked>,
+    queues: HashMap<LogName, Queue>,
+    /// The logs that have messages for a group, and no group on its way.
+    ready: VecDeque<LogName>,
+    /// The groups without a reply, by number.
+    groups: BTreeMap<u64, Group>,
+    /// The number of the newest group.
     newest: u64,
-    /// The smallest number that is still to be sent on this connection.
+    /// The smallest number of a group that is still to be sent on this connection.
     unsent: u64,
-    /// The number of each message, and the time until which it may be sent: the earliest first.
-    ends: VecDeque<(Instant, u64)>,
     bytes: usize,
 }
 
@@ -58,69 +88,242 @@ impl AskedMessages {
             return false;
         }
         self.bytes += bytes;
-        self.newest += 1;
-        self.ends.push_back((asked.until, self.newest));
-        self.by_number.insert(self.newest, asked);
+        self.queue(&asked.log).tickets.push_back(asked.ticket);
+        self.by_ticket.insert(asked.ticket, asked);
         true
     }
 
-    /// Returns a message.
-    pub fn get(&self, number: u64) -> Option<&Asked> {
-        self.by_number.get(&number)
+    /// Returns the queue of a log, which is about to get a message.
+    fn queue(&mut self, log: &LogName) -> &mut Queue {
+        if !self.queues.contains_key(log) {
+            self.queues.insert(log.clone(), Queue::default());
+        }
+        let queue = self.queues.get_mut(log).expect("it was inserted");
+        if queue.tickets.is_empty() && !queue.is_busy {
+            self.ready.push_back(log.clone());
+        }
+        queue
     }
 
     /// Returns a message.
-    pub fn get_mut(&mut self, number: u64) -> Option<&mut Asked> {
-        self.by_number.get_mut(&number)
+    pub fn get(&self, ticket: Ticket) -> Option<&Asked> {
+        self.by_ticket.get(&ticket)
+    }
+
+    /// Returns a message.
+    pub fn get_mut(&mut self, ticket: Ticket) -> Option<&mut Asked> {
+        self.by_ticket.get_mut(&ticket)
     }
 
     /// Removes a message, because it has its answer.
-    pub fn take(&mut self, number: u64) -> Option<Asked> {
-        let asked = self.by_number.remove(&number)?;
+    pub fn take(&mut self, ticket: Ticket) -> Option<Asked> {
+        let asked = self.by_ticket.remove(&ticket)?;
         self.bytes -= asked.body.len() + RECORD;
-        while let Some((_, number)) = self.ends.front()
-            && !self.by_number.contains_key(number)
-        {
-            self.ends.pop_front();
-        }
         Some(asked)
     }
 
-    /// Gives a message that was not executed a new number, under which it is sent once more.
-    pub fn renew(&mut self, number: u64) {
-        let Some(asked) = self.by_number.remove(&number) else { return };
-        self.newest += 1;
-        self.ends.push_front((asked.until, self.newest)); // it is one of the oldest
-        self.by_number.insert(self.newest, asked);
+    /// A message was not appended: it is sent once more, in a new group, before those that are in none yet.
+    pub fn renew(&mut self, ticket: Ticket) {
+        let Some(asked) = self.by_ticket.get(&ticket) else { return };
+        let log = asked.log.clone();
+        self.queue(&log).tickets.push_front(ticket);
     }
 
-    /// The connection is lost: all messages that are not appended are sent again, with their numbers.
-    pub fn unsend(&mut self) {
-        self.unsent = 0;
+    /// The groups from this number on are sent again, with their numbers: the connection is lost, or Redis has not
+    /// executed them.
+    pub fn unsend(&mut self, number: u64) {
+        self.unsent = self.unsent.min(number);
     }
 
-    /// Returns the number of the next message to send, and notes that it is sent.
+    /// Returns the number of the next group to send, and notes that it is sent.
     pub fn next_to_send(&mut self) -> Option<u64> {
-        let mut rest = self.by_number.range_mut(self.unsent..);
-        let (number, asked) = rest.find(|(_, asked)| !asked.is_appended)?;
+        let number = self.next_unsent().or_else(|| self.form_group())?;
         self.unsent = number + 1;
-        asked.was_sent = true;
-        Some(*number)
+        Some(number)
+    }
+
+    /// Returns the number of the first group that is to be sent again. A message that was answered meanwhile is not.
+    fn next_unsent(&mut self) -> Option<u64> {
+        loop {
+            let (&number, group) = self.groups.range_mut(self.unsent..).next()?;
+            group.tickets.retain(|ticket| self.by_ticket.contains_key(ticket));
+            if !group.tickets.is_empty() {
+                return Some(number);
+            }
+            self.answer(number);
+        }
+    }
+
+    fn form_group(&mut self) -> Option<u64> {
+        loop {
+            let log = self.ready.pop_front()?;
+            let tickets = self.next_of(&log);
+            if tickets.is_empty() {
+                self.queues.remove(&log); // the time of all its messages is over
+                continue;
+            }
+            self.newest += 1;
+            self.groups.insert(self.newest, Group { log, tickets });
+            return Some(self.newest);
+        }
+    }
+
+    /// Takes the messages of the next group out of the queue of a log.
+    fn next_of(&mut self, log: &LogName) -> Vec<Ticket> {
+        let Some(queue) = self.queues.get_mut(log) else { return Vec::new() };
+        let (mut tickets, mut bytes) = (Vec::new(), 0);
+        while let Some(&ticket) = queue.tickets.front() {
+            if let Some(asked) = self.by_ticket.get_mut(&ticket) {
+                bytes += asked.body.len();
+                if !tickets.is_empty() && (bytes > MOST_BYTES_IN_GROUP || tickets.len() == MOST_IN_GROUP) {
+                    break;
+                }
+                asked.was_sent = true;
+                tickets.push(ticket);
+            }
+            queue.tickets.pop_front();
+        }
+        queue.is_busy = !tickets.is_empty();
+        tickets
+    }
+
+    /// Returns a group that has no reply yet.
+    pub fn group(&self, number: u64) -> Option<&Group> {
+        self.groups.get(&number)
+    }
+
+    /// Removes a group, because its reply is here. Its log may send the next one.
+    pub fn answer(&mut self, number: u64) -> Option<Group> {
+        let group = self.groups.remove(&number)?;
+        if let Some(queue) = self.queues.get_mut(&group.log) {
+            queue.is_busy = false;
+            if queue.tickets.is_empty() {
+                self.queues.remove(&group.log);
+            } else {
+                self.ready.push_back(group.log.clone());
+            }
+        }
+        Some(group)
     }
 
     /// Returns the earliest time at which a message is [`overdue`](Self::overdue).
     pub fn deadline(&self) -> Option<Instant> {
-        self.ends.front().map(|(end, _)| *end)
+        self.by_ticket.first_key_value().map(|(_, asked)| asked.until)
     }
 
     /// Removes a message whose time is over, and returns it.
     pub fn overdue(&mut self, now: Instant) -> Option<Asked> {
-        let (_, number) = self.ends.front().filter(|(end, _)| *end <= now).copied()?;
-        self.take(number)
+        let (&ticket, _) = self.by_ticket.first_key_value().filter(|(_, asked)| asked.until <= now)?;
+        self.take(ticket)
     }
 
     /// Returns the number of bytes that the messages take.
     pub fn bytes(&self) -> usize {
-        self.bytes + crate::books::deque(&self.ends)
+        self.bytes + books::map(&self.queues) + books::deque(&self.ready)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn room(name: &str) -> LogName {
+        LogName::Room(name.into())
+    }
+
+    fn push(messages: &mut AskedMessages, ticket: u64, log: &str, bytes: usize, until: Instant) -> bool {
+        messages.push(Asked {
+            ticket: Ticket(ticket),
+            log: room(log),
+            check: 0,
+            body: "m".repeat(bytes),
+            timestamp: 0.0,
+            key: None,
+            until,
+            was_sent: false,
+            is_appended: false,
+        })
+    }
+
+    /// Returns all groups that may be sent now: their numbers and tickets.
+    fn send(messages: &mut AskedMessages) -> Vec<(u64, Vec<u64>)> {
+        let mut sent = Vec::new();
+        while let Some(number) = messages.next_to_send() {
+            let tickets = messages.group(number).unwrap().tickets.iter();
+            sent.push((number, tickets.map(|Ticket(ticket)| *ticket).collect()));
+        }
+        sent
+    }
+
+    #[test]
+    fn what_is_asked_for_while_a_group_is_on_its_way_forms_the_next() {
+        let (mut messages, now) = (AskedMessages::default(), Instant::now());
+        for (ticket, log) in [(1, "a"), (2, "b"), (3, "a")] {
+            push(&mut messages, ticket, log, 1, now);
+        }
+        assert_eq!(send(&mut messages), [(1, vec![1, 3]), (2, vec![2])]);
+        for ticket in 4..=6 {
+            push(&mut messages, ticket, "a", 1, now);
+        }
+        assert_eq!(send(&mut messages), []);
+        assert!(messages.answer(1).is_some() && messages.answer(1).is_none());
+        assert_eq!(send(&mut messages), [(3, vec![4, 5, 6])]);
+    }
+
+    #[test]
+    fn a_group_is_bounded_in_messages_and_in_bytes() {
+        let (mut messages, now) = (AskedMessages::default(), Instant::now());
+        for ticket in 1..=101 {
+            push(&mut messages, ticket, "a", 1, now);
+        }
+        push(&mut messages, 102, "b", MOST_BYTES_IN_GROUP, now);
+        push(&mut messages, 103, "b", MOST_BYTES_IN_GROUP + 1, now);
+        let lengths = |sent: Vec<(u64, Vec<u64>)>| sent.iter().map(|(_, tickets)| tickets.len()).collect::<Vec<_>>();
+        assert_eq!(lengths(send(&mut messages)), [100, 1]);
+        (1..=2).for_each(|number| assert!(messages.answer(number).is_some()));
+        assert_eq!(send(&mut messages), [(3, vec![101]), (4, vec![103])]);
+    }
+
+    #[test]
+    fn a_group_is_sent_again_with_its_number_and_without_what_was_answered() {
+        let (mut messages, now) = (AskedMessages::default(), Instant::now());
+        for (ticket, log) in [(1, "a"), (2, "a"), (3, "b"), (4, "c")] {
+            push(&mut messages, ticket, log, 1, now + Duration::from_millis(ticket));
+        }
+        send(&mut messages);
+        push(&mut messages, 5, "b", 1, now + Duration::from_secs(1));
+        assert_eq!(messages.overdue(now).map(|asked| asked.ticket), None);
+        assert_eq!(messages.overdue(now + Duration::from_millis(1)).map(|asked| asked.ticket), Some(Ticket(1)));
+        messages.take(Ticket(3));
+        messages.unsend(0);
+        assert_eq!(send(&mut messages), [(1, vec![2]), (3, vec![4]), (4, vec![5])]);
+        messages.unsend(3);
+        assert_eq!(send(&mut messages), [(3, vec![4]), (4, vec![5])]);
+    }
+
+    #[test]
+    fn a_renewed_message_comes_before_those_that_were_asked_for_later() {
+        let (mut messages, now) = (AskedMessages::default(), Instant::now());
+        push(&mut messages, 1, "a", 1, now);
+        send(&mut messages);
+        push(&mut messages, 2, "a", 1, now);
+        messages.answer(1);
+        messages.renew(Ticket(1));
+        assert_eq!(send(&mut messages), [(2, vec![1, 2])]);
+        messages.answer(2);
+        messages.renew(Ticket(1));
+        messages.take(Ticket(1));
+        assert_eq!((send(&mut messages), messages.queues.len()), (vec![], 0), "its time is over");
+    }
+
+    #[test]
+    fn the_bytes_are_bounded() {
+        let (mut messages, now) = (AskedMessages::default(), Instant::now());
+        assert!(push(&mut messages, 1, "a", MOST_BYTES - RECORD, now));
+        assert!(!push(&mut messages, 2, "a", 0, now));
+        messages.take(Ticket(1));
+        assert!(push(&mut messages, 3, "a", 0, now));
     }
 }

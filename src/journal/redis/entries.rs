@@ -2,6 +2,7 @@
 
 use crate::bytes::digits;
 use crate::feed::Cursor;
+use crate::journal::Ticket;
 use crate::resp::Value;
 
 /// An entry of a stream.
@@ -9,18 +10,24 @@ use crate::resp::Value;
 pub struct Entry {
     /// Its position.
     pub cursor: Cursor,
-    /// The node that has appended it, and the node's own number for it: `NODE:NUMBER`.
+    /// The node that has appended it, and the node's ticket for it: `NODE:TICKET`.
     pub by: String,
     /// The message. Empty for the first entry of a stream, which is only a position.
     pub body: String,
 }
 
 impl Entry {
-    /// Parses a notice: `EPOCH SEQUENCE-CHECK NODE:NUMBER MESSAGE`.
-    pub fn of_notice(notice: &[u8]) -> Option<Self> {
-        let mut parts = std::str::from_utf8(notice).ok()?.splitn(4, ' ');
+    /// Parses a line of a notice: `EPOCH SEQUENCE-CHECK NODE:TICKET MESSAGE`.
+    pub fn of_line(line: &str) -> Option<Self> {
+        let mut parts = line.splitn(4, ' ');
         let cursor = cursor(parts.next()?, parts.next()?)?;
         Some(Entry { cursor, by: parts.next()?.into(), body: parts.next()?.into() })
+    }
+
+    /// Parses the position in a line of a notice.
+    pub fn position(line: &str) -> Option<Cursor> {
+        let mut parts = line.splitn(3, ' ');
+        cursor(parts.next()?, parts.next()?)
     }
 
     /// Parses an entry in a reply: its id and its fields, of which the names are known.
@@ -37,13 +44,13 @@ impl Entry {
     }
 }
 
-/// Returns the number in `NODE:NUMBER`. `None` if it is one of another node.
-pub fn number_of(by: &str, node: &str) -> Option<u64> {
-    let (by, number) = by.split_once(':')?;
-    digits(number.as_bytes()).filter(|_| by == node)
+/// Returns the ticket in `NODE:TICKET`. `None` if it is one of another node.
+pub fn ticket_of(by: &str, node: &str) -> Option<Ticket> {
+    let (by, ticket) = by.split_once(':')?;
+    digits(ticket.as_bytes()).filter(|_| by == node).map(Ticket)
 }
 
-/// The reply of `append.lua`.
+/// What has become of a message: a part of the reply of `append.lua`.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Appended {
     /// The message is in the log.
@@ -59,15 +66,16 @@ pub enum Appended {
 }
 
 impl Appended {
-    /// Parses a reply. `None` if it is not one.
-    pub fn of_reply(reply: &Value) -> Option<Self> {
-        let words = reply.values()?.iter().map(text).collect::<Option<Vec<_>>>()?;
-        match words[..] {
-            ["appended", epoch, id] => cursor(epoch, id).map(Appended::Yes),
-            ["repeated", epoch, id, time] => Some(Appended::Repeated(cursor(epoch, id)?, time.parse().ok()?)),
-            ["conflict"] => Some(Appended::Conflict),
-            ["known"] => Some(Appended::Known),
-            ["missing"] => Some(Appended::Missing),
+    /// Parses what a reply has for one message: a text. `None` if it is not one.
+    pub fn of_reply(outcome: &Value) -> Option<Self> {
+        let mut words = text(outcome)?.split(' ');
+        let (kind, mut next) = (words.next()?, || words.next());
+        match kind {
+            "appended" => Some(Appended::Yes(cursor(next()?, next()?)?)),
+            "repeated" => Some(Appended::Repeated(cursor(next()?, next()?)?, next()?.parse().ok()?)),
+            "conflict" => Some(Appended::Conflict),
+            "known" => Some(Appended::Known),
+            "missing" => Some(Appended::Missing),
             _ => None,
         }
     }
@@ -98,10 +106,12 @@ mod tests {
 
     #[test]
     fn an_entry_is_the_same_in_a_notice_and_in_a_reply() {
-        let entry = Entry::of_notice(br#"1152921504606846975 7-4194303 a1:3 {"text":"a b"}"#).unwrap();
+        let line = r#"1152921504606846975 7-4194303 a1:3 {"text":"a b"}"#;
+        let entry = Entry::of_line(line).unwrap();
+        assert_eq!(Entry::position(line), Some(entry.cursor));
         assert_eq!(entry.cursor.to_string(), "ffffffff-ffff-8fff-bfff-ff0000000007");
         assert_eq!((id(entry.cursor).as_str(), entry.body.as_str()), ("7-4194303", r#"{"text":"a b"}"#));
-        assert_eq!((number_of(&entry.by, "a1"), number_of(&entry.by, "a")), (Some(3), None));
+        assert_eq!((ticket_of(&entry.by, "a1"), ticket_of(&entry.by, "a")), (Some(Ticket(3)), None));
         let fields = ["e", "1152921504606846975", "t", "9", "n", "a1:3", "m", r#"{"text":"a b"}"#];
         let value = Value::Array(vec![blob("7-4194303"), Value::Array(fields.map(blob).into())]);
         assert_eq!(Entry::of_reply(&Value::Array(vec![value])), Some(vec![entry]));
@@ -109,10 +119,10 @@ mod tests {
 
     #[test]
     fn what_is_not_an_entry_is_refused() {
-        for notice in
+        for line in
             ["", "1 2-3", "1 2-3 a:1", "x 2-3 a:1 m", "1 2 a:1 m", "1 2-4194304 a:1 m", "1 1099511627776-3 a:1 m"]
         {
-            assert_eq!(Entry::of_notice(notice.as_bytes()), None, "{notice}");
+            assert_eq!(Entry::of_line(line), None, "{line}");
         }
         for reply in [Value::Null, Value::Array(vec![]), Value::Array(vec![blob("1-2")])] {
             assert_eq!(Entry::of_reply(&reply), None, "{reply:?}");
@@ -122,17 +132,17 @@ mod tests {
     #[test]
     fn the_replies_to_an_append_are_parsed() {
         let at = Cursor::of_parts(9, 5, 2).unwrap();
-        for (words, appended) in [
-            (&["appended", "9", "2-5"][..], Some(Appended::Yes(at))),
-            (&["repeated", "9", "2-5", "1700000000.125"], Some(Appended::Repeated(at, 1700000000.125))),
-            (&["conflict"], Some(Appended::Conflict)),
-            (&["known"], Some(Appended::Known)),
-            (&["missing"], Some(Appended::Missing)),
-            (&["appended", "9", "2"], None),
-            (&[], None),
+        for (outcome, appended) in [
+            ("appended 9 2-5", Some(Appended::Yes(at))),
+            ("repeated 9 2-5 1700000000.125", Some(Appended::Repeated(at, 1700000000.125))),
+            ("conflict", Some(Appended::Conflict)),
+            ("known", Some(Appended::Known)),
+            ("missing", Some(Appended::Missing)),
+            ("appended 9 2", None),
+            ("appended 9", None),
+            ("", None),
         ] {
-            let reply = Value::Array(words.iter().map(|word| blob(word)).collect());
-            assert_eq!(Appended::of_reply(&reply), appended, "{words:?}");
+            assert_eq!(Appended::of_reply(&blob(outcome)), appended, "{outcome}");
         }
         assert_eq!(Appended::of_reply(&Value::Null), None);
     }

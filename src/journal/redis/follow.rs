@@ -211,9 +211,14 @@ impl Redis {
         if let Some((node, number)) = claim_in(notice) {
             return self.on_claim(name, node, number);
         }
-        let (Some(entry), Some(log)) = (Entry::of_notice(notice), self.logs.get_mut(name)) else { return };
-        let mut steps = Vec::new();
-        let is_behind = log.notice(entry, &mut steps);
+        let (mut steps, mut is_behind) = (Vec::new(), false);
+        let Some(log) = self.logs.get_mut(name) else { return };
+        for line in std::str::from_utf8(notice).unwrap_or_default().split('\n') {
+            if Entry::position(line).is_some_and(|position| log.has(position)) {
+                continue; // most are of this node, and the reply came first
+            }
+            is_behind |= Entry::of_line(line).is_some_and(|entry| log.notice(entry, &mut steps));
+        }
         self.apply(name, steps);
         if is_behind {
             self.read(name);
@@ -314,8 +319,8 @@ impl Redis {
                 Step::Opened(start) => Change::Opened { log, start },
                 Step::Truncated(tip) => Change::Truncated { log, tip },
                 Step::Appended(Entry { cursor, by, body }) => {
-                    let number = entries::number_of(&by, &self.node);
-                    let asked = number.and_then(|number| self.asked.take(number));
+                    let ticket = entries::ticket_of(&by, &self.node);
+                    let asked = ticket.and_then(|ticket| self.asked.take(ticket));
                     Change::Appended { log, cursor, body, ticket: asked.map(|asked| asked.ticket) }
                 }
             });

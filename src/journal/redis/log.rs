@@ -187,7 +187,12 @@ impl Log {
         place
     }
 
-    /// Takes a notice. Returns whether the stream is to be read.
+    /// Whether the replica is current, and has the message at this position.
+    pub fn has(&self, cursor: Cursor) -> bool {
+        self.phase == Phase::Current && self.place(cursor) == Place::Known
+    }
+
+    /// Takes a line of a notice. Returns whether the stream is to be read.
     pub fn notice(&mut self, entry: Entry, steps: &mut Vec<Step>) -> bool {
         match (self.phase, self.place(entry.cursor)) {
             (Phase::Current, Place::Next) => {

@@ -9,7 +9,7 @@
 //! ```text
 //! overwire:room:NAME, overwire:mailbox:ID   streams: entries SEQUENCE-CHECK
 //! overwire:key:DIGEST                       an idempotency key: fingerprint, epoch, id and time of its message
-//! overwire:node:NODE                        the number of the newest message that the node has appended
+//! overwire:node:NODE                        the number of the newest group that the node has appended
 //! overwire:epoch:EPOCH                      the id of the mailbox with this epoch
 //! overwire:client:CLIENT                    the positions of a client: a hash by room
 //! overwire:reader:ID                        the position of the reader of a mailbox
@@ -93,7 +93,7 @@ pub struct Redis {
 /// The name of a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Name {
-    /// The message with this number.
+    /// The group of messages with this number.
     Append(u64),
     /// A read of a log, with its number.
     Read(LogName, u64),
@@ -211,7 +211,7 @@ impl Redis {
         if self.complaint.take().is_some() {
             complain(format_args!("{}: connected", self.url));
         }
-        self.asked.unsend();
+        self.asked.unsend(0);
         self.create_all();
         self.find_unasked();
         self.join_nodes();

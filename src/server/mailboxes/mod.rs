@@ -323,9 +323,11 @@ impl Replica for Mailboxes {
         }
     }
 
-    /// A position from elsewhere can be older than the one that the reader has come with.
+    /// A position from elsewhere can be older than the one that the reader has come with. And a reader that waits here
+    /// has come after the one whose position this is: the text before the position may have been lost on its way.
     fn restored(&mut self, exchanges: &mut Exchanges, name: &str, _: &str, position: Cursor) {
         if let Ok(mut mailbox) = self.mailboxes.get(name, exchanges.now())
+            && mailbox.reader.is_none()
             && position.epoch() == mailbox.position.epoch()
             && position.sequence() > mailbox.position.sequence()
         {

@@ -106,3 +106,17 @@ fn a_restored_position_never_takes_a_reader_back() {
     let (client, _) = poll(&mut exchanges, &mut mailboxes, &id);
     assert_eq!(exchanges.owner(client.id), Some(FeatureId::Mailboxes), "there is nothing more");
 }
+
+#[test]
+fn a_position_from_elsewhere_takes_no_text_from_a_reader_that_waits() {
+    let (mut exchanges, mut mailboxes) = (Exchanges::for_test(), Mailboxes::default());
+    let id = mailbox(&mut exchanges, &mut mailboxes);
+    let start = mailboxes.mailboxes.get(&id, exchanges.now()).unwrap().position;
+    let next = Cursor::of_parts(start.epoch(), 7, start.sequence() + 1).unwrap();
+    let (mut client, reply) = poll(&mut exchanges, &mut mailboxes, &id);
+    assert!(exchanges.handle(&client, reply));
+    mailboxes.restored(&mut exchanges, &id, "", next);
+    let body = json!({ "text": "once more", "timestamp": 1.0 }).to_string();
+    mailboxes.appended(&mut exchanges, &id, next, body);
+    assert!(exchanges.read_until(&mut client, "}\n").contains("once more"));
+}
