@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use overwire::bytes::digits;
+use overwire::{EventLoop, Limits};
 
 /// A lesson's program: its name, its defaults and its greeting. In the texts, `{url}`, `{websocket}` and `{address}`
 /// stand for the address that the program listens on.
@@ -61,6 +62,17 @@ pub enum Send {
     Frame(&'static str),
 }
 
+/// An option with a value that only some programs have.
+#[derive(Debug, Clone, Copy)]
+pub struct Extra {
+    /// Its name and its value, such as `--data FOLDER`.
+    pub usage: &'static str,
+    /// Its meaning.
+    pub about: &'static str,
+    /// The value without it.
+    pub default: &'static str,
+}
+
 /// The command that the command line gives.
 pub enum Wish {
     /// Run, on this port.
@@ -75,6 +87,28 @@ impl Lesson {
     /// Runs a program that has no option but its port.
     pub fn run(&self, program: impl FnOnce(u16) -> io::Result<()>) -> ExitCode {
         self.carry_out(self.wish(), program)
+    }
+
+    /// Runs a program with more options. It gets their values in the order of `extras`.
+    pub fn run_with(&self, extras: &[Extra], program: impl FnOnce(u16, Vec<String>) -> io::Result<()>) -> ExitCode {
+        let (wish, values) = self.read(extras, env::args_os().skip(1).map(|one| one.to_string_lossy().into_owned()));
+        self.carry_out(wish, |port| program(port, values))
+    }
+
+    /// Runs a server with more options until Ctrl+C. `open` makes what it needs before it greets.
+    pub fn serve_with<T>(
+        &self,
+        extras: &[Extra],
+        open: impl FnOnce(&EventLoop, &[String]) -> io::Result<T>,
+        serve: impl FnOnce(EventLoop, T) -> io::Result<()>,
+    ) -> ExitCode {
+        self.run_with(extras, |port, values| {
+            let mut server = EventLoop::bind(("127.0.0.1", port), Limits::default())?;
+            let opened = open(&server, &values)?;
+            server.watch_signals()?;
+            self.greet(server.local_address());
+            serve(server, opened)
+        })
     }
 
     /// Carries out a wish, except for [`Wish::Measure`].
@@ -95,7 +129,17 @@ impl Lesson {
     }
 
     /// Reads the given arguments.
-    pub fn wish_of(&self, mut arguments: impl Iterator<Item = String>) -> Wish {
+    pub fn wish_of(&self, arguments: impl Iterator<Item = String>) -> Wish {
+        self.read(&[], arguments).0
+    }
+
+    /// Reads arguments, and the values of more options.
+    fn read(&self, extras: &[Extra], arguments: impl Iterator<Item = String>) -> (Wish, Vec<String>) {
+        let mut values = extras.iter().map(|extra| extra.default.to_owned()).collect::<Vec<_>>();
+        (self.read_into(extras, &mut values, arguments), values)
+    }
+
+    fn read_into(&self, extras: &[Extra], values: &mut [String], mut arguments: impl Iterator<Item = String>) -> Wish {
         let mut port = self.port;
         while let Some(argument) = arguments.next() {
             let (name, value) = match argument.split_once('=') {
@@ -104,7 +148,7 @@ impl Lesson {
             };
             match name {
                 "--help" | "-h" => {
-                    let _ = writeln!(io::stdout(), "{}", self.help());
+                    let _ = writeln!(io::stdout(), "{}", self.help(extras));
                     return Wish::Exit(ExitCode::SUCCESS);
                 }
                 "--measure" if !self.costs.is_empty() => {
@@ -114,20 +158,31 @@ impl Lesson {
                     Some(Some(number)) => port = number,
                     _ => return self.refuse("--port: expected a number from 0 to 65535"),
                 },
-                _ => return self.refuse(&format!("unknown argument {argument:?}")),
+                _ => {
+                    let extra = extras.iter().position(|extra| extra.usage.split(' ').next() == Some(name));
+                    let Some(at) = extra else { return self.refuse(&format!("unknown argument {argument:?}")) };
+                    match value.or_else(|| arguments.next()) {
+                        Some(value) => values[at] = value,
+                        None => return self.refuse(&format!("{name}: expected a value")),
+                    }
+                }
             }
         }
         Wish::Run(port)
     }
 
-    fn help(&self) -> String {
+    fn help(&self, extras: &[Extra]) -> String {
         let (name, port, about) = (self.name, self.port, self.about);
-        let mut help = format!("{name}: {about}\n\nusage: {name} [OPTIONS]\n\n");
-        help += &format!("  --port PORT  the port; 0 lets the system choose (default {port})\n");
+        let port = format!("the port; 0 lets the system choose (default {port})");
+        let mut lines = vec![("--port PORT", port)];
         if !self.costs.is_empty() {
-            help += "  --measure    print what the transport costs, measured here and now, and exit\n";
+            lines.push(("--measure", "print what the transport costs, measured here and now, and exit".to_owned()));
         }
-        help + "  --help       print this and exit"
+        lines.extend(extras.iter().map(|extra| (extra.usage, format!("{} (default {})", extra.about, extra.default))));
+        lines.push(("--help", "print this and exit".to_owned()));
+        let width = lines.iter().map(|(usage, _)| usage.len()).max().unwrap_or(0);
+        let lines = lines.iter().map(|(usage, about)| format!("  {usage:<width$}  {about}"));
+        format!("{name}: {about}\n\nusage: {name} [OPTIONS]\n\n{}", lines.collect::<Vec<_>>().join("\n"))
     }
 
     fn refuse(&self, complaint: &str) -> Wish {

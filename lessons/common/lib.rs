@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use overwire::http::{Method, Request, Response};
 use overwire::{EventLoop, Limits};
 
-pub use command_line::{Costs, Lesson, Receive, Send, Wish};
+pub use command_line::{Costs, Extra, Lesson, Receive, Send, Wish};
 
 /// The style sheet of every lesson's page.
 const STYLE: &str = include_str!("page.css");

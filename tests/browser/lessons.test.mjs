@@ -4,7 +4,7 @@
 // PROGRAMS names the folder with the binaries of the lessons.
 
 import assert from 'node:assert/strict';
-import { mkdtempSync } from 'node:fs';
+import { mkdtempSync, readFileSync, truncateSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { chromium } from 'playwright-core';
@@ -15,6 +15,7 @@ const FLAGS = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', 
   '--disable-background-networking', '--disable-component-update', '--disable-sync'];
 const MARKUP = '<img src=x onerror="window.injected = true"> & \u{1F40E}';
 
+process.setMaxListeners(50); // each server has one
 const screenshots = process.env.SCREENSHOTS ?? mkdtempSync(join(tmpdir(), 'overwire-lessons-'));
 const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', args: FLAGS });
 const lesson = (name) => Server.start(0, join(process.env.PROGRAMS, name));
@@ -137,6 +138,35 @@ await check('08: five readers are measured, and the follower falls back without 
   const seen = await lines(page, 'follower', 'in');
   assert.deepEqual(seen.slice(1).map((line) => line.split(': ')[1]), ['on ws', 'on events', 'on stream', 'on long', 'on short']);
   await done(page, '08-choosing');
+  await server.stop();
+});
+
+await check('09: the page goes on after a kill, and fetches the state when a change is missing', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'overwire-09-'));
+  const start = (port) => Server.start(port, join(process.env.PROGRAMS, '09-keeping-it'), ['--data', folder]);
+  let server = await start(0);
+  const { port } = server;
+  const page = await open(server.url);
+  const vote = async (text) => {
+    await page.fill('#text', text);
+    await page.click('form button');
+    await shows(page, 'counts', `1  ${text}`);
+  };
+  await vote(MARKUP);
+  await server.kill();
+  server = await start(port);
+  await vote('after a kill');
+  assert.deepEqual(await lines(page, 'log', 'bad'), [], 'a kill loses nothing');
+  await vote('lost');
+  await server.kill();
+  const log = join(folder, '00000001.log');
+  const bytes = readFileSync(log);
+  truncateSync(log, bytes.lastIndexOf('00000059 '));
+  server = await start(port);
+  await shows(page, 'log', 'changes are missing', 'bad');
+  await until(15_000, async () => (await lines(page, 'counts')).length === 2, 'the counts without the lost voice');
+  await vote('new');
+  await done(page, '09-keeping-it');
   await server.stop();
 });
 

@@ -1,5 +1,5 @@
-//! Masks for what differs from run to run: dates, ids, ports, times, amounts of memory. Both sides of a comparison
-//! are masked.
+//! Masks for what differs from run to run: dates, ids, checksums, ports, times, amounts of memory, shares of waits. Both
+//! sides of a comparison are masked.
 
 use std::collections::HashMap;
 
@@ -25,6 +25,7 @@ pub fn masked(line: &str, mask_keys: bool, ids: &mut Ids) -> String {
     if mask_keys {
         line = mask_value(mask_value(line, "Sec-WebSocket-Key: "), "Sec-WebSocket-Accept: ");
     }
+    line = mask_checks(line);
     let characters: Vec<char> = line.chars().collect();
     let (mut out, mut at) = (String::new(), 0);
     while at < characters.len() {
@@ -70,6 +71,30 @@ fn mask_value(line: String, field: &str) -> String {
     }
 }
 
+/// Masks what is random in a log: the checksum of a record, and the numbers of a cursor; and the time of a message.
+fn mask_checks(line: String) -> String {
+    let words: Vec<&str> = line.split(' ').collect();
+    let masked = words.iter().enumerate().map(|(at, word)| {
+        let before = at.checked_sub(1).map_or("", |at| words[at]);
+        let (bare, after) = (word.trim_end_matches(','), words.get(at + 1).copied().unwrap_or_default());
+        let is_random = match bare.len() {
+            6 | 8 | 15 => {
+                matches!(before, "check" | "checksum" | "epoch" | "have") || matches!(after, "message" | "start")
+            }
+            _ => false,
+        };
+        match is_random && bare.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            true => word.replace(bare, "<random>"),
+            false => (*word).to_owned(),
+        }
+    });
+    let line = masked.collect::<Vec<_>>().join(" ");
+    match line.split_once(", check <random>, ") {
+        Some((before, date)) if date.ends_with(" GMT") => before.to_owned() + ", check <random>, <date>",
+        _ => line,
+    }
+}
+
 fn is_uuid(rest: &[char]) -> bool {
     rest.len() >= 36
         && rest[..36].iter().enumerate().all(|(at, character)| match at {
@@ -78,8 +103,8 @@ fn is_uuid(rest: &[char]) -> bool {
         })
 }
 
-/// Recognizes a number with a fraction at the beginning of `rest`: a timestamp if it has ten digits, a time or an
-/// amount of memory if a unit follows. Returns its length in characters and its mask, which tells its rough size.
+/// Recognizes a number with a fraction at the beginning of `rest`: a timestamp if it has ten digits, a time, an
+/// amount of memory or a share of waits if a unit follows. Returns its length in characters and its mask, which tells its rough size.
 fn number(rest: &[char]) -> Option<(usize, &'static str)> {
     let digits = |from: usize| rest[from..].iter().take_while(|character| character.is_ascii_digit()).count();
     let whole = digits(0);
@@ -92,6 +117,7 @@ fn number(rest: &[char]) -> Option<(usize, &'static str)> {
     let milliseconds = match unit.trim_end_matches(|character: char| !character.is_alphanumeric()) {
         _ if whole == 10 => return Some((end, "<timestamp>")),
         " KB" if number < 4.0 => return Some((end, "<less than 4>")),
+        " wa" => return Some((end, if number > 0.9 { "<most>" } else { "<few>" })),
         " us" => number / 1000.0,
         " ms" => number,
         " s" => number * 1000.0,

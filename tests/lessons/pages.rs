@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 /// The project's folder, which holds the folder of the lessons' package.
 pub const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
-pub const LESSONS: [&str; 9] = [
+pub const LESSONS: [&str; 10] = [
     "00-readiness",
     "01-http",
     "02-short-polling",
@@ -19,6 +19,7 @@ pub const LESSONS: [&str; 9] = [
     "06-websocket",
     "07-webrtc-signalling",
     "08-choosing",
+    "09-keeping-it",
 ];
 
 /// The pages that are not lessons.

@@ -165,7 +165,9 @@ impl Places {
             assert_eq!(run, ["run", "-q"], "a program is run by `cargo run -q --bin NAME`: {command}");
             let name = rest.next().expect("the program's name");
             words.push(format!("{programs}/{name}"));
-            if name != "wire" {
+            let mut more = rest.clone();
+            let prints_a_log = (more.next(), more.next()) == (Some("--"), Some("log"));
+            if name != "wire" && !prints_a_log {
                 words.push(format!("--port {}", self.port));
             }
             match rest.next() {

@@ -1,5 +1,5 @@
 //! The transcripts of the pages: every command is run, and what it prints is what is shown.
-//! Needs bash, curl and OpenBSD's nc. `BLESS=1 cargo test --test lessons` rewrites transcripts.
+//! Needs bash, curl, xxd and OpenBSD's nc. `BLESS=1 cargo test --test lessons` rewrites transcripts.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -225,6 +225,7 @@ transcripts! {
     transcripts_of_websocket: 6,
     transcripts_of_webrtc_signalling: 7,
     transcripts_of_choosing: 8,
+    transcripts_of_keeping_it: 9,
 }
 
 /// Runs the transcripts of a page written for this test.
