@@ -20,6 +20,7 @@ import { Gauge } from './page/gauge.js';
 import { Marks } from './page/marks.js';
 import { Outgoing } from './page/outgoing.js';
 import { Panel } from './page/panel.js';
+import { People } from './page/people.js';
 import { atTap, isTap } from './page/tap-address.js';
 import { Tools } from './page/tools.js';
 import { Tap } from './tap.js';
@@ -50,6 +51,7 @@ const connections = new Connections();
 const held = new Map(); // panel -> the function that gives back its connection
 const gauge = new Gauge(connections, (panel) => panel.start());
 const outgoing = new Outgoing({ connections, deliveries, to: () => ({ mode, room, panels, sender: sender() }) });
+new People({ room: () => room, connections, own: () => panels.map(({ lane }) => lane?.id) });
 const publish = (text) => outgoing.publish(text);
 const send = (panel, text) => outgoing.send(panel, text);
 

@@ -76,6 +76,7 @@ const EMBEDDED: &[(&str, &[u8])] = embed![
     "page/outgoing.js",
     "page/page.css",
     "page/panel.js",
+    "page/people.js",
     "page/tap-address.js",
     "page/tools.js",
     "style.css",

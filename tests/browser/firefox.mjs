@@ -114,6 +114,12 @@ class Tab {
     return performance.now() - start;
   }
 
+  /** Returns a picture of the window, as PNG. */
+  async screenshot() {
+    const { data } = await this.#firefox.command('browsingContext.captureScreenshot', { context: this.#context });
+    return Buffer.from(data, 'base64');
+  }
+
   go(url) {
     return this.#firefox.command('browsingContext.navigate', { context: this.#context, url, wait: 'complete' });
   }
