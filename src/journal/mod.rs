@@ -397,11 +397,11 @@ impl Journal {
     }
 
     /// Returns the time after which an unused log is to be [removed](Self::remove): it is loaded again when it is used.
-    /// `None` if there is no copy elsewhere.
+    /// `None` if there is no copy elsewhere, or if it cannot be loaded now.
     pub fn idle_time(&self) -> Option<Duration> {
         match self {
             Journal::Local(_) => None,
-            Journal::Redis(_) => Some(redis::IDLE_TIME),
+            Journal::Redis(redis) => redis.idle_time(),
         }
     }
 

@@ -2,11 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use super::node::{Answer, Node, answer, wait};
+use super::node::{Answer, Node, RETENTION, answer, wait};
 use super::process::{Process, is_installed};
 use super::relay::Relay;
 use super::{room, two_nodes};
-use overwire::journal::{Key, Refusal};
+use overwire::journal::{Key, Refusal, Retention};
+use overwire::resp::Value;
 
 fn why(answer: Answer) -> String {
     match answer {
@@ -211,7 +212,7 @@ fn a_connection_that_is_cut_in_the_middle_of_a_reply_loses_and_doubles_nothing()
     witness.open(&tea);
     let mut expected = Vec::new();
     for bytes in (0..140).step_by(2) {
-        let mut node = Node::new(&format!("redis://127.0.0.1:{}", relay.port)); // it has not waited yet
+        let mut node = Node::new(&relay.url()); // it has not waited yet
         node.open(&tea);
         wait([&mut node, &mut witness], |nodes| nodes.iter().all(|node| node.texts(&tea).len() == expected.len()));
         wait([&mut node], |[node]| node.feeds.contains_key(&tea));
@@ -296,4 +297,57 @@ fn a_redis_that_becomes_a_replica_is_left_until_it_is_a_primary() {
     process.command(&["REPLICAOF", "NO", "ONE"]);
     wait([&mut one], |[one]| one.answers.contains_key(&ticket));
     assert_eq!((one.answers[&ticket].clone(), one.texts(&tea)), (Answer::Appended(one.tip(&tea)), vec!["x"]));
+}
+
+/// A node that gets nothing of what Redis sends to it, until Redis ends its subscription. Meanwhile another node sends:
+/// more than the sockets between them hold. Both nodes retain this number of bytes.
+fn a_slow_node(bytes: usize) -> (Node, Node) {
+    let process = Process::started(&[]);
+    process.command(&["CONFIG", "SET", "client-output-buffer-limit", "pubsub 1000000 0 0"]);
+    let (relay, tea) = (Relay::to(process.port), room("tea"));
+    let retention = Retention { messages: 10_000, bytes, ..RETENTION };
+    let (mut slow, mut fast) = (Node::with(&relay.url(), retention), Node::with(&process.url(), retention));
+    slow.open(&tea);
+    fast.open(&tea);
+    answer(&mut fast, &tea, "first", None);
+    wait([&mut slow, &mut fast], |nodes| nodes.iter().all(|node| node.texts(&tea) == ["first"]));
+    relay.hold_back(true);
+    let subscribers = || match process.command(&["PUBSUB", "NUMSUB", "overwire:0:room:tea"]) {
+        Value::Array(counts) => counts[1].clone(),
+        other => panic!("{other:?}"),
+    };
+    let text = "x".repeat(10_000); // what is longer, Valkey 9 does not copy, and does not count
+    for number in 0..5000 {
+        let ticket = fast.send(&tea, &format!("{number} {text}"), None);
+        if number % 200 == 199 {
+            wait([&mut fast], |[fast]| fast.answers.contains_key(&ticket));
+            if subscribers() == Value::Number(1) {
+                break;
+            }
+        }
+    }
+    assert_eq!(subscribers(), Value::Number(1), "Redis has cut the slow node");
+    relay.hold_back(false);
+    wait([&mut slow, &mut fast], |[slow, fast]| slow.tip(&tea) == fast.tip(&tea));
+    assert_eq!(slow.texts(&tea), fast.texts(&tea));
+    (slow, fast)
+}
+
+#[test]
+fn a_node_that_is_too_slow_for_redis_fills_the_gap() {
+    if !is_installed() {
+        return;
+    }
+    let (slow, fast) = a_slow_node(100_000_000);
+    assert_eq!((slow.texts(&room("tea"))[0], slow.truncated.len(), fast.truncated.len()), ("first", 0, 0));
+}
+
+#[test]
+fn a_node_that_is_too_slow_for_the_retention_reports_the_gap() {
+    if !is_installed() {
+        return;
+    }
+    let (slow, fast) = a_slow_node(1_000_000);
+    let tip = slow.truncated.last().expect("a gap");
+    assert!(fast.feeds[&room("tea")].replay(*tip).recovered, "it goes on where the stream begins");
 }

@@ -1,5 +1,8 @@
-//! The journal in Redis, with real `redis-server` processes. `journal` and `faults` drive the journal itself, `servers`
-//! and `nodes` drive whole servers. `process` is a process of Redis, `node` a journal on an event loop, `relay` cuts connections.
+//! The journal in Redis, with real `redis-server` processes. `journal` and `faults` drive the journal itself, `servers`,
+//! `nodes` and `signalling` drive whole servers. `process` is a process of Redis, `node` a journal on an event loop,
+//! `relay` disturbs the connections between them.
+//!
+//! `REDIS_SERVER=PROGRAM` runs them with another program than `redis-server`, such as `valkey-server`.
 //!
 //! Where `redis-server` is not installed, these tests pass without a check, unless the variable `TESTS_NEED_REDIS` is
 //! set.
@@ -11,6 +14,7 @@ mod nodes;
 mod process;
 mod relay;
 mod servers;
+mod signalling;
 
 use overwire::journal::LogName;
 

@@ -23,6 +23,7 @@ pub enum Answer {
 pub struct Node {
     pub event_loop: EventLoop,
     pub redis: Redis,
+    retention: Retention,
     pub feeds: HashMap<LogName, Feed<String>>,
     pub answers: BTreeMap<Ticket, Answer>,
     /// The tips of all truncations, in their order.
@@ -35,11 +36,16 @@ pub struct Node {
 
 impl Node {
     pub fn new(url: &str) -> Self {
+        Node::with(url, RETENTION)
+    }
+
+    pub fn with(url: &str, retention: Retention) -> Self {
         let event_loop = EventLoop::new(Limits::default()).unwrap();
-        let redis = Redis::new(url.parse().unwrap(), RETENTION, event_loop.now()).unwrap();
+        let redis = Redis::new(url.parse().unwrap(), retention, event_loop.now()).unwrap();
         let (feeds, answers) = Default::default();
         let (truncated, removed, positions, answered, superseded) = Default::default();
-        let mut node = Node { event_loop, redis, feeds, answers, truncated, removed, positions, answered, superseded };
+        let mut node =
+            Node { event_loop, redis, retention, feeds, answers, truncated, removed, positions, answered, superseded };
         node.redis.flush(&mut node.event_loop);
         node
     }
@@ -62,7 +68,7 @@ impl Node {
         while let Some(change) = self.redis.next_change() {
             match change {
                 Change::Opened { log, start } => {
-                    let feed = Feed::new(start, RETENTION.messages, RETENTION.bytes);
+                    let feed = Feed::new(start, self.retention.messages, self.retention.bytes);
                     assert!(self.feeds.insert(log, feed).is_none(), "a log is opened once");
                 }
                 Change::Appended { log, cursor, body, ticket } => {

@@ -10,10 +10,15 @@ use std::time::{Duration, Instant};
 
 use overwire::resp::{self, Decoder, Value};
 
+/// The program: `redis-server`, or the one that the variable `REDIS_SERVER` names.
+fn program() -> String {
+    std::env::var("REDIS_SERVER").unwrap_or_else(|_| "redis-server".into())
+}
+
 /// Whether `redis-server` is installed. Where it is not, the tests that need it pass without a check, unless the variable
 /// `TESTS_NEED_REDIS` is set.
 pub fn is_installed() -> bool {
-    let found = Command::new("redis-server").arg("--version").stdout(Stdio::null()).status().is_ok();
+    let found = Command::new(program()).arg("--version").stdout(Stdio::null()).status().is_ok();
     assert!(found || std::env::var_os("TESTS_NEED_REDIS").is_none(), "redis-server is not installed");
     found
 }
@@ -50,7 +55,7 @@ impl Process {
     pub fn start(&mut self) {
         assert!(self.child.is_none());
         let port = self.port.to_string();
-        let mut command = Command::new("redis-server");
+        let mut command = Command::new(program());
         command.args(["--port", &port, "--bind", "127.0.0.1", "--dir"]).arg(&self.folder);
         command.args(["--save", ""]).args(&self.arguments);
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();

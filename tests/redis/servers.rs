@@ -1,17 +1,22 @@
 //! Servers that share one Redis, seen by clients that change from one to the other.
 
+use std::thread;
 use std::time::{Duration, Instant};
 
 use overwire::feed::Cursor;
-use overwire::sse;
+use overwire::{resp, sse};
 use serde_json::{Value, json};
 
 use super::process::{Process, is_installed};
+use super::relay::Relay;
 use crate::common::{Client, TestServer};
 
 /// Starts a server that keeps its messages in this Redis.
 pub fn server(process: &Process) -> TestServer {
-    let url = process.url();
+    server_of(process.url())
+}
+
+pub fn server_of(url: String) -> TestServer {
     TestServer::with(move |config| config.redis = Some(url.parse().unwrap()))
 }
 
@@ -246,4 +251,78 @@ fn readers_are_told_when_redis_has_lost_messages() {
     assert_eq!(text(&reader.event(), "text"), "new");
     assert_eq!(messages(&two, &format!("&last_message_id={lost}")), (vec!["kept".into(), "new".into()], false));
     assert_eq!(messages(&two, &format!("&last_message_id={kept}")), (vec!["new".into()], true));
+}
+
+#[test]
+fn readers_are_told_when_a_replica_takes_over_that_was_behind() {
+    if !is_installed() {
+        return;
+    }
+    let mut primary = Process::started(&["--repl-diskless-sync-delay", "0"]);
+    let link = Relay::to(primary.port); // between the primary and its replica
+    let replica = Process::started(&["--replicaof", "127.0.0.1", &link.port.to_string()]);
+    let relay = Relay::to(primary.port); // between the servers and the primary
+    let (one, two) = (server_of(relay.url()), server_of(relay.url()));
+    [&one, &two].into_iter().for_each(wait_until_ready);
+    let kept = one.publish("tea", "kept");
+    let entries = |count| {
+        while replica.command(&["XLEN", "overwire:room:tea"]) != resp::Value::Number(count) {
+            thread::yield_now(); // a replica tells nobody
+        }
+    };
+    entries(2);
+    link.hold_back(true);
+    let lost = one.publish("tea", "lost");
+    let mut reader = events(&two, "/api/events?room=tea", &kept);
+    assert_eq!(text(&reader.event(), "text"), "lost");
+    primary.kill();
+    replica.command(&["REPLICAOF", "NO", "ONE"]);
+    entries(2);
+    relay.lead_to(replica.port);
+    let notice = reader.any_event();
+    assert_eq!((notice.name.as_str(), notice.id.as_str()), ("notice", kept.as_str()), "{notice:?}");
+    [&one, &two].into_iter().for_each(wait_until_ready);
+    let new: Cursor = two.publish("tea", "new").parse().unwrap();
+    assert_eq!(text(&reader.event(), "text"), "new");
+    let lost: Cursor = lost.parse().unwrap();
+    assert_eq!((new.epoch(), new.sequence()), (lost.epoch(), lost.sequence()), "the same place has another message");
+    for server in [&one, &two] {
+        assert_eq!(messages(server, &format!("&last_message_id={lost}")), (vec!["kept".into(), "new".into()], false));
+        assert_eq!(messages(server, &format!("&last_message_id={kept}")), (vec!["new".into()], true));
+    }
+}
+
+#[test]
+fn a_redis_that_is_frozen_for_a_minute_loses_nothing_that_was_answered() {
+    if !is_installed() {
+        return;
+    }
+    let (process, one, two) = two_servers(&[]);
+    let mut reader = events(&two, "/api/events?room=tea", "");
+    one.publish("tea", "before");
+    process.signal("STOP");
+    let content = json!({ "sender": "ada", "text": "meanwhile", "room": "tea", "key": "1" }).to_string();
+    let mut pending = one.connect();
+    pending.send_post("/api/send", &content);
+    one.get("/health");
+    for _ in 0..30 {
+        [&one, &two].into_iter().for_each(|server| server.advance_and_settle(2));
+    }
+    assert_eq!(pending.answer().status, 503);
+    assert_eq!((one.get("/health").status, one.get("/health/ready").status), (200, 503));
+    assert_eq!(messages(&one, ""), (vec!["before".into()], true), "readers keep what they have");
+    process.signal("CONT");
+    [&one, &two].into_iter().for_each(wait_until_ready);
+    assert_eq!(send(&one, "meanwhile", "1").0, 200, "a retry with the same key is safe");
+    two.publish("tea", "after");
+    let received = std::iter::repeat_with(|| reader.event()).filter(|event| event.name == "message");
+    let received: Vec<_> = received.take(3).map(|event| text(&event, "text")).collect();
+    assert_eq!(received[1..], ["meanwhile", "after"], "the stream of a reader goes on");
+    for server in [&one, &two] {
+        let all = ["before", "meanwhile", "after"].map(String::from).to_vec();
+        while messages(server, "").0.len() < all.len() {
+            thread::yield_now();
+        }
+        assert_eq!(messages(server, ""), (all, true));
+    }
 }

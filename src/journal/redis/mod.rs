@@ -61,7 +61,7 @@ const LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 const MAILBOX_LIFETIME: Duration = Duration::from_secs(120);
 
 /// The time after which a node stops following a room that nobody uses there.
-pub const IDLE_TIME: Duration = Duration::from_secs(60);
+const IDLE_TIME: Duration = Duration::from_secs(60);
 
 /// The logs that several nodes share.
 pub struct Redis {
@@ -147,6 +147,11 @@ impl Redis {
     /// Returns the reason why Redis cannot be used: a sentence. `None` if it can.
     pub fn trouble(&self) -> Option<&str> {
         self.session.trouble()
+    }
+
+    /// As [`Journal::idle_time`](super::Journal::idle_time). While Redis is away, readers keep what they have.
+    pub fn idle_time(&self) -> Option<Duration> {
+        self.trouble().is_none().then_some(IDLE_TIME)
     }
 
     /// As [`Journal::bytes`](super::Journal::bytes).
