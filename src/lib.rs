@@ -86,7 +86,7 @@ pub mod wire;
 
 pub use bytes::{Parse, Rope, Shared, Slice};
 pub use event_loop::{
-    Closed, ConnectionId, ConnectionReport, ConnectionState, Event, EventLoop, ExchangeId, GroupId, ListenerId,
+    Closed, ConnectionId, ConnectionReport, ConnectionState, Event, EventLoop, ExchangeId, Ghost, GroupId, ListenerId,
     LogFormat, Opened, Remote, Speaks, TimerId, Traffic,
 };
 pub use limits::Limits;

@@ -55,8 +55,9 @@ pub struct Limits {
     /// cross the close.
     pub idle_time: Duration,
     /// The time in which a peer must acknowledge or take something of what waits for it. One that has vanished, or does
-    /// not read, is [`Closed::TimedOut`](crate::Closed::TimedOut) after it, whatever its connection carries. The system
-    /// measures it: it is the "user timeout" of TCP (RFC 9293, section 3.9.1). Only Linux has such an option. Elsewhere
+    /// not read, is [`Closed::TimedOut`](crate::Closed::TimedOut) after it, whatever its connection carries. If nothing
+    /// waits for it, the system asks it after half of this time, and it must answer by the end. The system measures it:
+    /// it is the "user timeout" of TCP (RFC 9293, section 3.9.1). Only Linux has such an option. Elsewhere
     /// a stream lives until the system gives up sending, which takes minutes, and as long as its peer acknowledges
     /// probes without reading.
     pub write_time: Duration,
@@ -84,7 +85,7 @@ impl Default for Limits {
             head_time: Duration::from_secs(10),
             content_time: Duration::from_secs(30),
             idle_time: Duration::from_secs(75),
-            write_time: Duration::from_secs(60),
+            write_time: Duration::from_secs(45), // a vanished reader is found in a minute: it gets a heartbeat in 15 s
             connect_time: Duration::from_secs(5),
             ping_interval: Duration::from_secs(20),
             closing_time: Duration::from_secs(5),

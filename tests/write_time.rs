@@ -43,6 +43,7 @@ fn run(mut server: EventLoop, closed: &Sender<Closed>) -> io::Result<()> {
                     ticking = Some(id);
                     server.set_timer(Duration::ZERO);
                 }
+                ("/hold", _) => {}
                 ("/connections", _) => server.respond(id, Response::text(200, server.connections().to_string())),
                 (path, _) => {
                     let address: SocketAddr = path.trim_start_matches("/connect/").parse().expect("an address");
@@ -115,13 +116,12 @@ fn an_outgoing_connection_that_is_not_read_ends() {
     assert_eq!(closed.recv_timeout(PATIENCE), Ok(Closed::TimedOut));
 }
 
-/// A peer that has vanished sends no reset and acknowledges nothing. Here its whole network goes down. So this test
-/// runs again in a network of its own, if it may have one.
-#[test]
-fn a_stream_to_a_peer_that_has_vanished_ends() {
+/// A peer that has vanished sends no reset and acknowledges nothing. Here its whole network goes down. So these tests
+/// run again in a network of their own, if they may have one.
+fn in_own_network(name: &str, test: fn()) {
     const INSIDE: &str = "OVERWIRE_TEST_IN_ITS_OWN_NETWORK";
     if std::env::var_os(INSIDE).is_some() {
-        return lose_the_network();
+        return test();
     }
     let in_own_network = |script: &str| {
         let mut command = Command::new("unshare");
@@ -133,17 +133,74 @@ fn a_stream_to_a_peer_that_has_vanished_ends() {
         return eprintln!("left out: `unshare --net` and `ip` give no network of its own");
     }
     let program = std::env::current_exe().unwrap();
-    let name = "write_time::a_stream_to_a_peer_that_has_vanished_ends";
-    let script = format!("ip link set lo up && exec '{}' --exact {name}", program.display());
+    let script = format!("ip link set lo up && exec '{}' --exact write_time::{name}", program.display());
     let output = in_own_network(&script).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
 }
 
 fn lose_the_network() {
-    let (server, closed) = start();
-    let mut client = server.connect();
-    client.send_get("/tick").head();
-    assert_eq!(client.chunk_text(), "tick");
     assert!(Command::new("ip").args(["link", "set", "lo", "down"]).status().unwrap().success());
-    assert_eq!(closed.recv_timeout(PATIENCE), Ok(Closed::TimedOut));
+}
+
+#[test]
+fn a_stream_to_a_peer_that_has_vanished_ends() {
+    in_own_network("a_stream_to_a_peer_that_has_vanished_ends", || {
+        let (server, closed) = start();
+        let mut client = server.connect();
+        client.send_get("/tick").head();
+        assert_eq!(client.chunk_text(), "tick");
+        lose_the_network();
+        assert_eq!(closed.recv_timeout(PATIENCE), Ok(Closed::TimedOut));
+    });
+}
+
+/// Nothing is sent to it, so nothing stays unacknowledged: the system's keep-alives find it.
+#[test]
+fn a_held_request_of_a_peer_that_has_vanished_ends() {
+    in_own_network("a_held_request_of_a_peer_that_has_vanished_ends", || {
+        let (server, closed) = start();
+        let mut client = server.connect();
+        client.send_get("/hold");
+        while server.get("/connections").text() != "2" {} // it has its request
+        lose_the_network();
+        assert_eq!(closed.recv_timeout(PATIENCE), Ok(Closed::TimedOut));
+    });
+}
+
+#[test]
+fn a_ghost_is_named_before_it_is_ended() {
+    in_own_network("a_ghost_is_named_before_it_is_ended", || {
+        const AGE: Duration = Duration::from_secs(2);
+        let (sender, found) = channel();
+        let server = TestServer::of_loop(Limits::default(), move |mut server| {
+            let mut ticking = None;
+            loop {
+                match server.next_event()? {
+                    Event::Request(id, _) => {
+                        server.begin(id, Response::new(200));
+                        ticking = Some(id);
+                        server.set_timer(Duration::ZERO);
+                    }
+                    Event::Timer(_) => {
+                        ticking.iter().for_each(|id| server.send(*id, &http::chunk(b"tick")));
+                        server.set_timer(Duration::from_millis(100));
+                        let _ = sender.send((server.ghosts(AGE), ticking)); // the test may be over
+                    }
+                    Event::Shutdown => return server.drain(),
+                    _ => {}
+                }
+            }
+        });
+        let mut client = server.connect();
+        client.send_get("/tick").head();
+        (0..30).for_each(|_| assert_eq!(client.chunk_text(), "tick"));
+        assert!(found.try_iter().all(|(ghosts, _)| ghosts.is_empty()), "it acknowledges, although it says nothing");
+        let start = Instant::now();
+        lose_the_network();
+        let (ghosts, id) = found.iter().find(|(ghosts, _)| !ghosts.is_empty()).unwrap();
+        assert!(start.elapsed() >= AGE - Duration::from_millis(200) && start.elapsed() < PATIENCE);
+        assert!(ghosts.len() == 1 && Some(ghosts[0].exchange) == id && ghosts[0].age >= AGE, "{ghosts:?}");
+        assert!(ghosts[0].bytes >= 4, "{ghosts:?}");
+        std::process::exit(0); // the connection would end only after 45 s
+    });
 }

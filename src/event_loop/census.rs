@@ -10,6 +10,7 @@ use super::{EventLoop, ExchangeId, Traffic};
 use crate::bytes::digits;
 use crate::connection::ConnectionState;
 use crate::slab::Key;
+use crate::socket_options;
 
 /// The id of a connection, from its beginning to its end. Its text, such as `12-3`, is never that of a later connection.
 ///
@@ -64,7 +65,36 @@ pub struct ConnectionReport {
     pub peer: Option<SocketAddr>,
 }
 
+/// A connection whose peer may have vanished.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ghost {
+    /// Its id.
+    pub id: ConnectionId,
+    /// Its newest exchange.
+    pub exchange: ExchangeId,
+    /// The number of bytes that were written and not acknowledged.
+    pub bytes: u64,
+    /// The age of the oldest of them, at least.
+    pub age: Duration,
+}
+
 impl EventLoop {
+    /// Returns the connections that have bytes which their peers have not acknowledged for this time, by the clock of the
+    /// system. It asks the system about each connection that was silent for as long, at the price of one system call.
+    /// There are none on systems other than Linux.
+    pub fn ghosts(&self, time: Duration) -> Vec<Ghost> {
+        let silent = self.second.saturating_sub(u32::try_from(time.as_secs()).unwrap_or(u32::MAX));
+        let slots = (0..self.peers.slots()).filter_map(|slot| self.peers.at(slot));
+        let ghosts = slots.filter(|(_, peer)| peer.seen <= silent).filter_map(|(key, peer)| {
+            let found = socket_options::unacknowledged(&peer.stream).ok()??;
+            let written = peer.connection.traffic().sent - peer.connection.queued() as u64;
+            let bytes = written.saturating_sub(found.acknowledged);
+            let exchange = ExchangeId { key, number: peer.exchange };
+            (found.age >= time).then_some(Ghost { id: ConnectionId(key), exchange, bytes, age: found.age })
+        });
+        ghosts.collect()
+    }
+
     /// Returns the ids of all connections that come after this one, in a fixed order: one that is opened meanwhile may
     /// come anywhere.
     pub fn connection_ids(&self, after: Option<ConnectionId>) -> impl Iterator<Item = ConnectionId> {

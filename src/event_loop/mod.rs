@@ -33,7 +33,7 @@ use std::time::{Duration, Instant, SystemTime};
 use mio::net::{TcpListener, UnixStream};
 use mio::{Events, Interest, Poll, Waker};
 
-pub use self::census::{ConnectionId, ConnectionReport, NotAConnection};
+pub use self::census::{ConnectionId, ConnectionReport, Ghost, NotAConnection};
 pub use self::event::{Event, ExchangeId, GroupId, ListenerId, Opened, Speaks, TimerId};
 use self::groups::Group;
 use self::peer::{Peer, Watch};
@@ -191,6 +191,7 @@ impl EventLoop {
 
     fn listen_at(&mut self, socket: TcpListener, speaks: Speaks) -> io::Result<ListenerId> {
         socket_options::set_user_timeout(&socket, self.context.limits.write_time)?;
+        socket_options::set_keep_alive(&socket, self.context.limits.write_time)?;
         socket_options::set_backlog(&socket, BACKLOG)?;
         let address = socket.local_addr()?;
         let id = self.add_listener(socket, speaks)?;

@@ -22,6 +22,7 @@ impl EventLoop {
         let stream = TcpStream::connect(address)?;
         poll::set_options(&stream);
         socket_options::set_user_timeout(&stream, self.context.limits.write_time)?;
+        socket_options::set_keep_alive(&stream, self.context.limits.write_time)?;
         let key = self.add_peer(Peer::connecting(stream, &self.context))?;
         Ok(ExchangeId { key, number: 1 })
     }

@@ -38,7 +38,13 @@ impl Server {
             Some(sums) => sums,
             None => self.numbers(),
         };
-        let own = json!({ "timestamp": self.exchanges.timestamp(), "chaos": self.chaos, "tap_port": self.tap_port });
+        let (timestamp, ghosts) = (self.exchanges.timestamp(), self.ghosts());
+        let own = json!({
+            "timestamp": timestamp,
+            "chaos": self.chaos,
+            "tap_port": self.tap_port,
+            "ghosts": ghosts,
+        });
         json.pop(); // the closing brace
         json.push(',');
         json.push_str(&own.to_string()[1..]);

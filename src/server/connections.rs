@@ -6,7 +6,7 @@
 //! adds no field looks like a local client: behind one, use `--keys`.
 
 use std::net::IpAddr;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
@@ -20,6 +20,16 @@ use crate::http::{Content, Request, Response};
 
 /// The fields by which a proxy shows itself.
 const FIELDS_OF_PROXIES: [&str; 5] = ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via"];
+
+/// The time without an acknowledgement after which a connection is a ghost.
+const GHOST: Duration = Duration::from_secs(30);
+
+/// The most ghosts that are named, and the time for which their list is kept: it takes a system call a connection.
+const GHOSTS: usize = 100;
+const GHOSTS_KEPT: Duration = Duration::from_secs(1);
+
+/// The list of ghosts, as JSON, and the end of its time.
+pub type Ghosts = Option<(Instant, Value)>;
 
 /// The default number of connections in an answer.
 const PAGE: u64 = 100;
@@ -139,6 +149,22 @@ impl Server {
             "expected a client on the machine of the server, and no proxy between them, or --keys and a key with the \
              right admin",
         ))
+    }
+
+    /// Returns the connections whose peers may have vanished. Their addresses are only in `/api/connections`.
+    pub(super) fn ghosts(&mut self) -> Value {
+        let now = self.exchanges.now();
+        if let Some((_, ghosts)) = self.ghosts.as_ref().filter(|(until, _)| now < *until) {
+            return ghosts.clone();
+        }
+        let named = self.exchanges.event_loop.ghosts(GHOST).into_iter().take(GHOSTS).map(|ghost| {
+            let transport = self.exchanges.record(ghost.exchange).map(|record| record.transport.name());
+            let (id, seconds) = (ghost.id.to_string(), ghost.age.as_secs());
+            json!({ "id": id, "transport": transport, "bytes": ghost.bytes, "seconds": seconds })
+        });
+        let ghosts = Value::from_iter(named);
+        self.ghosts = Some((now + GHOSTS_KEPT, ghosts.clone()));
+        ghosts
     }
 
     /// Returns the row of a connection that was asked for.

@@ -36,7 +36,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value};
 
-use self::connections::Place;
+use self::connections::{Ghosts, Place};
 use self::demo::Demo;
 pub use self::ending::Drain;
 use self::ending::Phase;
@@ -237,6 +237,7 @@ pub struct Server {
     parked: ParkedRequests,
     /// The timer for the senders and the requests that have waited too long.
     commit_timer: Option<TimerId>,
+    ghosts: Ghosts,
     drain: Drain,
     phase: Phase,
 }
@@ -302,6 +303,7 @@ impl Server {
             sweep: event_loop.set_timer(SWEEP),
             parked: ParkedRequests::default(),
             commit_timer: None,
+            ghosts: None,
             drain: config.drain,
             phase: Phase::Serving,
             exchanges: Exchanges::new(event_loop, journal)?,
