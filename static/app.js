@@ -4,6 +4,7 @@
 // `?start=sse` say how the page begins.
 
 import { make } from './dom.js';
+import { Auto } from './lanes/auto.js';
 import { LongPoll } from './lanes/long-poll.js';
 import { MailboxPoll } from './lanes/mailbox-poll.js';
 import { MailboxSse } from './lanes/mailbox-sse.js';
@@ -26,7 +27,7 @@ import { Tools } from './page/tools.js';
 import { Tap } from './tap.js';
 
 const LANES = {
-  room: [ShortPoll, LongPoll, Stream, Sse, WebSocketLane, WebRtc],
+  room: [Auto, ShortPoll, LongPoll, Stream, Sse, WebSocketLane, WebRtc],
   isolated: [MailboxPoll, MailboxSse, MailboxWebSocket],
 };
 const STATS_EVERY = 5_000; // milliseconds
@@ -161,9 +162,10 @@ function explain(panel, problem) {
 
 function hold(panel) {
   document.body.dataset.running = panels.filter(({ running }) => running).length;
-  if (panel.running && panel.holds) {
+  const holds = panel.running && panel.holds;
+  if (holds && !held.has(panel)) {
     held.set(panel, connections.hold());
-  } else {
+  } else if (!holds) {
     held.get(panel)?.();
     held.delete(panel);
   }

@@ -36,6 +36,8 @@ export interface Options {
   after?: string;
   /** All tabs of the origin that ask for it share one connection to a room. Without Web Locks, each has one. */
   shared?: boolean;
+  /** Names the client in the server's statistics, and in `DELETE /api/client/{id}`. Default: a random text. */
+  id?: string;
   /** Returns parameters for the query of each request. */
   parameters?: () => Record<string, string>;
 }
@@ -73,7 +75,6 @@ export interface Sent {
 
 /** A reader of a room, which stays connected until `close`. It iterates over its events `message` and `gap`. */
 export interface Connection extends EventTarget, AsyncIterable<CustomEvent<Message> | CustomEvent<GapDetail>> {
-  /** Names the client in the server's statistics, and in `DELETE /api/client/{id}`. */
   readonly id: string;
   readonly room: string;
   readonly state: State;

@@ -476,6 +476,7 @@ export function readSocket(socket, signal, { limit, after, onOpen, onText, ask }
 async function webSocket(reader, signal) {
   const { parameters } = await reader.permit('GET', '/api/ws') ?? {};
   signal.throwIfAborted();
+  reader.wire('request', 'GET /api/ws');
   const socket = new WebSocket(reader.socketUrl('/api/ws', { ...reader.position(), ...parameters }));
   const ask = () => socket.send('{"type":"heartbeat"}');
   const onText = (data) => {
@@ -641,8 +642,8 @@ class Attempt extends Reader {
     this.#client.missing(this);
   }
 
-  wire(what) {
-    what === 'heartbeat' && this.#client.beat();
+  wire(what, text) {
+    this.#client.wire(what, text);
   }
 }
 
@@ -662,7 +663,6 @@ export class Connection extends EventTarget {
   static CLIMB = 60_000;
   static CLIMB_CAP = 1_800_000;
 
-  id = uuid();
   state = 'connecting';
   transport = undefined;
   cursor = undefined;
@@ -688,6 +688,7 @@ export class Connection extends EventTarget {
     this.base = String(new URL('.', new URL(url, globalThis.location?.href)));
     this.options = options;
     this.room = options.room ?? 'general';
+    this.id = options.id ?? uuid();
     this.cursor = options.after;
     this.order = (options.transports ?? Object.keys(TRANSPORTS)).filter((name) => {
       if (!TRANSPORTS[name]) {
@@ -911,8 +912,10 @@ export class Connection extends EventTarget {
     this.#report('gap', gap);
   }
 
-  beat() {
-    this.#tell?.({});
+  /** For tools that count: what came or went that is no message. */
+  wire(what, text) {
+    what === 'heartbeat' && this.#tell?.({}); // this tab is alive
+    this.#report('wire', { what, text });
   }
 
   // What sends.

@@ -48,6 +48,7 @@ const EMBEDDED: &[(&str, &[u8])] = embed![
     "dom.js",
     "favicon.svg",
     "index.html",
+    "lanes/auto.js",
     "lanes/lane.js",
     "lanes/link.js",
     "lanes/long-poll.js",

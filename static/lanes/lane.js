@@ -31,16 +31,19 @@ import { Reader, backoff, controllerWithin, sleep, uuid } from '../overwire.js';
 import { Once } from './once.js';
 import { urlOf } from './urls.js';
 
-const HISTORY = 50; // messages that a newcomer gets
+export const HISTORY = 50; // messages that a newcomer gets
 
 /** The part of an id after its last full stop names the person: the lanes of one page are one person. */
 const PERSON = uuid().slice(0, 8);
+
+/** A new id of a lane. */
+export const newId = () => `${uuid().slice(0, 8)}.${PERSON}`;
 
 export class Lane extends Reader {
   /** Whether it holds one of the browser's six HTTP/1.1 connections to one host while it runs. */
   static holds = false;
 
-  id = `${uuid().slice(0, 8)}.${PERSON}`;
+  id = newId();
   state = 'stopped';
   #shown = 'stopped'; // the text
   #reported = ['stopped', 'stopped']; // the last arguments of `show`

@@ -66,7 +66,7 @@ export class Panel {
 
   /** Whether it holds one of the browser's six connections while it runs. */
   get holds() {
-    return this.#Lane.holds === true;
+    return (this.lane?.holds ?? this.#Lane.holds) === true;
   }
 
   part(name) {
@@ -88,6 +88,7 @@ export class Panel {
     on('id', () => this.#facts.id(lane.id));
     on('message', (message) => this.#received(message));
     on('wire', ({ what }) => what === 'heartbeat' && this.#facts.beat());
+    on('note', (text) => this.note(text));
     on('problem', (text) => this.note(this.#act.explain(this, text), 'problem'));
     on('notice', (text) => {
       this.note(text, 'notice');
@@ -152,6 +153,9 @@ export class Panel {
     this.element.dataset.state = state;
     this.#facts.state(text);
     this.part('next').textContent = NEXT[state] ?? '';
+    if (this.lane?.constructor.changes) { // it may hold another number of connections now
+      this.#act.running(this);
+    }
     // A lane also stops and starts by itself, when the browser keeps the page for the back button and shows it again.
     if (this.running !== (state !== 'stopped')) {
       this.running = !this.running;

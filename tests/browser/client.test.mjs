@@ -229,6 +229,84 @@ await everywhere('it iterates over messages and gaps, and ends when it is closed
   assert.deepEqual(await seen, ['message first', 'message last']);
 });
 
+/** Two tabs of one browser, with a shared connection each. */
+async function inTwoTabs({ place, sheet, gate, room }, body) {
+  const other = await place.sheet(gate.url);
+  await connect(sheet, gate.url, { one: { room, shared: true } });
+  await open(sheet);
+  await connect(other, gate.url, { one: { room, shared: true } });
+  await open(other);
+  await body(other);
+  await other.close();
+}
+
+const sockets = (gate) => gate.seen.filter((path) => path === '/api/ws').length;
+const browsers = places.filter(({ name }) => name !== 'Node');
+
+await everywhere('tabs that share have one connection, and the next one takes over', async (at) => {
+  const { sheet, gate, room, post } = at;
+  if (!browsers.includes(at.place)) {
+    await connect(sheet, gate.url, { one: { room, shared: true } }); // without Web Locks: a connection of its own
+    await open(sheet);
+    return;
+  }
+  await inTwoTabs(at, async (other) => {
+    assert.equal(sockets(gate), 1);
+    const texts = await post(numbered('told', 10));
+    await received(sheet, texts);
+    await received(other, texts);
+    await close(sheet);
+    texts.push(...await post(numbered('of the next', 10)));
+    await received(other, texts);
+    assert.equal(sockets(gate), 2);
+    await open(other, 'websocket');
+  });
+});
+
+await everywhere('a tab that missed what another told it asks the server', async (at) => {
+  const { sheet, gate, room, post } = at;
+  if (!browsers.includes(at.place)) {
+    return;
+  }
+  await inTwoTabs(at, async (other) => {
+    await post(['heard']);
+    await received(other, ['heard']);
+    const channel = `overwire ${gate.url}/ ${room}`;
+    await other.evaluate((name) => { // a message whose predecessor this tab does not have
+      const voice = new BroadcastChannel(name);
+      voice.postMessage({ after: 'another', message: { id: 'unknown' } });
+      voice.close();
+    }, channel);
+    await post(['later']);
+    await received(other, ['heard', 'later']);
+    await received(sheet, ['heard', 'later']);
+  });
+});
+
+await everywhere('a page that is left has no connection, and resumes when it is shown again', async (at) => {
+  const { sheet, gate, room, post } = at;
+  if (!browsers.includes(at.place)) {
+    return;
+  }
+  await connect(sheet, gate.url, { one: { room } });
+  await open(sheet);
+  const leave = (type) => sheet.evaluate((type) => {
+    dispatchEvent(new PageTransitionEvent(type, { persisted: true }));
+  }, type);
+  await leave('pagehide');
+  const asked = gate.seen.length;
+  await post(['meanwhile']);
+  assert.equal((await get(sheet)).state, 'waiting');
+  assert.equal(gate.seen.length, asked);
+  await leave('pageshow');
+  await received(sheet, ['meanwhile']);
+  await sheet.evaluate(() => { dispatchEvent(new Event('online')); }); // the connection belongs to another network
+  await until(10_000, () => sockets(gate) === 3, 'another socket');
+  await open(sheet, 'websocket');
+  await post(['after']);
+  await received(sheet, ['meanwhile', 'after']);
+});
+
 for (const place of places) {
   assert.deepEqual(await place.close(), [], place.name);
 }

@@ -4,6 +4,7 @@
 import assert from 'node:assert/strict';
 import { Server, check, finish } from '../interop/server.mjs';
 import { Firefox } from './firefox.mjs';
+import { Gate } from './gate.mjs';
 
 const server = await Server.tapped();
 const firefox = await Firefox.start();
@@ -26,7 +27,22 @@ await check('with all site data blocked, the page has its lanes and counts only 
   await strict.close();
 });
 
-await check('no page has thrown an error', () => assert.deepEqual(firefox.complaints, []));
+await check('the panel Auto says which transport it has chosen, and why', async () => {
+  const gate = await Gate.open(server.port);
+  gate.set('refuse', '/api/ws');
+  const tab = await firefox.open(`${gate.url}/?room=auto&lanes=auto&start`);
+  await tab.until(() => document.querySelector('[data-part=state]').textContent === 'open: sse', 'the lane', 20_000);
+  await tab.until(() => /Server-sent events: open/.test(document.querySelector('[data-part=log]').textContent), 'its log');
+  const log = await tab.evaluate(() => document.querySelector('[data-part=log]').textContent);
+  assert.match(log, /WebSocket does not work here \(.*\), Server-sent events is next/);
+  await tab.close();
+  gate.close();
+});
+
+await check('no page has thrown an error', () => {
+  const thrown = firefox.complaints.filter((text) => !/connection to the server at ws/.test(text)); // it was refused
+  assert.deepEqual(thrown, []);
+});
 
 await firefox.close();
 await server.stop();

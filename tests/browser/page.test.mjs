@@ -549,7 +549,7 @@ await check('in isolated mode each lane of each tab has a mailbox of its own', a
     assert.deepEqual(await log(pages[1], lane), lane === 'sse' ? ['to one'] : [], lane);
   }
   await pages[0].locator('[name=mode][value=room]').check();
-  assert.equal(await pages[0].locator('[data-lane]').count(), 6);
+  assert.equal(await pages[0].locator('[data-lane]').count(), 7);
   await compose(pages[1], 'again');
   assert.deepEqual(await says(pages[1]), '');
   for (const page of pages) {

@@ -1,0 +1,164 @@
+// overwire.js under every fault of the tap, between several servers, and on raw bytes: in Node.
+
+import assert from 'node:assert/strict';
+import { spawn, spawnSync } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { connect as dial, createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import WebSocket from 'ws';
+import { Silence, lines } from '../../static/overwire.js';
+import { Server, check, finish, until } from '../interop/server.mjs';
+import { close, connect, get, node, open, received } from './client-hosts.mjs';
+import { Gate } from './gate.mjs';
+
+const TAP = 'f'.repeat(32); // the id of a viewer
+
+const sheet = await (await node()).sheet();
+const numbered = (word, count) => Array.from({ length: count }, (_, at) => `${word} ${at}`);
+
+async function postAll(server, room, texts) {
+  for (const text of texts) {
+    await server.post('/api/send', { room, sender: 'node', text });
+  }
+  return texts;
+}
+
+// The faults of the tap.
+
+const tapped = await Server.tapped();
+const viewer = new WebSocket(`ws://127.0.0.1:${tapped.tapPort}/-/tap/view?tap=${TAP}`);
+await new Promise((resolve) => { viewer.once('message', resolve); });
+
+/** A client behind the tap, and a fault with messages before, during and after it. */
+async function under(fault, value, off, times = {}) {
+  const room = `under ${fault}`;
+  const options = { room, parameters: () => ({ tap: `${TAP}.one` }) };
+  await connect(sheet, tapped.tapUrl, { one: options }, { SILENCE: 1_500, HEARTBEAT: 800, ...times });
+  await open(sheet);
+  const texts = await postAll(tapped, room, numbered('before', 3));
+  const command = (value) => viewer.send(JSON.stringify({ label: 'one', fault, value }));
+  command(value);
+  texts.push(...await postAll(tapped, room, numbered('during', 5)));
+  await new Promise((resolve) => { setTimeout(resolve, off === undefined ? 0 : 2_000); }); // while the fault lasts
+  off === undefined || command(off);
+  texts.push(...await postAll(tapped, room, numbered('after', 3)));
+  await received(sheet, texts);
+  await open(sheet);
+  await close(sheet);
+}
+
+for (const [fault, value, off] of [['drop'], ['cut'], ['half-open'], ['delay', 300, 0], ['buffer', 4096, 0],
+  ['slow', 1024, 0], ['502', 1, 0], ['down', 2]]) {
+  await check(`${fault}: every message comes once and in order`, () => under(fault, value, off));
+}
+
+viewer.close();
+await tapped.stop();
+
+// Several servers.
+
+const hasRedis = !spawnSync('redis-server', ['--version']).error;
+hasRedis && await check('a client that goes from server to server misses nothing', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'overwire-client-redis-'));
+  const port = await freePort();
+  const redis = spawn('redis-server', ['--port', String(port), '--bind', '127.0.0.1', '--dir', folder, '--save', ''],
+    { stdio: 'ignore' });
+  await until(10_000, () => answers(port), 'Redis to answer');
+  const start = () => Server.start(0, process.env.OVERWIRE, ['--no-tap', '--redis', `redis://127.0.0.1:${port}`]);
+  const servers = [await start(), await start()];
+  const gate = await Gate.open(...servers.map((server) => server.port));
+  await connect(sheet, gate.url, { one: { room: 'hops' }, two: { room: 'hops', transports: ['sse'] } });
+  await Promise.all(['one', 'two'].map((name) => open(sheet, undefined, name)));
+  const texts = [];
+  for (let round = 0; round < 4; round += 1) {
+    texts.push(...await postAll(servers[round % 2], 'hops', numbered(`round ${round}`, 5)));
+    gate.cut();
+    texts.push(...await postAll(servers[(round + 1) % 2], 'hops', numbered(`cut ${round}`, 5)));
+  }
+  for (const name of ['one', 'two']) {
+    await received(sheet, texts, { name });
+    await close(sheet, name);
+  }
+  gate.close();
+  await Promise.all(servers.map((server) => server.stop()));
+  redis.kill();
+  await new Promise((resolve) => { redis.once('exit', resolve); });
+  rmSync(folder, { recursive: true, force: true });
+});
+
+async function freePort() {
+  const listener = createServer();
+  await new Promise((resolve) => { listener.listen(0, '127.0.0.1', resolve); });
+  const { port } = listener.address();
+  await new Promise((resolve) => { listener.close(resolve); });
+  return port;
+}
+
+function answers(port) {
+  return new Promise((resolve) => {
+    const socket = dial(port, '127.0.0.1', () => {
+      socket.destroy();
+      resolve(true);
+    }).on('error', () => resolve(false));
+  });
+}
+
+// Raw bytes, and clocks.
+
+await check('lines end with LF, CR or CRLF, wherever the pieces are divided', async () => {
+  const text = 'one\ntwo\r\nthree\rfour\n\nunfinished';
+  for (let size = 1; size <= text.length; size += 1) {
+    const pieces = text.match(new RegExp(`[^]{1,${size}}`, 'g'));
+    const found = [];
+    for await (const line of lines(pieces)) {
+      found.push(line);
+    }
+    assert.deepEqual(found, ['one', 'two', 'three', 'four', '', 'unfinished'].slice(0, -1), `pieces of ${size}`);
+  }
+});
+
+await check('an event stream is read byte by byte, and its `retry` is obeyed', async () => {
+  const id = (number) => `00000000-0000-8000-8000-${String(number).padStart(12, '0')}`;
+  const message = (number) => JSON.stringify({ id: id(number), sender: 'a', text: `\u{1F40E} ${number}`, timestamp: 1 });
+  const stream = `: comment\r\nretry: 700\r\nid: ${id(1)}\r\nevent: connected\ndata: {}\n\n`
+    + `event: message\rid: ${id(2)}\rdata: ${message(2).replace(',', '\rdata:,')}\n\n`;
+  const asked = [];
+  const raw = createServer((socket) => socket.on('error', () => {}).on('data', async (data) => {
+    const [, target] = String(data).split(' ');
+    asked.push({ target, at: Date.now() });
+    const isHistory = target.startsWith('/api/history');
+    const content = isHistory ? `{"messages":[${message(1)}]}` : stream;
+    const type = isHistory ? 'application/json' : 'text/event-stream';
+    socket.write(`HTTP/1.1 200 OK\r\nContent-Type: ${type}\r\nConnection: close\r\n\r\n`);
+    for (const byte of Buffer.from(content)) {
+      socket.write(Buffer.of(byte));
+      await new Promise((resolve) => { setImmediate(resolve); });
+    }
+    socket.end();
+  }));
+  await new Promise((resolve) => { raw.listen(0, '127.0.0.1', resolve); });
+  await connect(sheet, `http://127.0.0.1:${raw.address().port}`, { one: { room: 'raw', transports: ['sse'] } });
+  await until(10_000, () => asked.length >= 3, 'the next connection');
+  assert.deepEqual((await get(sheet)).texts, ['\u{1F40E} 2']);
+  assert.match(asked[1].target, new RegExp(`last_event_id=${id(1)}`));
+  assert.match(asked[2].target, new RegExp(`last_event_id=${id(2)}`));
+  assert.ok(asked[2].at - asked[1].at >= 700, 'the wait');
+  await close(sheet);
+  raw.close();
+});
+
+await check('silence is judged after what came in time is read, even if the clock has jumped', async () => {
+  const { now } = Date;
+  let ended;
+  const silence = new Silence(50, (error) => { ended = error.message; });
+  Date.now = () => now() + 60_000; // the machine was suspended
+  await new Promise((resolve) => { setTimeout(resolve, 150); });
+  assert.equal(ended, undefined);
+  silence.heard();
+  Date.now = now;
+  await until(5_000, () => ended, 'the silence');
+  assert.equal(ended, 'nothing came for 0.05 s');
+});
+
+finish();
