@@ -680,6 +680,7 @@ export class Connection extends EventTarget {
   #tell; // to the other tabs, if this one reads for them
   #sent = Promise.resolve(); // settles with the last message
   #sender; // an attempt that makes the requests that send
+  #told; // the last state of the tab that reads for this one
   #isFilling = false; // messages that another tab has missed to tell are asked for
   #isStale = false; // and there are more of them
 
@@ -984,6 +985,7 @@ export class Connection extends EventTarget {
       silence.heard();
       signal.aborted || this.#hear(data, signal);
     };
+    this.#told = undefined;
     channel.postMessage({ isNew: true });
     this.#fill(signal);
   }
@@ -991,7 +993,8 @@ export class Connection extends EventTarget {
   /** Each message names the one before it. If that is another than the last one here, some are asked for. */
   #hear({ shown, after, message, gap, cursor }, signal) {
     if (shown) {
-      this.#present(shown);
+      this.#told = shown;
+      this.#showTold();
     } else if (gap && cursor !== this.cursor) {
       this.#miss(gap, cursor);
     } else if (message && (this.#isFilling || after !== this.cursor)) {
@@ -1021,9 +1024,17 @@ export class Connection extends EventTarget {
       reader.end();
     }
     this.#isFilling = false;
+    signal.aborted || this.#showTold();
   }
 
   // What it shows.
+
+  /** The state of the leading tab is also this one's, when this one has all messages. */
+  #showTold() {
+    if (this.#told && !this.#isFilling && this.#told !== this.#shown) {
+      this.#present(this.#told);
+    }
+  }
 
   #title(name = this.order[this.#rank]) {
     return TRANSPORTS[name].title;

@@ -428,9 +428,10 @@ await check('a sent message flashes in every lane, has a delay, and is marked ev
   for (const lane of LANES) {
     await inState(page, lane, 'open');
   }
+  await inState(page, 'auto', 'open');
   await inState(page, 'webrtc', 'open');
   await compose(page, 'to all');
-  const everyLane = [...LANES, 'webrtc'];
+  const everyLane = ['auto', ...LANES, 'webrtc'];
   for (const lane of everyLane) {
     await shows(page, lane, 'to all');
   }
