@@ -159,18 +159,19 @@ fn the_loop_does_not_wait_for_a_slow_disk() {
     other.get("/health");
     let start = Instant::now();
     sender.send_post("/api/send", r#"{"sender":"ada","text":"slow","room":"tea"}"#);
-    let mut slowest = Duration::ZERO;
-    let mut asked = 0;
+    let mut times = Vec::new();
     while start.elapsed() < Duration::from_millis(150) {
         let before = Instant::now();
         assert_eq!(other.get("/api/history?room=tea").json()["messages"], json!([]), "it is not committed");
-        slowest = slowest.max(before.elapsed());
-        asked += 1;
+        times.push(before.elapsed());
     }
     assert_eq!(sender.answer().status, 200);
     assert!(start.elapsed() >= Duration::from_millis(200));
     assert_eq!(reader.message().json()["text"], "slow");
-    assert!(asked > 20 && slowest < Duration::from_millis(50), "{asked} requests, the slowest took {slowest:?}");
+    // Other tests keep the machine busy, so a few requests may take longer. None waits for the disk.
+    times.sort_unstable();
+    let (middle, slowest) = (times[times.len() / 2], times[times.len() - 1]);
+    assert!(middle < Duration::from_millis(5) && slowest < Duration::from_millis(50), "{middle:?}, {slowest:?}");
 }
 
 #[test]

@@ -23,13 +23,16 @@ const SEGMENT_BYTES: u64 = if cfg!(test) { 64 * 1024 } else { 8 * 1024 * 1024 };
 /// The folder is never cleaned below this length, in bytes.
 const FOLDER_BYTES: u64 = 4 * SEGMENT_BYTES;
 
+/// The most segments beyond those that a folder of its length needs. Each failure of the disk ends a segment early.
+pub(super) const MOST_SPARE_SEGMENTS: usize = 16;
+
 /// The bytes of the oldest segment that are looked at with each group: these, and a multiple of the group. So the
 /// oldest segment is gone before a new one is half full.
 const CARRIED_BYTES: usize = SEGMENT_BYTES as usize / 32;
 const CARRIED_RATIO: usize = 8;
 
 /// The pause between two attempts to continue after a failure.
-const PAUSE: Duration = Duration::from_millis(250);
+const PAUSE: Duration = Duration::from_millis(if cfg!(test) { 5 } else { 250 });
 
 /// The writer of the log.
 pub(super) struct Writer {
@@ -222,12 +225,13 @@ impl Writer {
 /// Carrying forward: the live records of the oldest segment are written again, and then it is deleted. At every moment,
 /// each live record is in some segment that is on the disk, and one that is in two counts once.
 impl Writer {
-    /// Begins to carry if the folder would become too long. The bound is three times the live records. It begins
-    /// earlier, because messages and copies come while it lasts.
+    /// Begins to carry if the folder would become too long, or has too many segments. The bound is three times the live
+    /// records. It begins earlier, because messages and copies come while it lasts.
     fn begin_carry(&mut self) {
         let folder: u64 = self.segments.iter().map(|segment| segment.length).sum();
         let longest = FOLDER_BYTES.max(self.index.bytes() / 2 * 5);
-        let is_needed = folder + SEGMENT_BYTES > longest && self.segments.len() > 1;
+        let most = (folder / SEGMENT_BYTES) as usize + MOST_SPARE_SEGMENTS;
+        let is_needed = self.segments.len() > most || folder + SEGMENT_BYTES > longest && self.segments.len() > 1;
         if self.carry.is_some() || self.is_carry_stuck || !is_needed {
             return;
         }
