@@ -399,9 +399,9 @@ fn a_crash_at_any_operation_loses_nothing_that_was_committed() {
         *fixture.faults.left.lock().unwrap() = Some(left);
         ["cold", "tea"].iter().for_each(|room| fixture.start(room));
         let (mut committed, mut is_over) = (BTreeMap::new(), false);
-        for round in 0..120 {
-            let room = if round < 10 { "cold" } else { "tea" };
-            match fixture.publish(room, 4000) {
+        for round in 0..20 {
+            let room = if round < 2 { "cold" } else { "tea" };
+            match fixture.publish(room, 24_000) {
                 Ok(cursor) => drop(committed.insert(room, cursor)),
                 Err(_) => {
                     is_over = true;
@@ -416,7 +416,7 @@ fn a_crash_at_any_operation_loses_nothing_that_was_committed() {
             assert_eq!(logs[room].messages.len() as u64, tip.sequence().min(20), "{left} {room}");
         }
         if !is_over {
-            assert!(left > 100);
+            assert!(left > 40, "{left}");
             return;
         }
     }
