@@ -229,7 +229,12 @@ impl Fleet {
 
     /// Opens one connection, and returns its number.
     pub fn connect(&mut self) -> io::Result<usize> {
-        let stream = std::net::TcpStream::connect(self.address)?;
+        self.connect_to(self.address)
+    }
+
+    /// Opens one connection to another server, and returns its number.
+    pub fn connect_to(&mut self, address: SocketAddr) -> io::Result<usize> {
+        let stream = std::net::TcpStream::connect(address)?;
         stream.set_nonblocking(true)?;
         stream.set_nodelay(true)?;
         let mut stream = TcpStream::from_std(stream);
@@ -254,13 +259,19 @@ impl Fleet {
                 };
                 self.conns[number].send(request)?;
             }
-            let mut opened = 0;
-            while opened < wave {
-                self.turn(None, |_, messages| {
-                    opened += messages;
-                    Ok(())
-                })?;
-            }
+            self.await_messages(wave)?;
+        }
+        Ok(())
+    }
+
+    /// Waits for this number of messages, on any connection.
+    pub fn await_messages(&mut self, count: usize) -> io::Result<()> {
+        let mut left = count;
+        while left > 0 {
+            self.turn(None, |_, messages| {
+                left = left.saturating_sub(messages);
+                Ok(())
+            })?;
         }
         Ok(())
     }

@@ -18,40 +18,64 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// The text of a message, in bytes.
 const SIZE: usize = 100;
 
-/// The rows: a name, the work, and its units.
-fn rows() -> [(&'static str, Scenario, u64); 4] {
-    let to = |subscribers| Scenario::Broadcast { kind: Kind::Frames, subscribers, burst: 1 };
-    [
-        ("100 senders, each after its answer", Scenario::Publish { depth: 1 }, 100),
-        ("100 senders, 16 at once", Scenario::Publish { depth: 16 }, 20),
-        ("one sender, 1 reader", to(1), 500),
-        ("one sender, 1,000 readers", to(1000), 100),
-    ]
-}
+/// A row: a name, the work, and its units.
+type Row = (&'static str, Scenario, u64);
 
-/// Measures all journals in turn, `rounds` times.
-pub fn measure(rounds: usize) -> io::Result<()> {
+const TO_ONE: Scenario = Scenario::Broadcast { kind: Kind::Frames, subscribers: 1, burst: 1 };
+const TO_MANY: Scenario = Scenario::Broadcast { kind: Kind::Frames, subscribers: 1000, burst: 1 };
+
+const ROWS: [Row; 5] = [
+    ("100 senders, each after its answer", Scenario::Publish { depth: 1 }, 100),
+    ("100 senders, 16 at once", Scenario::Publish { depth: 16 }, 20),
+    ("100 WebSockets in 100 rooms, 16 at once", Scenario::Converse { depth: 16 }, 20),
+    ("one sender, 1 reader", TO_ONE, 500),
+    ("one sender, 1,000 readers", TO_MANY, 100),
+];
+
+/// The rows with a sender on another server.
+const ROWS_OF_TWO: [Row; 2] =
+    [("one sender elsewhere, 1 reader", TO_ONE, 500), ("one sender elsewhere, 1,000 readers", TO_MANY, 100)];
+
+/// Measures all journals in turn, `rounds` times. The peers have their messages in the same Redis.
+pub fn measure(rounds: usize, with_peers: bool) -> io::Result<()> {
     let redis = Redis::start()?;
     let journals = [Journal::Memory, Journal::Always, Journal::Every, Journal::Never, Journal::Redis(redis.port)];
-    println!("The server has one core. Its load, and Redis, share the other.\n");
+    let peers = [Subject::NchanWithRedis(redis.port), Subject::SocketIo(redis.port)];
+    println!("The server has one core. Its load, Redis, and a second server share the other.\n");
     println!(
         "| | journal | messages a second | microseconds of the server's core for each | last delivery p50, p99 (ms) |"
     );
     println!("|-|-|-:|-:|-:|");
-    for (name, scenario, units) in rows() {
-        for journal in journals {
-            let samples = (0..rounds).map(|_| sample(scenario, journal, units)).collect::<io::Result<Vec<_>>>()?;
-            print(name, journal, &samples);
+    for row in ROWS {
+        let has_peers = with_peers && !matches!(row.1, Scenario::Converse { .. });
+        let peers = peers.iter().filter(|_| has_peers).copied();
+        for subject in journals.map(Subject::Application).into_iter().chain(peers) {
+            let samples = (0..rounds).map(|_| sample(row, subject, false)).collect::<io::Result<Vec<_>>>()?;
+            print(row, subject, &samples);
+        }
+    }
+    for row in ROWS_OF_TWO {
+        let peers = peers.iter().filter(|_| with_peers).copied();
+        for subject in [Subject::Application(Journal::Redis(redis.port))].into_iter().chain(peers) {
+            let samples = (0..rounds).map(|_| sample(row, subject, true)).collect::<io::Result<Vec<_>>>()?;
+            print(row, subject, &samples);
         }
     }
     Ok(())
 }
 
-fn sample(scenario: Scenario, journal: Journal, units: u64) -> io::Result<Sample> {
-    let subject = Subject::Application(journal);
-    let server = Running::start(subject, Tool::Nothing, SIZE)?;
-    wait_until_ready(&server)?;
-    scenario.run(subject, &server, SIZE, units / 10, units)
+fn sample((_, scenario, units): Row, subject: Subject, has_second: bool) -> io::Result<Sample> {
+    let server = start("0", subject)?;
+    let second = if has_second { Some(start("1", subject)?) } else { None };
+    scenario.run_with((&server, second.as_ref().unwrap_or(&server)), subject, SIZE, units / 10, units)
+}
+
+fn start(core: &str, subject: Subject) -> io::Result<Running> {
+    let server = Running::start_on(core, subject, Tool::Nothing, SIZE)?;
+    if let Subject::Application(_) = subject {
+        wait_until_ready(&server)?;
+    }
+    Ok(server)
 }
 
 /// Waits until the server can store messages: it listens before it has reached Redis.
@@ -72,7 +96,11 @@ fn wait_until_ready(server: &Running) -> io::Result<()> {
     }
 }
 
-fn print(name: &str, journal: Journal, samples: &[Sample]) {
+fn print((name, ..): Row, subject: Subject, samples: &[Sample]) {
+    let journal = match subject {
+        Subject::Application(journal) => journal.name(),
+        peer => peer.name(),
+    };
     let rate = median(samples.iter().map(|sample| sample.messages as f64 / sample.wall.as_secs_f64()));
     let cost = median(samples.iter().map(Sample::cost));
     let mut delays: Vec<Duration> = samples.iter().flat_map(|sample| sample.last_delivery.iter().copied()).collect();
@@ -81,7 +109,7 @@ fn print(name: &str, journal: Journal, samples: &[Sample]) {
         (Some(middle), Some(late)) => format!("{:.2}, {:.2}", milliseconds(middle), milliseconds(late)),
         _ => String::new(),
     };
-    println!("| {name} | {} | {rate:.0} | {cost:.2} | {delays} |", journal.name());
+    println!("| {name} | {journal} | {rate:.0} | {cost:.2} | {delays} |");
 }
 
 /// A Redis without a file, on a free port.

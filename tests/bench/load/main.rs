@@ -18,12 +18,13 @@ use scenario::{BURST, Idle, Sample, Scenario};
 use subject::{Journal, Running, Subject, Tool};
 
 const USAGE: &str =
-    "usage: tests/bench/run [--peers] [--rounds N] [--only WORD] [--no-tools] | --journals [--rounds N] | --check
+    "usage: tests/bench/run [--peers] [--rounds N] [--only WORD] [--no-tools] | --journals [--peers] [--rounds N] | --check
   --peers     measure Node ws, FastAPI with uvicorn, and nginx with nchan too; installs them
   --rounds N  the number of rounds (default 5); 0 only counts
   --only WORD only the rows whose name contains this word, or the tables latency and idle (repeatable)
   --no-tools  do not count system calls (strace) and instructions (callgrind)
-  --journals  measure what a message costs in memory, in a file and in Redis; needs redis-server
+  --journals  measure what a message costs in memory, in a file and in Redis; needs redis-server. Its peers are nchan
+              and Socket.IO, both with Redis
   --check     only count system calls, and fail if a row has more than its limit";
 
 struct Options {
@@ -39,7 +40,7 @@ fn main() -> ExitCode {
     program::main(USAGE, parse, |options| {
         match (options.check, options.journals) {
             (true, _) => check(&options),
-            (false, true) => journals::measure(options.rounds),
+            (false, true) => journals::measure(options.rounds, options.peers),
             (false, false) => measure(&options),
         }
         .map(|()| true)

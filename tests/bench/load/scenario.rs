@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use crate::bytes;
@@ -30,6 +31,9 @@ pub enum Scenario {
     Polls { held: usize },
     /// Each connection sends `depth` messages to the full server at once, and the next ones after the answers.
     Publish { depth: usize },
+    /// Each of many WebSockets, alone in its room, sends `depth` messages to the full server at once, and the next ones
+    /// when all have come back.
+    Converse { depth: usize },
     /// A connection is opened, sends one request, and is closed.
     Connect,
     /// A silent WebSocket. A unit is a second.
@@ -68,7 +72,10 @@ impl Scenario {
     /// The number of messages in one unit of work.
     pub fn unit(self) -> u64 {
         (match self {
-            Scenario::Echo { depth } | Scenario::Get { depth } | Scenario::Publish { depth } => CONNECTIONS * depth,
+            Scenario::Echo { depth }
+            | Scenario::Get { depth }
+            | Scenario::Publish { depth }
+            | Scenario::Converse { depth } => CONNECTIONS * depth,
             Scenario::Broadcast { subscribers, burst, .. } => subscribers * burst,
             Scenario::Polls { held } => held,
             Scenario::Connect => CONNECTIONS,
@@ -78,10 +85,23 @@ impl Scenario {
 
     /// Runs `warm` units of work, and then measures `units`.
     pub fn run(self, subject: Subject, server: &Running, size: usize, warm: u64, units: u64) -> io::Result<Sample> {
+        self.run_with((server, server), subject, size, warm, units)
+    }
+
+    /// As [`run`](Self::run), but a message is published on the second server. The first is measured.
+    pub fn run_with(
+        self,
+        (server, publisher): (&Running, &Running),
+        subject: Subject,
+        size: usize,
+        warm: u64,
+        units: u64,
+    ) -> io::Result<Sample> {
         // Counts must be the same in each run. Each single connection finds the server asleep.
         let at_once = if server.is_counted() { 1 } else { AT_ONCE };
         let fleet = Fleet::new(server.address, at_once)?;
-        let mut load = Load { fleet, subject, payload: bytes::payload(size), scenario: self };
+        let (payload, publisher) = (bytes::payload(size), publisher.address);
+        let mut load = Load { fleet, subject, payload, scenario: self, publisher };
         load.prepare()?;
         load.work(warm.max(1))?;
         let (start, cpu, load_cpu, memory) = (Instant::now(), server.cpu()?, own_cpu()?, server.resident()?);
@@ -108,6 +128,8 @@ struct Load {
     subject: Subject,
     payload: String,
     scenario: Scenario,
+    /// The address of the server on which messages are published.
+    publisher: SocketAddr,
 }
 
 impl Load {
@@ -118,6 +140,10 @@ impl Load {
     fn stream(&self, kind: Kind) -> Vec<u8> {
         let application = matches!(self.subject, Subject::Application(_));
         match kind {
+            // Socket.IO wants a first message: "I connect".
+            Kind::Frames if matches!(self.subject, Subject::SocketIo(_)) => {
+                [bytes::upgrade("/socket.io/?EIO=4&transport=websocket"), bytes::message("40")].concat()
+            }
             Kind::Frames => bytes::upgrade(if application { "/api/ws" } else { "/ws" }),
             // nchan streams only on request.
             Kind::Events => {
@@ -128,12 +154,14 @@ impl Load {
         }
     }
 
+    /// Returns a message as the full server takes it.
+    fn content(&self) -> String {
+        format!(r#"{{"sender": "bench", "text": "{}"}}"#, self.payload)
+    }
+
     fn publication(&self) -> Vec<u8> {
         match self.subject {
-            Subject::Application(_) => {
-                let content = format!(r#"{{"sender": "bench", "text": "{}"}}"#, self.payload);
-                bytes::post("/api/send", &content)
-            }
+            Subject::Application(_) => bytes::post("/api/send", &self.content()),
             _ => bytes::post("/pub", &self.payload),
         }
     }
@@ -148,8 +176,14 @@ impl Load {
             }
             Scenario::Broadcast { kind, subscribers, .. } => {
                 self.fleet.open(subscribers, kind, &self.stream(kind))?;
-                self.fleet.connect().map(drop)
+                if let Subject::SocketIo(_) = self.subject {
+                    self.fleet.await_messages(2 * subscribers)?; // its greeting, and "you are connected"
+                }
+                self.fleet.connect_to(self.publisher).map(drop)
             }
+            Scenario::Converse { .. } => (0..CONNECTIONS).try_for_each(|number| {
+                self.fleet.open(1, Kind::Frames, &bytes::upgrade(&format!("/api/ws?room=bench-{number}")))
+            }),
             Scenario::Polls { held } => {
                 for number in 0..held {
                     self.fleet.connect()?;
@@ -167,6 +201,9 @@ impl Load {
             Scenario::Echo { depth } => self.ping_pong(&bytes::message(&self.payload).repeat(depth), depth, units),
             Scenario::Get { depth } => self.ping_pong(&self.stream(Kind::Answers).repeat(depth), depth, units),
             Scenario::Publish { depth } => self.ping_pong(&self.publication().repeat(depth), depth, units),
+            Scenario::Converse { depth } => {
+                self.ping_pong(&bytes::message(&self.content()).repeat(depth), depth, units)
+            }
             Scenario::Broadcast { burst, .. } => (0..units).map(|_| self.publish(burst)).collect(),
             Scenario::Polls { .. } => (0..units).map(|_| self.answer_polls()).collect(),
             Scenario::Connect => (0..units).map(|_| self.connect()).collect(),
@@ -289,7 +326,8 @@ pub fn idle(subject: Subject, server: &Running, kind: Kind, count: usize) -> io:
         Kind::Answers => Scenario::Polls { held: count },
         kind => Scenario::Broadcast { kind, subscribers: count, burst: 1 },
     };
-    let mut load = Load { fleet: Fleet::new(server.address, AT_ONCE)?, subject, payload: bytes::payload(16), scenario };
+    let (fleet, payload, publisher) = (Fleet::new(server.address, AT_ONCE)?, bytes::payload(16), server.address);
+    let mut load = Load { fleet, subject, payload, scenario, publisher };
     // Not counted: what the first connection of each kind creates for all.
     let mut first = Fleet::new(server.address, AT_ONCE)?;
     first.open(100, Kind::Answers, &load.stream(Kind::Answers))?;

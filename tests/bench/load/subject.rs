@@ -23,6 +23,10 @@ pub enum Subject {
     Node,
     FastApi,
     Nchan,
+    /// nginx with nchan, and its messages in the Redis at this port.
+    NchanWithRedis(u16),
+    /// Socket.IO with its adapter for Redis Streams, and the Redis at this port.
+    SocketIo(u16),
 }
 
 /// The place where the full server keeps its messages.
@@ -76,6 +80,8 @@ impl Subject {
             Subject::Node => "Node ws",
             Subject::FastApi => "FastAPI",
             Subject::Nchan => "nchan",
+            Subject::NchanWithRedis(_) => "nchan, Redis",
+            Subject::SocketIo(_) => "Socket.IO, Redis",
         }
     }
 
@@ -93,6 +99,8 @@ impl Subject {
             Subject::Node => peer("node"),
             Subject::FastApi => peer("fastapi"),
             Subject::Nchan => peer("nchan"),
+            Subject::NchanWithRedis(redis) => [peer("nchan"), vec![redis.to_string()]].concat(),
+            Subject::SocketIo(redis) => [peer("socketio"), vec![redis.to_string()]].concat(),
         })
     }
 }
@@ -116,8 +124,13 @@ pub struct Running {
 }
 
 impl Running {
-    /// Starts a program for messages of `size` bytes, and waits until it accepts connections.
+    /// Starts a program for messages of `size` bytes on the first core, and waits until it accepts connections.
     pub fn start(subject: Subject, tool: Tool, size: usize) -> io::Result<Self> {
+        Self::start_on("0", subject, tool, size)
+    }
+
+    /// Starts a program on a core.
+    pub fn start_on(core: &str, subject: Subject, tool: Tool, size: usize) -> io::Result<Self> {
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         let report = std::env::temp_dir().join(format!("overwire-bench-{}-{}", std::process::id(), address.port()));
         let report_name = report.to_string_lossy().into_owned();
@@ -126,7 +139,7 @@ impl Running {
         let callgrind = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null"].map(String::from);
         let log_file = [format!("--log-file={report_name}")];
         // With only one core taskset fails, and the program shares the core with the load.
-        let pin = ["taskset", "-c", "0"].map(String::from);
+        let pin = ["taskset", "-c", core].map(String::from);
         let mut words = Vec::new();
         if thread::available_parallelism().is_ok() && Path::new("/sys/devices/system/cpu/cpu1").exists() {
             words.extend(pin);
