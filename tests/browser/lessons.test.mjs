@@ -4,6 +4,7 @@
 // PROGRAMS names the folder with the binaries of the lessons.
 
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
 import { mkdtempSync, readFileSync, truncateSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -168,6 +169,36 @@ await check('09: the page goes on after a kill, and fetches the state when a cha
   await vote('new');
   await done(page, '09-keeping-it');
   await server.stop();
+});
+
+await check('10: the page changes the node when its node ends, and misses nothing', async () => {
+  const port = String(21_000 + process.pid % 9000);
+  const redis = spawn('redis-server', ['--port', port, '--bind', '127.0.0.1', '--save', ''],
+    { stdio: ['ignore', 'pipe', 'inherit'] });
+  process.once('exit', () => redis.kill('SIGKILL'));
+  await new Promise((resolve, reject) => {
+    redis.once('error', reject);
+    redis.stdout.on('data', (data) => String(data).includes('Ready to accept') && resolve());
+  });
+  const node = () => Server.start(0, join(process.env.PROGRAMS, '10-many-servers'), ['--redis', port]);
+  const nodes = [await node(), await node()];
+  const to = nodes.map(({ port }) => port).join();
+  const balancer = await Server.start(0, join(process.env.PROGRAMS, '10-balancer'), ['--to', to]);
+  const page = await open(balancer.url);
+  await page.fill('#text', MARKUP);
+  await page.click('form button');
+  await shows(page, 'log', MARKUP, 'in');
+  const [first] = (await lines(page, 'log')).filter((line) => line.startsWith('the answers come from'));
+  const [mine, other] = first.endsWith(`:${nodes[0].port}`) ? nodes : nodes.toReversed();
+  await mine.kill();
+  await other.post('/add-message', { message: 'from the other' });
+  await shows(page, 'log', 'from the other', 'in');
+  await shows(page, 'log', `the answers come from 127.0.0.1:${other.port}`);
+  assert.deepEqual(await lines(page, 'log', 'bad'), []);
+  await done(page, '10-many-servers');
+  await balancer.kill();
+  await other.stop();
+  redis.kill();
 });
 
 console.log(`screenshots are in ${screenshots}`);

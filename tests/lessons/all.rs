@@ -4,6 +4,9 @@
 mod common;
 #[path = "../common/lesson.rs"]
 mod lesson;
+#[allow(dead_code)]
+#[path = "../redis/process.rs"]
+mod process;
 #[path = "../common/tap.rs"]
 mod tapped;
 
@@ -18,6 +21,7 @@ mod lesson_06;
 mod lesson_07;
 mod lesson_08;
 mod lesson_09;
+mod lesson_10;
 mod masks;
 mod pages;
 mod tap;

@@ -132,26 +132,34 @@ impl Drop for Terminal {
     }
 }
 
-/// The programs and the port of a page, and their places in this run.
+/// The programs and the ports of a page, and their places in this run.
 pub struct Places {
     programs: PathBuf,
-    written: String,
-    port: String,
-    /// The port of `wire tap`, written as 8100.
-    tap: String,
+    /// The port of the lesson's program.
+    port: u16,
+    /// The port of `wire tap`.
+    tap: u16,
+    /// Each port that the page names, and its place in this run.
+    ports: Vec<(u16, u16)>,
 }
+
+/// The port of `wire tap` on every page.
+const TAP: u16 = 8100;
+
+/// The ports of lesson 10, in addition to its own: two nodes, and Redis.
+const MORE: [u16; 3] = [8011, 8012, 6310];
 
 impl Places {
     pub fn new(written: u16) -> Self {
-        Places {
-            programs: program("wire").parent().unwrap().to_owned(),
-            written: written.to_string(),
-            port: free_port().to_string(),
-            tap: free_port().to_string(),
+        let (port, tap) = (free_port(), free_port());
+        let mut ports = vec![(written, port), (TAP, tap)];
+        if written == 8010 {
+            ports.extend(MORE.map(|more| (more, free_port())));
         }
+        Places { programs: program("wire").parent().unwrap().to_owned(), port, tap, ports }
     }
 
-    /// Translates a command: to the program that is built already, and to a free port.
+    /// Translates a command: to the program that is built already, and to free ports.
     fn command(&self, command: &str) -> String {
         let programs = self.programs.display();
         let mut words = Vec::new();
@@ -167,7 +175,7 @@ impl Places {
             words.push(format!("{programs}/{name}"));
             let mut more = rest.clone();
             let prints_a_log = (more.next(), more.next()) == (Some("--"), Some("log"));
-            if name != "wire" && !prints_a_log {
+            if name != "wire" && !prints_a_log && !command.contains("--port") {
                 words.push(format!("--port {}", self.port));
             }
             match rest.next() {
@@ -178,19 +186,21 @@ impl Places {
         if words.iter().any(|word| word == "tap") {
             words.push(format!("--port {}", self.tap));
         }
-        words
-            .join(" ")
-            .replace("127.0.0.1:8100", &format!("127.0.0.1:{}", self.tap))
-            .replace(&format!("127.0.0.1:{}", self.written), &format!("127.0.0.1:{}", self.port))
-            .replace(&format!("127.0.0.1 {}", self.written), &format!("127.0.0.1 {}", self.port))
+        self.ports.iter().fold(words.join(" "), |command, (written, port)| {
+            ["127.0.0.1:", "127.0.0.1 ", "--port ", "--redis ", "--to ", ","].iter().fold(command, |command, before| {
+                command.replace(&format!("{before}{written}"), &format!("{before}{port}"))
+            })
+        })
     }
 
-    /// Splits output into lines and translates it back to the port of the page.
+    /// Splits output into lines and translates it back to the ports of the page.
     fn lines(&self, bytes: &[u8], ended: bool) -> Vec<String> {
-        let text = String::from_utf8_lossy(bytes)
-            .replace(&format!("127.0.0.1:{}", self.tap), "127.0.0.1:8100")
-            .replace(&format!("127.0.0.1:{}", self.port), &format!("127.0.0.1:{}", self.written));
-        let text = text.replace(&format!("127.0.0.1 {}", self.port), &format!("127.0.0.1 {}", self.written));
+        let text = String::from_utf8_lossy(bytes).into_owned();
+        let text = self.ports.iter().fold(text, |text, (written, port)| {
+            ["127.0.0.1:", "127.0.0.1 "]
+                .iter()
+                .fold(text, |text, before| text.replace(&format!("{before}{port}"), &format!("{before}{written}")))
+        });
         let whole = if ended { &text[..] } else { &text[..text.rfind('\n').map_or(0, |at| at + 1)] };
         whole.lines().map(|line| line.trim_end().to_owned()).filter(|line| !is_remark(line)).collect()
     }

@@ -12,6 +12,7 @@ use std::time::Duration;
 use super::masks::{Ids, masked};
 use super::pages::{Block, LESSONS, ROOT, blessing, blocks, lines_of, readme, rewrite};
 use super::terminals::{Device, Places, Terminal};
+use crate::process;
 
 /// When blessing, the number of lines is not known: this silence is their end.
 const SILENCE: Duration = Duration::from_secs(2);
@@ -204,6 +205,14 @@ fn transcripts_of_the_project() {
     let page = Path::new(ROOT).join("README.md");
     let wrong = run_transcripts(&page, 8000, Some("cargo run -q --bin overwire -- --no-tap"));
     assert!(wrong.is_empty(), "BLESS=1 rewrites transcripts\n{wrong}");
+}
+
+/// Lesson 10 needs a real Redis.
+#[test]
+fn transcripts_of_many_servers() {
+    if process::is_installed() {
+        transcripts(10);
+    }
 }
 
 macro_rules! transcripts {
