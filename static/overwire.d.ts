@@ -96,8 +96,12 @@ export interface Connection extends EventTarget, AsyncIterable<CustomEvent<Messa
 
   addEventListener<Name extends keyof ConnectionEvents>(name: Name,
     listener: (event: ConnectionEvents[Name]) => void, options?: boolean | AddEventListenerOptions): void;
+  addEventListener(name: string, listener: EventListenerOrEventListenerObject | null,
+    options?: boolean | AddEventListenerOptions): void;
   removeEventListener<Name extends keyof ConnectionEvents>(name: Name,
     listener: (event: ConnectionEvents[Name]) => void, options?: boolean | EventListenerOptions): void;
+  removeEventListener(name: string, listener: EventListenerOrEventListenerObject | null,
+    options?: boolean | EventListenerOptions): void;
 }
 
 /** Connects to a room of the server at `url`, which may be relative to the page, and end in a path prefix. */

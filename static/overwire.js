@@ -899,6 +899,7 @@ export class Connection extends EventTarget {
   moved({ cursor }) {
     if (!this.#candidate) {
       this.cursor = cursor;
+      this.#report('place');
     }
   }
 
@@ -921,8 +922,23 @@ export class Connection extends EventTarget {
 
   // What sends.
 
+  /** Waits for the position of the room: a message that is sent before it is known would be taken for an old one. */
+  async #placed(until) {
+    const waiting = controllerWithin(this.#life.signal);
+    this.addEventListener('place', () => waiting.abort(), { signal: waiting.signal });
+    if (this.cursor === undefined) {
+      await sleep(until - Date.now(), waiting.signal, true);
+    }
+    waiting.abort();
+    if (this.cursor === undefined) {
+      this.#life.signal.throwIfAborted();
+      throw new Error('the server was not reached in time');
+    }
+  }
+
   async #post(content, until) {
     const { signal } = this.#life;
+    await this.#placed(until);
     for (let failures = 0; ; failures += 1) {
       signal.throwIfAborted();
       try {

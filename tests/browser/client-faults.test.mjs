@@ -6,6 +6,9 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { connect as dial, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { gzipSync } from 'node:zlib';
+import { build } from 'esbuild';
 import WebSocket from 'ws';
 import { Silence, lines } from '../../static/overwire.js';
 import { Server, check, finish, until } from '../interop/server.mjs';
@@ -159,6 +162,13 @@ await check('silence is judged after what came in time is read, even if the cloc
   Date.now = now;
   await until(5_000, () => ended, 'the silence');
   assert.equal(ended, 'nothing came for 0.05 s');
+});
+
+await check('it has less than 12 KB, minified and gzipped', async () => {
+  const entryPoints = [fileURLToPath(new URL('../../static/overwire.js', import.meta.url))];
+  const { outputFiles: [{ contents }] } = await build({ entryPoints, minify: true, format: 'esm', write: false });
+  const { length } = gzipSync(contents);
+  assert.ok(length < 12_000, `${length} bytes`);
 });
 
 finish();

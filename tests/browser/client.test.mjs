@@ -54,6 +54,9 @@ async function within(place, body) {
 await everywhere('WebSocket comes first; every message comes once and in order, and `send` returns its id', async (at) => {
   const { sheet, gate, room, post } = at;
   await post(['old']);
+  await connect(sheet, gate.url, { first: { room: `${room} new`, sender: 'ada' } });
+  await send(sheet, 'at once', 'first');
+  await received(sheet, ['at once'], { name: 'first' });
   await connect(sheet, gate.url, { one: { room, sender: 'ada' }, two: { room, history: 10 } });
   const { states } = await open(sheet, 'websocket');
   await open(sheet, 'websocket', 'two');
