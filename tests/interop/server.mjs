@@ -1,6 +1,8 @@
 // The server under test, as a child process on a free port. SIGTERM must end it with exit code 0.
 
 import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { createServer } from 'node:net';
 import { createInterface } from 'node:readline';
 
 export class Server {
@@ -111,6 +113,16 @@ export async function until(milliseconds, condition, what) {
     }
     await new Promise((resolve) => setTimeout(resolve, 20));
   }
+}
+
+/** A port that was free a moment ago, for a program that does not say which one the system chose. */
+export async function freePort() {
+  const listener = createServer().listen(0, '127.0.0.1');
+  await once(listener, 'listening');
+  const { port } = listener.address();
+  listener.close();
+  await once(listener, 'close');
+  return port;
 }
 
 let passed = 0;

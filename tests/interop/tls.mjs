@@ -4,20 +4,9 @@ import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { Server, check, finish, until, within } from './server.mjs';
-
-/** A port that was free a moment ago: Caddy does not say which one the system chose. */
-async function freePort() {
-  const listener = createServer().listen(0, '127.0.0.1');
-  await once(listener, 'listening');
-  const { port } = listener.address();
-  listener.close();
-  await once(listener, 'close');
-  return port;
-}
+import { Server, check, finish, freePort, until, within } from './server.mjs';
 
 const folder = mkdtempSync(join(tmpdir(), 'overwire-caddy-'));
 process.once('exit', () => rmSync(folder, { recursive: true, force: true }));
