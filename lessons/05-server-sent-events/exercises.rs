@@ -47,13 +47,16 @@ fn reconnection_times_are_random() {
     assert!(different.len() > 1, "all are the same: {retries:?}");
 }
 
-/// Exercise 2: `POST /stop` is answered with 200. It ends all streams with their last-chunk. From then on `/events`
-/// and `/quiet` answer 204, which tells an EventSource not to reconnect.
+/// Exercise 2: `POST /stop` is answered with 200. It sends an event of the type `bye`, with any data but none that is
+/// empty, on all streams, and ends them with their last-chunk. From then on `/events` and `/quiet` answer 204, which tells
+/// an EventSource not to reconnect. A page that opens a new one by itself needs the event.
 #[test]
 fn stopped_server_answers_204() {
     let server = start();
-    let (mut quiet, _) = begin(&server, "/quiet");
+    let (mut quiet, mut reader) = begin(&server, "/quiet");
     assert_eq!(connect(&server).post("/stop", "").status, 200);
+    let bye = reader.read(&quiet.chunk().expect("a chunk with the event"));
+    assert!(bye.len() == 1 && bye[0].name == "bye" && !bye[0].data.is_empty(), "{bye:?}");
     assert_eq!(quiet.chunk(), None, "the stream ends with its last-chunk");
     for target in ["/events", "/quiet"] {
         assert!(connect(&server).send_get(target).head().starts_with("HTTP/1.1 204 "), "{target}");
