@@ -91,6 +91,17 @@ for (const { name, variant, prepare } of READERS) {
   });
 }
 
+await check('02: the broken client shows a message more than once', async () => {
+  const server = await lesson('02-short-polling');
+  const page = await open(server.url);
+  await page.click('#broken');
+  await server.post('/add-message', { message: 'once' });
+  await until(9_000, async () => (await lines(page, 'log', 'bad')).filter((line) => line === 'broken: once').length > 1,
+    'a message that is shown twice');
+  await done(page, '02-broken');
+  await server.stop();
+});
+
 await check('06: two pages chat, come back after a cut, and one leaves', async () => {
   const server = await lesson('06-websocket');
   const cable = await Cable.plug(server.port);
