@@ -35,7 +35,7 @@
 //!
 //! | module | what it is for | what it may know |
 //! |-|-|-|
-//! | [`bytes`], [`json`], `slab`, `books`, [`limits`], [`random`], [`output`] | what everything else is made of | nothing |
+//! | [`bytes`], [`json`], `slab`, `books`, [`limits`], [`random`], [`output`], [`histogram`] | what everything else is made of | nothing |
 //! | [`http`], [`sse`], [`websocket`], [`resp`], [`proxy_protocol`], [`proxies`] | the codecs: bytes to values and back | no sockets, no clock |
 //! | [`feed`], [`signalling`], `timers`, `outbox`, `access`, `files`, `signals`, `socket_options`, [`activation`], [`heap`], `access_log`, [`wire`], [`identity`] | a log and its cursors; WebRTC signalling; deadlines; the outgoing queue; the checks of Host and Origin; the browser client; sockets that outlive the process; memory that goes back to the system; names for raw bytes; access keys, sessions and tickets | the codecs |
 //! | [`connection`] | one connection: all decisions about it | the time is an argument; no sockets |
@@ -62,6 +62,7 @@ pub mod event_loop;
 pub mod feed;
 mod files;
 pub mod heap;
+pub mod histogram;
 pub mod http;
 pub mod identity;
 pub mod journal;

@@ -81,6 +81,8 @@ usage: overwire [OPTIONS]
                          writes it every 100 ms (100ms) or when it likes (never)
   --redis URL            keep the messages in Redis, and share them with all servers that name the
                          same one: redis://[:PASSWORD@]HOST:PORT[/DB]
+  --metrics ADDRESS      serve /metrics for Prometheus at this address, such as
+                         127.0.0.1:9100, to everyone who reaches it
   --keys FILE            let nobody use the API without an access key of this file, which
                          `overwire key add` writes. The file is read again when it changes,
                          and at SIGHUP if there is no terminal
@@ -186,6 +188,7 @@ fn bind(config: Config) -> Result<Server, String> {
     server.map_err(|error| match error.kind() {
         ErrorKind::AddrInUse => format!("port {port} is in use: choose another one with --port"),
         _ if error.get_ref().is_some_and(|error| error.is::<OpenError>()) => error.to_string(),
+        ErrorKind::Other => error.to_string(),
         _ => format!("cannot listen on {host}, port {port}: {error}"),
     })
 }
@@ -246,6 +249,9 @@ fn greet(out: &Output, server: &Server, tap: Option<&RunningTap>) {
     if let Some(tap) = tap {
         page = format!("http://{}", reachable(tap.address));
         text += &format!("the same server, seen through a tap that shows the bytes: {page}\n");
+    }
+    if let Some(address) = server.metrics_address() {
+        text += &format!("metrics for Prometheus: http://{}/metrics\n", reachable(address));
     }
     text += &format!(
         "Three things to try:\n  \
@@ -357,6 +363,7 @@ fn parse(arguments: impl Iterator<Item = String>) -> Result<Command, String> {
                 read_keys(&file).map_err(|error| format!("--keys: cannot read {file:?}: {error}"))?;
                 config.keys = Some(file);
             }
+            "--metrics" => config.metrics = Some(address(value()?)?),
             "--drain-delay" => config.drain.delay = Duration::from_secs(number(&argument, &value()?, 0..=3600)?),
             "--drain-time" => config.drain.time = Duration::from_secs(number(&argument, &value()?, 0..=3600)?),
             "--chaos" => config.chaos = true,
@@ -409,6 +416,14 @@ fn host(text: String) -> Result<String, String> {
         return Err(format!("--allow-host: expected a name without a port, such as chat.example, not {text:?}"));
     }
     Ok(text)
+}
+
+/// A host and a port.
+fn address(text: String) -> Result<String, String> {
+    match text.rsplit_once(':') {
+        Some((host, port)) if !host.is_empty() => parse_port("--metrics", port).map(|_| text),
+        _ => Err(format!("--metrics: expected a host and a port, such as 127.0.0.1:9100, not {text:?}")),
+    }
 }
 
 fn network(text: String) -> Result<String, String> {

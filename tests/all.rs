@@ -25,6 +25,7 @@ mod limits;
 mod long_poll;
 mod mailbox;
 mod memory;
+mod metrics;
 mod no_loss;
 mod openapi;
 mod operator;

@@ -124,6 +124,7 @@ fn help_lists_all_options_and_version_prints_the_version() {
         "--retain-time",
         "--max-rooms",
         "--keys",
+        "--metrics",
         "--redis",
         "--drain-delay",
         "--drain-time",

@@ -7,7 +7,7 @@ use std::process::Command;
 
 /// The layers from the bottom up, as the table in `src/lib.rs` lists them.
 const LAYERS: [&[&str]; 8] = [
-    &["bytes", "json", "slab", "books", "limits", "random", "output"],
+    &["bytes", "json", "slab", "books", "limits", "random", "output", "histogram"],
     &["http", "sse", "websocket", "resp", "proxy_protocol", "proxies"],
     &[
         "feed",

@@ -106,7 +106,12 @@ impl Closed {
     /// assert_eq!(overwire::Closed::SlowConsumer.name(), "slow_consumer");
     /// ```
     pub fn name(&self) -> &'static str {
-        Closed::NAMES[match self {
+        Closed::NAMES[self.index()]
+    }
+
+    /// Returns the place in [`NAMES`](Self::NAMES).
+    pub(crate) fn index(&self) -> usize {
+        match self {
             Closed::Peer(..) => 0,
             Closed::Violation(_) => 1,
             Closed::HungUp => 2,
@@ -116,7 +121,7 @@ impl Closed {
             Closed::Reset => 6,
             Closed::Refused(_) => 7,
             Closed::Finished => 8,
-        }]
+        }
     }
 
     /// The reason after a system call on a socket has failed.

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::{EventLoop, ExchangeId, Traffic};
+use super::{EventLoop, ExchangeId, ListenerId, Traffic};
 use crate::bytes::digits;
 use crate::connection::ConnectionState;
 use crate::slab::Key;
@@ -123,6 +123,13 @@ impl EventLoop {
     /// # }
     /// ```
     pub fn connection(&self, id: ConnectionId) -> Option<ConnectionReport> {
+        let report = self.connection_without_address(id)?;
+        let peer = self.peers.get(id.0).and_then(|peer| peer.stream.peer_addr().ok());
+        Some(ConnectionReport { peer, ..report })
+    }
+
+    /// Returns the same without the address of the peer, which takes a system call.
+    pub fn connection_without_address(&self, id: ConnectionId) -> Option<ConnectionReport> {
         let peer = self.peers.get(id.0)?;
         let exchange = ExchangeId { key: id.0, number: peer.exchange };
         let since = |second: u32| Duration::from_secs(u64::from(self.second.saturating_sub(second)));
@@ -134,8 +141,13 @@ impl EventLoop {
             silence: since(peer.seen),
             traffic: self.traffic(exchange),
             waiting: self.waiting(exchange),
-            peer: peer.stream.peer_addr().ok(),
+            peer: None,
         })
+    }
+
+    /// Whether this listener has accepted the connection of an exchange.
+    pub fn came_by(&self, id: ExchangeId, listener: ListenerId) -> bool {
+        self.peers.get(id.key).is_some_and(|peer| usize::from(peer.listener) == listener.0.slot())
     }
 
     /// Returns the id of the connection of an exchange.

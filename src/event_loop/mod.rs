@@ -17,6 +17,7 @@ mod budget;
 mod census;
 mod event;
 mod groups;
+mod load;
 mod peer;
 mod poll;
 mod raw;
@@ -36,6 +37,7 @@ use mio::{Events, Interest, Poll, Waker};
 pub use self::census::{ConnectionId, ConnectionReport, Ghost, NotAConnection};
 pub use self::event::{Event, ExchangeId, GroupId, ListenerId, Opened, Speaks, TimerId};
 use self::groups::Group;
+use self::load::Load;
 use self::peer::{Peer, Watch};
 use self::poll::Listener;
 pub use self::remote::Remote;
@@ -100,6 +102,7 @@ pub struct EventLoop {
     started: Instant,
     /// The number of seconds since then, as of the last change of the date.
     second: u32,
+    load: Load,
     peers: Slab<Peer>,
     /// The slot that was looked at last for a connection that can be closed for another.
     hand: usize,
@@ -152,6 +155,7 @@ impl EventLoop {
             date_until: now,
             started: now,
             second: 0,
+            load: Load::new(now),
             peers: Slab::default(),
             hand: 0,
             groups: Slab::default(),
@@ -572,6 +576,7 @@ impl EventLoop {
         more: usize,
         action: impl FnOnce(&mut Connection, &Context, &mut Spares) -> Option<Outcome>,
     ) {
+        self.load.count_answer(status);
         let peer = self.peers.get_mut(id.key).filter(|peer| self.log.is_some() && peer.exchange == id.number);
         if let Some(entry) = peer.and_then(|peer| peer.notes.as_mut()?.entry.as_mut())
             && entry.status == 0

@@ -72,6 +72,8 @@ pub struct Peer {
     /// It waits to be flushed.
     pub is_unflushed: bool,
     pub watch: Watch,
+    /// The slot of the listener that has accepted it.
+    pub listener: u16,
     /// The second of the loop in which it was opened.
     pub opened: u32,
     /// The second in which something has arrived.
@@ -137,6 +139,7 @@ impl Peer {
             has_turn: false,
             is_unflushed: false,
             watch: Watch::No,
+            listener: u16::MAX,
             opened: 0,
             seen: 0,
             timer: None,
@@ -343,6 +346,7 @@ mod tests {
                 size_of::<[bool; 4]>() + size_of::<Readable>() + size_of::<End>(),
             ),
             ("watch: whether its traffic is asked for", size_of::<Watch>()),
+            ("listener: its slot", size_of::<u16>()),
             ("opened, seen: a second each", 2 * size_of::<u32>()),
             ("turns_after_deadline: a count, if it is due", size_of::<Option<NonZeroU8>>()),
             ("timer: its key and its time", size_of::<Option<(Key, Instant)>>()),

@@ -99,10 +99,14 @@ impl EventLoop {
         let (mut before, mut timeout) = (self.context.now, Some(Duration::ZERO));
         if can_wait {
             before = self.remote.now();
+            self.load.end_round(before);
             timeout = self.agenda.timers.next_deadline().map(|at| at.saturating_duration_since(before));
         }
         let polled = self.poll.poll(&mut self.events, timeout);
         self.update_clock();
+        if !can_wait {
+            self.load.end_round(self.context.now);
+        }
         match polled {
             Ok(()) => {
                 let count = self.note_readiness();
@@ -251,6 +255,7 @@ impl EventLoop {
     /// Takes a connection in. A socket that is dropped here is closed, and so is one that cannot be registered.
     fn admit(&mut self, stream: TcpStream, listener: Key, speaks: Speaks, address: SocketAddr) {
         set_options(&stream);
+        let peer_of = |connection, stream| Peer { listener: listener.slot() as u16, ..Peer::new(connection, stream) };
         let limit = self.context.limits.connections;
         match (speaks, self.has_place()) {
             (Speaks::Raw, true) => {
@@ -260,10 +265,13 @@ impl EventLoop {
                 }
             }
             (Speaks::Raw, false) => {}
-            (Speaks::Proxied, true) => drop(self.add_peer(Peer::new(Connection::of_proxy(&self.context), stream))),
-            (Speaks::Http, true) => drop(self.add_peer(Peer::new(Connection::new(&self.context), stream))),
-            (Speaks::Http | Speaks::Proxied, false) if self.peers.len() >= limit.saturating_add(REFUSALS) => {}
+            (Speaks::Proxied, true) => drop(self.add_peer(peer_of(Connection::of_proxy(&self.context), stream))),
+            (Speaks::Http, true) => drop(self.add_peer(peer_of(Connection::new(&self.context), stream))),
+            (Speaks::Http | Speaks::Proxied, false) if self.peers.len() >= limit.saturating_add(REFUSALS) => {
+                self.load.count_refusal();
+            }
             (Speaks::Http | Speaks::Proxied, false) => {
+                self.load.count_refusal();
                 let sentence = format!("the server has {limit} connections open and takes no more: try again later");
                 let response = Response::error(503, &sentence).with_field("Retry-After", "1");
                 let connection = Connection::refused(&response, &self.context);

@@ -277,6 +277,7 @@ impl EventLoop {
     // ANCHOR_END: step
 
     fn begin_round(&mut self) {
+        self.load.begin_round(self.context.now);
         let is_late = self.agenda.begin_round();
         self.stopwatch.begin(self.context.now, self.context.limits.turn_time, self.agenda.news.len(), is_late);
     }
@@ -507,6 +508,7 @@ impl EventLoop {
                 return Some(Event::Request(id, request));
             }
             Outcome::Refused(error, sent) => {
+                self.load.count_answer(error.status());
                 if self.log.is_some() {
                     let client = self.name_of_client(key, None);
                     self.begin_entry(key, client, "-", "-", error.status(), sent);

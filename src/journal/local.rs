@@ -183,6 +183,11 @@ impl Local {
         self.trouble.as_deref().filter(|_| self.disk.as_ref().is_some_and(Disk::is_refusing))
     }
 
+    /// Whether the messages are in a log on the disk.
+    pub fn has_disk(&self) -> bool {
+        self.disk.is_some()
+    }
+
     /// As [`Journal::restore`](super::Journal::restore).
     pub fn restore(&mut self, change: &Change) {
         if let Change::Opened { log, start: tip } | Change::Appended { log, cursor: tip, .. } = change {

@@ -320,6 +320,15 @@ impl Journal {
         }
     }
 
+    /// Returns where messages are kept: `memory`, `file` or `redis`.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Journal::Local(local) if local.has_disk() => "file",
+            Journal::Local(_) => "memory",
+            Journal::Redis(_) => "redis",
+        }
+    }
+
     /// Returns the reason why nothing can be appended at present: a sentence. `None` if there is none.
     pub fn trouble(&self) -> Option<&str> {
         match self {

@@ -83,6 +83,7 @@ impl Server {
                 replica.appended(exchanges, log.name(), cursor, body);
                 if let Some(ticket) = ticket {
                     replica.count_own();
+                    self.count_commit(ticket);
                     self.answer(ticket, |timestamp| Ok(Published { id: cursor, timestamp }));
                 }
             }
@@ -129,6 +130,14 @@ impl Server {
             LogName::Mailbox(_) => &mut self.mailboxes,
         };
         (replica, &mut self.exchanges)
+    }
+
+    /// Notes that a message is committed, and queued for its readers.
+    fn count_commit(&mut self, ticket: Ticket) {
+        let Exchanges { senders, metrics, event_loop, .. } = &mut self.exchanges;
+        if let Some(asked) = senders.asked(ticket) {
+            metrics.committed(asked, event_loop);
+        }
     }
 
     /// Answers the sender with this ticket, if it still waits. `result` gets the time of its message.

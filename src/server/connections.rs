@@ -135,7 +135,7 @@ impl Server {
     ///
     /// # Errors
     /// 403 for a client that may be elsewhere.
-    fn check_operator(&self, call: &Call<'_>) -> Result<(), ApiError> {
+    pub(super) fn check_operator(&self, call: &Call<'_>) -> Result<(), ApiError> {
         let event_loop = &self.exchanges.event_loop;
         let peer = event_loop.connection(event_loop.connection_of(call.id)).and_then(|report| report.peer);
         let client = event_loop.trusted_client(call.id, call.request);

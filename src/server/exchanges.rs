@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use super::FeatureId;
 use super::identity::Grant;
 use super::message::{Transport, encode, timestamp};
+use super::metrics::Metrics;
 use super::params::ApiError;
 use super::parked::Halt;
 use super::senders::{Answer, COMMIT_TIME, Sender, Senders, Waiting};
@@ -202,6 +203,8 @@ pub struct Exchanges {
     pub answered: Vec<Wanted>,
     /// The permissions of held exchanges. Empty if there are no identities.
     pub grants: HashMap<ExchangeId, Rc<Grant>>,
+    /// What is counted for `/metrics`.
+    pub metrics: Metrics,
     stats: Stats,
     held: HashMap<ExchangeId, Held>,
     timers: HashMap<TimerId, ExchangeId>,
@@ -221,6 +224,7 @@ impl Exchanges {
             senders: Senders::default(),
             answered: Vec::new(),
             grants: HashMap::new(),
+            metrics: Metrics::default(),
             stats: Stats::default(),
             held: HashMap::new(),
             timers: HashMap::new(),
@@ -250,6 +254,9 @@ impl Exchanges {
 
     /// Asks the journal to append a message. Its sender waits for the answer.
     pub fn append(&mut self, sender: Sender, draft: Draft<'_>) {
+        if matches!(sender, Sender::Request(..)) {
+            self.metrics.posted();
+        }
         let now = self.now();
         let waiting = Waiting { sender, timestamp: draft.timestamp, until: now + COMMIT_TIME };
         let ticket = self.journal.append(&mut self.random, now, draft);

@@ -14,6 +14,7 @@ mod identity;
 mod lru;
 mod mailboxes;
 mod message;
+mod metrics;
 mod nodes;
 mod params;
 mod parked;
@@ -50,7 +51,7 @@ use self::routes::Found;
 use self::signalling::Peers;
 use crate::access::{Access, Resource};
 use crate::connection::Traffic;
-use crate::event_loop::{Event, EventLoop, ExchangeId, LogFormat, Remote, Speaks, TimerId};
+use crate::event_loop::{Closed, Event, EventLoop, ExchangeId, ListenerId, LogFormat, Remote, Speaks, TimerId};
 use crate::files::Files;
 use crate::http::{Method, Origins, Request, Response};
 use crate::journal::disk::Data;
@@ -109,6 +110,8 @@ pub struct Config {
     pub redis: Option<RedisUrl>,
     /// The file with the access keys. With it, each request to the API needs an identity.
     pub keys: Option<PathBuf>,
+    /// The address on which `/metrics` is served, and nothing else. `None` for no such address.
+    pub metrics: Option<String>,
     /// The times in which the server ends.
     pub drain: Drain,
     /// The bounds of the event loop.
@@ -139,6 +142,7 @@ impl Default for Config {
             redis: None,
             data: None,
             keys: None,
+            metrics: None,
             drain: Drain::default(),
             limits: Limits::default(),
         }
@@ -238,6 +242,8 @@ pub struct Server {
     /// The timer for the senders and the requests that have waited too long.
     commit_timer: Option<TimerId>,
     ghosts: Ghosts,
+    /// Listens on the address of `/metrics` alone.
+    metrics_listener: Option<ListenerId>,
     drain: Drain,
     phase: Phase,
 }
@@ -283,6 +289,8 @@ impl Server {
         if let Some(format) = config.log {
             event_loop.log_requests(output::standard_output(), format);
         }
+        let metrics_listener =
+            config.metrics.map(|address| listen_for_metrics(&mut event_loop, &address)).transpose()?;
         let journal = match config.redis {
             Some(url) => Journal::redis(url, config.retention, event_loop.now())?,
             None => Journal::default(),
@@ -304,6 +312,7 @@ impl Server {
             parked: ParkedRequests::default(),
             commit_timer: None,
             ghosts: None,
+            metrics_listener,
             drain: config.drain,
             phase: Phase::Serving,
             exchanges: Exchanges::new(event_loop, journal)?,
@@ -317,6 +326,11 @@ impl Server {
     /// Returns the address that the server listens on.
     pub fn local_address(&self) -> SocketAddr {
         self.exchanges.event_loop.local_address()
+    }
+
+    /// Returns the address of [`Config::metrics`], if there is one.
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics_listener.and_then(|listener| self.exchanges.event_loop.address_of(listener))
     }
 
     /// Sets [`Config::tap_port`] after the tap is bound: it needs the server's address first.
@@ -353,13 +367,14 @@ impl Server {
         if matches!(event, Event::Woken) {
             self.take_over_keys();
         }
+        self.exchanges.metrics.note_deliveries(&self.exchanges.event_loop);
         let Exchanges { event_loop, journal, .. } = &mut self.exchanges;
         match event {
             event if journal.on_event(event_loop, &event) => {}
             Event::Request(id, request) => self.on_request(id, request),
             Event::Message(id, message) => self.on_message(id, &message),
             Event::Timer(timer) => self.on_timer(timer),
-            Event::Closed(id, _) => self.on_closed(id),
+            Event::Closed(id, why) => self.on_closed(id, &why),
             Event::Reload => self.guard.iter().for_each(Guard::read_again),
             Event::Shutdown => self.on_shutdown(),
             _ => {} // only the journal has raw connections
@@ -369,6 +384,9 @@ impl Server {
     }
 
     fn on_request(&mut self, id: ExchangeId, request: Request) {
+        if self.metrics_listener.is_some_and(|listener| self.exchanges.event_loop.came_by(id, listener)) {
+            return self.answer_scrape(id, &request);
+        }
         let mut since = self.exchanges.event_loop.traffic(id);
         since.received = since.received.saturating_sub(request.wire_length() as u64);
         let found = routes::find(request.method(), &request.path());
@@ -505,7 +523,8 @@ impl Server {
         }
     }
 
-    fn on_closed(&mut self, id: ExchangeId) {
+    fn on_closed(&mut self, id: ExchangeId, why: &Closed) {
+        self.exchanges.metrics.lost(why);
         if let Some((feature, exchanges)) = self.owner(id) {
             exchanges.release(id);
             feature.on_closed(exchanges, id);
@@ -532,6 +551,12 @@ impl Server {
     fn features(&mut self) -> ([&mut dyn Feature; 3], &mut Exchanges) {
         ([&mut self.rooms, &mut self.mailboxes, &mut self.peers], &mut self.exchanges)
     }
+}
+
+/// Listens for requests of `/metrics`.
+fn listen_for_metrics(event_loop: &mut EventLoop, address: &str) -> io::Result<ListenerId> {
+    let listener = event_loop.listen(address, Speaks::Http);
+    listener.map_err(|error| io::Error::other(format!("cannot listen on {address} for metrics: {error}")))
 }
 
 /// Whether the process has a terminal, which sends SIGHUP when it is closed.

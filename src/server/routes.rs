@@ -90,6 +90,7 @@ const ROUTES: &[Route] = &[
     route(Method::Post, "/api/ticket", Kind::NoHead, ANYBODY, Server::ticket),
     // The server itself.
     route(Method::Get, "/api/stats", Kind::Live(Server::statistics_head), ADMIN, |s, _| s.statistics()),
+    route(Method::Get, "/metrics", Kind::Live(Server::metrics_head), ADMIN, Server::metrics),
     route(Method::Get, "/api/connections", Kind::Live(Server::connections_head), ADMIN, Server::connections),
     route(Method::Delete, "/api/connections/", Kind::NoHead, ADMIN, Server::end_connection),
     route(Method::Post, "/api/forget", Kind::NoHead, ADMIN, |s, _| s.forget()),

@@ -92,6 +92,17 @@ impl Senders {
         self.queue.push_back(Some(waiting));
     }
 
+    /// Returns the time when the sender with this ticket has asked.
+    pub fn asked(&self, Ticket(ticket): Ticket) -> Option<Instant> {
+        let waiting = self.queue.get(ticket.checked_sub(self.oldest)? as usize)?.as_ref()?;
+        waiting.until.checked_sub(COMMIT_TIME)
+    }
+
+    /// Returns the number of senders, to within those that have their answer before an older one.
+    pub fn len(&self) -> usize {
+        self.queue.len()
+    }
+
     /// Removes the sender with this ticket. `None` if its wait has ended.
     pub fn take(&mut self, Ticket(ticket): Ticket) -> Option<Waiting> {
         let waiting = self.queue.get_mut(ticket.checked_sub(self.oldest)? as usize)?.take();

@@ -23,9 +23,14 @@ pub struct Counts {
 pub struct Stats([Counts; Transport::ALL.len()]);
 
 impl Stats {
-    /// Returns the counts of one transport.
+    /// Returns the counts of one transport, for changes.
     pub fn of(&mut self, transport: Transport) -> &mut Counts {
         &mut self.0[transport as usize]
+    }
+
+    /// Returns the counts of one transport.
+    pub fn get(&self, transport: Transport) -> &Counts {
+        &self.0[transport as usize]
     }
 
     /// Adds the bytes that a connection has moved between two readings.

@@ -139,6 +139,9 @@ impl Mailboxes {
             _ => (self.mailboxes.create(exchanges)?, cursor.is_none()),
         };
         let (id, position) = (mailbox.id().clone(), mailbox.position);
+        if cursor.is_some() {
+            exchanges.metrics.returned(Transport::Sse, recovered);
+        }
         exchanges.begin(call, Opening::Stream(sse::stream_head()));
         let mut connected = json!({ "message": "Connected", "connection_id": &*id, "type": "connected" });
         if !recovered {

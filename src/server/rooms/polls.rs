@@ -74,6 +74,9 @@ impl Rooms {
             None if client.as_ref().is_some_and(|client| client.has_dropped_positions()) => room.replay_everything(),
             cursor => room.replay(cursor, exchanges)?,
         };
+        if !from.recovered {
+            exchanges.metrics.returned(Transport::LongPoll, false);
+        }
         let messages = room.feed.after(from.after).len() as u64;
         if let Some(client) = &mut client {
             if messages > 0 {

@@ -107,6 +107,9 @@ impl Rooms {
         let client = client.clone().map(|id| self.clients.see(&call.client(id), now)).transpose()?;
         let room = self.rooms.open(room, OpenFor::Reading, exchanges)?;
         let from = room.replay(*cursor, exchanges)?;
+        if cursor.is_some() {
+            exchanges.metrics.returned(transport, from.recovered);
+        }
         exchanges.begin(call, opening);
         match transport {
             Transport::Sse => {
