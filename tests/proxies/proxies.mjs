@@ -84,7 +84,7 @@ async function nginx(server) {
   writeFileSync(join(place, 'good.conf'), configure('nginx.conf', words(port)));
   writeFileSync(join(place, 'naive.conf'), configure('nginx-naive.conf', words(naivePort)));
   const temporary = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'].map((one) => `${one}_temp_path ${one};`);
-  writeFileSync(join(place, 'nginx.conf'), `user root root; worker_processes 1; daemon off; pid nginx.pid;
+  writeFileSync(join(place, 'nginx.conf'), `daemon off; master_process off; pid nginx.pid;
 events {}
 http { access_log off; ${temporary.join(' ')} include good.conf; include naive.conf; }
 `);

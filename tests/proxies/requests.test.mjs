@@ -91,6 +91,15 @@ await check('`/api/connections` shows the address of a reader, and refuses clien
   }
 });
 
+await check('behind the PROXY protocol, an event arrives at once', async () => {
+  const reader = follow(announcer, '/api/events?room=origins');
+  await until(PATIENCE, async () => {
+    await curl(announcer, '/api/send', ...sending(announcer));
+    return reader.content.includes('"text":"hello"');
+  }, () => `an event; there is ${reader.content}`);
+  reader.stop();
+});
+
 await check('each proxy takes a path prefix away', async () => {
   for (const proxy of fielded) {
     for (const path of ['/health', '/chat/health']) {
