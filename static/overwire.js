@@ -226,6 +226,8 @@ async function* events(texts) {
   }
 }
 
+const LONGEST = 86_400; // seconds of Retry-After that are believed. A timer takes 24 days.
+
 /**
  * The error for a status that is not a success. A proxy answers in HTML: then only the status is known. `explained` is
  * true for an answer of the server itself. `wait` has the milliseconds that Retry-After demands.
@@ -237,7 +239,8 @@ function refusal({ status, statusText, headers }, content) {
   } catch {
     // not of the server
   }
-  const wait = 1000 * headers.get('Retry-After') || undefined; // seconds. A date counts as none.
+  const seconds = Math.min(Number(headers.get('Retry-After')), LONGEST) || undefined; // a date counts as none
+  const wait = seconds && seconds * 1000;
   return Object.assign(new Error(`${status} ${said ?? statusText}`), { status, explained: said !== undefined, wait });
 }
 
@@ -851,6 +854,9 @@ export class Connection extends EventTarget {
 
   /** Opens a better transport. Returns whether it has taken the place of `attempt`. */
   async #replace(attempt, rank) {
+    if (this.#candidate) {
+      return false;
+    }
     this.#seen = new Set();
     const candidate = this.#begin(rank, this.#reading.signal);
     this.#candidate = candidate;
@@ -858,7 +864,6 @@ export class Connection extends EventTarget {
     this.#candidate = undefined;
     if (!isOpen || attempt.signal.aborted) {
       candidate.end();
-      this.#seen = undefined;
       return false;
     }
     [this.#current, this.#rank] = [candidate, rank];
@@ -884,7 +889,7 @@ export class Connection extends EventTarget {
     if (this.#candidate) {
       this.#seen.add(message.id);
     } else {
-      this.#seen = undefined; // everything that follows is new
+      this.#seen = undefined; // one connection brings messages in order, so everything that follows is new
     }
     this.#tell?.({ after: this.cursor, message });
     this.#deliver(message);
@@ -903,14 +908,10 @@ export class Connection extends EventTarget {
     }
   }
 
-  missing({ cursor }) {
+  missing(attempt) {
     const gap = { after: this.cursor };
-    this.#tell?.({ gap, cursor });
-    this.#miss(gap, cursor);
-  }
-
-  #miss(gap, cursor) {
-    this.cursor = cursor;
+    this.moved(attempt);
+    this.#tell?.({ gap, cursor: this.cursor });
     this.#report('gap', gap);
   }
 
@@ -1011,8 +1012,9 @@ export class Connection extends EventTarget {
     if (shown) {
       this.#told = shown;
       this.#showTold();
-    } else if (gap && cursor !== this.cursor) {
-      this.#miss(gap, cursor);
+    } else if (gap) {
+      this.cursor = cursor;
+      this.#report('gap', gap);
     } else if (message && (this.#isFilling || after !== this.cursor)) {
       message.id === this.cursor || this.#fill(signal);
     } else if (message) {

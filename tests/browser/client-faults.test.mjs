@@ -1,4 +1,4 @@
-// overwire.js under every fault of the tap, between several servers, and on raw bytes: in Node.
+// overwire.js under every fault of the tap, between several servers, with an identity, and on raw bytes: in Node.
 
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
@@ -12,7 +12,7 @@ import { build } from 'esbuild';
 import WebSocket from 'ws';
 import { Silence, lines } from '../../static/overwire.js';
 import { Server, check, finish, until } from '../interop/server.mjs';
-import { close, connect, get, node, open, received } from './client-hosts.mjs';
+import { close, connect, get, node, open, received, send } from './client-hosts.mjs';
 import { Gate } from './gate.mjs';
 
 const TAP = 'f'.repeat(32); // the id of a viewer
@@ -106,6 +106,46 @@ function answers(port) {
     }).on('error', () => resolve(false));
   });
 }
+
+// Identities.
+
+await check('a key opens every transport, a ticket opens a reader, and an end of the permission ends it', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'overwire-client-keys-'));
+  const keys = join(folder, 'team.keys');
+  const manage = (...args) => spawnSync(process.env.OVERWIRE, ['key', ...args, '--keys', keys], { encoding: 'utf8' });
+  const key = /\bow_\S+/.exec(manage('add', 'ada', '--rooms', 'tea', '--rights', 'read,send').stdout)[0];
+  const server = await Server.start(0, process.env.OVERWIRE, ['--no-tap', '--keys', keys]);
+  const ticket = async (endpoint) => {
+    const headers = { Authorization: `Bearer ${key}` };
+    const body = JSON.stringify({ endpoint });
+    const answer = await fetch(`${server.url}/api/ticket`, { method: 'POST', headers, body });
+    return (await answer.json()).ticket;
+  };
+  const clients = {
+    wrong: { room: 'tea', key: 'wrong' }, elsewhere: { room: 'coffee', key }, ticket: { room: 'tea', ticket },
+  };
+  for (const name of ['websocket', 'sse', 'stream', 'long-poll', 'short-poll']) {
+    clients[name] = { room: 'tea', key, transports: [name] };
+  }
+  await connect(sheet, server.url, clients);
+  for (const [name, why] of [['wrong', /^401 /], ['elsewhere', /^403 room: expected/]]) {
+    await until(10_000, async () => (await get(sheet, name)).state === 'closed', `${name} to be closed`);
+    assert.match((await get(sheet, name)).error, why);
+  }
+  const good = Object.keys(clients).slice(2);
+  await Promise.all(good.map((name) => open(sheet, name === 'ticket' ? 'websocket' : name, name)));
+  assert.ok((await send(sheet, 'hello', 'sse')).id);
+  for (const name of good) {
+    await received(sheet, ['hello'], { name });
+  }
+  manage('revoke', 'ada');
+  for (const name of good) {
+    await until(15_000, async () => (await get(sheet, name)).state === 'closed',
+      async () => `${name} to be closed; it has ${JSON.stringify(await get(sheet, name))}`);
+  }
+  await server.stop();
+  rmSync(folder, { recursive: true, force: true });
+});
 
 // Raw bytes, and clocks.
 

@@ -13,10 +13,12 @@ const PATHS = {
   'short-poll': '/api/messages',
 };
 
+process.setMaxListeners(30); // each server and each browser ends with this process
 const server = await Server.start();
 const wanted = process.env.PLACES?.split(',') ?? ['node', 'chromium', 'firefox'];
 const places = await Promise.all(wanted.map((name) => ({ node, chromium, firefox }[name]())));
 const numbered = (word, count) => Array.from({ length: count }, (_, at) => `${word} ${at}`);
+const browsers = places.filter(({ name }) => name !== 'Node');
 let rooms = 0;
 
 /** A check in every place, side by side, each with its own proxy and room. */
@@ -232,19 +234,38 @@ await everywhere('it iterates over messages and gaps, and ends when it is closed
   assert.deepEqual(await seen, ['message first', 'message last']);
 });
 
+await everywhere('it runs in a worker', async ({ place, sheet, gate, room, post }) => {
+  if (!browsers.includes(place)) {
+    return;
+  }
+  const content = `import { connect } from './overwire.js';
+    const room = connect('/', { room: ${JSON.stringify(room)} });
+    room.addEventListener('state', ({ detail }) => postMessage(detail.state));
+    room.addEventListener('message', ({ detail }) => postMessage(detail.text));`;
+  gate.set({ status: 200, fields: { 'Content-Type': 'text/javascript' }, content }, '/worker.js');
+  await sheet.evaluate(() => {
+    globalThis.told = [];
+    globalThis.worker = new Worker('/worker.js', { type: 'module' });
+    globalThis.worker.addEventListener('message', ({ data }) => globalThis.told.push(data));
+  });
+  const told = () => sheet.evaluate(() => globalThis.told);
+  await until(10_000, async () => (await told()).includes('open'), 'the worker to be connected');
+  await post(['to the worker']);
+  await until(10_000, async () => (await told()).includes('to the worker'), 'the message');
+});
+
 /** Two tabs of one browser, with a shared connection each. */
-async function inTwoTabs({ place, sheet, gate, room }, body) {
+async function inTwoTabs({ place, sheet, gate, room }, body, options = {}) {
   const other = await place.sheet(gate.url);
-  await connect(sheet, gate.url, { one: { room, shared: true } });
+  await connect(sheet, gate.url, { one: { room, shared: true, ...options } });
   await open(sheet);
-  await connect(other, gate.url, { one: { room, shared: true } });
+  await connect(other, gate.url, { one: { room, shared: true, ...options } });
   await open(other);
   await body(other);
   await other.close();
 }
 
 const sockets = (gate) => gate.seen.filter((path) => path === '/api/ws').length;
-const browsers = places.filter(({ name }) => name !== 'Node');
 
 await everywhere('tabs that share have one connection, and the next one takes over', async (at) => {
   const { sheet, gate, room, post } = at;
@@ -284,6 +305,24 @@ await everywhere('a tab that missed what another told it asks the server', async
     await received(other, ['heard', 'later']);
     await received(sheet, ['heard', 'later']);
   });
+});
+
+await everywhere('every tab that shares hears of a gap', async (at) => {
+  const { sheet, gate, post } = at;
+  if (!browsers.includes(at.place)) {
+    return;
+  }
+  let own = await Server.start();
+  gate.ports = [own.port];
+  await inTwoTabs(at, async (other) => {
+    await post(['before'], own);
+    await Promise.all([sheet, other].map((one) => received(one, ['before'])));
+    await own.stop();
+    own = await Server.start(own.port);
+    await post(['after'], own);
+    await Promise.all([sheet, other].map((one) => received(one, ['before', 'after'], { gaps: 1 })));
+  }, { transports: ['short-poll'] });
+  await own.stop();
 });
 
 await everywhere('a page that is left has no connection, and resumes when it is shown again', async (at) => {
