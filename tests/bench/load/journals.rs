@@ -1,5 +1,6 @@
 //! What a message costs in each journal of the full server: `tests/bench/run --journals`.
 
+use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
@@ -9,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::fleet::Kind;
 use super::scenario::{Sample, Scenario};
-use super::subject::{Journal, Running, Subject, Tool};
+use super::subject::{Journal, Running, Subject, Tool, data_folder, remove_data};
 use super::{median, milliseconds, percentile};
 
 /// The time in which Redis starts.
@@ -61,7 +62,32 @@ pub fn measure(rounds: usize, with_peers: bool) -> io::Result<()> {
             print(row, subject, &samples);
         }
     }
-    Ok(())
+    remove_data()
+}
+
+/// Measures the start of a server that finds a log to which this many million messages were written.
+pub fn measure_start(millions: u64) -> io::Result<()> {
+    let scenario = Scenario::Converse { depth: 16 };
+    let units = millions * 1_000_000 / scenario.unit();
+    let first = start("0", Subject::Application(Journal::Never))?;
+    scenario.run(Subject::Application(Journal::Never), &first, SIZE, 1, units)?;
+    let memory = first.resident()?;
+    first.finish()?;
+    let files = fs::read_dir(data_folder())?.map(|file| file?.metadata()).collect::<io::Result<Vec<_>>>()?;
+    let before = Instant::now();
+    let second = start("0", Subject::Application(Journal::Found))?;
+    let time = before.elapsed();
+    let mebibytes = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    println!(
+        "{millions} million messages in 100 rooms; the folder has {:.0} MiB.\nThe server before: {:.0} MiB. The next \
+         one is ready after {:.0} ms, with {:.0} MiB.",
+        mebibytes(files.iter().map(fs::Metadata::len).sum()),
+        mebibytes(memory),
+        milliseconds(time),
+        mebibytes(second.resident()?)
+    );
+    drop(second);
+    remove_data()
 }
 
 fn sample((_, scenario, units): Row, subject: Subject, has_second: bool) -> io::Result<Sample> {

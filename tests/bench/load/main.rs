@@ -18,13 +18,14 @@ use scenario::{BURST, Idle, Sample, Scenario};
 use subject::{Journal, Running, Subject, Tool};
 
 const USAGE: &str =
-    "usage: tests/bench/run [--peers] [--rounds N] [--only WORD] [--no-tools] | --journals [--peers] [--rounds N] | --check
+    "usage: tests/bench/run [--peers] [--rounds N] [--only WORD] [--no-tools] | --journals [--peers] [--rounds N] | --start N | --check
   --peers     measure Node ws, FastAPI with uvicorn, and nginx with nchan too; installs them
   --rounds N  the number of rounds (default 5); 0 only counts
   --only WORD only the rows whose name contains this word, or the tables latency and idle (repeatable)
   --no-tools  do not count system calls (strace) and instructions (callgrind)
   --journals  measure what a message costs in memory, in a file and in Redis; needs redis-server. Its peers are nchan
               and Socket.IO, both with Redis
+  --start N   measure the start of a server that finds a log to which N million messages were written
   --check     only count system calls, and fail if a row has more than its limit";
 
 struct Options {
@@ -34,21 +35,24 @@ struct Options {
     tools: bool,
     check: bool,
     journals: bool,
+    start: Option<u64>,
 }
 
 fn main() -> ExitCode {
     program::main(USAGE, parse, |options| {
-        match (options.check, options.journals) {
-            (true, _) => check(&options),
-            (false, true) => journals::measure(options.rounds, options.peers),
-            (false, false) => measure(&options),
+        match (options.check, options.journals, options.start) {
+            (true, ..) => check(&options),
+            (_, _, Some(millions)) => journals::measure_start(millions),
+            (_, true, None) => journals::measure(options.rounds, options.peers),
+            (false, false, None) => measure(&options),
         }
         .map(|()| true)
     })
 }
 
 fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Options, String> {
-    let mut options = Options { peers: false, rounds: 5, only: Vec::new(), tools: true, check: false, journals: false };
+    let mut options =
+        Options { peers: false, rounds: 5, only: Vec::new(), tools: true, check: false, journals: false, start: None };
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().ok_or(format!("{argument} needs a value"));
         match argument.as_str() {
@@ -56,6 +60,9 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Options, String>
             "--no-tools" => options.tools = false,
             "--check" => options.check = true,
             "--journals" => options.journals = true,
+            "--start" => {
+                options.start = Some(value()?.parse().map_err(|_| "--start: expected a number of millions")?);
+            }
             "--rounds" => match value()?.parse() {
                 Ok(rounds) => options.rounds = rounds,
                 Err(_) => return Err("--rounds: expected a number".into()),

@@ -140,9 +140,8 @@ impl Load {
     fn stream(&self, kind: Kind) -> Vec<u8> {
         let application = matches!(self.subject, Subject::Application(_));
         match kind {
-            // Socket.IO wants a first message: "I connect".
             Kind::Frames if matches!(self.subject, Subject::SocketIo(_)) => {
-                [bytes::upgrade("/socket.io/?EIO=4&transport=websocket"), bytes::message("40")].concat()
+                bytes::upgrade("/socket.io/?EIO=4&transport=websocket")
             }
             Kind::Frames => bytes::upgrade(if application { "/api/ws" } else { "/ws" }),
             // nchan streams only on request.
@@ -177,7 +176,10 @@ impl Load {
             Scenario::Broadcast { kind, subscribers, .. } => {
                 self.fleet.open(subscribers, kind, &self.stream(kind))?;
                 if let Subject::SocketIo(_) = self.subject {
-                    self.fleet.await_messages(2 * subscribers)?; // its greeting, and "you are connected"
+                    self.fleet.await_messages(subscribers)?; // its greeting
+                    let connect = bytes::message("40");
+                    self.fleet.conns.iter_mut().try_for_each(|conn| conn.send(&connect))?;
+                    self.fleet.await_messages(subscribers)?; // "you are connected"
                 }
                 self.fleet.connect_to(self.publisher).map(drop)
             }

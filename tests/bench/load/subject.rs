@@ -39,6 +39,8 @@ pub enum Journal {
     Every,
     /// A file, with `--sync never`.
     Never,
+    /// As `Never`, with the messages that the server before this one has stored.
+    Found,
     /// The Redis at this port.
     Redis(u16),
 }
@@ -49,7 +51,7 @@ impl Journal {
             Journal::Memory => "memory",
             Journal::Always => "file, always",
             Journal::Every => "file, 100ms",
-            Journal::Never => "file, never",
+            Journal::Never | Journal::Found => "file, never",
             Journal::Redis(_) => "Redis",
         }
     }
@@ -60,14 +62,26 @@ impl Journal {
             Journal::Redis(port) => return Ok(vec!["--redis".into(), format!("redis://127.0.0.1:{port}")]),
             Journal::Always => "always",
             Journal::Every => "100ms",
-            Journal::Never => "never",
+            Journal::Never | Journal::Found => "never",
         };
-        let folder = std::env::temp_dir().join(format!("overwire-bench-{}-data", std::process::id()));
-        match fs::remove_dir_all(&folder) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
+        let folder = data_folder();
+        if self != Journal::Found {
+            remove_data()?;
         }
         Ok(vec!["--data".into(), folder.to_string_lossy().into_owned(), "--sync".into(), sync.into()])
+    }
+}
+
+/// Returns the folder of a journal in a file.
+pub fn data_folder() -> PathBuf {
+    std::env::temp_dir().join(format!("overwire-bench-{}-data", std::process::id()))
+}
+
+/// Removes the folder, if there is one.
+pub fn remove_data() -> io::Result<()> {
+    match fs::remove_dir_all(data_folder()) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
 }
 
