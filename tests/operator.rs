@@ -140,7 +140,7 @@ fn an_idle_connection_is_reset_and_its_id_is_never_that_of_another() {
         let id = row["id"].as_str().unwrap();
         operator.send(format!("DELETE /api/connections/{id} HTTP/1.1\r\nHost: localhost\r\n\r\n")).answer().status
     };
-    assert_eq!(end(own), 400, "the answer to this request would be lost");
+    assert_eq!(end(own), 409, "the answer to this request would be lost");
     assert_eq!(end(&row), 200);
     idle.expect_end();
     let _next = server.websocket("/api/ws"); // in the same slot

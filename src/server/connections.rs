@@ -119,7 +119,7 @@ impl Server {
             return Err(ApiError::not_found(format!("connection {text:?} is unknown, or is closed")).into());
         };
         if id == event_loop.connection_of(call.id) {
-            return Err(ApiError::bad("id: expected another connection than that of this request").into());
+            return Err(ApiError::conflict("id: expected another connection than that of this request").into());
         }
         match self.owner(exchange) {
             Some((feature, exchanges)) => feature.end(exchanges, exchange, EndReason::Ended),
