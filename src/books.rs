@@ -14,6 +14,11 @@ pub fn map<K, V, S>(map: &HashMap<K, V, S>) -> usize {
     table(map.capacity(), size_of::<(K, V)>())
 }
 
+/// Returns the bytes of the places of a map with this number of entries.
+pub fn map_of<K, V>(entries: usize) -> usize {
+    table(entries, size_of::<(K, V)>())
+}
+
 fn table(capacity: usize, entry: usize) -> usize {
     let places = match capacity {
         0 => return 0,
@@ -27,6 +32,11 @@ fn table(capacity: usize, entry: usize) -> usize {
 /// Returns the bytes of the places of a queue.
 pub fn deque<T>(deque: &VecDeque<T>) -> usize {
     deque.capacity() * size_of::<T>()
+}
+
+/// Returns the bytes of the places of a vector or a queue that has grown to this number of values.
+pub fn vec_of<T>(values: usize) -> usize {
+    values.next_power_of_two() * size_of::<T>()
 }
 
 /// Returns the bytes of the places of a vector.

@@ -354,6 +354,12 @@ impl<T> Feed<T> {
         books::deque(&self.messages) + texts
     }
 
+    /// Returns the most bytes that a feed with these bounds takes.
+    pub(crate) fn bytes_of(max_messages: usize, max_bytes: usize) -> usize {
+        let messages = max_messages.min(max_bytes);
+        books::vec_of::<Entry<T>>(messages) + max_bytes + messages * (2 * size_of::<usize>() + size_of::<usize>() / 2)
+    }
+
     /// Returns the number of bytes of the retained messages.
     pub fn bytes(&self) -> usize {
         self.bytes

@@ -37,7 +37,7 @@
 //! |-|-|-|
 //! | [`bytes`], [`json`], `slab`, `books`, [`limits`], [`random`], [`output`], [`histogram`] | what everything else is made of | nothing |
 //! | [`http`], [`sse`], [`websocket`], [`resp`], [`proxy_protocol`], [`proxies`] | the codecs: bytes to values and back | no sockets, no clock |
-//! | [`feed`], [`signalling`], `timers`, `outbox`, `access`, `files`, `signals`, `socket_options`, [`activation`], [`heap`], `access_log`, [`wire`], [`identity`] | a log and its cursors; WebRTC signalling; deadlines; the outgoing queue; the checks of Host and Origin; the browser client; sockets that outlive the process; memory that goes back to the system; names for raw bytes; access keys, sessions and tickets | the codecs |
+//! | [`feed`], [`signalling`], `timers`, `outbox`, `access`, `files`, `signals`, `socket_options`, [`activation`], [`heap`], `access_log`, [`wire`], [`identity`], [`quotas`] | a log and its cursors; WebRTC signalling; deadlines; the outgoing queue; the checks of Host and Origin; the browser client; sockets that outlive the process; memory that goes back to the system; names for raw bytes; access keys, sessions and tickets; the bounds of each client | the codecs |
 //! | [`connection`] | one connection: all decisions about it | the time is an argument; no sockets |
 //! | [`event_loop`] | sockets: the only user of mio | the connection, not what it carries |
 //! | [`journal`] | where messages live, and when they are committed | the public API above |
@@ -72,6 +72,7 @@ mod outbox;
 pub mod output;
 pub mod proxies;
 pub mod proxy_protocol;
+pub mod quotas;
 pub mod random;
 pub mod resp;
 pub mod server;

@@ -40,6 +40,8 @@ pub struct Limits {
     /// idle between two requests is closed. If none is found, the new one is answered with 503 and closed; on a raw
     /// listener it is closed. Outgoing ones are not refused.
     pub connections: usize,
+    /// The bounds of each client, in addition to these of all together.
+    pub per_client: PerClient,
     /// The time after which the turn of a connection ends that has sent several requests or messages at once: the rest
     /// of them waits until others have had their turns. After 40 such times the loop looks at its sockets, even if not
     /// all have had their turns. If more than 40 have sent something, their turns are shorter, down to a tenth.
@@ -81,6 +83,7 @@ impl Default for Limits {
             outbox: 1024 * 1024,
             memory: 256 * 1024 * 1024,
             connections: connections_below_file_limit(),
+            per_client: PerClient::default(),
             turn_time: Duration::from_micros(250),
             head_time: Duration::from_secs(10),
             content_time: Duration::from_secs(30),
@@ -90,6 +93,61 @@ impl Default for Limits {
             ping_interval: Duration::from_secs(20),
             closing_time: Duration::from_secs(5),
             drain_time: Duration::from_secs(5),
+        }
+    }
+}
+
+/// Bounds on what one client takes of what all share: an identity, or else an address. A client that wants more gets 429
+/// with `Retry-After`, and a WebSocket an error, then the close code 1008 if it goes on. The defaults are beyond what a page
+/// uses that is open in several tabs.
+///
+/// ```
+/// use overwire::limits::PerClient;
+///
+/// let bounds = PerClient { connections: 10, loopback: true, ..PerClient::default() };
+/// assert_eq!(bounds.rate, 100);
+/// ```
+#[derive(Debug, Clone, Copy)]
+pub struct PerClient {
+    /// The largest number of open connections. One that comes in beyond it gets 429 to its first request, and is closed.
+    /// After 16 of them, the others are closed at once.
+    pub connections: u32,
+    /// The largest number of held polls.
+    pub polls: u32,
+    /// The largest number of open streams.
+    pub streams: u32,
+    /// The largest number of open WebSockets, without those of the signalling.
+    pub websockets: u32,
+    /// The largest number of peers in rooms of the signalling, and so of its rooms.
+    pub signalling: u32,
+    /// The largest number of rooms that the client has created. For one more, that one of its rooms is removed that has no
+    /// reader and was unused for longest. If all have readers, there is no room for it.
+    pub rooms: u32,
+    /// The largest number of mailboxes that the client has created.
+    pub mailboxes: u32,
+    /// The number of messages that the client may publish in a second. It may send as many at once.
+    pub rate: u32,
+    /// The number of bytes that are received from the client in a second. It may send as many at once. Then nothing is read
+    /// from its connections for a while. Its bytes wait where they are, and no request is refused for its length.
+    pub bytes: u32,
+    /// Whether clients of this machine have these bounds too. By default they are exempt, and so is a proxy on the same
+    /// machine that is not trusted: its clients cannot be told apart.
+    pub loopback: bool,
+}
+
+impl Default for PerClient {
+    fn default() -> Self {
+        PerClient {
+            connections: 256,
+            polls: 100,
+            streams: 100,
+            websockets: 100,
+            signalling: 64,
+            rooms: 64,
+            mailboxes: 1000,
+            rate: 100,
+            bytes: 4 * 1024 * 1024,
+            loopback: false,
         }
     }
 }

@@ -1,5 +1,7 @@
 //! The command line of the server. It also starts a tap to the server, whose page shows the bytes.
 
+#[path = "main/bounds.rs"]
+mod bounds;
 #[path = "main/environment.rs"]
 mod environment;
 #[path = "main/health.rs"]
@@ -27,6 +29,7 @@ use overwire::identity::read_keys;
 use overwire::journal::disk::{Data, OpenError, SyncMode, System};
 use overwire::output::{self, Output, complain};
 use overwire::proxies::Proxies;
+use overwire::quotas::Bound;
 use overwire::server::{Config, Server};
 use overwire::tap::{Mode, Tap, TapConfig};
 use overwire::{Limits, LogFormat, Remote, activation};
@@ -75,6 +78,12 @@ usage: overwire [OPTIONS]
                          (default: no bound)
   --max-rooms N          keep at most N rooms; another one takes the place of one that nobody
                          reads (default 256)
+  --rate N               let a client publish N messages in a second (default 100)
+  --per-client NAME=N    let a client have N connections (default 256), polls (100), streams (100),
+                         websockets (100), signalling peers (64), rooms (64), mailboxes (1000),
+                         or send N bytes in a second (4194304) (repeatable), for example
+                         polls=10. A client is an identity, or else an address. Clients of
+                         this machine are exempt, unless --rate or --per-client is given
   --data DIR             keep the messages in this folder, so that they outlive the process
   --sync WHEN            with --data: a message is sent and its sender answered when it is on
                          the disk (always, the default), or when the system has it, which
@@ -96,6 +105,7 @@ usage: overwire [OPTIONS]
   --drain-time SECONDS   then end what is open, evenly, and be gone after this time (default 5)
   --check-config         check the options and the environment, print them, and exit
   --check-health         ask the running server at --host and --port whether it is alive, and exit
+  --limits               print the most memory that all bounds together allow, and exit
   --help                 print this and exit
   --version              print the version and exit
 
@@ -316,10 +326,12 @@ fn with_environment(mut arguments: Vec<String>) -> Result<Command, String> {
         at.map(|at| arguments.remove(at)).is_some()
     };
     let (checks_config, checks_health) = (takes("--check-config"), takes("--check-health"));
+    let prints_limits = takes("--limits");
     let environment = Environment::read(USAGE, &arguments)?;
     let all = environment.arguments().into_iter().chain(arguments.iter().cloned());
     match parse(all).map_err(|complaint| environment.explain(complaint))? {
         Command::Serve(..) if checks_config => Ok(Command::Print(environment.report(&arguments))),
+        Command::Serve(config, tap) if prints_limits => Ok(Command::Print(bounds::report(&config, !tap.is_refused))),
         Command::Serve(config, _) if checks_health => Ok(Command::CheckHealth(config.host, config.port)),
         command => Ok(command),
     }
@@ -358,6 +370,8 @@ fn parse(arguments: impl Iterator<Item = String>) -> Result<Command, String> {
                 config.retention.time = Some(Duration::from_secs(seconds));
             }
             "--max-rooms" => config.retention.rooms = number(&argument, &value()?, 1..=1_000_000)? as usize,
+            "--rate" => bounds::set(&mut config.limits, Bound::Rate, "--rate", &value()?)?,
+            "--per-client" => bounds::set_named(&mut config.limits, &value()?)?,
             "--keys" => {
                 let file = PathBuf::from(value()?);
                 read_keys(&file).map_err(|error| format!("--keys: cannot read {file:?}: {error}"))?;

@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 /// The longest queue, in bytes. The thread may be writing as many again.
-const LONGEST_QUEUE: usize = 1024 * 1024;
+pub const LONGEST_QUEUE: usize = 1024 * 1024;
 
 /// The time that queued lines have at the end.
 const FINISH_TIME: Duration = Duration::from_secs(1);

@@ -30,6 +30,7 @@ use std::rc::Rc;
 
 use serde_json::{Map, Value, json};
 
+use crate::books;
 use crate::json;
 use crate::websocket::Message;
 
@@ -252,6 +253,15 @@ impl<C: Copy + Eq + Hash> Signalling<C> {
         let name = self.room_of.get(&conn)?;
         let peer = self.rooms.get(name)?.peers.iter().find(|peer| peer.conn == conn)?;
         Some((name, &peer.id))
+    }
+
+    /// Returns the most bytes that this number of rooms and peers takes. Ids are UUIDs.
+    pub(crate) fn bytes_of(peers: usize, rooms: usize) -> usize {
+        const UUID: usize = 36;
+        const LONGEST_NAME: usize = 4 * 64; // in UTF-8
+        let names = rooms * (2 * size_of::<usize>() + LONGEST_NAME);
+        let places = books::map_of::<Rc<str>, Room<C>>(rooms) + books::map_of::<C, Rc<str>>(peers);
+        names + places + peers * (UUID + 2 * size_of::<Peer<C>>())
     }
 
     /// Returns the number of bytes that the rooms and their peers take, to within a few per cent.

@@ -31,6 +31,7 @@ mod openapi;
 mod operator;
 mod output;
 mod proxies;
+mod quotas;
 mod raw;
 mod redis;
 mod relay;

@@ -7,22 +7,35 @@ mod common;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::io::Write;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use common::{Client, TestServer};
-use overwire::server::{Config, Server};
+use common::{Client, TestServer, masked_frame};
+use overwire::Limits;
+use overwire::journal::Retention;
+use overwire::limits::PerClient;
+use overwire::server::{Config, Server, Stores};
+use overwire::websocket::Opcode;
 use serde_json::{Value, json};
 
 struct Counting;
 
+/// The bytes of the blocks that a thread has, and the most that it has had.
+#[derive(Default)]
+struct Heap {
+    bytes: AtomicI64,
+    most: AtomicI64,
+}
+
 thread_local! {
-    /// The bytes of the blocks that this thread has, if it is counted.
-    static BYTES: Cell<Option<&'static AtomicI64>> = const { Cell::new(None) };
+    /// The heap of this thread, if it is counted.
+    static HEAP: Cell<Option<&'static Heap>> = const { Cell::new(None) };
 }
 
 fn note(bytes: i64) {
-    if let Some(count) = BYTES.get() {
-        count.fetch_add(bytes, Ordering::Relaxed);
+    if let Some(heap) = HEAP.get() {
+        let before = heap.bytes.fetch_add(bytes, Ordering::Relaxed);
+        heap.most.fetch_max(before + bytes, Ordering::Relaxed);
     }
 }
 
@@ -51,7 +64,7 @@ static ALLOCATOR: Counting = Counting;
 struct Counted {
     server: TestServer,
     client: Client,
-    heap: &'static AtomicI64,
+    heap: &'static Heap,
 }
 
 /// The bytes of the heap, and those in the books, at one time.
@@ -71,10 +84,14 @@ impl Counted {
     }
 
     fn start() -> Self {
-        let heap: &'static AtomicI64 = Box::leak(Box::default());
+        Counted::of(Config::default)
+    }
+
+    fn of(config: impl FnOnce() -> Config + Send + 'static) -> Self {
+        let heap: &'static Heap = Box::leak(Box::default());
         let server = TestServer::spawn(move |ready| {
-            BYTES.set(Some(heap));
-            let server = Server::bind(Config { port: 0, chaos: true, ..Config::default() })?;
+            HEAP.set(Some(heap));
+            let server = Server::bind(Config { port: 0, chaos: true, ..config() })?;
             ready(server.local_address(), server.remote());
             server.run()
         });
@@ -102,7 +119,7 @@ impl Counted {
         // The second answer shows that the first one has been written.
         self.client.get("/health");
         let books = memory.as_object().unwrap().values().map(|bytes| bytes.as_i64().unwrap()).sum();
-        Reading { heap: self.heap.load(Ordering::Relaxed), books }
+        Reading { heap: self.heap.bytes.load(Ordering::Relaxed), books }
     }
 
     /// Checks that the books have grown as the heap has, and that this is at least `least`.
@@ -275,4 +292,98 @@ fn readers_are_in_the_books() {
     counted.server.wait_for("the end of the connections", |stats| stats["connections"] == 2);
     counted.fill([post("/api/forget", &json!({}))].into_iter());
     counted.check_return(before, "readers");
+}
+
+/// A server with small bounds. Its clients come through a proxy, so each can be another one.
+fn small() -> Config {
+    let per_client = PerClient { rate: 1_000_000, ..PerClient::default() };
+    let limits = Limits { connections: 320, memory: 4 << 20, outbox: 256 << 10, per_client, ..Limits::default() };
+    let retention = Retention { messages: 200, bytes: 64 << 10, rooms: 16, ..Retention::default() };
+    let stores = Stores {
+        clients: 4000,
+        client_bytes: 1 << 20,
+        encoded_bytes: 1 << 20,
+        mailboxes: 500,
+        mailbox_bytes: 1 << 20,
+        keys: 4000,
+        signalling_rooms: 20,
+    };
+    Config { limits, retention, stores, trust_proxies: vec!["127.0.0.1".into()], ..Config::default() }
+}
+
+/// The request of a client that has not sent any before.
+fn of_client(number: usize, request: &str) -> String {
+    let (network, host) = (number / 250, number % 250 + 1);
+    request.replacen("\r\n", &format!("\r\nX-Forwarded-For: 203.0.{network}.{host}\r\n"), 1)
+}
+
+/// All bounds are reached at the same time.
+#[test]
+fn all_bounds_together_take_what_the_worst_case_says() {
+    const FOREIGN: &str = "00000000-0000-8000-8000-000000000007";
+    let worst = small().worst_case();
+    let mut counted = Counted::of(small);
+    let before = counted.heap.bytes.load(Ordering::Relaxed);
+    counted.heap.most.store(before, Ordering::Relaxed);
+    // Rooms, keys and clients.
+    let send = |number: usize| {
+        let (room, key) = (number % 15, number.to_string());
+        post("/api/send", &json!({ "sender": "a", "text": "x".repeat(220), "room": room.to_string(), "key": key }))
+    };
+    counted.fill((0..4000).map(|number| of_client(number % 15, &send(number))));
+    let poll = |number: usize| {
+        let room = number % 15;
+        get(&format!("/api/poll?client_id={number:0100}&room={room}&last_message_id={FOREIGN}"))
+    };
+    counted.fill((0..3000).map(poll));
+    // Mailboxes with texts.
+    let mut mailboxes = Vec::new();
+    for number in 0..500 {
+        let answer = counted.client.send(of_client(100 + number, &post("/poll", &json!({})))).answer();
+        mailboxes.push(answer.json()["connection_id"].as_str().unwrap().to_owned());
+    }
+    let text = "x".repeat(700);
+    let put = |number: usize| post("/sse/message", &json!({ "connection_id": mailboxes[number % 500], "text": text }));
+    counted.fill((0..1000).map(put));
+    // Connections, with everything that they can hold.
+    let mut held = Vec::new();
+    for number in 0..310 {
+        let room = number % 15;
+        let request = match number % 5 {
+            0 => get(&format!("/api/stream?room={room}&client_id={number}&last_message_id={FOREIGN}")),
+            1 => get(&format!("/api/events?room={room}&client_id={number}&last_message_id={FOREIGN}")),
+            2 => get("/poll"),
+            3 => opening(&format!("/api/signal?room={}", number % 20)),
+            _ => opening(&format!("/api/ws?room={room}&client_id={number}&last_message_id={FOREIGN}")),
+        };
+        let mut client = counted.server.connect();
+        client.send(of_client(1000 + number, &request));
+        held.push(client);
+    }
+    counted.server.wait_for("the held exchanges", |stats| {
+        let open = |transport: &str| stats["transports"][transport]["open"].as_u64().unwrap();
+        open("stream") + open("sse") + open("websocket") + open("long_poll") == 310
+    });
+    // Messages that are not complete fill what connections may keep, until some are reset.
+    let unfinished = masked_frame(false, Opcode::Text, &[b'x'; 90_000]);
+    for (number, client) in held.iter_mut().enumerate() {
+        if number % 5 == 4 {
+            let _ = client.stream.write_all(&unfinished);
+        }
+    }
+    counted.server.wait_for("the memory of the connections", |stats| {
+        stats["memory"]["connections"].as_i64().unwrap() > 3 << 20 || stats["connections"].as_u64().unwrap() < 300
+    });
+    let most = counted.heap.most.load(Ordering::Relaxed) - before;
+    let reading = counted.reading();
+    println!("{worst}\nmost {most}, in the books {}", reading.books);
+    let worst = worst.total() as i64;
+    assert!(most <= worst * 6 / 5, "{most} bytes, more than {worst}");
+    assert!(most >= worst * 4 / 5, "{most} bytes of {worst}");
+}
+
+fn opening(target: &str) -> String {
+    let fields = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                  Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==";
+    format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n\r\n")
 }

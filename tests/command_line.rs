@@ -123,12 +123,15 @@ fn help_lists_all_options_and_version_prints_the_version() {
         "--retain-bytes",
         "--retain-time",
         "--max-rooms",
+        "--rate",
+        "--per-client",
         "--keys",
         "--metrics",
         "--redis",
         "--drain-delay",
         "--drain-time",
         "--check-config",
+        "--limits",
         "--check-health",
         "OVERWIRE_PORT",
         "--tap-port",
@@ -143,8 +146,22 @@ fn help_lists_all_options_and_version_prints_the_version() {
 }
 
 #[test]
+fn limits_prints_the_memory_that_all_bounds_allow() {
+    let (code, table, complaint) = run(&["--limits", "--max-rooms", "7", "--no-tap", "--data", "unused"]);
+    assert_eq!((code, complaint.as_str()), (Some(0), ""));
+    let row =
+        |what: &str| table.lines().find(|line| line.starts_with(what)).unwrap_or_else(|| panic!("{what}: {table}"));
+    assert_eq!(row("rooms").split_whitespace().nth(1), Some("7"));
+    assert_eq!(row("bytes on the way to the disk").split_whitespace().last(), Some("64.0"));
+    let total = |line: &str| line.split_whitespace().last().unwrap().parse::<f64>().unwrap();
+    let sum: f64 = table.lines().skip(1).filter(|line| !line.starts_with("all")).map(total).sum();
+    assert!((total(row("all together")) - sum).abs() < 1.0, "{table}");
+    assert!(!std::path::Path::new("unused").exists(), "it does not start");
+}
+
+#[test]
 fn wrong_arguments_are_named_and_exit_with_2() {
-    let cases: [(&[&str], &str); 22] = [
+    let cases: [(&[&str], &str); 26] = [
         (
             &["--trust-proxy", "10.0.0.0/33"],
             "--trust-proxy: expected an address or a network such as 10.0.0.0/8, not \"10.0.0.0/33\"",
@@ -156,6 +173,14 @@ fn wrong_arguments_are_named_and_exit_with_2() {
         ),
         (&["--wrong"], r#"unknown argument "--wrong""#),
         (&["8000"], r#"unknown argument "8000""#),
+        (&["--rate", "0"], r#"--rate: expected 1 to 1000000000, not "0""#),
+        (&["--per-client", "polls=x"], r#"--per-client: polls: expected 1 to 1000000000, not "x""#),
+        (&["--per-client", "bytes=1"], r#"--per-client: bytes: expected 65536 to 1000000000, not "1""#),
+        (
+            &["--per-client", "tea=1"],
+            "--per-client: expected NAME=N with one of connections, polls, streams, websockets, signalling, rooms, \
+             mailboxes, rate, bytes, not \"tea=1\"",
+        ),
         (&["--retain-messages", "0"], r#"--retain-messages: expected 1 to 10000000, not "0""#),
         (&["--retain-time", "1h"], r#"--retain-time: expected 1 to 1000000000, not "1h""#),
         (&["--max-rooms"], "--max-rooms needs a value"),
@@ -218,6 +243,11 @@ fn check_config_prints_the_options_of_the_environment_and_of_the_command_line() 
             "--allow-host a (from OVERWIRE_ALLOW_HOST)\n--allow-host b (from OVERWIRE_ALLOW_HOST)\n",
         ),
         ("OVERWIRE_REDIS", "redis://:secret@h:1/0", "--redis redis://*@h:1/0 (from OVERWIRE_REDIS)\n"),
+        (
+            "OVERWIRE_PER_CLIENT",
+            "polls=1 rate=2",
+            "--per-client polls=1 (from OVERWIRE_PER_CLIENT)\n--per-client rate=2 (from OVERWIRE_PER_CLIENT)\n",
+        ),
         ("OVERWIRE_PROT", "9", "OVERWIRE_PROT is no option of overwire, and is ignored\n"),
         ("OVERWIRE_HELP", "1", "OVERWIRE_HELP is no option of overwire, and is ignored\n"),
     ];

@@ -700,3 +700,43 @@ fn a_server_without_its_keys_file_does_not_start() {
     let complaint = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.code() == Some(2) && complaint.starts_with("overwire: --keys: cannot read "), "{complaint}");
 }
+
+#[test]
+fn the_bounds_of_a_client_are_those_of_its_identity() {
+    let file = KeysFile::create();
+    fs::write(&file.0, "").unwrap();
+    let keys = ["alice", "bob"].map(|name| file.create_key(name, "read,send", "*", None));
+    let path = file.0.clone();
+    let server = TestServer::with(move |config| {
+        config.keys = Some(path);
+        let bounds = &mut config.limits.per_client;
+        (bounds.connections, bounds.streams, bounds.rate, bounds.loopback) = (2, 1, 1, true);
+    });
+    let [alice, bob] = keys.each_ref().map(|key| bearer(key));
+    let ask = |fields: &str, target: &str, content: &str| {
+        let method = if content.is_empty() { "GET" } else { "POST" };
+        let mut client = server.connect();
+        send(&mut client, method, target, fields, content);
+        client
+    };
+    let message = r#"{"text":"x"}"#;
+    let mut sends = [ask(&alice, "/api/send", message), ask(&alice, "/api/send", message)];
+    let mut answers = sends.each_mut().map(|client| client.answer());
+    answers.sort_by_key(|answer| answer.status);
+    assert_eq!(answers[0].status, 200);
+    let answer = &answers[1];
+    drop(sends);
+    assert_eq!((answer.status, answer.field("Retry-After")), (429, Some("1")), "{answer:?}");
+    assert_eq!(ask(&bob, "/api/send", message).answer().status, 200);
+    let mut stream = ask(&alice, "/api/stream", "");
+    stream.head();
+    assert_eq!(ask(&alice, "/api/stream", "").answer().status, 429);
+    let mut second = ask(&alice, "/api/history", "");
+    while second.answer().status == 429 {
+        // Her last connection has not ended yet.
+        second = ask(&alice, "/api/history", "");
+    }
+    let answer = ask(&alice, "/api/history", "").answer();
+    assert!(answer.status == 429 && answer.text().contains("2 connections"), "{answer:?}");
+    assert_eq!(ask(&bob, "/api/history", "").answer().status, 200);
+}

@@ -23,6 +23,7 @@ const LAYERS: [&[&str]; 8] = [
         "access_log",
         "wire",
         "identity",
+        "quotas",
     ],
     &["connection"],
     &["event_loop"],
@@ -52,6 +53,7 @@ const CONFINED: [(&str, &[&str]); 5] = [
             "signals",
             "activation",
             "identity",
+            "quotas",
             "tap",
             "journal",
             "server",
@@ -254,7 +256,7 @@ fn violations_are_found() {
         (
             "src/connection/mod.rs",
             "use std::{io, net::TcpStream};",
-            "1: net belongs in event_loop, access, proxies, proxy_protocol, signals, activation, identity, tap, \
+            "1: net belongs in event_loop, access, proxies, proxy_protocol, signals, activation, identity, quotas, tap, \
              journal, server",
         ),
         (

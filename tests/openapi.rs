@@ -633,6 +633,13 @@ fn every_described_error_occurs() {
     for (operation, bytes) in cases {
         check(operation, server.connect().send(bytes).answer());
     }
+    // A client that sends faster than it may.
+    let limited =
+        TestServer::with(|config| (config.limits.per_client.loopback, config.limits.per_client.rate) = (true, 1));
+    let content = r#"{"sender":"a","text":"b"}"#;
+    let mut fast = limited.connect();
+    fast.send_post("/api/send", content).send_post("/api/send", content).answer();
+    check("roomSend", fast.answer());
     // A key that another text came with.
     let send = |text: &str| server.post("/api/send", &json!({ "sender": "a", "text": text, "key": "1" }).to_string());
     send("one");

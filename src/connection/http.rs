@@ -188,7 +188,7 @@ impl Connection {
 
     fn refuse_as(&mut self, error: RequestError, rules: AnswerRules, context: &Context) -> Outcome {
         let before = self.outbox.total();
-        self.answer_and_close(&Response::error(error.status(), &error.to_string()), rules, context);
+        self.answer_by_rules_and_close(&Response::error(error.status(), &error.to_string()), rules, context);
         Outcome::Refused(error, self.outbox.total() - before)
     }
 
@@ -220,12 +220,13 @@ fn longest_outline(limits: &Limits) -> usize {
 
 /// Answering.
 impl Connection {
-    /// Answers a request that nobody has sent: there is no place for the connection.
-    pub(super) fn answer_unasked(&mut self, response: &Response, context: &Context) {
-        self.answer_and_close(response, AnswerRules::UNASKED, context);
+    /// Answers the request that is held, or one that nobody has sent, and closes the connection: there is no place for it.
+    pub fn answer_and_close(&mut self, response: &Response, context: &Context) {
+        let rules = if let State::Held(rules) = self.state { rules } else { AnswerRules::UNASKED };
+        self.answer_by_rules_and_close(response, rules, context);
     }
 
-    fn answer_and_close(&mut self, response: &Response, rules: AnswerRules, context: &Context) {
+    fn answer_by_rules_and_close(&mut self, response: &Response, rules: AnswerRules, context: &Context) {
         self.push_response(response, response.framing(), Some("close"), rules, context);
         self.drain(context);
     }

@@ -197,6 +197,9 @@ pub struct Connection {
 
 /// Its life.
 impl Connection {
+    /// The bytes of what a WebSocket has in a box.
+    pub const BOXED: usize = size_of::<WebSocket>();
+
     fn in_state(state: State, deadline: Option<Instant>) -> Self {
         Connection { state, backlog: Backlog::default(), outbox: Outbox::default(), deadline, received: 0 }
     }
@@ -214,7 +217,7 @@ impl Connection {
     /// A connection that is refused before it has said anything: it gets `response`, and is closed.
     pub fn refused(response: &Response, context: &Context) -> Self {
         let mut connection = Connection::new(context);
-        connection.answer_unasked(response, context);
+        connection.answer_and_close(response, context);
         connection
     }
 

@@ -19,6 +19,7 @@ mod event;
 mod groups;
 mod load;
 mod peer;
+mod places;
 mod poll;
 mod raw;
 mod remote;
@@ -45,6 +46,7 @@ use self::spares::Spares;
 use self::turns::{Agenda, Due, Stopwatch, Turn};
 use crate::access_log::AccessLog;
 pub use crate::access_log::LogFormat;
+use crate::books;
 use crate::bytes::{Rope, Shared};
 pub use crate::connection::{Closed, ConnectionState, Traffic};
 use crate::connection::{Connection, Context, LARGE_READ, Outcome};
@@ -52,6 +54,7 @@ use crate::http::{Origins, Request, Response};
 use crate::limits::Limits;
 use crate::output::Output;
 use crate::proxies::{Client, ForwardedError, Proxies};
+use crate::quotas::Quotas;
 use crate::signals;
 use crate::slab::{Key, Slab};
 use crate::socket_options;
@@ -116,6 +119,7 @@ pub struct EventLoop {
     pending: VecDeque<Event>,
     log: Option<AccessLog>,
     proxies: Proxies,
+    quotas: Quotas,
 }
 
 /// Listening.
@@ -140,6 +144,7 @@ impl EventLoop {
         let now = remote.now();
         Ok(EventLoop {
             poll,
+            quotas: Quotas::new(limits.per_client),
             events: Events::with_capacity(1024),
             listeners: Slab::default(),
             accepting: Vec::new(),
@@ -280,6 +285,17 @@ impl EventLoop {
             let since = peer.connection.idle_since(limits);
             since.is_some_and(|since| now.saturating_duration_since(since) < poll::IDLE_LONG)
         })
+    }
+
+    /// Returns the most bytes that the records of this number of connections take. What they keep of input and output is
+    /// bounded by [`Limits::memory`].
+    pub fn bytes_of(connections: usize) -> usize {
+        let timers = 2 * connections;
+        let queues = 4 * books::vec_of::<Key>(connections);
+        books::vec_of::<Peer>(connections)
+            + timers * size_of::<(Instant, Key, Due)>()
+            + queues
+            + connections * Connection::BOXED
     }
 
     /// Returns the number of bytes that all connections together keep, which [`Limits::memory`] bounds: queued output,

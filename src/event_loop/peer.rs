@@ -15,6 +15,7 @@ use crate::access_log::Entry;
 use crate::connection::{Closed, Connection, Context, EndOfInput, Outcome, Socket};
 use crate::limits::Limits;
 use crate::proxy_protocol::Announced;
+use crate::quotas::Place;
 use crate::slab::Key;
 
 /// The largest number of writes that one connection gets at a time.
@@ -89,6 +90,10 @@ pub struct Peer {
     pub membership: Membership,
     /// Its part of the memory that all connections keep.
     pub charge: Charge,
+    /// Its place among the connections of its client. `None` if the client is not known, or is exempt.
+    pub place: Option<Place>,
+    /// There is no place for it: its first request is refused.
+    pub is_beyond: bool,
 }
 
 /// What most peers have no memory for.
@@ -147,6 +152,8 @@ impl Peer {
             turns_after_deadline: None,
             membership: Membership::NONE,
             charge: Charge::default(),
+            place: None,
+            is_beyond: false,
         }
     }
 
@@ -353,6 +360,8 @@ mod tests {
             ("notes: for the log and about proxies, if there are any", size_of::<Option<Box<Notes>>>()),
             ("membership: its place in a group, if it is in one", size_of::<Membership>()),
             ("charge: the memory that it is known to keep", size_of::<Charge>()),
+            ("place: among the connections of its client", size_of::<Option<Place>>()),
+            ("is_beyond: whether there is no place for it", size_of::<bool>()),
         ];
         for (field, size) in sizes {
             println!("{size:4} B  {field}");
@@ -360,6 +369,6 @@ mod tests {
         println!("{:4} B  Peer, with padding", size_of::<Peer>());
         let sum: usize = sizes.iter().map(|(_, size)| size).sum();
         assert!((sum..sum + 8).contains(&size_of::<Peer>()), "a field is missing in the list");
-        assert!(size_of::<Peer>() <= 224);
+        assert!(size_of::<Peer>() <= 240);
     }
 }

@@ -14,6 +14,7 @@ use super::{BACKLOG, Event, EventLoop, ExchangeId, ListenerId, Opened, Speaks};
 use crate::connection::{Closed, Connection};
 use crate::http::{Response, format_date};
 use crate::output;
+use crate::quotas::Place;
 use crate::signals;
 use crate::slab::Key;
 
@@ -255,18 +256,29 @@ impl EventLoop {
     /// Takes a connection in. A socket that is dropped here is closed, and so is one that cannot be registered.
     fn admit(&mut self, stream: TcpStream, listener: Key, speaks: Speaks, address: SocketAddr) {
         set_options(&stream);
+        // The client of a connection that a proxy announces is not known yet.
+        let place = match speaks {
+            Speaks::Proxied => Ok(None),
+            Speaks::Http | Speaks::Raw => self.place_for(address.ip()),
+        };
+        let Ok(place) = place else { return };
+        let is_beyond = place.as_ref().is_some_and(Place::is_beyond);
         let peer_of = |connection, stream| Peer { listener: listener.slot() as u16, ..Peer::new(connection, stream) };
         let limit = self.context.limits.connections;
         match (speaks, self.has_place()) {
+            (Speaks::Raw, _) if is_beyond => {}
             (Speaks::Raw, true) => {
-                if let Ok(key) = self.add_peer(Peer::raw(stream)) {
+                if let Ok(key) = self.add_peer(Peer { place, ..Peer::raw(stream) }) {
                     let opened = Opened::Accepted { listener: ListenerId(listener), peer: address };
                     self.pending.push_back(Event::Opened(ExchangeId { key, number: 1 }, opened));
                 }
             }
             (Speaks::Raw, false) => {}
             (Speaks::Proxied, true) => drop(self.add_peer(peer_of(Connection::of_proxy(&self.context), stream))),
-            (Speaks::Http, true) => drop(self.add_peer(peer_of(Connection::new(&self.context), stream))),
+            (Speaks::Http, true) => {
+                let peer = peer_of(Connection::new(&self.context), stream);
+                drop(self.add_peer(Peer { place, is_beyond, ..peer }));
+            }
             (Speaks::Http | Speaks::Proxied, false) if self.peers.len() >= limit.saturating_add(REFUSALS) => {
                 self.load.count_refusal();
             }
@@ -275,7 +287,7 @@ impl EventLoop {
                 let sentence = format!("the server has {limit} connections open and takes no more: try again later");
                 let response = Response::error(503, &sentence).with_field("Retry-After", "1");
                 let connection = Connection::refused(&response, &self.context);
-                drop(self.add_peer(Peer::new(connection, stream)));
+                drop(self.add_peer(Peer { place, ..Peer::new(connection, stream) }));
             }
         }
     }

@@ -64,6 +64,8 @@ pub(super) enum Due {
     Program,
     /// For a listener that could not accept.
     AcceptAgain(Key),
+    /// For a connection whose client has sent more than it may for now.
+    Turn(Key),
 }
 
 /// The connection whose turn it is, and its part of the read buffer that is not decoded yet.
@@ -197,6 +199,11 @@ impl Agenda {
         }
     }
 
+    /// Queues a connection for a turn whose pause is over.
+    pub fn end_pause(&mut self, key: Key) {
+        self.rest.push_back(key);
+    }
+
     /// Queues a connection with news for a turn, in which it finds out what it can do.
     pub fn note_news(&mut self, key: Key, peer: &mut Peer) {
         if !mem::replace(&mut peer.has_turn, true) {
@@ -285,8 +292,14 @@ impl EventLoop {
     // ANCHOR: turn
     fn begin_turn(&mut self, key: Key) {
         let Some(peer) = self.peers.get_mut(key) else { return };
+        if let Some(pause) = peer.place.as_ref().and_then(|place| place.quota().pause(self.context.now)) {
+            return self.pause_turn(key, pause);
+        }
         match peer.read(&mut self.buffer, &self.context.limits) {
             Ok(count) => {
+                if let Some(place) = &peer.place {
+                    place.quota().take_bytes(count, self.context.now);
+                }
                 let began = self.stopwatch.taken;
                 let reading = EVENTS_PER_TURN - if self.stopwatch.are_dear { 1 } else { FIRST_READING };
                 self.turn = Some(Turn { key, start: 0, end: count, left: EVENTS_PER_TURN, reading, began });
@@ -426,6 +439,7 @@ impl EventLoop {
         match due {
             Due::Program => return Some(Event::Timer(TimerId(timer))),
             Due::AcceptAgain(key) => self.accept_again(key),
+            Due::Turn(key) => self.agenda.end_pause(key),
             Due::Connection(key) => {
                 let peer = self.peers.get_mut(key)?;
                 peer.timer = None;
@@ -501,9 +515,14 @@ impl EventLoop {
         let id = ExchangeId { key, number: peer.exchange };
         let event = match outcome {
             Outcome::Request(request) => {
+                let is_beyond = peer.is_beyond;
                 if self.log.is_some() {
                     let client = self.name_of_client(key, Some(&request));
                     self.begin_entry(key, client, request.method().as_str(), request.target(), 0, 0);
+                }
+                if is_beyond {
+                    self.refuse_request(id);
+                    return None;
                 }
                 return Some(Event::Request(id, request));
             }
@@ -519,6 +538,7 @@ impl EventLoop {
                 if announced.is_some() {
                     peer.notes.get_or_insert_default().announced = announced;
                 }
+                self.place_announced(key);
                 return None;
             }
             Outcome::Message(message) => Some(Event::Message(id, message)),

@@ -14,7 +14,7 @@ use crate::http::Response;
 const LONGEST_FILE: u64 = 4 * 1024 * 1024;
 
 /// The most bytes that are kept. If another file does not fit, all are dropped and read again when they are needed.
-const MOST_KEPT: usize = 16 * 1024 * 1024;
+pub const MOST_KEPT: usize = 16 * 1024 * 1024;
 
 /// The cost of a kept file in addition to its name and its content, in bytes.
 const COST: usize = 256;

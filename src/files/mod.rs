@@ -9,6 +9,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD_NO_PAD;
 use sha1::{Digest, Sha1};
 
+pub use self::folder::MOST_KEPT;
 use self::folder::{FileError, Folder};
 use crate::http::{Content, Method, Request, Response};
 

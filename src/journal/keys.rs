@@ -19,7 +19,7 @@ use crate::feed::Cursor;
 /// The time for which a key is known, from its message.
 pub const LIFETIME: Duration = Duration::from_secs(300);
 
-/// The most keys, of rooms and of mailboxes together. They take at most 80 MiB.
+/// The most keys by default, of rooms and of mailboxes together. They take at most 80 MiB.
 pub const KEYS: usize = 400_000;
 
 /// An idempotency key in its log, and the message that came with it.
@@ -77,14 +77,37 @@ pub struct First {
 }
 
 /// The keys of all logs, in the order of their messages.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Keys {
+    /// The most keys.
+    most: usize,
     first: HashMap<[u8; 16], First>,
     /// All keys hold equally long, so the order of their ends is that of their beginnings.
     ends: VecDeque<(Instant, [u8; 16])>,
 }
 
+impl Default for Keys {
+    fn default() -> Self {
+        Keys::new(KEYS)
+    }
+}
+
+/// Returns the most bytes that this number of keys takes.
+pub fn bytes_of_keys(keys: usize) -> usize {
+    books::map_of::<[u8; 16], First>(keys) + books::vec_of::<(Instant, [u8; 16])>(keys)
+}
+
 impl Keys {
+    /// Creates an empty store of at most this many keys.
+    pub fn new(most: usize) -> Self {
+        Keys { most, first: HashMap::new(), ends: VecDeque::new() }
+    }
+
+    /// Removes all keys.
+    pub fn clear(&mut self) {
+        *self = Keys::new(self.most);
+    }
+
     /// Returns the first message with a key. `None` if there is none.
     ///
     /// # Errors
@@ -94,7 +117,7 @@ impl Keys {
         match self.first.get(&key.digest) {
             Some(first) if first.fingerprint == key.fingerprint => Ok(Some(*first)),
             Some(_) => Err(Refusal::Conflict),
-            None if self.first.len() >= KEYS => Err(Refusal::TooManyKeys),
+            None if self.first.len() >= self.most => Err(Refusal::TooManyKeys),
             None => Ok(None),
         }
     }

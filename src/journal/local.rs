@@ -211,12 +211,17 @@ impl Local {
         }
     }
 
+    /// Bounds the number of idempotency keys. There are none yet.
+    pub fn bound_keys(&mut self, most: usize) {
+        self.keys = Keys::new(most);
+    }
+
     /// As [`Journal::forget`](super::Journal::forget).
     pub fn forget(&mut self) {
         for log in std::mem::take(&mut self.tips).keys() {
             self.write(&Record::Remove { log: log.into() });
         }
-        self.keys = Keys::default();
+        self.keys.clear();
     }
 
     /// As [`Journal::sweep`](super::Journal::sweep).

@@ -37,9 +37,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 pub use self::change::{Asker, Change, NodeList, Refusal, Ticket, Wanted};
 use self::disk::Disk;
-pub use self::keys::Key;
+pub use self::keys::{KEYS, Key, bytes_of_keys};
 use self::local::Local;
 use self::redis::{Redis, RedisUrl};
+use crate::books;
 use crate::event_loop::{Event, EventLoop};
 use crate::feed::Cursor;
 use crate::random::Random;
@@ -124,6 +125,18 @@ impl Default for Journal {
 }
 
 impl Journal {
+    /// Creates a journal in memory with at most this many idempotency keys.
+    pub fn with_keys(most: usize) -> Self {
+        let mut local = Local::default();
+        local.bound_keys(most);
+        Journal::Local(local.into())
+    }
+
+    /// Returns the most bytes that a journal in memory takes for this number of logs.
+    pub fn bytes_of(logs: usize) -> usize {
+        books::map_of::<LogName, Cursor>(logs)
+    }
+
     /// Creates a journal in Redis. It connects when it is [flushed](Self::flush) for the first time.
     ///
     /// # Errors

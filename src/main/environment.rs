@@ -80,7 +80,7 @@ impl Environment {
 
 /// Returns the help of an option that a variable can set, from its name to the next option.
 fn help_of<'a>(usage: &'a str, option: &str) -> Option<&'a str> {
-    if ["--help", "--version", "--check-config", "--check-health"].contains(&option) {
+    if ["--help", "--version", "--check-config", "--check-health", "--limits"].contains(&option) {
         return None;
     }
     let options = usage.split("\n  --").skip(1);
@@ -90,7 +90,8 @@ fn help_of<'a>(usage: &'a str, option: &str) -> Option<&'a str> {
 /// Returns the values that a variable gives its option. No value means that the option is not set.
 fn values_of(help: &str, variable: &str, value: &str) -> Result<Vec<Option<String>>, String> {
     let placeholder = help.split(' ').nth(1).unwrap_or_default();
-    let takes_value = !placeholder.is_empty() && placeholder.bytes().all(|byte| byte.is_ascii_uppercase());
+    let takes_value =
+        !placeholder.is_empty() && placeholder.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'=');
     match (takes_value, value) {
         (true, value) if help.contains("(repeatable)") => {
             Ok(value.split_whitespace().map(|value| Some(value.to_owned())).collect())

@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::FeatureId;
 use super::identity::Grant;
 use super::message::{Transport, encode, timestamp};
 use super::metrics::Metrics;
@@ -19,6 +18,7 @@ use super::params::ApiError;
 use super::parked::Halt;
 use super::senders::{Answer, COMMIT_TIME, Sender, Senders, Waiting};
 use super::stats::Stats;
+use super::{FeatureId, bounds, rooms};
 use crate::books;
 use crate::bytes::{Rope, Shared};
 use crate::connection::Traffic;
@@ -26,6 +26,7 @@ use crate::event_loop::{EventLoop, ExchangeId, TimerId};
 use crate::http::{self, Request, Response};
 use crate::identity::Rights;
 use crate::journal::{Draft, Journal, Wanted};
+use crate::quotas::{Bound, Place, Quota};
 use crate::random::Random;
 use crate::sse;
 use crate::websocket::{self, Accepted, CloseCode, Message};
@@ -128,6 +129,8 @@ pub enum EndReason {
     SessionOver,
     /// The key permits this no longer.
     NotAllowed,
+    /// It has sent too fast, in spite of errors.
+    TooFast,
     /// The server is shutting down.
     GoingAway,
 }
@@ -147,6 +150,7 @@ impl EndReason {
             EndReason::Ended => (CloseCode::POLICY_VIOLATION, "ended by an operator"),
             EndReason::GoingAway => (CloseCode::GOING_AWAY, "the server is going away"),
             EndReason::SessionOver => (SESSION_OVER, "the session or the key is not valid any more"),
+            EndReason::TooFast => (CloseCode::POLICY_VIOLATION, "too many messages in a second, in spite of errors"),
             EndReason::NotAllowed => (NOT_ALLOWED, "the key does not permit this any more"),
         }
     }
@@ -187,6 +191,8 @@ pub struct Held {
     /// The traffic of the connection that is counted.
     counted: Traffic,
     timer: Option<TimerId>,
+    /// The place that it takes of what its client may hold.
+    _place: Option<Place>,
 }
 
 /// The event loop, the held exchanges, and the counts.
@@ -201,6 +207,9 @@ pub struct Exchanges {
     pub senders: Senders,
     /// The answer of the journal that a request has waited for, while it is handled again.
     pub answered: Vec<Wanted>,
+    /// The quota of the client whose request or message is handled. `None` if it is exempt, or if nothing of a client is
+    /// handled.
+    pub quota: Option<Rc<Quota>>,
     /// The permissions of held exchanges. Empty if there are no identities.
     pub grants: HashMap<ExchangeId, Rc<Grant>>,
     /// What is counted for `/metrics`.
@@ -223,6 +232,7 @@ impl Exchanges {
             journal,
             senders: Senders::default(),
             answered: Vec::new(),
+            quota: None,
             grants: HashMap::new(),
             metrics: Metrics::default(),
             stats: Stats::default(),
@@ -288,7 +298,13 @@ impl Exchanges {
     pub fn begin(&mut self, call: &Call<'_>, opening: Opening) {
         match opening {
             Opening::Stream(head) => self.event_loop.begin(call.id, head),
-            Opening::WebSocket(accepted) => self.event_loop.upgrade(call.id, accepted),
+            Opening::WebSocket(accepted) => {
+                self.event_loop.upgrade(call.id, accepted);
+                // A connection of a proxy is that of one client from here on.
+                if let Some(quota) = &self.quota {
+                    self.event_loop.assign(call.id, quota.hold(Bound::Connections));
+                }
+            }
         }
     }
 
@@ -328,7 +344,8 @@ impl Exchanges {
     /// has no timer.
     pub fn hold(&mut self, call: &Call<'_>, owner: FeatureId, transport: Transport, after: Option<Duration>) {
         let client = self.event_loop.trusted_client(call.id, call.request);
-        let held = Held { owner, transport, client, received: 0, sent: 0, counted: call.since, timer: None };
+        let _place = self.quota.as_ref().map(|quota| quota.hold(bounds::bound_of(owner, transport)));
+        let held = Held { owner, transport, client, received: 0, sent: 0, counted: call.since, timer: None, _place };
         self.held.insert(call.id, held);
         if let Some(grant) = &call.grant {
             self.grants.insert(call.id, grant.clone());
@@ -446,7 +463,14 @@ impl Exchanges {
 
     /// Returns the number of bytes that the connections take, and the records of held exchanges.
     pub fn memory(&self) -> usize {
-        self.event_loop.memory() + books::map(&self.held) + books::map(&self.timers) + books::map(&self.grants)
+        let records = books::map(&self.held) + books::map(&self.timers) + books::map(&self.grants);
+        self.event_loop.memory() + self.event_loop.quotas().bytes() + records
+    }
+
+    /// Returns the most bytes that the records of this number of held exchanges take, and those of the features.
+    pub fn bytes_of(held: usize) -> usize {
+        let own = books::map_of::<ExchangeId, Held>(held) + books::map_of::<TimerId, ExchangeId>(held);
+        own + rooms::bytes_of_readers(held)
     }
 
     /// Drops what has expired.
@@ -454,6 +478,8 @@ impl Exchanges {
         self.count_moved(); // or the list of them grows, if nobody asks for the counts
         self.journal.sweep(self.now());
         self.senders.shrink();
+        let now = self.now();
+        self.event_loop.quotas_mut().sweep(now);
         books::shrink_map(&mut self.held);
         books::shrink_map(&mut self.timers);
         books::shrink_map(&mut self.grants);

@@ -5,6 +5,7 @@
 //! of a request in `routes`, and passes every other event to the feature that holds the exchange.
 
 mod admin;
+mod bounds;
 mod commit;
 mod connections;
 mod demo;
@@ -23,10 +24,12 @@ mod routes;
 mod senders;
 mod signalling;
 mod stats;
+mod stores;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;
+mod worst_case;
 
 use std::io::{self, ErrorKind, IsTerminal};
 use std::mem;
@@ -49,6 +52,8 @@ use self::parked::{Halt, LOAD_TIME, Parked, ParkedRequests};
 use self::rooms::Rooms;
 use self::routes::Found;
 use self::signalling::Peers;
+pub use self::stores::Stores;
+pub use self::worst_case::WorstCase;
 use crate::access::{Access, Resource};
 use crate::connection::Traffic;
 use crate::event_loop::{Closed, Event, EventLoop, ExchangeId, ListenerId, LogFormat, Remote, Speaks, TimerId};
@@ -60,6 +65,7 @@ use crate::journal::{Journal, Retention, Wanted};
 use crate::limits::Limits;
 use crate::output;
 use crate::proxies::{Client, Proxies};
+use crate::quotas::Quota;
 use crate::websocket::Message;
 
 /// The interval of the heartbeats of a stream.
@@ -104,6 +110,8 @@ pub struct Config {
     pub tap_port: Option<u16>,
     /// The bounds of what rooms retain.
     pub retention: Retention,
+    /// The bounds of what else is stored.
+    pub stores: Stores,
     /// The log on a disk. `None` for a journal in memory.
     pub data: Option<Data>,
     /// The Redis that has the logs, for several servers with the same rooms and mailboxes.
@@ -139,6 +147,7 @@ impl Default for Config {
             chaos: false,
             tap_port: None,
             retention: Retention::default(),
+            stores: Stores::default(),
             redis: None,
             data: None,
             keys: None,
@@ -187,6 +196,9 @@ enum FeatureId {
     Signalling,
 }
 
+/// The permission of a request, and the quota of its client.
+type Admission = (Option<Rc<Grant>>, Option<Rc<Quota>>);
+
 /// A request that may be handled.
 struct Arrived {
     id: ExchangeId,
@@ -194,6 +206,7 @@ struct Arrived {
     /// The traffic of the connection before it.
     since: Traffic,
     grant: Option<Rc<Grant>>,
+    quota: Option<Rc<Quota>>,
     /// The end of its wait for the journal.
     until: Instant,
     /// What it has waited for before.
@@ -293,14 +306,14 @@ impl Server {
             config.metrics.map(|address| listen_for_metrics(&mut event_loop, &address)).transpose()?;
         let journal = match config.redis {
             Some(url) => Journal::redis(url, config.retention, event_loop.now())?,
-            None => Journal::default(),
+            None => Journal::with_keys(config.stores.keys),
         };
         let guard = config.keys.map(|path| Guard::open(path, &mut event_loop)).transpose()?;
         let mut server = Server {
-            rooms: Rooms::new(config.retention),
-            mailboxes: Mailboxes::default(),
+            rooms: Rooms::new(config.retention, config.stores),
+            mailboxes: Mailboxes::new(config.stores),
             demo: Demo::default(),
-            peers: Peers::default(),
+            peers: Peers::new(config.stores.signalling_rooms),
             access: Access::new(event_loop.local_address(), config.allow_hosts, origins),
             has_proxies,
             files: config.static_folder.map_or(Files::Embedded, Files::of_folder),
@@ -391,45 +404,55 @@ impl Server {
         since.received = since.received.saturating_sub(request.wire_length() as u64);
         let found = routes::find(request.method(), &request.path());
         match self.admit(id, &request, &found) {
-            Ok(grant) => {
+            Ok((grant, quota)) => {
                 let until = self.exchanges.now() + LOAD_TIME;
-                self.handle_request(Arrived { id, request, since, grant, until, answered: Vec::new() }, found);
+                self.handle_request(Arrived { id, request, since, grant, quota, until, answered: Vec::new() }, found);
             }
             Err(refusal) => self.exchanges.reply(id, since, Reply::Now(refusal)),
         }
     }
 
-    /// Checks where a request comes from, and who sends it. Returns its permission, if it needs one.
+    /// Checks where a request comes from, and who sends it. Returns its permission, if it needs one, and the quota of its
+    /// client, unless it is exempt.
     ///
     /// # Errors
     /// The answer to a request that is refused.
-    fn admit(&mut self, id: ExchangeId, request: &Request, found: &Found) -> Result<Option<Rc<Grant>>, Response> {
+    fn admit(&mut self, id: ExchangeId, request: &Request, found: &Found) -> Result<Admission, Response> {
         let resource = if matches!(found, Found::Nothing) { Resource::File } else { Resource::Api };
-        self.check(id, request, resource)?;
-        match (&mut self.guard, found) {
+        let client = self.check(id, request, resource)?;
+        let grant = match (&mut self.guard, found) {
             (Some(guard), Found::Handler(_, Some(needs)) | Found::Head(_, Some(needs))) => {
                 let grant = guard.admit(&self.exchanges, id, request, *needs)?;
                 self.exchanges.event_loop.log_identity(id, &grant.key().name);
-                Ok(Some(Rc::new(grant)))
+                Some(Rc::new(grant))
             }
-            _ => Ok(None),
-        }
+            _ => None,
+        };
+        let quota = match (&grant, self.has_proxies) {
+            // The usual case: the client is that of the connection.
+            (None, false) => self.exchanges.event_loop.quota(id).cloned(),
+            _ => self.quota(id, request, &client, grant.as_deref())?,
+        };
+        Ok((grant, quota))
     }
 
     /// Handles a request. If it must wait for the journal, it is handled again then, but not after `until`.
     fn handle_request(&mut self, arrived: Arrived, found: Found) {
-        let Arrived { id, request, since, grant, until, answered } = arrived;
+        let Arrived { id, request, since, grant, quota, until, answered } = arrived;
         self.exchanges.answered = answered;
+        self.exchanges.quota = quota;
         let call = Call { id, request: &request, since, grant };
         let result = match self.refuses() {
             true => Err(ApiError::going_away().into()),
             false => self.dispatch(&call, found),
         };
         let answered = mem::take(&mut self.exchanges.answered);
+        let quota = self.exchanges.quota.take();
         let result = match result {
             Err(Halt::Wait(wanted)) => {
                 let grant = call.grant;
-                self.parked.push(Parked { id, request, since, grant, until, wanted, answered }).map(|()| Reply::Later)
+                let parked = Parked { id, request, since, grant, quota, until, wanted, answered };
+                self.parked.push(parked).map(|()| Reply::Later)
             }
             Err(Halt::Error(error)) => Err(error),
             Ok(reply) => Ok(reply),
@@ -440,23 +463,24 @@ impl Server {
 
     /// Handles a request again that has waited for the journal.
     fn handle_again(&mut self, parked: Parked) {
-        let Parked { id, request, since, grant, until, answered, .. } = parked;
+        let Parked { id, request, since, grant, quota, until, answered, .. } = parked;
         let is_lost = |guard: &Guard| grant.as_ref().is_some_and(|grant| !guard.still_holds(&self.exchanges, grant));
         if self.guard.as_ref().is_some_and(is_lost) {
             return self.exchanges.event_loop.respond(id, ApiError::unauthorized("the session is over").response());
         }
         let found = routes::find(request.method(), &request.path());
-        self.handle_request(Arrived { id, request, since, grant, until, answered }, found);
+        self.handle_request(Arrived { id, request, since, grant, quota, until, answered }, found);
     }
 
-    /// Decides whether a request may be answered. The error is the answer to one that may not.
-    fn check(&self, id: ExchangeId, request: &Request, resource: Resource) -> Result<(), Response> {
+    /// Decides whether a request may be answered, and returns its client. The error is the answer to one that may not.
+    fn check(&self, id: ExchangeId, request: &Request, resource: Resource) -> Result<Client, Response> {
         let client = match self.has_proxies {
             true => self.exchanges.event_loop.client(id, request),
             false => Ok(Client::default()), // nothing is known that the request does not say
         };
         let client = client.map_err(|error| Response::error(400, &error.to_string()))?;
-        self.access.check(request, &client, resource).map_err(|refusal| refusal.response())
+        self.access.check(request, &client, resource).map_err(|refusal| refusal.response())?;
+        Ok(client)
     }
 
     fn dispatch(&mut self, call: &Call<'_>, found: Found) -> Result<Reply, Halt> {
@@ -491,12 +515,20 @@ impl Server {
 
     fn on_message(&mut self, id: ExchangeId, message: &Message) {
         let refuses = self.refuses();
+        let quota = self.exchanges.event_loop.quota(id).cloned();
         let Some(owner) = self.exchanges.receive(id) else { return };
         let (feature, exchanges) = self.feature(owner);
-        let result = match refuses {
-            true => Err(ApiError::going_away()),
-            false => feature.on_message(exchanges, id, message).map_err(Halt::error),
+        exchanges.quota = quota;
+        let result = match (refuses, exchanges.may_publish()) {
+            (true, _) => Err(ApiError::going_away()),
+            (false, Err(error)) if exchanges.may_send_error() => Err(error),
+            (false, Err(_)) => {
+                feature.end(exchanges, id, EndReason::TooFast);
+                Ok(())
+            }
+            (false, Ok(())) => feature.on_message(exchanges, id, message).map_err(Halt::error),
         };
+        exchanges.quota = None;
         if let Err(error) = result {
             exchanges.send_error(id, &error);
         }

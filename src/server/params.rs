@@ -11,6 +11,7 @@ use crate::bytes::digits;
 use crate::feed::Cursor;
 use crate::http::{Request, Response};
 use crate::json;
+use crate::quotas::Exceeded;
 use crate::websocket::Message;
 
 /// An error answer.
@@ -53,6 +54,11 @@ impl ApiError {
         ApiError { status: 503, sentence: format!("the server has too many {of} at the moment: try again later") }
     }
 
+    /// Creates a 429: a bound of the client is exceeded.
+    pub fn exceeded(exceeded: Exceeded) -> Self {
+        ApiError { status: 429, sentence: exceeded.to_string() }
+    }
+
     /// Creates a 503: the server shuts down.
     pub fn going_away() -> Self {
         ApiError { status: 503, sentence: "the server is going away".into() }
@@ -68,6 +74,8 @@ impl ApiError {
         match self.status {
             // RFC 9110, section 11.6.1: how to identify oneself.
             401 => response.with_field("WWW-Authenticate", "Bearer realm=\"overwire\""),
+            // RFC 6585, section 4. A second's messages come back in a second.
+            429 => response.with_field("Retry-After", "1"),
             503 => response.with_field("Retry-After", "5"),
             // RFC 9110, section 15.5.16: the content codings that would be accepted.
             415 => response.with_field("Accept-Encoding", "identity"),

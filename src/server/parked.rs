@@ -13,12 +13,13 @@ use crate::connection::Traffic;
 use crate::event_loop::ExchangeId;
 use crate::http::Request;
 use crate::journal::Wanted;
+use crate::quotas::Quota;
 
 /// The longest wait of a request.
 pub const LOAD_TIME: Duration = Duration::from_secs(5);
 
 /// The most bytes of all requests that wait.
-const BYTES: usize = 64 * 1024 * 1024;
+pub const BYTES: usize = 64 * 1024 * 1024;
 
 /// The reason why a handler has not replied.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,6 +62,8 @@ pub struct Parked {
     pub since: Traffic,
     /// Its permission, as in [`Call`](super::exchanges::Call).
     pub grant: Option<Rc<Grant>>,
+    /// The quota of its client, unless it is exempt.
+    pub quota: Option<Rc<Quota>>,
     /// The end of the wait.
     pub until: Instant,
     /// What the journal must answer first.

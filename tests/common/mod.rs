@@ -3,6 +3,7 @@
 #![allow(dead_code)] // each test file uses a part of it
 
 pub mod dice;
+pub mod from;
 
 use std::collections::VecDeque;
 use std::io::{self, BufRead, BufReader, Read, Write};

@@ -40,7 +40,11 @@ pub struct Client {
 
 impl Client {
     pub fn connect(address: SocketAddr) -> io::Result<Self> {
-        let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+        Client::of(TcpStream::connect_timeout(&address, PATIENCE)?)
+    }
+
+    /// A client on a connection that is open.
+    pub fn of(stream: TcpStream) -> io::Result<Self> {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
@@ -109,6 +113,28 @@ impl Client {
                     self.input.drain(..end);
                     return Ok((opcode, payload));
                 }
+            }
+            self.fill()?;
+        }
+    }
+
+    /// Reads up to and including `text`, whatever carries it. A frame of a server is not masked.
+    pub fn wait_for(&mut self, text: &str) -> io::Result<()> {
+        loop {
+            if let Some(at) = self.input.windows(text.len()).position(|bytes| bytes == text.as_bytes()) {
+                self.input.drain(..at + text.len());
+                return Ok(());
+            }
+            self.fill()?;
+        }
+    }
+
+    /// Reads up to and including the string that follows `"name":"`, and returns it.
+    pub fn string(&mut self, name: &str) -> io::Result<String> {
+        self.wait_for(&format!("\"{name}\":\""))?;
+        loop {
+            if let Some(end) = self.input.iter().position(|byte| *byte == b'"') {
+                return Ok(String::from_utf8_lossy(&self.input.drain(..=end).collect::<Vec<u8>>()[..end]).into_owned());
             }
             self.fill()?;
         }

@@ -5,7 +5,11 @@
 mod client;
 mod cost;
 mod crowd;
+#[path = "../common/from.rs"]
+mod from;
+mod greedy;
 mod memory;
+mod other;
 mod places;
 #[path = "../common/program.rs"]
 mod program;
@@ -26,12 +30,12 @@ const USAGE: &str = "usage: tests/hostile/run [--busy] [--minutes N] [--server P
   --busy         the machine does other work: the victim may wait ten times as long
   --minutes N    let each attack that can go on go on for this time, and wait for real deadlines
   --server PATH  attack this program (default: the release build)
-  ATTACK         unread, dear, keys, places, unfinished, log, stopped, urgent, static (default: all)
+  ATTACK         unread, dear, keys, places, unfinished, log, stopped, urgent, static, greedy (default: all)
   cost           measure the dearest request of each endpoint instead (rows whose name contains a WORD)";
 
 type Attack = fn(&Settings) -> io::Result<Vec<Row>>;
 
-const ATTACKS: [(&str, Attack); 9] = [
+const ATTACKS: [(&str, Attack); 10] = [
     ("unread", memory::unread),
     ("dear", time::dear),
     ("keys", memory::keys),
@@ -41,6 +45,7 @@ const ATTACKS: [(&str, Attack); 9] = [
     ("stopped", time::stopped),
     ("urgent", time::urgent),
     ("static", memory::large_files),
+    ("greedy", greedy::greedy),
 ];
 
 fn main() -> ExitCode {

@@ -55,7 +55,7 @@ impl Settings {
     }
 
     /// Returns a bound of the victim's time, which is longer on a busy machine.
-    fn bound(&self, time: Duration) -> Duration {
+    pub fn bound(&self, time: Duration) -> Duration {
         if self.is_busy { time * BUSY } else { time }
     }
 

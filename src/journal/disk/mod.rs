@@ -36,6 +36,7 @@ use std::time::Duration;
 pub use self::checksum::checksum;
 pub use self::files::{Files, System};
 pub use self::print::{PrintError, check, print};
+pub use self::queue::LONGEST_QUEUE;
 use self::queue::Queue;
 pub use self::record::{Damage, Log, LogKind, Record};
 pub use self::recovery::{Cut, OpenError, Recovery};

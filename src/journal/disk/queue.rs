@@ -11,7 +11,7 @@ use super::segment::Records;
 use crate::feed::Cursor;
 
 /// The longest queue, in bytes. A disk that is this far behind takes no more messages.
-const LONGEST_QUEUE: usize = 64 * 1024 * 1024;
+pub const LONGEST_QUEUE: usize = 64 * 1024 * 1024;
 
 /// The time that the writer has for the rest of the queue at the end.
 const FINISH_TIME: Duration = Duration::from_secs(5);

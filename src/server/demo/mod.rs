@@ -47,6 +47,7 @@ impl Demo {
 
     /// POST /send
     pub fn send(&self, exchanges: &mut Exchanges, rooms: &mut Rooms, call: &Call<'_>) -> Result<Reply, Halt> {
+        exchanges.may_publish()?;
         let fields = Fields::of_content(call.request)?;
         let text = fields.required("message", &TEXT)?;
         call.enter(LONG_POLL_ROOM)?;

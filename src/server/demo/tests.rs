@@ -2,13 +2,13 @@
 
 use super::*;
 use crate::journal::Retention;
-use crate::server::Feature;
 use crate::server::exchanges::EndReason;
+use crate::server::{Feature, Stores};
 
 #[test]
 fn the_ticker_runs_while_a_stream_of_its_room_is_open() {
     let (mut exchanges, mut rooms, mut demo) =
-        (Exchanges::for_test(), Rooms::new(Retention::default()), Demo::default());
+        (Exchanges::for_test(), Rooms::new(Retention::default(), Stores::default()), Demo::default());
     demo.after_request(&mut exchanges, &rooms);
     assert_eq!(demo.ticker, None);
     let mut client = exchanges.request("GET", "/api/stream?room=ticker", "");

@@ -9,6 +9,8 @@ use crate::books;
 use crate::event_loop::ExchangeId;
 use crate::feed::{Cursor, Feed, Replay};
 use crate::journal::{Journal, LogName, Retention, Wanted};
+use crate::quotas::{Bound, Place};
+use crate::server::Stores;
 use crate::server::exchanges::Exchanges;
 use crate::server::lru::{Kept, Lru};
 use crate::server::params::ApiError;
@@ -36,6 +38,8 @@ pub struct Mailbox {
     pub position: Cursor,
     /// Its current reader: the newest one.
     pub reader: Option<ExchangeId>,
+    /// Its place among those of the client that has created it.
+    place: Option<Place>,
 }
 
 impl Mailbox {
@@ -76,6 +80,8 @@ pub fn unknown() -> ApiError {
 /// expires.
 #[derive(Debug)]
 pub struct MailboxMap {
+    /// The most mailboxes, and the most bytes of all of them.
+    most: (usize, usize),
     by_id: Lru<Mailbox>,
     by_epoch: HashMap<u64, Rc<str>>,
     /// The bytes of all feeds.
@@ -84,23 +90,26 @@ pub struct MailboxMap {
     pub texts: u64,
 }
 
-impl Default for MailboxMap {
-    fn default() -> Self {
-        MailboxMap { by_id: Lru::new(limits::LIFETIME), by_epoch: HashMap::new(), feeds: 0, texts: 0 }
-    }
-}
-
 impl MailboxMap {
+    /// Creates an empty map.
+    pub fn new(stores: &Stores) -> Self {
+        let most = (stores.mailboxes, stores.mailbox_bytes);
+        MailboxMap { most, by_id: Lru::new(limits::LIFETIME), by_epoch: HashMap::new(), feeds: 0, texts: 0 }
+    }
+
     /// Creates a mailbox. Its id is random and secret: it is the right to read the mailbox. When there are too many, the
     /// one without a reader that was unused for longest is removed.
     ///
     /// # Errors
-    /// 503 when there are too many mailboxes, and all of them have readers.
+    /// 429 when the client has too many, 503 when there are too many mailboxes, and all of them have readers.
     pub fn create(&mut self, exchanges: &mut Exchanges) -> Result<Kept<'_, Mailbox>, ApiError> {
+        let place = exchanges.take_place(Bound::Mailboxes)?;
         self.make_room(&mut exchanges.journal)?;
         let log = LogName::Mailbox(exchanges.random.uuid().into());
         let start = exchanges.journal.create(&log, &mut exchanges.random);
-        Ok(self.insert(log, start, exchanges.now()))
+        let mut mailbox = self.insert(log, start, exchanges.now());
+        mailbox.place = place;
+        Ok(mailbox)
     }
 
     /// Makes room for another mailbox, if there are too many.
@@ -108,7 +117,7 @@ impl MailboxMap {
     /// # Errors
     /// 503 when all mailboxes have readers.
     pub fn make_room(&mut self, journal: &mut Journal) -> Result<(), ApiError> {
-        match self.by_id.len() < limits::MAILBOXES || self.evict(None, journal) {
+        match self.by_id.len() < self.most.0 || self.evict(None, journal) {
             true => Ok(()),
             false => Err(ApiError::full("connections")),
         }
@@ -119,7 +128,7 @@ impl MailboxMap {
         let (texts, bytes) = Retention::MAILBOX;
         let (id, feed) = (log.name().clone(), Feed::new(start, texts, bytes));
         self.by_epoch.insert(start.epoch(), id.clone());
-        self.by_id.insert(id, Mailbox { log, feed, position: start, reader: None }, now)
+        self.by_id.insert(id, Mailbox { log, feed, position: start, reader: None, place: None }, now)
     }
 
     /// Removes the mailbox without a reader that was unused for longest, but not this one. Returns whether there was one.
@@ -157,7 +166,7 @@ impl MailboxMap {
         now: Instant,
     ) -> Result<Kept<'_, Mailbox>, ApiError> {
         self.get(id, now)?.touch(now);
-        while self.bytes() + bytes > limits::BYTES {
+        while self.bytes() + bytes > self.most.1 {
             if !self.evict(Some(id), journal) {
                 return Err(ApiError::full("texts"));
             }

@@ -23,13 +23,14 @@ use super::message::{Transport, encode};
 use super::params::{self, ApiError, Fields, ID, KEY, TEXT};
 use super::parked::Halt;
 use super::senders::{Answer, Published, Sender};
-use super::{Feature, FeatureId, HEARTBEAT, uncached};
+use super::{Feature, FeatureId, HEARTBEAT, Stores, uncached};
 use crate::books;
 use crate::event_loop::ExchangeId;
 use crate::feed::Cursor;
 use crate::http::{Request, Response};
 use crate::identity::Rights;
 use crate::journal::{Draft, Key, LogName, Wanted};
+use crate::quotas::Bound;
 use crate::sse;
 use crate::websocket::Message;
 
@@ -37,8 +38,8 @@ use crate::websocket::Message;
 const POLL: Duration = Duration::from_secs(30);
 
 /// The mailboxes and their readers.
-#[derive(Default)]
 pub struct Mailboxes {
+    stores: Stores,
     mailboxes: MailboxMap,
     readers: HashMap<ExchangeId, Reader>,
     /// The number of readers that are polls.
@@ -58,6 +59,11 @@ enum ReaderKind {
 }
 
 impl Mailboxes {
+    /// Creates the mailboxes of a server that has none yet.
+    pub fn new(stores: Stores) -> Self {
+        Mailboxes { stores, mailboxes: MailboxMap::new(&stores), readers: HashMap::new(), polls: 0 }
+    }
+
     /// POST /poll
     pub fn poll(&mut self, exchanges: &mut Exchanges, call: &Call<'_>) -> Result<Reply, Halt> {
         let fields = Fields::of_content(call.request)?;
@@ -65,6 +71,7 @@ impl Mailboxes {
         let (cursor, key) = (fields.cursor("last_message_id")?, fields.optional("key", &KEY)?);
         if text.is_some() {
             call.check(Rights::SEND)?;
+            exchanges.may_publish()?;
         }
         let now = exchanges.now();
         let mut mailbox = match id {
@@ -88,6 +95,7 @@ impl Mailboxes {
         if let Some(taken) = mailbox.take(&mut exchanges.journal) {
             return Ok(counted(&taken.json(&mailbox_id, "queued_message"), 1));
         }
+        exchanges.may_hold(Bound::Polls)?;
         self.set_reader(exchanges, call.id, mailbox_id, ReaderKind::Poll);
         exchanges.hold(call, FeatureId::Mailboxes, Transport::LongPoll, Some(POLL));
         Ok(Reply::Later)
@@ -116,6 +124,7 @@ impl Mailboxes {
 
     /// POST /sse/message
     pub fn text(&mut self, exchanges: &mut Exchanges, call: &Call<'_>) -> Result<Reply, Halt> {
+        exchanges.may_publish()?;
         let fields = Fields::of_content(call.request)?;
         let (id, text) = (fields.required("connection_id", &ID)?, fields.required("text", &TEXT)?);
         let key = fields.optional("key", &KEY)?;
@@ -126,6 +135,7 @@ impl Mailboxes {
 
     /// GET /sse: a new mailbox, or the one that `Last-Event-ID` is a position in.
     pub fn events(&mut self, exchanges: &mut Exchanges, call: &Call<'_>) -> Result<Reply, Halt> {
+        exchanges.may_hold(Bound::Streams)?;
         let now = exchanges.now();
         let cursor = params::last_event_id(call.request);
         let known = cursor.map(|cursor| self.find_cursor(exchanges, cursor)).transpose()?.flatten();
@@ -163,6 +173,7 @@ impl Mailboxes {
             Ok(opening) => opening,
             Err(refusal) => return Ok(refusal),
         };
+        exchanges.may_hold(Bound::WebSockets)?;
         let id = self.mailboxes.create(exchanges)?.id().clone();
         exchanges.begin(call, opening);
         send_heartbeat(exchanges, call.id, Transport::WebSocket, &id, 1);
@@ -394,7 +405,7 @@ impl Feature for Mailboxes {
     }
 
     fn forget(&mut self, _: &mut Exchanges) {
-        *self = Mailboxes::default();
+        *self = Mailboxes::new(self.stores);
     }
 
     fn add_statistics(&mut self, exchanges: &Exchanges, statistics: &mut Map<String, Value>) {

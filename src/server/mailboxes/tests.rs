@@ -24,7 +24,7 @@ fn put(exchanges: &mut Exchanges, mailboxes: &mut Mailboxes, id: &str, text: &st
 
 #[test]
 fn a_text_answers_the_held_poll() {
-    let (mut exchanges, mut mailboxes) = (Exchanges::for_test(), Mailboxes::default());
+    let (mut exchanges, mut mailboxes) = (Exchanges::for_test(), Mailboxes::new(Stores::default()));
     let id = mailbox(&mut exchanges, &mut mailboxes);
     let (mut client, reply) = poll(&mut exchanges, &mut mailboxes, &id);
     assert!(exchanges.handle(&client, reply));
@@ -36,7 +36,7 @@ fn a_text_answers_the_held_poll() {
 
 #[test]
 fn a_newer_reader_ends_the_one_before() {
-    let (mut exchanges, mut mailboxes) = (Exchanges::for_test(), Mailboxes::default());
+    let (mut exchanges, mut mailboxes) = (Exchanges::for_test(), Mailboxes::new(Stores::default()));
     let id = mailbox(&mut exchanges, &mut mailboxes);
     let (mut first, _) = poll(&mut exchanges, &mut mailboxes, &id);
     let (second, _) = poll(&mut exchanges, &mut mailboxes, &id);
@@ -47,7 +47,7 @@ fn a_newer_reader_ends_the_one_before() {
 
 #[test]
 fn a_poll_that_its_client_has_closed_takes_no_text() {
-    let (mut exchanges, mut mailboxes) = (Exchanges::for_test(), Mailboxes::default());
+    let (mut exchanges, mut mailboxes) = (Exchanges::for_test(), Mailboxes::new(Stores::default()));
     let id = mailbox(&mut exchanges, &mut mailboxes);
     let (client, _) = poll(&mut exchanges, &mut mailboxes, &id);
     exchanges.release(client.id);
@@ -59,7 +59,7 @@ fn a_poll_that_its_client_has_closed_takes_no_text() {
 
 #[test]
 fn a_text_is_refused_only_if_all_bytes_are_in_mailboxes_with_readers() {
-    let (mut exchanges, mut mailboxes) = (Exchanges::for_test(), Mailboxes::default());
+    let (mut exchanges, mut mailboxes) = (Exchanges::for_test(), Mailboxes::new(Stores::default()));
     let (now, text) = (exchanges.now(), "x".repeat(256 * 1024));
     let create = |exchanges: &mut Exchanges, mailboxes: &mut Mailboxes| {
         let mut mailbox = mailboxes.mailboxes.create(exchanges).unwrap();
@@ -84,7 +84,7 @@ fn a_text_is_refused_only_if_all_bytes_are_in_mailboxes_with_readers() {
 
 #[test]
 fn a_restored_position_never_takes_a_reader_back() {
-    let (mut exchanges, mut mailboxes) = (Exchanges::for_test(), Mailboxes::default());
+    let (mut exchanges, mut mailboxes) = (Exchanges::for_test(), Mailboxes::new(Stores::default()));
     let id = mailbox(&mut exchanges, &mut mailboxes);
     let start = mailboxes.mailboxes.get(&id, exchanges.now()).unwrap().position;
     for text in ["one", "two", "three"] {
@@ -109,7 +109,7 @@ fn a_restored_position_never_takes_a_reader_back() {
 
 #[test]
 fn a_position_from_elsewhere_takes_no_text_from_a_reader_that_waits() {
-    let (mut exchanges, mut mailboxes) = (Exchanges::for_test(), Mailboxes::default());
+    let (mut exchanges, mut mailboxes) = (Exchanges::for_test(), Mailboxes::new(Stores::default()));
     let id = mailbox(&mut exchanges, &mut mailboxes);
     let start = mailboxes.mailboxes.get(&id, exchanges.now()).unwrap().position;
     let next = Cursor::of_parts(start.epoch(), 7, start.sequence() + 1).unwrap();

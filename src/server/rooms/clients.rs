@@ -13,6 +13,7 @@ use crate::books;
 use crate::event_loop::ExchangeId;
 use crate::feed::Cursor;
 use crate::journal::{Journal, LogName};
+use crate::server::Stores;
 use crate::server::lru::{Kept, Lru};
 use crate::server::params::ApiError;
 
@@ -36,6 +37,8 @@ impl Client {
 /// All clients by id. A client is in use as long as an exchange of it is held.
 #[derive(Debug)]
 pub struct Clients {
+    /// The most clients, and the most bytes of all of them.
+    most: (usize, usize),
     clients: Lru<Client>,
     /// The ids of clients that an operator has removed. Their positions are dropped.
     removed: Lru<()>,
@@ -46,9 +49,11 @@ pub struct Clients {
     hasher: RandomState,
 }
 
-impl Default for Clients {
-    fn default() -> Self {
+impl Clients {
+    /// Creates an empty store.
+    pub fn new(stores: &Stores) -> Self {
         Clients {
+            most: (stores.clients, stores.client_bytes),
             clients: Lru::new(limits::CLIENT_ACTIVE),
             removed: Lru::new(limits::CLIENT_LIFETIME),
             evicted_until: None,
@@ -73,13 +78,13 @@ impl Clients {
             Some(id) => id,
             None => self.add(id, now)?,
         };
-        while self.bytes() > limits::CLIENT_BYTES && self.evict(Some(&id), now) {}
+        while self.bytes() > self.most.1 && self.evict(Some(&id), now) {}
         Ok(id)
     }
 
     fn add(&mut self, id: &str, now: Instant) -> Result<Rc<str>, ApiError> {
         let was_removed = self.removed.remove(id).is_some();
-        if self.clients.len() + self.removed.len() >= limits::CLIENTS && !self.evict(None, now) {
+        if self.clients.len() + self.removed.len() >= self.most.0 && !self.evict(None, now) {
             return Err(ApiError::full("clients"));
         }
         let may_be_evicted = self.evicted_until.is_some_and(|until| now < until);

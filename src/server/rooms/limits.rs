@@ -1,14 +1,8 @@
-//! The bounds of rooms.
+//! The bounds of rooms that are not in [`Stores`](crate::server::Stores).
 
 use std::time::Duration;
 
-/// The most bytes of encoded messages that all rooms keep for the next reader.
-pub const ENCODED_BYTES: usize = 64 * 1024 * 1024;
-
-/// The most clients whose positions are stored, the most bytes of all of them, and the time for which they are stored,
-/// from the last request.
-pub const CLIENTS: usize = 100_000;
-pub const CLIENT_BYTES: usize = 64 * 1024 * 1024;
+/// The time for which the positions of a client are stored, from its last request.
 pub const CLIENT_LIFETIME: Duration = Duration::from_secs(300);
 
 /// The most rooms in which the position of one client is stored.

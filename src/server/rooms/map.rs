@@ -10,6 +10,7 @@ use super::room::Room;
 use crate::books;
 use crate::feed::Cursor;
 use crate::journal::{LogName, Retention, Wanted};
+use crate::quotas::Bound;
 use crate::server::exchanges::Exchanges;
 use crate::server::params::ApiError;
 use crate::server::parked::Halt;
@@ -27,6 +28,8 @@ pub enum OpenFor {
 #[derive(Debug)]
 pub struct RoomMap {
     retention: Retention,
+    /// The most bytes of encoded messages.
+    encoded_bytes: usize,
     rooms: HashMap<Rc<str>, Room>,
     /// Their names in alphabetical order, each with its JSON: any request may ask for all of them.
     names: BTreeMap<Rc<str>, Rc<str>>,
@@ -36,13 +39,8 @@ pub struct RoomMap {
 
 impl RoomMap {
     /// Creates an empty map.
-    pub fn new(retention: Retention) -> Self {
-        RoomMap { retention, rooms: HashMap::new(), names: BTreeMap::new(), messages: 0 }
-    }
-
-    /// Returns the bounds of what the rooms retain.
-    pub fn retention(&self) -> Retention {
-        self.retention
+    pub fn new(retention: Retention, encoded_bytes: usize) -> Self {
+        RoomMap { retention, encoded_bytes, rooms: HashMap::new(), names: BTreeMap::new(), messages: 0 }
     }
 
     /// Returns the room with this name.
@@ -58,11 +56,12 @@ impl RoomMap {
     /// Returns the room with this name, and creates it if there is none.
     ///
     /// # Errors
-    /// 503 when there are too many rooms, and all of them have readers. `Wait` when the journal does not know yet whether
+    /// 429 when the client has too many rooms, or 503 when there are too many, and all of them have readers. `Wait` when the journal does not know yet whether
     /// there is such a room.
     pub fn open(&mut self, name: &str, purpose: OpenFor, exchanges: &mut Exchanges) -> Result<&mut Room, Halt> {
         if !self.rooms.contains_key(name) {
             let log = LogName::Room(name.into());
+            self.make_room_of_client(exchanges)?;
             self.make_room(exchanges)?;
             match exchanges.journal.open(&log, &mut exchanges.random) {
                 Some(start) => self.insert(log, start, exchanges.now()),
@@ -71,6 +70,9 @@ impl RoomMap {
         }
         let room = self.rooms.get_mut(name).expect("the room was inserted above");
         room.used = exchanges.now();
+        if room.is_new() && room.place.is_none() {
+            room.place = exchanges.quota.as_ref().map(|quota| quota.hold(Bound::Rooms));
+        }
         match purpose {
             OpenFor::Reading => room.read = Some(room.used),
             OpenFor::Publishing => room.is_written = true,
@@ -119,13 +121,37 @@ impl RoomMap {
     /// 503 when all rooms have readers.
     pub fn make_room(&mut self, exchanges: &mut Exchanges) -> Result<(), ApiError> {
         while self.rooms.len() >= self.retention.rooms {
-            let unused = self.rooms.values().filter(|room| !room.has_readers());
-            let oldest = unused.min_by_key(|room| (room.is_written, room.read, room.used));
-            let log = oldest.map(|room| room.log.clone()).ok_or_else(|| ApiError::full("rooms"))?;
-            self.remove(log.name());
-            exchanges.journal.remove(&log);
+            if !self.evict(exchanges, |_| true) {
+                return Err(ApiError::full("rooms"));
+            }
         }
         Ok(())
+    }
+
+    /// Makes room for another room of the client whose request is handled, if it has too many: removes one of its own.
+    ///
+    /// # Errors
+    /// 429 when all of its rooms have readers.
+    fn make_room_of_client(&mut self, exchanges: &mut Exchanges) -> Result<(), ApiError> {
+        let Some(quota) = exchanges.quota.clone() else { return Ok(()) };
+        while !quota.has_place(Bound::Rooms) {
+            if !self.evict(exchanges, |room| room.is_of(&quota)) {
+                return Err(ApiError::exceeded(quota.refuse(Bound::Rooms)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the first of these rooms that has no readers, in the order of [`make_room`](Self::make_room). Returns
+    /// whether there was one.
+    fn evict(&mut self, exchanges: &mut Exchanges, is_candidate: impl Fn(&Room) -> bool) -> bool {
+        let unused = self.rooms.values().filter(|room| !room.has_readers() && is_candidate(room));
+        let oldest = unused.min_by_key(|room| (room.is_written, room.read, room.used)).map(|room| room.log.clone());
+        if let Some(log) = &oldest {
+            self.remove(log.name());
+            exchanges.journal.remove(log);
+        }
+        oldest.is_some()
     }
 
     /// Returns the number of bytes that the rooms take.
@@ -146,7 +172,7 @@ impl RoomMap {
     /// Drops what is encoded of the rooms that were unused for longest, until the rest is small enough.
     pub fn bound_encoded(&mut self) {
         let mut bytes = self.encoded();
-        while bytes > limits::ENCODED_BYTES {
+        while bytes > self.encoded_bytes {
             let rooms = self.rooms.values_mut().filter(|room| room.blocks.encoded() > 0);
             let Some(oldest) = rooms.min_by_key(|room| room.used) else { return };
             bytes -= oldest.blocks.encoded();

@@ -26,6 +26,7 @@ use self::map::{OpenFor, RoomMap};
 pub use self::polls::{POLL_SECONDS, Poll};
 use self::polls::{SUCCESS, json_response, status_of_empty_answer};
 use self::room::Room;
+pub use self::room::bytes_of_room;
 pub use self::streams::Subscription;
 use self::streams::{heartbeat, not_recovered};
 use super::commit::Replica;
@@ -36,7 +37,7 @@ use super::message::{Transport, with_id};
 use super::params::{self, ApiError, Fields, KEY, NAME, TEXT};
 use super::parked::Halt;
 use super::senders::{Answer, Published, Sender};
-use super::{Feature, HEARTBEAT, uncached};
+use super::{Feature, HEARTBEAT, Stores, uncached};
 use crate::books;
 use crate::event_loop::ExchangeId;
 use crate::feed::{Cursor, Replay};
@@ -47,6 +48,8 @@ use crate::websocket::Message;
 
 /// The rooms, their clients and their readers.
 pub struct Rooms {
+    retention: Retention,
+    stores: Stores,
     rooms: RoomMap,
     clients: Clients,
     readers: HashMap<ExchangeId, Reader>,
@@ -80,12 +83,14 @@ pub struct Publication<'a> {
 
 impl Rooms {
     /// Creates the rooms of a server that has none yet.
-    pub fn new(retention: Retention) -> Self {
-        Rooms { rooms: RoomMap::new(retention), clients: Clients::default(), readers: HashMap::new() }
+    pub fn new(retention: Retention, stores: Stores) -> Self {
+        let (rooms, clients) = (RoomMap::new(retention, stores.encoded_bytes), Clients::new(&stores));
+        Rooms { retention, stores, rooms, clients, readers: HashMap::new() }
     }
 
     /// POST /api/send
     pub fn send(&mut self, exchanges: &mut Exchanges, call: &Call<'_>) -> Result<Reply, Halt> {
+        exchanges.may_publish()?;
         let fields = Fields::of_content(call.request)?;
         let room = fields.name("room")?.unwrap_or(params::DEFAULT_ROOM);
         call.enter(room)?;
@@ -338,7 +343,7 @@ impl Feature for Rooms {
 
     fn forget(&mut self, exchanges: &mut Exchanges) {
         self.rooms.clear(exchanges);
-        *self = Rooms::new(self.rooms.retention());
+        *self = Rooms::new(self.retention, self.stores);
     }
 
     fn add_statistics(&mut self, exchanges: &Exchanges, statistics: &mut Map<String, Value>) {
@@ -359,6 +364,11 @@ fn publication<'a>(room: &'a str, fields: &'a Fields, grant: Option<&'a Grant>) 
         None => named.ok_or_else(|| params::missing("sender", &NAME))?,
     };
     Ok(Publication { room, sender, text: fields.required("text", &TEXT)?, key: fields.optional("key", &KEY)? })
+}
+
+/// Returns the most bytes that the records of this number of readers take.
+pub fn bytes_of_readers(readers: usize) -> usize {
+    books::map_of::<ExchangeId, Reader>(readers)
 }
 
 /// Returns the answer to the sender of a message.

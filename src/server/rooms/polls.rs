@@ -11,6 +11,7 @@ use super::{Reader, ReaderKind, Rooms};
 use crate::feed::Cursor;
 use crate::http::{Content, Method, Request, Response};
 use crate::journal::{LogName, Wanted};
+use crate::quotas::Bound;
 use crate::server::FeatureId;
 use crate::server::exchanges::{Call, EndReason, Exchanges, Reply};
 use crate::server::message::Transport;
@@ -90,6 +91,7 @@ impl Rooms {
             self.rooms.bound_encoded();
             return Ok(Reply::Counted(json_response(content), Transport::LongPoll, messages));
         }
+        exchanges.may_hold(Bound::Polls)?;
         room.polls.insert(call.id);
         room.present.add(poll.client.as_deref());
         if let Some(mut client) = client {
@@ -152,6 +154,7 @@ pub fn status_of_empty_answer(reason: EndReason) -> &'static str {
         | EndReason::Removed
         | EndReason::SessionOver
         | EndReason::NotAllowed
+        | EndReason::TooFast
         | EndReason::GoingAway => r#""status":"timeout","timeout":true"#,
     }
 }

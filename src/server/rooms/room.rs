@@ -14,6 +14,7 @@ use crate::event_loop::{ExchangeId, GroupId};
 use crate::feed::{Cursor, Feed, Replay};
 use crate::http::Content;
 use crate::journal::{LogName, Retention, Wanted};
+use crate::quotas::{Place, Quota};
 use crate::server::exchanges::Exchanges;
 use crate::server::message::{Transport, encode, timestamp_of};
 use crate::server::parked::Halt;
@@ -24,6 +25,13 @@ struct Streams {
     group: GroupId,
     /// The number of members of the group.
     members: u64,
+}
+
+/// Returns the most bytes that a room takes, without its readers and what is encoded for them.
+pub fn bytes_of_room(retention: &Retention) -> usize {
+    const LONGEST_NAME: usize = 4 * 64; // in UTF-8
+    let place = books::map_of::<Rc<str>, Room>(retention.rooms) / retention.rooms.max(1);
+    place + 3 * books::text(LONGEST_NAME) + Messages::bytes_of(retention.messages, retention.bytes)
 }
 
 /// A feed, and the exchanges that receive its messages.
@@ -51,6 +59,8 @@ pub struct Room {
     pub used: Instant,
     /// The time when somebody read it last.
     pub read: Option<Instant>,
+    /// Its place among those of the client that was the first to use it.
+    pub place: Option<Place>,
 }
 
 impl Room {
@@ -69,7 +79,18 @@ impl Room {
             is_written: false,
             used: now,
             read: None,
+            place: None,
         }
+    }
+
+    /// Whether nobody has used it yet.
+    pub fn is_new(&self) -> bool {
+        self.read.is_none() && !self.is_written
+    }
+
+    /// Whether it counts for this client.
+    pub fn is_of(&self, quota: &Rc<Quota>) -> bool {
+        self.place.as_ref().is_some_and(|place| Rc::ptr_eq(place.quota(), quota))
     }
 
     /// Returns the position where a reader continues: after its cursor, or after the newest message.

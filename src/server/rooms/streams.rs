@@ -9,6 +9,7 @@ use super::{Reader, ReaderKind, Rooms};
 use crate::bytes::Shared;
 use crate::feed::{Cursor, Replay};
 use crate::http::{self, Request, Response};
+use crate::quotas::Bound;
 use crate::server::exchanges::{Call, Exchanges, Opening, Reply};
 use crate::server::message::{Transport, encode};
 use crate::server::params::{self, ApiError, ID};
@@ -107,6 +108,7 @@ impl Rooms {
         let client = client.clone().map(|id| self.clients.see(&call.client(id), now)).transpose()?;
         let room = self.rooms.open(room, OpenFor::Reading, exchanges)?;
         let from = room.replay(*cursor, exchanges)?;
+        exchanges.may_hold(if transport == Transport::WebSocket { Bound::WebSockets } else { Bound::Streams })?;
         if cursor.is_some() {
             exchanges.metrics.returned(transport, from.recovered);
         }

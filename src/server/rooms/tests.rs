@@ -12,7 +12,7 @@ fn message_of<'a>(room: &'a str, text: &'a str) -> Publication<'a> {
 }
 
 fn rooms() -> Rooms {
-    Rooms::new(Retention::default())
+    Rooms::new(Retention::default(), Stores::default())
 }
 
 /// Publishes a message, and applies the change that follows. Returns the id of the message.
@@ -76,7 +76,7 @@ fn a_known_key_publishes_nothing() {
 #[test]
 fn a_client_stores_the_positions_of_its_latest_rooms() {
     let mut exchanges = Exchanges::for_test();
-    let mut clients = Clients::default();
+    let mut clients = Clients::new(&Stores::default());
     let position = crate::feed::Cursor::start(&mut exchanges.random);
     let id = clients.see("tab", exchanges.now()).unwrap();
     let mut client = clients.get_mut(&id).unwrap();
@@ -92,13 +92,13 @@ fn a_client_stores_the_positions_of_its_latest_rooms() {
 #[test]
 fn the_client_unseen_for_longest_makes_room_for_another() {
     let start = Exchanges::for_test().now();
-    let mut clients = Clients::default();
+    let mut clients = Clients::new(&Stores::default());
     let see = |clients: &mut Clients, id: &str, seconds: u64| {
         let id = clients.see(id, start + Duration::from_secs(seconds)).unwrap();
         clients.get_mut(&id).unwrap().has_dropped_positions()
     };
     assert!(!see(&mut clients, "first", 0) && !see(&mut clients, "second", 0));
-    for number in 2..limits::CLIENTS {
+    for number in 2..Stores::default().clients {
         assert!(!see(&mut clients, &number.to_string(), 1));
     }
     assert!(!see(&mut clients, "first", 2));
@@ -113,18 +113,18 @@ fn the_client_unseen_for_longest_makes_room_for_another() {
 
 #[test]
 fn the_bytes_of_clients_are_bounded() {
-    let (mut exchanges, mut clients) = (Exchanges::for_test(), Clients::default());
+    let (mut exchanges, mut clients) = (Exchanges::for_test(), Clients::new(&Stores::default()));
     let (now, position) = (exchanges.now(), Cursor::start(&mut exchanges.random));
     let mut count = 0;
     while clients.get_mut(&format!("{:0512}", 5000)).is_some() || count <= 5000 {
         let id = clients.see(&format!("{count:0512}"), now).unwrap();
         let mut client = clients.get_mut(&id).unwrap();
         (0..limits::ROOMS_PER_CLIENT).for_each(|room| client.set_position(&room.to_string(), position));
-        assert!(clients.bytes() < limits::CLIENT_BYTES + 2000, "{}", clients.bytes());
+        assert!(clients.bytes() < Stores::default().client_bytes + 2000, "{}", clients.bytes());
         count += 1;
     }
-    assert!(clients.bytes() > limits::CLIENT_BYTES - 2000, "{}", clients.bytes());
-    assert!((30_000..limits::CLIENTS).contains(&count), "{count} clients with ids of 512 bytes in 16 rooms");
+    assert!(clients.bytes() > Stores::default().client_bytes - 2000, "{}", clients.bytes());
+    assert!((30_000..Stores::default().clients).contains(&count), "{count} clients with ids of 512 bytes in 16 rooms");
 }
 
 #[test]
@@ -164,9 +164,9 @@ fn what_is_encoded_is_bounded_over_all_rooms() {
             assert_eq!(room.rope(everything, transport).slices().len(), 17);
         }
         rooms.rooms.bound_encoded();
-        assert!(rooms.encoded() <= limits::ENCODED_BYTES);
+        assert!(rooms.encoded() <= Stores::default().encoded_bytes);
     }
-    assert!(rooms.encoded() > limits::ENCODED_BYTES * 9 / 10);
+    assert!(rooms.encoded() > Stores::default().encoded_bytes * 9 / 10);
     let kept = (0..20).filter(|number| rooms.rooms.get(&number.to_string()).unwrap().blocks.encoded() > 0);
     assert_eq!(kept.collect::<Vec<_>>(), (4..20).collect::<Vec<_>>(), "the rooms that were used last");
     // The answers of held polls are encoded too.
@@ -174,7 +174,7 @@ fn what_is_encoded_is_bounded_over_all_rooms() {
         let polled = exchanges.request("GET", &format!("/api/poll?client_id=a&room=polled{number}"), "");
         rooms.poll(&mut exchanges, &polled.call()).unwrap();
         publish(&mut exchanges, &mut rooms, &message_of(&format!("polled{number}"), &text));
-        assert!(rooms.encoded() <= limits::ENCODED_BYTES, "after {number} polls");
+        assert!(rooms.encoded() <= Stores::default().encoded_bytes, "after {number} polls");
     }
 }
 
@@ -250,7 +250,7 @@ fn a_restored_client_continues_at_its_position() {
 fn messages_older_than_the_retained_time_are_dropped() {
     let time = Some(Duration::from_secs(60));
     let mut exchanges = Exchanges::for_test();
-    let mut rooms = Rooms::new(Retention { time, ..Retention::default() });
+    let mut rooms = Rooms::new(Retention { time, ..Retention::default() }, Stores::default());
     let old = publish(&mut exchanges, &mut rooms, &message_of("tea", "old"));
     exchanges.event_loop.remote().advance_clock(Duration::from_secs(59));
     publish(&mut exchanges, &mut rooms, &message_of("tea", "new"));

@@ -10,25 +10,28 @@ use super::params;
 use super::parked::Halt;
 use super::{Feature, FeatureId};
 use crate::event_loop::ExchangeId;
+use crate::quotas::Bound;
 use crate::signalling::{Delivery, JoinError, Signalling};
 use crate::websocket::{self, CloseCode, Message};
 
 /// The most peers in a room. Each of them is notified of all others.
 const PEERS_PER_ROOM: usize = 16;
 
-/// The most rooms. One more takes the place of the one whose only peer has waited for longest.
-const ROOMS: usize = 1024;
-
 /// The peers of all rooms.
 pub struct Peers(Signalling<ExchangeId>);
 
-impl Default for Peers {
-    fn default() -> Self {
-        Peers(Signalling::new(PEERS_PER_ROOM, ROOMS))
-    }
-}
-
 impl Peers {
+    /// Creates an empty set. One more than this number of rooms takes the place of the one whose only peer has waited for
+    /// longest.
+    pub fn new(rooms: usize) -> Self {
+        Peers(Signalling::new(PEERS_PER_ROOM, rooms))
+    }
+
+    /// Returns the most bytes that this number of peers takes.
+    pub fn bytes_of(peers: usize, rooms: usize) -> usize {
+        Signalling::<ExchangeId>::bytes_of(peers, rooms)
+    }
+
     /// GET /api/signal
     pub fn websocket(&mut self, exchanges: &mut Exchanges, call: &Call<'_>) -> Result<Reply, Halt> {
         let room = params::room(call.request)?;
@@ -37,6 +40,7 @@ impl Peers {
             Ok(opening) => opening,
             Err(refusal) => return Ok(refusal),
         };
+        exchanges.may_hold(Bound::Signalling)?;
         exchanges.begin(call, opening);
         let mut joined = self.0.join(call.id, exchanges.random.uuid(), &room);
         if let Err(JoinError::TooManyRooms(_)) = joined
