@@ -183,14 +183,20 @@ fn a_redis_that_is_frozen_for_long_is_reported_and_a_message_comes_at_most_once(
     process.signal("STOP");
     let key = Key::new(one.tip(&tea).epoch(), "1", "ada", "keyed");
     let [keyed, plain] = [("keyed", Some(key)), ("plain", None)].map(|(text, key)| one.send(&tea, text, key));
-    let start = Instant::now();
-    wait([&mut one, &mut two], |[one, _]| one.answers.len() == 2);
-    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    let mut pass = |seconds: u64| {
+        for node in [&mut one, &mut two] {
+            node.turn();
+            (0..seconds).for_each(|_| {
+                node.event_loop.remote().advance_clock(Duration::from_secs(1));
+                node.turn();
+            });
+        }
+    };
+    pass(5);
+    pass(5);
+    assert!(one.redis.trouble().is_some() && two.redis.trouble().is_some());
     let [keyed, plain] = [keyed, plain].map(|ticket| why(one.answers[&ticket].clone()));
     assert!(keyed.contains("same key") && plain.contains("may still come"), "{keyed}\n{plain}");
-    wait([&mut one, &mut two], |nodes| {
-        start.elapsed() > Duration::from_secs(10) && nodes.iter().all(|node| node.redis.trouble().is_some())
-    });
     process.signal("CONT");
     wait([&mut one, &mut two], |nodes| nodes.iter().all(|node| node.redis.trouble().is_none()));
     assert!(matches!(answer(&mut one, &tea, "keyed", Some(key)), Answer::Appended(_) | Answer::Repeated(..)));
@@ -316,7 +322,9 @@ fn a_slow_node(bytes: usize) -> (Node, Node) {
         Value::Array(counts) => counts[1].clone(),
         other => panic!("{other:?}"),
     };
-    let text = "x".repeat(10_000); // what is longer, Valkey 9 does not copy, and does not count
+    // Valkey 9 does not copy a long text, and does not count it as output. Redis does not know the command.
+    process.command(&["CONFIG", "SET", "min-string-size-avoid-copy-reply", "2147483647"]);
+    let text = "x".repeat(10_000);
     for number in 0..5000 {
         let ticket = fast.send(&tea, &format!("{number} {text}"), None);
         if number % 200 == 199 {

@@ -9,7 +9,7 @@ use super::process::{Process, is_installed};
 use super::servers::{events, server, servers, text};
 use crate::common::{Answer, Client, TestServer};
 
-fn delete(server: &TestServer, client: &str) -> Answer {
+pub fn delete(server: &TestServer, client: &str) -> Answer {
     send_delete(server, client).answer()
 }
 
@@ -27,6 +27,17 @@ fn expect_end(stream: &mut Client) {
 /// Says something on the channel of all servers, as another server does.
 fn say(process: &Process, notice: &str) {
     process.command(&["PUBLISH", "overwire:0:nodes", notice]);
+}
+
+/// Waits until this number of servers follow a log.
+fn wait_for_followers(process: &Process, log: &str, count: i64) {
+    let followers = || match process.command(&["PUBSUB", "NUMSUB", &format!("overwire:0:{log}")]) {
+        Reply::Array(counts) => counts[1].clone(),
+        other => panic!("{other:?}"),
+    };
+    while followers() != Reply::Number(count) {
+        thread::yield_now();
+    }
 }
 
 fn wait_for_nodes(server: &TestServer, count: usize) {
@@ -173,6 +184,7 @@ fn an_idle_server_announces_itself_every_five_seconds() {
     }
     let (process, [one]) = servers(&[]);
     let announced = || {
+        one.get("/api/history?room=none"); // Redis answers that after what was sent before
         let Reply::Blob(stats) = process.command(&["INFO", "commandstats"]) else { panic!("a text") };
         let stats = String::from_utf8(stats).unwrap();
         let line = stats.lines().find_map(|line| line.strip_prefix("cmdstat_publish:calls=")).unwrap();
@@ -195,23 +207,16 @@ fn a_room_is_followed_until_a_minute_after_its_last_use() {
         return;
     }
     let (process, [one]) = servers(&[]);
-    let subscribers = || match process.command(&["PUBSUB", "NUMSUB", "overwire:0:room:tea"]) {
-        Reply::Array(counts) => counts[1].clone(),
-        other => panic!("{other:?}"),
-    };
-    let is_followed = |count: i64| {
-        while subscribers() != Reply::Number(count) {
-            thread::yield_now();
-        }
-    };
+    let is_followed = |count| wait_for_followers(&process, "room:tea", count);
     let id = one.publish("tea", "first");
     let reader = events(&one, "/api/events?room=tea", "");
     one.advance_and_settle(200);
-    assert_eq!(subscribers(), Reply::Number(1), "it has a reader");
+    is_followed(1); // it has a reader
+    assert_eq!(one.get("/api/stats").json()["rooms"], json!(["tea"]));
     drop(reader);
     one.wait_for_open("sse", 0);
     one.advance_and_settle(50);
-    assert_eq!(subscribers(), Reply::Number(1));
+    is_followed(1);
     one.advance_and_settle(21);
     is_followed(0);
     assert_eq!(one.get("/api/stats").json()["rooms"], json!([]));
@@ -229,7 +234,7 @@ fn the_newest_reader_of_a_mailbox_wins_on_whichever_server() {
     if !is_installed() {
         return;
     }
-    let (_process, [one, two]) = servers(&[]);
+    let (process, [one, two]) = servers(&[]);
     let id = one.post("/poll", "{}").json()["connection_id"].as_str().unwrap().to_owned();
     let content = json!({ "connection_id": id }).to_string();
     let waiting = |server: &TestServer, count: u64| {
@@ -238,11 +243,14 @@ fn the_newest_reader_of_a_mailbox_wins_on_whichever_server() {
     let mut before = one.connect();
     before.send_post("/poll", &content);
     waiting(&one, 1);
+    wait_for_followers(&process, &format!("mailbox:{id}"), 1);
+    (0..2).for_each(|_| drop(one.publish("tea", "x"))); // the server knows that it follows the mailbox, and has said so
     for number in 0..6 {
         let mut next = [&two, &one, &one][number % 3].connect();
         next.send_post("/poll", &content);
         let ended = json!({ "type": "timeout", "connection_id": id, "superseded": true });
         assert_eq!(before.answer().json(), ended, "round {number}");
+        [&one, &two].iter().for_each(|server| drop(server.publish("tea", "x"))); // the others have been told by now
         before = next;
     }
     let put = json!({ "connection_id": id, "text": "hello" }).to_string();
@@ -251,6 +259,7 @@ fn the_newest_reader_of_a_mailbox_wins_on_whichever_server() {
     assert_eq!(taken["message"], "hello");
     let mut stream = events(&two, "/sse", taken["id"].as_str().unwrap());
     assert_eq!(text(&stream.event(), "connection_id"), id);
+    two.publish("tea", "x");
     let mut poll = one.connect();
     poll.send_post("/poll", &content);
     assert_eq!(stream.chunk(), None, "the stream on the other server ends");

@@ -7,6 +7,7 @@ use overwire::feed::Cursor;
 use overwire::{resp, sse};
 use serde_json::{Value, json};
 
+use super::nodes::delete;
 use super::process::{Process, is_installed};
 use super::relay::Relay;
 use crate::common::{Client, TestServer};
@@ -27,7 +28,9 @@ pub fn servers<const N: usize>(arguments: &[&str]) -> (Process, [TestServer; N])
     servers.iter().for_each(wait_until_ready);
     for server in &servers {
         server.wait_for("the other servers", |stats| stats["nodes"].as_array().unwrap().len() == N);
-        server.advance_and_settle(1); // now it knows that there are no more
+        while delete(server, "nobody").status == 503 {
+            server.advance_and_settle(1); // then it knows that there are no more
+        }
     }
     (process, servers)
 }
