@@ -330,12 +330,16 @@ fn all_bounds_together_take_what_the_worst_case_says() {
         let (room, key) = (number % 15, number.to_string());
         post("/api/send", &json!({ "sender": "a", "text": "x".repeat(220), "room": room.to_string(), "key": key }))
     };
-    counted.fill((0..4000).map(|number| of_client(number % 15, &send(number))));
+    let fill = |counted: &mut Counted, numbers: std::ops::Range<usize>| {
+        counted.fill(numbers.map(|number| of_client(number % 15, &send(number))));
+    };
+    fill(&mut counted, 0..15);
     let poll = |number: usize| {
         let room = number % 15;
         get(&format!("/api/poll?client_id={number:0100}&room={room}&last_message_id={FOREIGN}"))
     };
-    counted.fill((0..3000).map(poll));
+    counted.fill((0..3000).map(poll)); // while their answers are short
+    fill(&mut counted, 15..4000);
     // Mailboxes with texts.
     let mut mailboxes = Vec::new();
     for number in 0..500 {

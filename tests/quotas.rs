@@ -57,6 +57,9 @@ fn connections_beyond_the_bound_get_429_and_are_closed() {
     drop(open);
     server.wait_for("their end", |stats| stats["connections"] == 1);
     assert_eq!(from(GREEDY, &server).get("/health").status, 200);
+    let answer = server.connect().get("/metrics");
+    let metrics = answer.text();
+    assert!(metrics.contains("overwire_refusals_per_client_total{bound=\"connections\"} 1\n"), "{metrics}");
 }
 
 #[test]

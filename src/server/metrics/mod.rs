@@ -19,6 +19,7 @@ use super::parked::Halt;
 use crate::event_loop::{Closed, ConnectionState, EventLoop, ExchangeId};
 use crate::histogram::Histogram;
 use crate::http::{Content, Method, Request, Response};
+use crate::quotas::Bound;
 
 /// The type of Prometheus' text format.
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -180,6 +181,11 @@ impl Server {
         text.family("overwire_refusals_total", Kind::Counter, "Refusals that have a reason of their own.");
         text.sample(&[("reason", "connections")], event_loop.refused_connections());
         text.sample(&[("reason", "wrong_key")], failures);
+        let help = "Refusals because of a bound of one client. For bytes: the times that a connection was not read.";
+        text.family("overwire_refusals_per_client_total", Kind::Counter, help);
+        for bound in Bound::ALL {
+            text.sample(&[("bound", bound.name())], event_loop.quotas().refusals().of(bound));
+        }
     }
 
     fn add_journal(&self, text: &mut Text) {
