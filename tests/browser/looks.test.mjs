@@ -175,7 +175,7 @@ await check('missing messages, and the explanation of the six connections', asyn
   await page.click('.chaos-dialog [data-action="confirm"]');
   await part('websocket', 'notice').waitFor({ timeout: 30_000 });
   await looks('missing', '#panels');
-  await page.click('[popovertarget]');
+  await page.click('[popovertarget="about-limit"]');
   await looks('about', '#about-limit');
   await page.keyboard.press('Escape');
 });
