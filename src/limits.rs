@@ -127,8 +127,9 @@ pub struct PerClient {
     pub mailboxes: u32,
     /// The number of messages that the client may publish in a second. It may send as many at once.
     pub rate: u32,
-    /// The number of bytes that are received from the client in a second. It may send as many at once. Then nothing is read
-    /// from its connections for a while. Its bytes wait where they are, and no request is refused for its length.
+    /// The number of bytes that are received from the client in a second. It may send as many at once. Then nothing is
+    /// read from its connections for a while, and its bytes wait where they are. Its connections share what it may send
+    /// in no fixed order: many uploads make its other requests wait, and one that waits too long gets 408.
     pub bytes: u32,
     /// Whether clients of this machine have these bounds too. By default they are exempt, and so is a proxy on the same
     /// machine that is not trusted: its clients cannot be told apart.

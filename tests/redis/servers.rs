@@ -329,3 +329,27 @@ fn a_redis_that_is_frozen_for_a_minute_loses_nothing_that_was_answered() {
         assert_eq!(messages(server, ""), (all, true));
     }
 }
+
+#[test]
+fn the_rooms_of_a_client_are_bounded_also_if_it_opens_them_together() {
+    if !is_installed() {
+        return;
+    }
+    let process = Process::started(&[]);
+    let url = process.url();
+    let server = TestServer::with(move |config| {
+        config.redis = Some(url.parse().unwrap());
+        config.limits.per_client.loopback = true;
+        config.limits.per_client.rooms = 2;
+    });
+    wait_until_ready(&server);
+    process.signal("STOP"); // so that all of them wait for Redis
+    let mut clients: Vec<_> = (0..10).map(|_| server.connect()).collect();
+    for (number, client) in clients.iter_mut().enumerate() {
+        client.send(format!("GET /api/messages?room=r{number} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+    }
+    assert_eq!(server.get("/health").status, 200);
+    process.signal("CONT");
+    assert!(clients.iter_mut().all(|client| client.answer().status == 200));
+    assert_eq!(server.get("/api/stats").json()["rooms"].as_array().unwrap().len(), 2);
+}

@@ -69,7 +69,7 @@ struct Queue {
 pub struct AskedMessages {
     by_ticket: BTreeMap<Ticket, Asked>,
     queues: HashMap<LogName, Queue>,
-    /// The logs that have messages for a group, and no group on its way.
+    /// The logs that have messages for a group, and no group on its way. Some may have none any more.
     ready: VecDeque<LogName>,
     /// The groups without a reply, by number.
     groups: BTreeMap<u64, Group>,
@@ -157,6 +157,9 @@ impl AskedMessages {
     fn form_group(&mut self) -> Option<u64> {
         loop {
             let log = self.ready.pop_front()?;
+            if self.queues.get(&log).is_none_or(|queue| queue.is_busy) {
+                continue; // it was removed, and perhaps has come back
+            }
             let tickets = self.next_of(&log);
             if tickets.is_empty() {
                 self.queues.remove(&log); // the time of all its messages is over
@@ -214,12 +217,31 @@ impl AskedMessages {
     /// Removes a message whose time is over, and returns it.
     pub fn overdue(&mut self, now: Instant) -> Option<Asked> {
         let (&ticket, _) = self.by_ticket.first_key_value().filter(|(_, asked)| asked.until <= now)?;
-        self.take(ticket)
+        let asked = self.take(ticket)?;
+        self.leave_queue(&asked.log);
+        Some(asked)
+    }
+
+    /// Removes the tickets without a message at the front of a queue, and the queue if it has no others: without a
+    /// connection, no group does it.
+    fn leave_queue(&mut self, log: &LogName) {
+        let Some(queue) = self.queues.get_mut(log) else { return };
+        while queue.tickets.front().is_some_and(|ticket| !self.by_ticket.contains_key(ticket)) {
+            queue.tickets.pop_front();
+        }
+        if queue.tickets.is_empty() && !queue.is_busy {
+            self.queues.remove(log);
+        }
+        while self.ready.front().is_some_and(|log| !self.queues.contains_key(log)) {
+            self.ready.pop_front();
+        }
     }
 
     /// Returns the number of bytes that the messages take.
     pub fn bytes(&self) -> usize {
-        self.bytes + books::map(&self.queues) + books::deque(&self.ready)
+        let queued = self.queues.values().map(|queue| books::deque(&queue.tickets)).sum::<usize>();
+        let sent = self.groups.values().map(|group| books::vec(&group.tickets)).sum::<usize>();
+        self.bytes + books::map(&self.queues) + books::deque(&self.ready) + queued + sent
     }
 }
 
@@ -316,6 +338,20 @@ mod tests {
         messages.renew(Ticket(1));
         messages.take(Ticket(1));
         assert_eq!((send(&mut messages), messages.queues.len()), (vec![], 0), "its time is over");
+    }
+
+    #[test]
+    fn what_is_overdue_leaves_nothing_behind() {
+        let (mut messages, now) = (AskedMessages::default(), Instant::now());
+        for ticket in 1..=1000 {
+            assert!(push(&mut messages, ticket, ["a", "b"][ticket as usize % 2], 1, now));
+            assert_eq!(messages.overdue(now).map(|asked| asked.ticket), Some(Ticket(ticket)));
+        }
+        assert!(messages.queues.is_empty() && messages.ready.is_empty());
+        push(&mut messages, 1001, "a", 1, now);
+        push(&mut messages, 1002, "a", 1, now + Duration::from_secs(1));
+        assert!(messages.overdue(now).is_some());
+        assert_eq!(send(&mut messages), [(1, vec![1002])]);
     }
 
     #[test]

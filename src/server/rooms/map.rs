@@ -56,8 +56,8 @@ impl RoomMap {
     /// Returns the room with this name, and creates it if there is none.
     ///
     /// # Errors
-    /// 429 when the client has too many rooms, or 503 when there are too many, and all of them have readers. `Wait` when the journal does not know yet whether
-    /// there is such a room.
+    /// 429 when the client has too many rooms, or 503 when there are too many, and all of them have readers. `Wait` when
+    /// the journal does not know yet whether there is such a room.
     pub fn open(&mut self, name: &str, purpose: OpenFor, exchanges: &mut Exchanges) -> Result<&mut Room, Halt> {
         if !self.rooms.contains_key(name) {
             let log = LogName::Room(name.into());
@@ -68,9 +68,13 @@ impl RoomMap {
                 None => return Err(Halt::Wait(Wanted::Log(log))),
             }
         }
-        let room = self.rooms.get_mut(name).expect("the room was inserted above");
+        let counts = self.rooms.get(name).is_some_and(|room| room.is_new() && room.place.is_none());
+        if counts {
+            self.make_room_of_client(exchanges)?; // its requests that have waited together each had room before
+        }
+        let room = self.rooms.get_mut(name).expect("the room was inserted above, and is not the client's yet");
         room.used = exchanges.now();
-        if room.is_new() && room.place.is_none() {
+        if counts {
             room.place = exchanges.quota.as_ref().map(|quota| quota.hold(Bound::Rooms));
         }
         match purpose {
