@@ -85,15 +85,13 @@ impl Access {
     }
 
     fn knows_host(&self, name: &str) -> bool {
-        let address = |text: &str| text.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().ok();
         match address(name) {
+            _ if is_loopback_name(name) => true,
             // A server on the unspecified address (0.0.0.0) has every address of the machine. DNS rebinding needs a
             // name, so a foreign address is harmless.
-            Some(own) if own == self.bound || own.is_loopback() || self.bound.is_unspecified() => true,
+            Some(own) if own == self.bound || self.bound.is_unspecified() => true,
             Some(other) => self.hosts.iter().any(|host| address(host) == Some(other)),
-            None => {
-                name.eq_ignore_ascii_case("localhost") || self.hosts.iter().any(|host| host.eq_ignore_ascii_case(name))
-            }
+            None => self.hosts.iter().any(|host| host.eq_ignore_ascii_case(name)),
         }
     }
 
@@ -106,6 +104,16 @@ impl Access {
             .with_field("Access-Control-Allow-Headers", ALLOWED_FIELDS)
             .with_field("Access-Control-Max-Age", "600")
     }
+}
+
+/// Whether the name in Host, without its port, is `localhost` or an address of the loopback interface.
+pub fn is_loopback_name(name: &str) -> bool {
+    address(name).map_or(name.eq_ignore_ascii_case("localhost"), |address| address.is_loopback())
+}
+
+/// Reads an address in Host, where one of IPv6 is in brackets.
+fn address(name: &str) -> Option<IpAddr> {
+    name.trim_start_matches('[').trim_end_matches(']').parse().ok()
 }
 
 /// Refuses a request of a foreign page by its Fetch Metadata. A poll is a GET that changes a client's position, and a

@@ -159,14 +159,42 @@ fn without_keys_only_a_local_client_is_an_operator() {
     };
     let mut local = Client::connect((Ipv4Addr::LOCALHOST, server.address.port()).into());
     assert_eq!(ask(&mut local, ""), 200);
-    for field in ["Forwarded: for=127.0.0.1", "X-Forwarded-For: 127.0.0.1", "X-Real-IP: 127.0.0.1", "Via: 1.1 a"] {
+    for field in [
+        "Forwarded: for=127.0.0.1",
+        "X-Forwarded-For: 127.0.0.1",
+        "x-forwarded-proto: https",
+        "X-Forwarded-Anything: else",
+        "X-Real-IP: 127.0.0.1",
+        "X-Client-IP: 127.0.0.1",
+        "X-Cluster-Client-IP: 127.0.0.1",
+        "True-Client-IP: 127.0.0.1",
+        "CF-Connecting-IP: 127.0.0.1",
+        "CDN-Loop: a",
+        "Via: 1.1 a",
+    ] {
         assert_eq!(ask(&mut local, &format!("{field}\r\n")), 403, "{field}");
     }
+    assert_eq!(ask(&mut local, "X-Forward: a\r\nX-Requested-With: b\r\n"), 200);
     let Some(address) = other_address() else { return eprintln!("left out: there is no network beside loopback") };
     let mut remote = Client::of(TcpStream::connect((address, server.address.port())).unwrap());
     let request = format!("GET /api/connections HTTP/1.1\r\nHost: {address}:{}\r\n\r\n", server.address.port());
     let answer = remote.send(request).answer();
     assert!(answer.status == 403 && answer.text().contains("--keys"), "{answer:?}");
+}
+
+#[test]
+fn without_keys_an_operator_asks_for_the_loopback_address() {
+    let server = TestServer::with(|config| config.allow_hosts = vec!["chat.example".into()]);
+    let status = |head: &str| server.connect().send(format!("{head}\r\n\r\n")).answer().status;
+    for (host, expected) in
+        [("127.0.0.1:8000", 200), ("[::1]", 200), ("LocalHost:1", 200), ("127.9.9.9", 200), ("chat.example", 403)]
+    {
+        for target in ["/api/connections", "/metrics"] {
+            assert_eq!(status(&format!("GET {target} HTTP/1.1\r\nHost: {host}")), expected, "{target} of {host}");
+        }
+        assert_eq!(status(&format!("GET /health HTTP/1.1\r\nHost: {host}")), 200, "{host}");
+    }
+    assert_eq!(status("GET /metrics HTTP/1.0"), 403, "nothing says that it is for the loopback address");
 }
 
 /// An address of this machine that is not of the loopback interface.

@@ -1,9 +1,11 @@
 //! The connections, one by one, for an operator: `/api/connections`.
 //!
 //! With `--keys` this needs the right `admin`. Without it, everyone may do everything else, but only a client on this
-//! machine sees the addresses of others. The peer of the connection decides. A field that proxies add shows that the
-//! client is elsewhere, whether the proxy is trusted or not, and the request is refused. A proxy on this machine that
-//! adds no field looks like a local client: behind one, use `--keys`.
+//! machine sees the addresses of others. The peer of the connection must be on the loopback interface, and the request
+//! must be for `localhost` or an address of that interface. A field that proxies add shows that the client is elsewhere,
+//! whether the proxy is trusted or not, and the request is refused. Two kinds of clients elsewhere still look local:
+//! those of a proxy on this machine that adds no field and asks for the loopback address or passes on the Host that a
+//! client chose, and those of a rootless container, whose network relays connections. Use `--keys` there.
 
 use std::net::IpAddr;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -15,11 +17,23 @@ use super::message::{Transport, timestamp};
 use super::params::{self, ApiError, ID, NAME};
 use super::parked::Halt;
 use super::{Feature, FeatureId, Server, uncached};
+use crate::access::is_loopback_name;
 use crate::event_loop::{ConnectionId, ConnectionReport, ConnectionState, ExchangeId};
 use crate::http::{Content, Request, Response};
 
-/// The fields by which a proxy shows itself.
-const FIELDS_OF_PROXIES: [&str; 5] = ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via"];
+/// The fields by which a proxy shows itself, and the beginning of the names of more. The first two are standards (RFC
+/// 7239 and RFC 9110, section 7.6.3), and `CDN-Loop` is (RFC 8586). The others are customs.
+const FIELDS_OF_PROXIES: [&str; 8] = [
+    "forwarded",
+    "via",
+    "cdn-loop",
+    "x-real-ip",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "true-client-ip",
+    "cf-connecting-ip",
+];
+const PREFIX_OF_PROXIES: &str = "x-forwarded-";
 
 /// The time without an acknowledgement after which a connection is a ghost.
 const GHOST: Duration = Duration::from_secs(30);
@@ -136,18 +150,22 @@ impl Server {
     /// # Errors
     /// 403 for a client that may be elsewhere.
     pub(super) fn check_operator(&self, call: &Call<'_>) -> Result<(), ApiError> {
+        if self.guard.is_some() {
+            return Ok(());
+        }
         let event_loop = &self.exchanges.event_loop;
         let peer = event_loop.connection(event_loop.connection_of(call.id)).and_then(|report| report.peer);
         let client = event_loop.trusted_client(call.id, call.request);
         let is_local = |address: IpAddr| address.to_canonical().is_loopback();
         let is_here = peer.is_some_and(|peer| is_local(peer.ip())) && client.is_none_or(is_local);
-        let is_relayed = FIELDS_OF_PROXIES.iter().any(|name| call.request.field(name).is_some());
-        if self.guard.is_some() || (is_here && !is_relayed) {
+        let is_for_here = call.request.host_name().is_some_and(is_loopback_name);
+        let is_relayed = call.request.fields().any(|(name, _)| is_of_proxy(name));
+        if is_here && is_for_here && !is_relayed {
             return Ok(());
         }
         Err(ApiError::forbidden(
-            "expected a client on the machine of the server, and no proxy between them, or --keys and a key with the \
-             right admin",
+            "expected a client on the machine of the server that asks for localhost, and no proxy between them, or \
+             --keys and a key with the right admin",
         ))
     }
 
@@ -217,6 +235,13 @@ impl Server {
 /// Returns the time that lies this long before now, in seconds since the epoch.
 pub fn before(now: SystemTime, ago: Duration) -> f64 {
     timestamp(now.checked_sub(ago).unwrap_or(UNIX_EPOCH))
+}
+
+/// Whether a field is one that proxies add.
+fn is_of_proxy(name: &str) -> bool {
+    let begin = name.get(..PREFIX_OF_PROXIES.len());
+    begin.is_some_and(|begin| begin.eq_ignore_ascii_case(PREFIX_OF_PROXIES))
+        || FIELDS_OF_PROXIES.iter().any(|field| name.eq_ignore_ascii_case(field))
 }
 
 /// Whether it is a client's, and not the server's own to Redis.
