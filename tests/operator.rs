@@ -173,6 +173,15 @@ fn without_keys_only_a_local_client_is_an_operator() {
         "Via: 1.1 a",
     ] {
         assert_eq!(ask(&mut local, &format!("{field}\r\n")), 403, "{field}");
+        // HEAD has the status of GET (RFC 9110, section 9.3.2).
+        for target in ["/api/connections", "/metrics"] {
+            let request = format!("HEAD {target} HTTP/1.1\r\nHost: localhost\r\n{field}\r\n\r\n");
+            assert!(local.send(request).head_alone().starts_with("HTTP/1.1 403 "), "{target}: {field}");
+        }
+    }
+    for target in ["/api/connections", "/metrics"] {
+        let request = format!("HEAD {target} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        assert!(local.send(request).head_alone().starts_with("HTTP/1.1 200 "), "{target}");
     }
     assert_eq!(ask(&mut local, "X-Forward: a\r\nX-Requested-With: b\r\n"), 200);
     let Some(address) = other_address() else { return eprintln!("left out: there is no network beside loopback") };

@@ -124,8 +124,12 @@ impl EventLoop {
     /// ```
     pub fn connection(&self, id: ConnectionId) -> Option<ConnectionReport> {
         let report = self.connection_without_address(id)?;
-        let peer = self.peers.get(id.0).and_then(|peer| peer.stream.peer_addr().ok());
-        Some(ConnectionReport { peer, ..report })
+        Some(ConnectionReport { peer: self.peer_address(id), ..report })
+    }
+
+    /// Returns the address of the peer of a connection. `None` if it is closed or broken.
+    pub fn peer_address(&self, id: ConnectionId) -> Option<SocketAddr> {
+        self.peers.get(id.0)?.stream.peer_addr().ok()
     }
 
     /// Returns the same without the address of the peer, which takes a system call.

@@ -115,8 +115,9 @@ impl Server {
     }
 
     /// HEAD /api/connections
-    pub(super) fn connections_head(request: &Request) -> Result<Response, ApiError> {
-        parameters(request)?;
+    pub(super) fn connections_head(&self, call: &Call<'_>) -> Result<Response, ApiError> {
+        self.check_operator(call)?;
+        parameters(call.request)?;
         let response = Response::new(200).with_content("application/json", Content::Omitted(None));
         Ok(response.with_field("Cache-Control", "no-store"))
     }
@@ -154,7 +155,7 @@ impl Server {
             return Ok(());
         }
         let event_loop = &self.exchanges.event_loop;
-        let peer = event_loop.connection(event_loop.connection_of(call.id)).and_then(|report| report.peer);
+        let peer = event_loop.peer_address(event_loop.connection_of(call.id));
         let client = event_loop.trusted_client(call.id, call.request);
         let is_local = |address: IpAddr| address.to_canonical().is_loopback();
         let is_here = peer.is_some_and(|peer| is_local(peer.ip())) && client.is_none_or(is_local);
@@ -187,22 +188,26 @@ impl Server {
 
     /// Returns the row of a connection that was asked for.
     fn row(&self, id: ConnectionId, filters: &Filters) -> Option<Value> {
-        let report = self.exchanges.event_loop.connection(id).filter(is_of_client)?;
+        let event_loop = &self.exchanges.event_loop;
+        let report = event_loop.connection_without_address(id).filter(is_of_client)?;
         let record = self.exchanges.record(report.exchange);
         let place = self.place(report.exchange).unwrap_or_default();
         let grant = self.exchanges.grants.get(&report.exchange);
         let identity = grant.map(|grant| grant.key().name.as_str());
         let transport = record.map(|record| record.transport);
-        let peer = report.peer.map(|peer| peer.ip().to_canonical());
-        let client = record.and_then(|record| record.client).or(peer);
         let fits = (filters.room.is_none() || filters.room.as_deref() == place.room)
             && (filters.transport.is_none() || filters.transport == transport)
-            && (filters.identity.is_none() || filters.identity.as_deref() == identity)
-            && (filters.client.is_none() || filters.client == client);
+            && (filters.identity.is_none() || filters.identity.as_deref() == identity);
         if !fits {
             return None;
         }
-        let now = self.exchanges.event_loop.system_time();
+        // The address of the peer is asked for last: it takes a system call.
+        let peer = || event_loop.peer_address(id).map(|peer| peer.ip().to_canonical());
+        let client = record.and_then(|record| record.client).or_else(peer);
+        if filters.client.is_some() && filters.client != client {
+            return None;
+        }
+        let now = event_loop.system_time();
         let sent = record.map_or(0, |record| record.sent) + place.sent;
         Some(json!({
             "id": id.to_string(),

@@ -487,7 +487,7 @@ impl Server {
         match found {
             Found::Handler(handler, _) => handler(self, call),
             Found::Head(head, _) => {
-                self.exchanges.begin(call, Opening::Stream(head(call.request)?));
+                self.exchanges.begin(call, Opening::Stream(head(self, call)?));
                 Ok(Reply::Later)
             }
             Found::Options(methods) => Ok(Reply::Now(Access::preflight(&methods))),

@@ -7,14 +7,14 @@ use super::mailboxes::Mailboxes;
 use super::params::ApiError;
 use super::parked::Halt;
 use super::rooms::Rooms;
-use crate::http::{Method, Request, Response};
+use crate::http::{Method, Response};
 use crate::identity::Rights;
 
 /// Answers a call, or holds its exchange.
 type Handler = fn(&mut Server, &Call<'_>) -> Result<Reply, Halt>;
 
 /// Checks a HEAD request as the handler of GET does, and returns the head that GET would get.
-type Head = fn(&Request) -> Result<Response, ApiError>;
+type Head = fn(&Server, &Call<'_>) -> Result<Response, ApiError>;
 
 /// The behaviour of a resource on a HEAD request.
 #[derive(Clone, Copy)]
@@ -53,22 +53,22 @@ const fn route(method: Method, path: &'static str, kind: Kind, needs: Needs, han
 const ROUTES: &[Route] = &[
     // Mailboxes.
     route(Method::Post, "/poll", Kind::NoHead, READER, |s, call| s.mailboxes.poll(&mut s.exchanges, call)),
-    route(Method::Get, "/sse", Kind::Live(Mailboxes::events_head), READER, |s, call| {
+    route(Method::Get, "/sse", Kind::Live(|_, call| Mailboxes::events_head(call.request)), READER, |s, call| {
         s.mailboxes.events(&mut s.exchanges, call)
     }),
     route(Method::Post, "/sse/message", Kind::NoHead, SENDER, |s, call| s.mailboxes.text(&mut s.exchanges, call)),
     route(Method::Get, "/ws", Kind::NoHead, READER, |s, call| s.mailboxes.websocket(&mut s.exchanges, call)),
     route(Method::Get, "/poll/", Kind::Plain, READER, |s, call| s.mailboxes.status(&mut s.exchanges, call)),
     // Rooms.
-    route(Method::Get, "/api/poll", Kind::Live(Rooms::poll_head), READER, |s, call| {
+    route(Method::Get, "/api/poll", Kind::Live(|_, call| Rooms::poll_head(call.request)), READER, |s, call| {
         s.rooms.poll(&mut s.exchanges, call)
     }),
     route(Method::Post, "/api/send", Kind::NoHead, SENDER, |s, call| s.rooms.send(&mut s.exchanges, call)),
     route(Method::Get, "/api/messages", Kind::Plain, READER, |s, call| s.rooms.messages(&mut s.exchanges, call)),
-    route(Method::Get, "/api/stream", Kind::Live(Rooms::stream_head), READER, |s, call| {
+    route(Method::Get, "/api/stream", Kind::Live(|_, call| Rooms::stream_head(call.request)), READER, |s, call| {
         s.rooms.stream(&mut s.exchanges, call)
     }),
-    route(Method::Get, "/api/events", Kind::Live(Rooms::events_head), READER, |s, call| {
+    route(Method::Get, "/api/events", Kind::Live(|_, call| Rooms::events_head(call.request)), READER, |s, call| {
         s.rooms.events(&mut s.exchanges, call)
     }),
     route(Method::Get, "/api/ws", Kind::NoHead, READER, |s, call| s.rooms.websocket(&mut s.exchanges, call)),
@@ -76,11 +76,11 @@ const ROUTES: &[Route] = &[
     // Signalling.
     route(Method::Get, "/api/signal", Kind::NoHead, PEER, |s, call| s.peers.websocket(&mut s.exchanges, call)),
     // The two-channel demo.
-    route(Method::Get, "/poll", Kind::Live(Demo::poll_head), READER, |s, call| {
+    route(Method::Get, "/poll", Kind::Live(|_, call| Demo::poll_head(call.request)), READER, |s, call| {
         s.demo.poll(&mut s.exchanges, &mut s.rooms, call)
     }),
     route(Method::Post, "/send", Kind::NoHead, SENDER, |s, call| s.demo.send(&mut s.exchanges, &mut s.rooms, call)),
-    route(Method::Get, "/events", Kind::Live(Demo::events_head), READER, |s, call| {
+    route(Method::Get, "/events", Kind::Live(|_, call| Demo::events_head(call.request)), READER, |s, call| {
         s.demo.events(&mut s.exchanges, &mut s.rooms, call)
     }),
     // Identity.
@@ -89,7 +89,7 @@ const ROUTES: &[Route] = &[
     route(Method::Delete, "/api/session", Kind::NoHead, ANYBODY, Server::log_out),
     route(Method::Post, "/api/ticket", Kind::NoHead, ANYBODY, Server::ticket),
     // The server itself.
-    route(Method::Get, "/api/stats", Kind::Live(Server::statistics_head), ADMIN, |s, _| s.statistics()),
+    route(Method::Get, "/api/stats", Kind::Live(|_, _| Ok(Server::statistics_head())), ADMIN, |s, _| s.statistics()),
     route(Method::Get, "/metrics", Kind::Live(Server::metrics_head), ADMIN, Server::metrics),
     route(Method::Get, "/api/connections", Kind::Live(Server::connections_head), ADMIN, Server::connections),
     route(Method::Delete, "/api/connections/", Kind::NoHead, ADMIN, Server::end_connection),

@@ -89,7 +89,8 @@ impl Server {
     }
 
     /// HEAD /metrics
-    pub(super) fn metrics_head(_: &Request) -> Result<Response, ApiError> {
+    pub(super) fn metrics_head(&self, call: &Call<'_>) -> Result<Response, ApiError> {
+        self.check_operator(call)?;
         Ok(response(Content::Omitted(None)))
     }
 
