@@ -143,6 +143,24 @@ fn histograms_grow_and_agree_with_their_counts() {
     assert!(longest > 0.0 && longest <= scrape.get("overwire_event_loop_round_seconds_sum"));
 }
 
+/// The event loop answers a malformed request by itself, so the server has no event until the scrape. The
+/// clock is advanced by less than the time between its own timers.
+#[test]
+fn a_delivery_takes_until_the_first_flush_and_not_until_the_next_event() {
+    let server = TestServer::start();
+    let mut client = server.connect();
+    let mut sender = server.connect();
+    sender.post("/api/send", r#"{"room":"tea","sender":"me","text":"x"}"#);
+    let make_rounds = || (0..3).for_each(|_| drop(server.connect().send("nonsense\r\n\r\n").answer()));
+    make_rounds();
+    server.advance(4);
+    make_rounds();
+    let scrape = Scrape::of(&mut client);
+    assert_eq!(scrape.get("overwire_publish_to_delivery_seconds_count"), 1.0);
+    let seconds = scrape.get("overwire_publish_to_delivery_seconds_sum");
+    assert!(seconds < 4.0, "{seconds}");
+}
+
 /// Sends a request as through a proxy, to another name.
 fn ask<'a>(client: &'a mut Client, request: &str) -> &'a mut Client {
     client.send(format!("{request} HTTP/1.1\r\nHost: any.name\r\nVia: 1.1 proxy\r\n\r\n"))

@@ -13,15 +13,16 @@ pub(super) struct Load {
     rounds: Histogram,
     /// The begin of the round.
     began: Option<Instant>,
-    flushed: Instant,
+    /// The first flush since one was last waited for.
+    flushed: Option<Instant>,
     /// The number of answers with each status.
     answers: Vec<u64>,
     refused: u64,
 }
 
 impl Load {
-    pub fn new(now: Instant) -> Self {
-        Load { rounds: Histogram::default(), began: None, flushed: now, answers: vec![0; STATUS_CODES], refused: 0 }
+    pub fn new() -> Self {
+        Load { rounds: Histogram::default(), began: None, flushed: None, answers: vec![0; STATUS_CODES], refused: 0 }
     }
 
     /// The loop has slept.
@@ -31,7 +32,7 @@ impl Load {
 
     /// The loop has nothing more to do, or has looked at its sockets. All that was queued before is written.
     pub fn end_round(&mut self, now: Instant) {
-        self.flushed = now;
+        self.flushed.get_or_insert(now);
         if let Some(began) = self.began.take() {
             self.rounds.record(now.saturating_duration_since(began));
         }
@@ -56,8 +57,14 @@ impl EventLoop {
         &self.load.rounds
     }
 
-    /// Returns the time of the last flush: all that was queued before it, and that sockets took, is written.
-    pub fn flushed_at(&self) -> Instant {
+    /// Waits for the next flush, whose time [`flushed_at`](Self::flushed_at) returns.
+    pub fn await_flush(&mut self) {
+        self.load.flushed = None;
+    }
+
+    /// Returns the time of the first flush since [`await_flush`](Self::await_flush): all that was queued before it, and
+    /// that sockets took, is written. `None` if none has come.
+    pub fn flushed_at(&self) -> Option<Instant> {
         self.load.flushed
     }
 

@@ -160,7 +160,7 @@ impl EventLoop {
             date_until: now,
             started: now,
             second: 0,
-            load: Load::new(now),
+            load: Load::new(),
             peers: Slab::default(),
             hand: 0,
             groups: Slab::default(),

@@ -31,8 +31,8 @@ pub struct Metrics {
     commits: Histogram,
     /// The time between the same request, and the moment when all sockets that took the message had it.
     deliveries: Histogram,
-    /// The times of the requests whose messages are queued, and the flush before them.
-    undelivered: (Vec<Instant>, Option<Instant>),
+    /// The times of the requests whose messages are queued.
+    undelivered: Vec<Instant>,
     /// The numbers of exchanges that have ended without the server ending them, by reason.
     lost: [u64; Closed::NAMES.len()],
     /// The numbers of clients that came back, by transport: without and with recovery.
@@ -43,25 +43,26 @@ pub struct Metrics {
 
 impl Metrics {
     /// Counts a message that is committed, and queued for its readers. It was asked for at this time.
-    pub fn committed(&mut self, asked: Instant, event_loop: &EventLoop) {
+    pub fn committed(&mut self, asked: Instant, event_loop: &mut EventLoop) {
         self.commits.record(event_loop.now().saturating_duration_since(asked));
-        self.undelivered.0.push(asked);
-        self.undelivered.1 = Some(event_loop.flushed_at());
+        self.undelivered.push(asked);
+        event_loop.await_flush();
     }
 
-    /// Counts the messages that have been written since they were queued.
+    /// Counts the messages that have been written since they were queued. It comes before each event, so the flush is
+    /// the first after all of them.
     #[inline]
     pub fn note_deliveries(&mut self, event_loop: &EventLoop) {
-        if !self.undelivered.0.is_empty() {
-            self.note_written(event_loop.flushed_at());
+        if !self.undelivered.is_empty()
+            && let Some(flushed) = event_loop.flushed_at()
+        {
+            self.note_written(flushed);
         }
     }
 
     fn note_written(&mut self, flushed: Instant) {
-        if self.undelivered.1 != Some(flushed) {
-            for asked in self.undelivered.0.drain(..) {
-                self.deliveries.record(flushed.saturating_duration_since(asked));
-            }
+        for asked in self.undelivered.drain(..) {
+            self.deliveries.record(flushed.saturating_duration_since(asked));
         }
     }
 
