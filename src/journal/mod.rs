@@ -176,6 +176,15 @@ impl Journal {
         }
     }
 
+    /// Nobody waits any more for what was [looked for](Self::find), or for a log that was [opened](Self::open). It need
+    /// not be answered. A log that is not loaded yet is forgotten.
+    pub fn give_up(&mut self, wanted: &Wanted) {
+        match self {
+            Journal::Local(_) => {}
+            Journal::Redis(redis) => redis.give_up(wanted),
+        }
+    }
+
     /// Removes a log from this process. Others that share it may go on. Does nothing if there is none.
     pub fn remove(&mut self, log: &LogName) {
         match self {

@@ -5,9 +5,10 @@ use super::exchanges::{Exchanges, Reply};
 use super::params::ApiError;
 use super::parked;
 use super::senders::{self, Published, Sender};
+use crate::event_loop::ExchangeId;
 use crate::feed::Cursor;
 use crate::journal::disk::{Data, Disk, OpenError, Recovery};
-use crate::journal::{Change, LogName, Retention, Ticket};
+use crate::journal::{Change, LogName, Retention, Ticket, Wanted};
 use crate::output::complain;
 
 /// A part of the application that has replicas of logs.
@@ -155,6 +156,21 @@ impl Server {
         }
         for parked in self.parked.overdue(self.exchanges.now()) {
             self.exchanges.event_loop.respond(parked.id, parked::not_loaded().response());
+            self.give_up(&parked.wanted);
+        }
+    }
+
+    /// Removes the request of an exchange that has ended, if it waits for the journal.
+    pub(super) fn remove_parked(&mut self, id: ExchangeId) {
+        if let Some(parked) = self.parked.remove(id) {
+            self.give_up(&parked.wanted);
+        }
+    }
+
+    /// A request does not wait for this any more. If no other one does, the journal need not answer.
+    pub(super) fn give_up(&mut self, wanted: &Wanted) {
+        if !self.parked.want(wanted) {
+            self.exchanges.journal.give_up(wanted);
         }
     }
 }

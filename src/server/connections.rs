@@ -139,7 +139,7 @@ impl Server {
         match self.owner(exchange) {
             Some((feature, exchanges)) => feature.end(exchanges, exchange, EndReason::Ended),
             None => {
-                self.parked.remove(exchange);
+                self.remove_parked(exchange);
                 self.exchanges.event_loop.reset(exchange);
             }
         }

@@ -451,8 +451,9 @@ impl Server {
         let result = match result {
             Err(Halt::Wait(wanted)) => {
                 let grant = call.grant;
-                let parked = Parked { id, request, since, grant, quota, until, wanted, answered };
-                self.parked.push(parked).map(|()| Reply::Later)
+                let parked = Parked { id, request, since, grant, quota, until, wanted: wanted.clone(), answered };
+                let pushed = self.parked.push(parked, self.exchanges.journal.trouble());
+                pushed.map(|()| Reply::Later).inspect_err(|_| self.give_up(&wanted))
             }
             Err(Halt::Error(error)) => Err(error),
             Ok(reply) => Ok(reply),
@@ -561,7 +562,7 @@ impl Server {
             exchanges.release(id);
             feature.on_closed(exchanges, id);
         } else {
-            self.parked.remove(id);
+            self.remove_parked(id);
         }
     }
 

@@ -21,6 +21,10 @@ pub const LOAD_TIME: Duration = Duration::from_secs(5);
 /// The most bytes of all requests that wait.
 pub const BYTES: usize = 64 * 1024 * 1024;
 
+/// The most requests that wait while the journal cannot answer. It may be back within their wait, but each of them may
+/// name another log, and all of these are then loaded at once.
+pub const WITHOUT_JOURNAL: usize = 1024;
+
 /// The reason why a handler has not replied.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Halt {
@@ -81,11 +85,16 @@ pub struct ParkedRequests {
 }
 
 impl ParkedRequests {
-    /// Adds a request.
+    /// Adds a request. `trouble` is the reason why the journal cannot answer, if there is one.
     ///
     /// # Errors
-    /// 503 when too many bytes wait.
-    pub fn push(&mut self, parked: Parked) -> Result<(), ApiError> {
+    /// 503 when too many requests wait, or too many bytes.
+    pub fn push(&mut self, parked: Parked, trouble: Option<&str>) -> Result<(), ApiError> {
+        if let Some(trouble) = trouble
+            && self.queue.len() >= WITHOUT_JOURNAL
+        {
+            return Err(ApiError { status: 503, sentence: trouble.into() });
+        }
         let bytes = parked.request.wire_length();
         if self.bytes + bytes > BYTES {
             return Err(ApiError::full("requests that wait"));
@@ -101,9 +110,14 @@ impl ParkedRequests {
         self.take_if(|parked| parked.wanted == *wanted)
     }
 
-    /// Removes the request of an exchange that has ended.
-    pub fn remove(&mut self, id: ExchangeId) {
-        self.take_if(|parked| parked.id == id);
+    /// Removes and returns the request of an exchange that has ended.
+    pub fn remove(&mut self, id: ExchangeId) -> Option<Parked> {
+        self.take_if(|parked| parked.id == id).pop()
+    }
+
+    /// Whether a request waits for this.
+    pub fn want(&self, wanted: &Wanted) -> bool {
+        self.queue.iter().any(|parked| parked.wanted == *wanted)
     }
 
     /// Removes and returns the requests whose wait is over.

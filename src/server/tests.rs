@@ -225,6 +225,22 @@ fn a_request_waits_5_seconds_for_a_log() {
 }
 
 #[test]
+fn few_requests_wait_while_the_journal_cannot_answer() {
+    let mut server = asking();
+    drop(exchange(&mut server, "GET", "/api/messages", ""));
+    let Some(Parked { id, request, since, until, wanted, .. }) = server.parked.take_all().pop() else { panic!() };
+    let mut parked = ParkedRequests::default();
+    let mut push = |trouble| {
+        let (request, wanted) = (request.clone(), wanted.clone());
+        parked
+            .push(Parked { id, request, since, grant: None, quota: None, until, wanted, answered: Vec::new() }, trouble)
+    };
+    (0..parked::WITHOUT_JOURNAL).for_each(|_| push(Some("away")).unwrap());
+    assert_eq!(push(Some("away")), Err(ApiError { status: 503, sentence: "away".into() }));
+    assert_eq!(push(None), Ok(()));
+}
+
+#[test]
 fn what_is_sent_while_a_log_loads_keeps_its_order() {
     let mut server = asking();
     let mut senders: Vec<_> =

@@ -231,6 +231,55 @@ fn while_redis_is_away_readers_go_on_and_publishes_get_503_in_time() {
 }
 
 #[test]
+fn names_that_are_asked_for_while_redis_is_away_are_forgotten() {
+    if !is_installed() {
+        return;
+    }
+    let (mut process, one, _two) = two_servers(&[]);
+    process.kill();
+    wait_until_away(&one);
+    let logs = || one.get("/api/stats").json()["memory"]["journal"].as_u64().unwrap();
+    let before = logs();
+    let late = ask_for_new_names(&one, 0);
+    assert!(logs() > before + 32_768, "they are looked for");
+    one.advance_and_settle(6);
+    for mut client in late {
+        let answer = client.answer();
+        assert_eq!((answer.status, answer.field("Retry-After")), (503, Some("5")));
+    }
+    drop(ask_for_new_names(&one, 200)); // their clients do not wait
+    one.advance_and_settle(20); // two sweeps
+    one.advance_and_settle(20);
+    assert!(logs() <= before + 16_384, "{} after {before} bytes", logs()); // small maps stay
+    process.start();
+    wait_until_ready(&one);
+    one.publish("tea", "after");
+    assert!(matches!(process.command(&["DBSIZE"]), resp::Value::Number(keys) if keys < 10), "they are not created");
+}
+
+/// Sends 200 requests, each for a log that nobody knows: rooms and mailboxes.
+fn ask_for_new_names(server: &TestServer, first: u32) -> Vec<Client> {
+    let ask = |number| {
+        let mut client = server.connect();
+        match number % 2 {
+            0 => client.send_get(&format!("/api/messages?room=r{number}")),
+            _ => client.send_post("/poll", &json!({ "connection_id": format!("m{number}") }).to_string()),
+        };
+        client
+    };
+    let clients = (first..first + 200).map(ask).collect();
+    server.get("/health"); // all of them are read by then
+    clients
+}
+
+fn wait_until_away(server: &TestServer) {
+    let start = Instant::now();
+    while server.get("/health/ready").status == 200 {
+        assert!(start.elapsed() < Duration::from_secs(20));
+    }
+}
+
+#[test]
 fn readers_are_told_when_redis_has_lost_messages() {
     if !is_installed() {
         return;

@@ -7,6 +7,7 @@ use super::link::code;
 use super::log::{Creation, Log, Phase, Step};
 use super::positions::{claim_in, position_in, reader_key};
 use super::{Name, Redis, key, lifetime};
+use crate::books;
 use crate::feed::Cursor;
 use crate::journal::{Change, LogName, Wanted};
 use crate::resp::Value;
@@ -107,6 +108,17 @@ impl Redis {
         log
     }
 
+    /// As [`Journal::give_up`](crate::journal::Journal::give_up).
+    pub fn give_up(&mut self, wanted: &Wanted) {
+        self.unasked.retain(|other| other != wanted);
+        let (Wanted::Log(name) | Wanted::Position(name, _)) = wanted else { return };
+        let Some(log) = self.logs.get_mut(name) else { return };
+        log.wanted.retain(|other| other != wanted);
+        if log.tip().is_none() && log.wanted.is_empty() {
+            self.remove(name);
+        }
+    }
+
     /// As [`Journal::remove`](crate::journal::Journal::remove). Other nodes may go on.
     pub fn remove(&mut self, name: &LogName) {
         let Some(log) = self.logs.remove(name) else { return };
@@ -133,6 +145,8 @@ impl Redis {
     /// As [`Journal::sweep`](crate::journal::Journal::sweep): the logs that this node follows do not expire.
     pub fn sweep(&mut self, now: Instant) {
         self.nodes.sweep(now);
+        books::shrink_map(&mut self.logs);
+        books::shrink_map(&mut self.channels);
         let due = self.logs.iter_mut().filter_map(|(name, log)| log.is_to_be_kept(now).then_some((name, log)));
         let due = due.map(|(name, log)| (name.clone(), log.tip().map_or(0, Cursor::epoch)));
         for (name, epoch) in due.collect::<Vec<_>>() {
