@@ -38,7 +38,8 @@ pub struct Limits {
     pub memory: usize,
     /// The largest number of open connections, outgoing ones included. For one more that comes in, a connection that is
     /// idle between two requests is closed. If none is found, the new one is answered with 503 and closed; on a raw
-    /// listener it is closed. Outgoing ones are not refused.
+    /// listener it is closed. A [reserved](crate::EventLoop::reserve) listener takes a few more. Outgoing ones are not
+    /// refused.
     pub connections: usize,
     /// The bounds of each client, in addition to these of all together.
     pub per_client: PerClient,
@@ -154,7 +155,7 @@ impl Default for PerClient {
 }
 
 /// The number of files that a process needs in addition to its connections: standard streams, listeners, epoll, wakers,
-/// a static file, and the connections that get 503 because there are too many.
+/// a static file, the connections that get 503 because there are too many, and those of reserved listeners.
 const FILES_IN_RESERVE: usize = 32;
 
 /// The soft limit on open files, less a reserve. It is read from `/proc`, because the system call would need `unsafe`.

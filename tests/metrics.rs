@@ -166,17 +166,50 @@ fn ask<'a>(client: &'a mut Client, request: &str) -> &'a mut Client {
     client.send(format!("{request} HTTP/1.1\r\nHost: any.name\r\nVia: 1.1 proxy\r\n\r\n"))
 }
 
-#[test]
-fn the_address_of_metrics_serves_them_to_everyone_and_nothing_else() {
-    let (sender, receiver) = mpsc::channel::<SocketAddr>();
+/// Starts a server with a second address, that of `--metrics`.
+fn with_metrics(configure: impl FnOnce(&mut Config) + Send + 'static) -> (TestServer, SocketAddr) {
+    let (sender, receiver) = mpsc::channel();
     let server = TestServer::spawn(move |ready| {
-        let config = Config { port: 0, metrics: Some("127.0.0.1:0".into()), ..Config::default() };
+        let mut config = Config { port: 0, metrics: Some("127.0.0.1:0".into()), ..Config::default() };
+        configure(&mut config);
         let server = Server::bind(config)?;
         sender.send(server.metrics_address().unwrap()).unwrap();
         ready(server.local_address(), server.remote());
         server.run()
     });
-    let mut client = Client::connect(receiver.recv().unwrap());
+    (server, receiver.recv().unwrap())
+}
+
+#[test]
+fn the_address_of_metrics_has_places_when_all_others_are_taken() {
+    let (server, metrics) = with_metrics(|config| config.limits.connections = 2);
+    let _held = [server.websocket("/api/ws"), server.websocket("/api/ws")];
+    // 16 are kept for refusals, and 4 for the reserved address. An incomplete request is not idle.
+    let mut scrapers: Vec<Client> = (0..20).map(|_| Client::connect(metrics)).collect();
+    scrapers.iter_mut().for_each(|client| _ = client.send("GET /metrics HTTP/1.1\r\n"));
+    Client::connect(metrics).expect_end();
+    server.connect().expect_end();
+    for client in &mut scrapers {
+        assert_eq!(client.send("Host: localhost\r\n\r\n").answer().status, 200);
+    }
+}
+
+#[test]
+fn a_scrape_does_not_count_for_its_client() {
+    let (server, metrics) = with_metrics(|config| {
+        config.limits.per_client.loopback = true;
+        config.limits.per_client.connections = 1;
+    });
+    let _socket = server.websocket("/api/ws?room=tea");
+    assert_eq!(server.connect().get("/health").status, 429);
+    let mut scrapers = [Client::connect(metrics), Client::connect(metrics)];
+    assert!(scrapers.iter_mut().all(|client| client.get("/metrics").status == 200));
+}
+
+#[test]
+fn the_address_of_metrics_serves_them_to_everyone_and_nothing_else() {
+    let (server, metrics) = with_metrics(|_| {});
+    let mut client = Client::connect(metrics);
     assert_eq!(ask(&mut client, "GET /metrics").answer().status, 200);
     assert!(ask(&mut client, "HEAD /metrics").head_alone().starts_with("HTTP/1.1 200 "));
     for (request, status) in

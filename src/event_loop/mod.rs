@@ -198,6 +198,22 @@ impl EventLoop {
         self.listen_at(TcpListener::from_std(socket), speaks)
     }
 
+    /// Reserves places for the connections of a listener, such as one for an operator: a few are taken beyond
+    /// [`Limits::connections`], and none counts for a [client](Limits::per_client).
+    ///
+    /// ```
+    /// # use overwire::{EventLoop, Limits, Speaks};
+    /// let mut event_loop = EventLoop::bind("127.0.0.1:0", Limits::default())?;
+    /// let metrics = event_loop.listen("127.0.0.1:0", Speaks::Http)?;
+    /// event_loop.reserve(metrics);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn reserve(&mut self, listener: ListenerId) {
+        if let Some(listener) = self.listeners.get_mut(listener.0) {
+            listener.is_reserved = true;
+        }
+    }
+
     fn listen_at(&mut self, socket: TcpListener, speaks: Speaks) -> io::Result<ListenerId> {
         socket_options::set_user_timeout(&socket, self.context.limits.write_time)?;
         socket_options::set_keep_alive(&socket, self.context.limits.write_time)?;

@@ -41,6 +41,9 @@ const LAST_ACCEPTS: usize = BACKLOG as usize / ACCEPTS;
 /// The largest number of connections beyond the limit that get an answer. Those beyond that are closed.
 const REFUSALS: usize = 16;
 
+/// The largest number of connections to reserved listeners beyond the limit and beyond those that are refused.
+const RESERVED: usize = 4;
+
 /// The largest number of slots in which a connection is looked for that can be closed for another.
 const LOOKS: usize = 64;
 
@@ -63,12 +66,15 @@ pub(super) struct Listener {
     pub socket: TcpListener,
     speaks: Speaks,
     accepting: Accepting,
+    /// It has places beyond the limit.
+    pub is_reserved: bool,
 }
 
 impl EventLoop {
     /// Registers a listening socket.
     pub(super) fn add_listener(&mut self, socket: TcpListener, speaks: Speaks) -> io::Result<ListenerId> {
-        let key = self.listeners.insert(Listener { socket, speaks, accepting: Accepting::Waiting });
+        let listener = Listener { socket, speaks, accepting: Accepting::Waiting, is_reserved: false };
+        let key = self.listeners.insert(listener);
         let token = Token(LISTENERS + key.slot());
         if let Some(listener) = self.listeners.get_mut(key)
             && let Err(error) = self.poll.registry().register(&mut listener.socket, token, Interest::READABLE)
@@ -222,9 +228,8 @@ impl EventLoop {
     fn accept_from(&mut self, key: Key) -> bool {
         for _ in 0..ACCEPTS {
             let Some(listener) = self.listeners.get_mut(key) else { return false };
-            let speaks = listener.speaks;
             match listener.socket.accept() {
-                Ok((stream, address)) => self.admit(stream, key, speaks, address),
+                Ok((stream, address)) => self.admit(stream, key, address),
                 Err(error) => match error.kind() {
                     ErrorKind::WouldBlock => {
                         listener.accepting = Accepting::Waiting;
@@ -254,18 +259,20 @@ impl EventLoop {
     }
 
     /// Takes a connection in. A socket that is dropped here is closed, and so is one that cannot be registered.
-    fn admit(&mut self, stream: TcpStream, listener: Key, speaks: Speaks, address: SocketAddr) {
+    fn admit(&mut self, stream: TcpStream, listener: Key, address: SocketAddr) {
+        let Some(&Listener { speaks, is_reserved, .. }) = self.listeners.get(listener) else { return };
         set_options(&stream);
         // The client of a connection that a proxy announces is not known yet.
         let place = match speaks {
             Speaks::Proxied => Ok(None),
+            _ if is_reserved => Ok(None),
             Speaks::Http | Speaks::Raw => self.place_for(address.ip()),
         };
         let Ok(place) = place else { return };
         let is_beyond = place.as_ref().is_some_and(Place::is_beyond);
         let peer_of = |connection, stream| Peer { listener: listener.slot() as u16, ..Peer::new(connection, stream) };
         let limit = self.context.limits.connections;
-        match (speaks, self.has_place()) {
+        match (speaks, self.has_place(is_reserved)) {
             (Speaks::Raw, _) if is_beyond => {}
             (Speaks::Raw, true) => {
                 if let Ok(key) = self.add_peer(Peer { place, ..Peer::raw(stream) }) {
@@ -322,13 +329,13 @@ impl EventLoop {
 
     /// Whether one more connection may come in. When the limit is reached and none is idle, standard error gets a line
     /// about it; the next one follows when it is reached again after half of the connections have gone.
-    fn has_place(&mut self) -> bool {
+    fn has_place(&mut self, is_reserved: bool) -> bool {
         let limit = self.context.limits.connections;
         if self.peers.len() < limit {
             self.has_reported_full &= self.peers.len() > limit / 2;
             return true;
         }
-        if self.close_idle() {
+        if self.close_idle() || (is_reserved && self.peers.len() < limit.saturating_add(REFUSALS + RESERVED)) {
             return true;
         }
         if !mem::replace(&mut self.has_reported_full, true) {

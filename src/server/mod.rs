@@ -586,10 +586,14 @@ impl Server {
     }
 }
 
-/// Listens for requests of `/metrics`.
+/// Listens for requests of `/metrics`. An overloaded server is the one whose metrics are needed: they have places when
+/// clients have taken all others.
 fn listen_for_metrics(event_loop: &mut EventLoop, address: &str) -> io::Result<ListenerId> {
     let listener = event_loop.listen(address, Speaks::Http);
-    listener.map_err(|error| io::Error::other(format!("cannot listen on {address} for metrics: {error}")))
+    let listener =
+        listener.map_err(|error| io::Error::other(format!("cannot listen on {address} for metrics: {error}")))?;
+    event_loop.reserve(listener);
+    Ok(listener)
 }
 
 /// Whether the process has a terminal, which sends SIGHUP when it is closed.
