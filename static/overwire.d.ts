@@ -27,7 +27,7 @@ export interface Options {
   key?: string;
   /**
    * Returns a ticket for one GET of an endpoint, such as `/api/ws`. For a page whose own server has the key, and asks
-   * for the ticket (`POST /api/ticket`). A ticket permits no `send`.
+   * for the ticket (`POST /api/ticket`). A ticket permits no `send`. One that takes longer than 10 s has failed.
    */
   ticket?: (endpoint: string) => string | Promise<string>;
   /** The number of earlier messages to begin with, 0 to 100. Default: 0. */
@@ -87,7 +87,11 @@ export interface Connection extends EventTarget, AsyncIterable<CustomEvent<Messa
   /**
    * Sends a text of 1 to 65,536 characters. Resolves when it is committed. Repeats a request without an answer with the
    * same key, so the message is published once. Rejects with the reason if it is refused, if it is not committed within
-   * `timeout` milliseconds (default: 60,000; then it may still come), or if the connection is closed.
+   * `timeout` milliseconds (default: 60,000), or if the connection is closed. The reason ends with `the message may
+   * still come`, if the server was asked and has not answered, or with `the message is not sent`.
+   *
+   * The time includes the wait for earlier messages. Whatever it is, the last repetition is at most 4.5 minutes after
+   * the first request: the server knows a key for 5 minutes.
    */
   send(text: string, options?: { sender?: string; timeout?: number }): Promise<Sent>;
 

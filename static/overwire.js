@@ -66,6 +66,19 @@ export function controllerWithin(signal) {
   return controller;
 }
 
+/** Settles like `promise`, but rejects at once when `signal` aborts. Leaves no listener behind. */
+async function unlessAborted(signal, promise) {
+  signal.throwIfAborted();
+  const over = new AbortController();
+  try {
+    return await Promise.race([promise, new Promise((_, reject) => {
+      signal.addEventListener('abort', () => reject(signal.reason), { signal: over.signal });
+    })]);
+  } finally {
+    over.abort();
+  }
+}
+
 const LATE = 2_000; // milliseconds
 
 /**
@@ -521,6 +534,14 @@ const STAY_AWAY = [4401, 4403]; // close codes: the session is over, the right i
 const OVER_LIMIT = [1008, 1013]; // close codes: this client did something too much
 const LONG = 5; // failures for which a client over a limit waits
 
+/**
+ * Milliseconds in which a message may be sent again with its key. The server keeps a key for 5 minutes: after that it
+ * would publish the message a second time. Half a minute less, because a request can be on its way for a while.
+ */
+const KEY_LIFETIME = 270_000;
+const LEAST = 50; // milliseconds: with less time than this, a request is not begun
+const LONGEST_TIMER = 2 ** 31 - 1; // milliseconds. A longer one fires at once.
+
 /** Whether the server itself has said that this client has to stay away. */
 const isFinal = ({ status, code, explained }) => (
   [NO_CONTENT, UNAUTHORIZED].includes(status) || STAY_AWAY.includes(code) || (explained && FINAL.includes(status)));
@@ -561,7 +582,7 @@ class Attempt extends Reader {
   async permit(method, path) {
     const { key, ticket } = this.#client.options;
     if (ticket && method === 'GET') {
-      return { parameters: { ticket: await ticket(path) } };
+      return { parameters: { ticket: await this.#ticket(ticket(path)) } };
     }
     if (key && path === '/api/ws') {
       const content = { endpoint: path };
@@ -573,6 +594,19 @@ class Attempt extends Reader {
       return made && { parameters: { ticket: made.ticket } };
     }
     return key ? { headers: { Authorization: `Bearer ${key}` } } : {};
+  }
+
+  /** The ticket of the application. It may ask another server, which may never answer. */
+  async #ticket(promise) {
+    const over = controllerWithin(this.signal);
+    const end = () => over.abort(new Error('the ticket did not come in time'));
+    const silence = new Silence(this.constructor.ANSWER, end);
+    try {
+      return await unlessAborted(over.signal, promise);
+    } finally {
+      silence.end();
+      over.abort();
+    }
   }
 
   /** Runs until the connection is over, and returns why. With `doubtful`, it asks first whether the server answers. */
@@ -707,16 +741,16 @@ export class Connection extends EventTarget {
 
   /**
    * Sends a text. Resolves with { id, timestamp } when the server has committed it. Rejects with the reason if the
-   * server refuses it, if it is not answered within `timeout` milliseconds, or if the connection is closed.
+   * server refuses it, if it is not answered within `timeout` milliseconds, or if the connection is closed. The reason
+   * says at its end whether the message may still come, or is not sent: its turn did not come, or it was turned away.
    *
    * A request without an answer may have taken effect. It is repeated with the same key, by which the server knows it:
    * so it takes effect once. One message follows the other: a repeated one cannot overtake the next.
    */
   send(text, { sender = this.options.sender, timeout = 60_000 } = {}) {
     const content = { sender, text, room: this.room, key: uuid() };
-    const until = Date.now() + timeout;
-    const sent = this.#sent.then(() => this.#post(content, until));
-    this.#sent = sent.catch(() => {});
+    const sent = this.#post(content, timeout, this.#sent);
+    this.#sent = Promise.allSettled([this.#sent, sent]).then(() => {});
     return sent;
   }
 
@@ -923,37 +957,57 @@ export class Connection extends EventTarget {
 
   // What sends.
 
-  /** Waits for the position of the room: a message that is sent before it is known would be taken for an old one. */
-  async #placed(until) {
-    const waiting = controllerWithin(this.#life.signal);
-    this.addEventListener('place', () => waiting.abort(), { signal: waiting.signal });
-    if (this.cursor === undefined) {
-      await sleep(until - Date.now(), waiting.signal, true);
-    }
-    waiting.abort();
-    if (this.cursor === undefined) {
-      this.#life.signal.throwIfAborted();
-      throw new Error('the server was not reached in time');
+  /** Sends a message in its turn. The time runs from now on: while it waits, and while the server is asked. */
+  async #post(content, timeout, turn) {
+    const late = new Error(`no answer within ${timeout / 1000} s`);
+    const draft = { content, until: Date.now() + timeout, late, mayCome: false };
+    const over = controllerWithin(this.#life.signal);
+    const timer = setTimeout(() => over.abort(late), Math.min(timeout, LONGEST_TIMER));
+    try {
+      await unlessAborted(over.signal, turn);
+      await unlessAborted(over.signal, this.#placed(over.signal));
+      return await this.#askFor(draft, over.signal);
+    } catch (error) {
+      const fate = draft.mayCome ? 'the message may still come' : 'the message is not sent';
+      throw Object.assign(new Error(`${error.message}; ${fate}`, { cause: error }), error);
+    } finally {
+      clearTimeout(timer);
+      over.abort();
     }
   }
 
-  async #post(content, until) {
-    const { signal } = this.#life;
-    await this.#placed(until);
-    for (let failures = 0; ; failures += 1) {
+  /** Waits for the position of the room: a message that is sent before it is known would be taken for an old one. */
+  async #placed(signal) {
+    while (this.cursor === undefined && !signal.aborted) {
+      await new Promise((resolve) => { this.addEventListener('place', resolve, { signal, once: true }); });
+    }
+  }
+
+  /**
+   * Makes the request, and repeats it while its time and the server's memory of the key last. A wait can be longer than
+   * it should be, because a machine was suspended, so the clock is read before each request.
+   */
+  async #askFor(draft, signal) {
+    const { content, until, late } = draft;
+    const end = Math.min(until, Date.now() + KEY_LIFETIME) - LEAST;
+    let reason = late;
+    for (let failures = 0; Date.now() < end; failures += 1) {
       signal.throwIfAborted();
       try {
         const { message_id: id, timestamp } = await this.#sender.ask('POST', '/api/send', {}, { content, signal });
         return { id, timestamp };
       } catch (error) {
         const { status, wait: demanded = 0 } = error;
+        reason = error;
+        draft.mayCome ||= !(status < 500);
         const wait = Math.max(demanded, backoff(failures));
-        if (signal.aborted || (status !== undefined && !PASSING.includes(status)) || Date.now() + wait > until) {
-          throw error;
+        if (signal.aborted || (status !== undefined && !PASSING.includes(status)) || Date.now() + wait > end) {
+          break;
         }
         await sleep(wait, signal, wait === demanded);
       }
     }
+    throw reason;
   }
 
   // One connection for all tabs of an origin. The tab that holds the lock reads, and tells the others. When it is gone,

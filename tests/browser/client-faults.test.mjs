@@ -11,7 +11,7 @@ import { gzipSync } from 'node:zlib';
 import { build } from 'esbuild';
 import WebSocket from 'ws';
 import { Silence, lines } from '../../static/overwire.js';
-import { Server, check, finish, until } from '../interop/server.mjs';
+import { Server, check, finish, until, within } from '../interop/server.mjs';
 import { close, connect, get, node, open, received, send } from './client-hosts.mjs';
 import { Gate } from './gate.mjs';
 
@@ -33,31 +33,127 @@ const tapped = await Server.tapped();
 const viewer = new WebSocket(`ws://127.0.0.1:${tapped.tapPort}/-/tap/view?tap=${TAP}`);
 await new Promise((resolve) => { viewer.once('message', resolve); });
 
-/** A client behind the tap, and a fault with messages before, during and after it. */
-async function under(fault, value, off, times = {}) {
+/** A client behind the tap, and a fault with messages before, during and after it. Its name is its label there. */
+async function under(name, fault, value, off) {
   const room = `under ${fault}`;
-  const options = { room, parameters: () => ({ tap: `${TAP}.one` }) };
-  await connect(sheet, tapped.tapUrl, { one: options }, { SILENCE: 1_500, HEARTBEAT: 800, ...times });
-  await open(sheet);
+  const options = { room, parameters: () => ({ tap: `${TAP}.${name}` }) };
+  await connect(sheet, tapped.tapUrl, { [name]: options }, { SILENCE: 1_500, HEARTBEAT: 800 });
+  await open(sheet, undefined, name);
   const texts = await postAll(tapped, room, numbered('before', 3));
-  const command = (value) => viewer.send(JSON.stringify({ label: 'one', fault, value }));
+  const command = (value) => viewer.send(JSON.stringify({ label: name, fault, value }));
   command(value);
   texts.push(...await postAll(tapped, room, numbered('during', 5)));
   await new Promise((resolve) => { setTimeout(resolve, off === undefined ? 0 : 2_000); }); // while the fault lasts
   off === undefined || command(off);
   texts.push(...await postAll(tapped, room, numbered('after', 3)));
-  await received(sheet, texts);
-  await open(sheet);
-  await close(sheet);
+  await received(sheet, texts, { name });
+  await open(sheet, undefined, name);
+  await close(sheet, name);
 }
 
-for (const [fault, value, off] of [['drop'], ['cut'], ['half-open'], ['delay', 300, 0], ['buffer', 4096, 0],
-  ['slow', 1024, 0], ['502', 1, 0], ['down', 2]]) {
-  await check(`${fault}: every message comes once and in order`, () => under(fault, value, off));
-}
+const survives = ([fault, ...values], at = 0) => (
+  check(`${fault}: every message comes once and in order`, () => under(`under${at}`, fault, ...values)));
+const apart = [['drop'], ['cut'], ['half-open'], ['delay', 300, 0], ['buffer', 4096, 0], ['slow', 1024, 0], ['502', 1, 0]];
+await Promise.all(apart.map(survives));
+await survives(['down', 2]); // for everyone
 
 viewer.close();
 await tapped.stop();
+
+// What is sent in vain, tickets that do not come, and transports that fail while they are tried.
+
+const server = await Server.start();
+
+/** A check with a client `one` behind a gate, in its own room. */
+function behindGate(room, options, times, body) {
+  return async () => {
+    const gate = await Gate.open(server.port);
+    await connect(sheet, gate.url, { one: { room, sender: 'ada', ...options } }, times);
+    await body(gate, room);
+    await close(sheet);
+    gate.close();
+  };
+}
+
+async function history(room) {
+  const { messages } = await server.get(`/api/history?limit=100&room=${room}`);
+  return messages.map(({ text }) => text);
+}
+
+const asked = (gate, path = '/api/send') => gate.seen.filter((seen) => seen === path).length;
+
+await check('what a stopped server was not asked for in time is never sent', behindGate('stopped', {}, {}, async () => {
+  assert.ok((await send(sheet, 'before')).id);
+  server.child.kill('SIGSTOP');
+  const began = Date.now();
+  const fates = await Promise.all(numbered('late', 3).map(async (text) => {
+    const { error } = await send(sheet, text, 'one', { timeout: 500 });
+    return { error, after: Date.now() - began };
+  }));
+  server.child.kill('SIGCONT');
+  const [may, not] = ['the message may still come', 'the message is not sent'];
+  assert.deepEqual(fates.map(({ error }) => error), [may, not, not].map((fate) => `no answer within 0.5 s; ${fate}`));
+  assert.ok(fates.every(({ after }) => after < 2_000), JSON.stringify(fates));
+  assert.ok((await send(sheet, 'after')).id);
+  assert.deepEqual((await history('stopped')).filter((text) => text !== 'late 0'), ['before', 'after']);
+}));
+
+await check('what gives up its turn lets nothing overtake', behindGate('turns', {}, {}, async (gate, room) => {
+  await open(sheet);
+  gate.set('hang', '/api/send');
+  const [first, second, third] = [{ timeout: 900 }, { timeout: 200 }, {}].map((options, at) => (
+    send(sheet, `text ${at}`, 'one', options)));
+  assert.equal((await second).error, 'no answer within 0.2 s; the message is not sent');
+  assert.equal(asked(gate), 1);
+  gate.rules.clear();
+  assert.equal((await first).error, 'no answer within 0.9 s; the message may still come');
+  assert.ok((await third).id);
+  assert.deepEqual(await history(room), ['text 2']);
+  gate.set({ status: 429, content: '{"error": "too many"}' }, '/api/send');
+  assert.equal((await send(sheet, 'away', 'one', { timeout: 200 })).error, '429 too many; the message is not sent');
+}));
+
+await check('nothing is repeated when the server may have forgotten its key', behindGate('keys', {}, {}, async (gate) => {
+  await open(sheet);
+  gate.set('lose', '/api/send');
+  const sent = send(sheet, 'lost', 'one', { timeout: Infinity });
+  await until(10_000, () => asked(gate) > 0, 'the first request');
+  const { now } = Date;
+  Date.now = () => now() + 271_000;
+  const { error } = await within(10_000, sent, 'the rejection').finally(() => { Date.now = now; });
+  assert.match(error, /^the server cannot be reached; the message may still come$/);
+}));
+
+let isStuck = true;
+const ticket = () => (isStuck ? new Promise(() => {}) : 'any');
+await check('a ticket that does not come is a failure', behindGate('stuck', { ticket }, { ANSWER: 200 }, async () => {
+  const failed = ({ state, why }) => state === 'waiting' && /the ticket did not come in time/.test(why);
+  await until(5_000, async () => (await get(sheet)).states.some(failed), 'the failure');
+  isStuck = false;
+  await open(sheet, 'websocket');
+}));
+
+const impatient = { OPENING: 300, CLIMB: 50, CLIMB_CAP: 50 };
+await check('a better transport that fails while it is tried costs no message',
+  behindGate('climbs', { transports: ['websocket', 'sse'] }, impatient, async (gate, room) => {
+    const tries = () => asked(gate, '/api/ws');
+    const texts = [];
+    gate.set('buffer', '/api/ws');
+    await open(sheet, 'sse');
+    for (let round = 0; round < 2; round += 1) {
+      const before = tries();
+      await until(10_000, () => tries() > before, 'another try');
+      texts.push(...await postAll(server, room, numbered(`round ${round}`, 3)));
+      round < 1 || gate.cut(); // both
+    }
+    texts.push(...await postAll(server, room, numbered('cut', 3)));
+    gate.rules.clear();
+    await open(sheet, 'websocket');
+    texts.push(...await postAll(server, room, ['last']));
+    await received(sheet, texts);
+  }));
+
+await server.stop();
 
 // Several servers.
 
@@ -171,7 +267,7 @@ await check('an event stream is read byte by byte, and its `retry` is obeyed', a
     const [, target] = String(data).split(' ');
     asked.push({ target, at: Date.now() });
     const isHistory = target.startsWith('/api/history');
-    const content = isHistory ? `{"messages":[${message(1)}]}` : stream;
+    const content = isHistory ? `{"messages":[${message(1)}]}` : asked.length < 3 ? stream : '';
     const type = isHistory ? 'application/json' : 'text/event-stream';
     socket.write(`HTTP/1.1 200 OK\r\nContent-Type: ${type}\r\nConnection: close\r\n\r\n`);
     for (const byte of Buffer.from(content)) {

@@ -68,7 +68,8 @@ export async function connect(sheet, base, clients, times = {}) {
   await sheet.evaluate(async ({ module, base, clients, times }) => {
     const { Connection, Reader, connect } = await import(module);
     Object.assign(Connection, times);
-    Object.assign(Reader, { SILENCE: times.SILENCE ?? 20_000, HEARTBEAT: times.HEARTBEAT ?? 15_000 });
+    const { SILENCE = 20_000, HEARTBEAT = 15_000, ANSWER = 10_000 } = times;
+    Object.assign(Reader, { SILENCE, HEARTBEAT, ANSWER });
     globalThis.clients ??= {};
     for (const [name, options] of Object.entries(clients)) {
       const client = connect(`${base}/`, options);
