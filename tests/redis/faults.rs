@@ -131,6 +131,8 @@ fn a_message_with_a_key_comes_once_when_its_log_begins_again() {
         return;
     }
     let (process, mut one, mut two, tea) = two_nodes(&[]);
+    answer(&mut two, &tea, "lost", None);
+    wait([&mut one], |[one]| one.texts(&tea) == ["lost"]);
     let old = Key::new(one.tip(&tea).epoch(), "1", "ada", "hello");
     process.command(&["FLUSHALL"]);
     answer(&mut two, &tea, "new", None);

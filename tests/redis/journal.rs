@@ -275,15 +275,53 @@ fn a_log_that_is_followed_does_not_expire() {
     let log = mailbox("1");
     one.create(&log);
     answer(&mut one, &log, "hello", None);
-    let remaining = |key: &str| match process.command(&["PTTL", key]) {
+    process.command(&["PEXPIRE", "overwire:mailbox:1", "10000"]);
+    sweep(&mut one);
+    wait([&mut one], |_| remaining(&process, "overwire:mailbox:1") > 100_000);
+}
+
+/// Extends the lives of the logs of a node, after 41 seconds.
+fn sweep(node: &mut Node) {
+    node.redis.sweep(node.event_loop.now());
+    node.event_loop.remote().advance_clock(Duration::from_secs(41));
+    node.turn();
+    node.redis.sweep(node.event_loop.now());
+}
+
+/// Returns the milliseconds until a key expires. Negative if there is none.
+fn remaining(process: &Process, key: &str) -> i64 {
+    match process.command(&["PTTL", key]) {
         Value::Number(remaining) => remaining,
         other => panic!("{other:?}"),
-    };
-    process.command(&["PEXPIRE", "overwire:mailbox:1", "10000"]);
-    one.redis.sweep(one.event_loop.now());
-    one.redis.sweep(one.event_loop.now() + Duration::from_secs(41));
-    wait([&mut one], |_| remaining("overwire:mailbox:1") > 100_000);
-    assert!(remaining("overwire:room:tea") > 80_000_000);
+    }
+}
+
+#[test]
+fn a_room_lives_for_two_minutes_until_it_has_a_message() {
+    if !is_installed() {
+        return;
+    }
+    let (process, mut one, mut two, tea) = two_nodes(&[]);
+    let left = || remaining(&process, "overwire:room:tea");
+    assert!((100_000..=120_000).contains(&left()), "{}", left());
+    process.command(&["PEXPIRE", "overwire:room:tea", "10000"]);
+    sweep(&mut one);
+    wait([&mut one], |_| left() > 100_000);
+    let start = one.tip(&tea);
+    process.command(&["DEL", "overwire:room:tea"]);
+    sweep(&mut one);
+    wait([&mut one], |_| left() > 100_000);
+    assert!(matches!(answer(&mut two, &tea, "hello", None), Answer::Appended(_)));
+    assert!(left() > 80_000_000, "{}", left());
+    wait([&mut one], |[one]| one.texts(&tea) == ["hello"]);
+    assert_eq!((one.tip(&tea).epoch(), one.truncated.len(), two.truncated.len()), (start.epoch(), 0, 0));
+    process.command(&["PEXPIRE", "overwire:room:tea", "10000"]);
+    sweep(&mut one);
+    wait([&mut one], |_| left() > 80_000_000);
+    let mut late = Node::new(&process.url());
+    process.command(&["PEXPIRE", "overwire:room:tea", "10000"]);
+    late.open(&tea);
+    wait([&mut late], |[late]| late.texts(&tea) == ["hello"] && left() > 80_000_000);
 }
 
 #[test]

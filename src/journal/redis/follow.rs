@@ -6,7 +6,7 @@ use super::entries::{self, Entry, id};
 use super::link::code;
 use super::log::{Creation, Log, Phase, Step};
 use super::positions::{claim_in, position_in, reader_key};
-use super::{Name, Redis, key, lifetime};
+use super::{Name, Redis, SHORT_LIFETIME, key, lifetime};
 use crate::books;
 use crate::feed::Cursor;
 use crate::journal::{Change, LogName, Wanted};
@@ -151,6 +151,10 @@ impl Redis {
         let due = due.map(|(name, log)| (name.clone(), log.tip().map_or(0, Cursor::epoch)));
         for (name, epoch) in due.collect::<Vec<_>>() {
             let keys = match name {
+                LogName::Room(_) if self.logs.get(&name).is_some_and(Log::is_unused) => {
+                    self.read(&name); // the script knows whether there is a message by now
+                    continue;
+                }
                 LogName::Room(_) => vec![key(&name)],
                 LogName::Mailbox(_) => vec![key(&name), epoch_key(epoch), reader_key(&name)],
             };
@@ -260,6 +264,8 @@ impl Redis {
         let Some(log) = self.logs.get(name) else { return };
         let new = match log.creation {
             Creation::Never => None,
+            // A room that had no message, and has expired, is the same as before.
+            Creation::Fresh if log.is_unused() => log.tip(),
             Creation::Fresh => Some(Cursor::start(&mut self.random)),
             Creation::At(start) => Some(start),
         };
@@ -267,6 +273,7 @@ impl Redis {
         let tip = log.tip();
         let arguments = [
             lifetime(name),
+            SHORT_LIFETIME.as_millis().to_string(),
             number(tip.map(Cursor::epoch)),
             tip.map_or(String::new(), id),
             number(new.map(Cursor::epoch)),

@@ -135,6 +135,11 @@ impl Log {
         self.positions.as_ref().map(Feed::tip)
     }
 
+    /// Whether it is known to have had no message.
+    pub fn is_unused(&self) -> bool {
+        self.tip().is_some_and(|tip| tip.sequence() == 0)
+    }
+
     /// The connection is lost.
     pub fn disconnect(&mut self) {
         self.phase = Phase::Apart;

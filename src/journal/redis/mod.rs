@@ -54,11 +54,11 @@ use crate::resp::Value;
 const APPEND: &str = include_str!("append.lua");
 const OPEN: &str = include_str!("open.lua");
 
-/// The lifetime of a room without use, and of the positions of a client.
+/// The lifetime of a room without use, once it has had a message, and of the positions of a client.
 const LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The lifetime of a mailbox that no node follows.
-const MAILBOX_LIFETIME: Duration = Duration::from_secs(120);
+/// The lifetime of a mailbox that no node follows, and of a room that has had no message: anybody may ask for any name.
+const SHORT_LIFETIME: Duration = Duration::from_secs(120);
 
 /// The time after which a node stops following a room that nobody uses there.
 const IDLE_TIME: Duration = Duration::from_secs(60);
@@ -293,7 +293,7 @@ fn kind(name: &LogName) -> &'static str {
 fn lifetime(name: &LogName) -> String {
     let lifetime = match name {
         LogName::Room(_) => LIFETIME,
-        LogName::Mailbox(_) => MAILBOX_LIFETIME,
+        LogName::Mailbox(_) => SHORT_LIFETIME,
     };
     lifetime.as_millis().to_string()
 }
