@@ -176,14 +176,23 @@ impl Server {
         if let Some((_, ghosts)) = self.ghosts.as_ref().filter(|(until, _)| now < *until) {
             return ghosts.clone();
         }
-        let named = self.exchanges.event_loop.ghosts(GHOST).into_iter().take(GHOSTS).map(|ghost| {
-            let transport = self.exchanges.record(ghost.exchange).map(|record| record.transport.name());
-            let (id, seconds) = (ghost.id.to_string(), ghost.age.as_secs());
-            json!({ "id": id, "transport": transport, "bytes": ghost.bytes, "seconds": seconds })
-        });
-        let ghosts = Value::from_iter(named);
+        let ghosts = self.ghosts_after(GHOST);
         self.ghosts = Some((now + GHOSTS_KEPT, ghosts.clone()));
         ghosts
+    }
+
+    /// Returns the list of clients' connections that have bytes which were not acknowledged for this time.
+    pub(super) fn ghosts_after(&self, time: Duration) -> Value {
+        let event_loop = &self.exchanges.event_loop;
+        let is_named = |id| event_loop.connection_without_address(id).as_ref().is_some_and(is_of_client);
+        let ghosts = event_loop.ghosts(time).into_iter().filter(|ghost| is_named(ghost.id)).take(GHOSTS);
+        ghosts
+            .map(|ghost| {
+                let transport = self.exchanges.record(ghost.exchange).map(|record| record.transport.name());
+                let (id, seconds) = (ghost.id.to_string(), ghost.age.as_secs());
+                json!({ "id": id, "transport": transport, "bytes": ghost.bytes, "seconds": seconds })
+            })
+            .collect()
     }
 
     /// Returns the row of a connection that was asked for.

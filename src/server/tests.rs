@@ -252,3 +252,24 @@ fn what_is_sent_while_a_log_loads_keeps_its_order() {
     let places: Vec<_> = (0..5).map(|number| texts.find(&format!(r#""text":"{number}""#)).unwrap()).collect();
     assert!(places.is_sorted(), "{texts}");
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn the_link_to_redis_is_not_named_as_a_ghost() {
+    const MANY: usize = 32 << 20; // more than the buffers of two sockets take
+    let limits = Limits { outbox: 2 * MANY, memory: 4 * MANY, ..Limits::default() };
+    let mut server = Server::bind(Config { port: 0, limits, ..Config::default() }).unwrap();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let link = server.exchanges.event_loop.connect(listener.local_addr().unwrap()).unwrap();
+    let _redis = listener.accept().unwrap(); // which reads nothing
+    server.exchanges.event_loop.send_bytes(link, vec![b'x'; MANY]);
+    loop {
+        let waiting = server.exchanges.event_loop.waiting(link);
+        settle(&mut server);
+        let event_loop = &server.exchanges.event_loop;
+        if event_loop.waiting(link) == waiting && !event_loop.ghosts(Duration::ZERO).is_empty() {
+            break;
+        }
+    }
+    assert_eq!(server.ghosts_after(Duration::ZERO), serde_json::json!([]));
+}
