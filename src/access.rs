@@ -64,10 +64,7 @@ impl Access {
         if let Some(name) = host.map(host_name)
             && !self.knows_host(name)
         {
-            let sentence = format!(
-                "Host: {name:?} is not a name of this server; expected its address, localhost, or a name given with --allow-host"
-            );
-            return Err(Refusal { status: 421, sentence });
+            return Err(refuse_host(name));
         }
         let Some(origin) = request.field("origin") else { return refuse_foreign_fetch(request, resource) };
         let is_own = host.is_some_and(|host| is_origin_of(origin, host, client.is_secure));
@@ -82,6 +79,18 @@ impl Access {
             "Origin: {origin:?} is foreign; expected this server's own pages, or an origin given with --allow-origin"
         );
         Err(Refusal { status: 403, sentence })
+    }
+
+    /// Decides whether a request may be answered at another address of the server than the one that it is bound to. Any
+    /// address may be in Host: DNS rebinding needs a name.
+    ///
+    /// # Errors
+    /// 421 for a foreign name in Host.
+    pub fn check_name(&self, request: &Request) -> Result<(), Refusal> {
+        match request.host_name() {
+            Some(name) if address(name).is_none() && !self.knows_host(name) => Err(refuse_host(name)),
+            _ => Ok(()),
+        }
     }
 
     fn knows_host(&self, name: &str) -> bool {
@@ -104,6 +113,13 @@ impl Access {
             .with_field("Access-Control-Allow-Headers", ALLOWED_FIELDS)
             .with_field("Access-Control-Max-Age", "600")
     }
+}
+
+fn refuse_host(name: &str) -> Refusal {
+    let sentence = format!(
+        "Host: {name:?} is not a name of this server; expected its address, localhost, or a name given with --allow-host"
+    );
+    Refusal { status: 421, sentence }
 }
 
 /// Whether the name in Host, without its port, is `localhost` or an address of the loopback interface.

@@ -91,7 +91,8 @@ usage: overwire [OPTIONS]
   --redis URL            keep the messages in Redis, and share them with all servers that name the
                          same one: redis://[:PASSWORD@]HOST:PORT[/DB]
   --metrics ADDRESS      serve /metrics for Prometheus at this address, such as
-                         127.0.0.1:9100, to everyone who reaches it
+                         127.0.0.1:9100, to everyone who reaches it by an address, as localhost,
+                         or by a name given with --allow-host
   --keys FILE            let nobody use the API without an access key of this file, which
                          `overwire key add` writes. The file is read again when it changes,
                          and at SIGHUP if there is no terminal

@@ -161,9 +161,9 @@ fn a_delivery_takes_until_the_first_flush_and_not_until_the_next_event() {
     assert!(seconds < 4.0, "{seconds}");
 }
 
-/// Sends a request as through a proxy, to another name.
+/// Sends a request as through a proxy, to a name that was given with `--allow-host`.
 fn ask<'a>(client: &'a mut Client, request: &str) -> &'a mut Client {
-    client.send(format!("{request} HTTP/1.1\r\nHost: any.name\r\nVia: 1.1 proxy\r\n\r\n"))
+    client.send(format!("{request} HTTP/1.1\r\nHost: container:9100\r\nVia: 1.1 proxy\r\n\r\n"))
 }
 
 /// Starts a server with a second address, that of `--metrics`.
@@ -208,7 +208,7 @@ fn a_scrape_does_not_count_for_its_client() {
 
 #[test]
 fn the_address_of_metrics_serves_them_to_everyone_and_nothing_else() {
-    let (server, metrics) = with_metrics(|_| {});
+    let (server, metrics) = with_metrics(|config| config.allow_hosts = vec!["container".into()]);
     let mut client = Client::connect(metrics);
     assert_eq!(ask(&mut client, "GET /metrics").answer().status, 200);
     assert!(ask(&mut client, "HEAD /metrics").head_alone().starts_with("HTTP/1.1 200 "));
@@ -218,8 +218,23 @@ fn the_address_of_metrics_serves_them_to_everyone_and_nothing_else() {
         assert_eq!(ask(&mut client, request).answer().status, status, "{request}");
     }
     assert_eq!(server.get("/metrics").status, 200, "a local client is an operator");
-    let relayed = ask(&mut server.connect(), "GET /metrics").answer().status;
-    assert_eq!(relayed, 421, "elsewhere, the name is checked");
-    let request = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nVia: 1.1 proxy\r\n\r\n";
-    assert_eq!(server.connect().send(request).answer().status, 403);
+    assert_eq!(ask(&mut server.connect(), "GET /metrics").answer().status, 403);
+}
+
+#[test]
+fn a_rebound_name_is_refused_at_the_address_of_metrics() {
+    let (_server, metrics) = with_metrics(|_| {});
+    let mut client = Client::connect(metrics);
+    for (host, status) in [
+        ("evil.example", 421),
+        ("container:9100", 421),
+        ("localhost:9100", 200),
+        ("192.0.2.1", 200),
+        ("[2001:db8::1]:9100", 200),
+    ] {
+        let answer = client.send(format!("GET /metrics HTTP/1.1\r\nHost: {host}\r\n\r\n")).answer();
+        assert_eq!(answer.status, status, "{host}");
+        assert_eq!(status == 421, answer.text().contains("--allow-host"), "{host}: {answer:?}");
+    }
+    assert_eq!(client.send("GET /metrics HTTP/1.0\r\n\r\n").answer().status, 200);
 }

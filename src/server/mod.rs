@@ -118,7 +118,8 @@ pub struct Config {
     pub redis: Option<RedisUrl>,
     /// The file with the access keys. With it, each request to the API needs an identity.
     pub keys: Option<PathBuf>,
-    /// The address on which `/metrics` is served, and nothing else. `None` for no such address.
+    /// The address on which `/metrics` is served, and nothing else, also under the names of `allow_hosts`. `None` for no
+    /// such address.
     pub metrics: Option<String>,
     /// The times in which the server ends.
     pub drain: Drain,

@@ -95,14 +95,15 @@ impl Server {
         Ok(response(Content::Omitted(None)))
     }
 
-    /// Answers a request on the address of `--metrics`. There is nothing else, and everyone who reaches it may ask, under
-    /// whatever name.
+    /// Answers a request on the address of `--metrics`. There is nothing else, and everyone who reaches it may ask. A
+    /// foreign name is refused: a browser on the network of the operator may be led here by one (DNS rebinding).
     pub(super) fn answer_scrape(&mut self, id: ExchangeId, request: &Request) {
-        let answer = match (&*request.path(), request.method()) {
-            ("/metrics", Method::Get) => self.scrape(),
-            ("/metrics", Method::Head) => response(Content::Omitted(None)),
-            ("/metrics", method) => super::routes::not_allowed("GET, HEAD", method),
-            (path, _) => Response::error(404, &format!("there is nothing at {path:?}: expected /metrics")),
+        let answer = match (&*request.path(), request.method(), self.access.check_name(request)) {
+            (.., Err(refusal)) => refusal.response(),
+            ("/metrics", Method::Get, _) => self.scrape(),
+            ("/metrics", Method::Head, _) => response(Content::Omitted(None)),
+            ("/metrics", method, _) => super::routes::not_allowed("GET, HEAD", method),
+            (path, ..) => Response::error(404, &format!("there is nothing at {path:?}: expected /metrics")),
         };
         self.exchanges.event_loop.respond(id, answer);
     }
