@@ -187,9 +187,11 @@ impl Places {
             words.push(format!("--port {}", self.tap));
         }
         self.ports.iter().fold(words.join(" "), |command, (written, port)| {
-            ["127.0.0.1:", "127.0.0.1 ", "--port ", "--redis ", "--to ", ","].iter().fold(command, |command, before| {
-                command.replace(&format!("{before}{written}"), &format!("{before}{port}"))
-            })
+            ["127.0.0.1:", "127.0.0.1 ", "127.0.0.1/", "--port ", "--redis ", "--to ", ","]
+                .iter()
+                .fold(command, |command, before| {
+                    command.replace(&format!("{before}{written}"), &format!("{before}{port}"))
+                })
         })
     }
 
