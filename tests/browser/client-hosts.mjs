@@ -44,8 +44,12 @@ export async function chromium() {
 }
 
 export async function firefox() {
-  // Its viewer of JSON permits no scripts.
-  const browser = await Firefox.start({ 'devtools.jsonview.enabled': false });
+  const browser = await Firefox.start({
+    'devtools.jsonview.enabled': false, // its viewer of JSON permits no scripts
+    'network.websocket.delay-failed-reconnects': false, // the client waits by itself
+    'dom.min_background_timeout_value': 10, // milliseconds: the tab that is not in front waits no longer
+    'dom.timeout.enable_budget_timer_throttling': false,
+  });
   return {
     name: 'Firefox',
     async sheet(base) {
