@@ -242,6 +242,14 @@ impl Journal {
         }
     }
 
+    /// Notes that this process has no reader of a mailbox any more.
+    pub fn unclaim(&mut self, log: &LogName) {
+        match self {
+            Journal::Local(_) => {}
+            Journal::Redis(redis) => redis.unclaim(log),
+        }
+    }
+
     /// Asks the other processes to end clients. [`Ended`](Change::Ended) follows with the returned number, or
     /// [`Refused`](Change::Refused) if one of them may not have done it.
     pub fn end_clients(&mut self, now: Instant, clients: &[String]) -> Ticket {

@@ -6,7 +6,8 @@ use overwire::resp::Value as Reply;
 use serde_json::{Value, json};
 
 use super::process::{Process, is_installed};
-use super::servers::{events, server, servers, text};
+use super::relay::Relay;
+use super::servers::{events, server, server_of, servers, text, wait_until_away, wait_until_ready};
 use crate::common::{Answer, Client, TestServer};
 
 pub fn delete(server: &TestServer, client: &str) -> Answer {
@@ -265,6 +266,86 @@ fn the_newest_reader_of_a_mailbox_wins_on_whichever_server() {
     assert_eq!(stream.chunk(), None, "the stream on the other server ends");
     assert_eq!(two.post("/sse/message", &put).status, 202);
     assert_eq!(poll.answer().json()["message"], "hello");
+}
+
+/// A server behind a relay, one that is not, and the id of a mailbox that the first has created.
+fn a_mailbox_behind_a_relay() -> (Process, Relay, [TestServer; 2], String) {
+    let process = Process::started(&[]);
+    let relay = Relay::to(process.port);
+    let servers = [server_of(relay.url()), server(&process)];
+    servers.iter().for_each(wait_until_ready);
+    let id = servers[0].post("/poll", "{}").json()["connection_id"].as_str().unwrap().to_owned();
+    wait_for_followers(&process, &format!("mailbox:{id}"), 1);
+    (process, relay, servers, id)
+}
+
+fn poll(server: &TestServer, id: &str) -> Client {
+    let mut poll = server.connect();
+    poll.send_post("/poll", &json!({ "connection_id": id }).to_string());
+    wait_for_status(server, id, "connected");
+    poll
+}
+
+/// Waits until a mailbox has a reader on this server, or has none.
+fn wait_for_status(server: &TestServer, id: &str, status: &str) {
+    while server.get(&format!("/poll/{id}")).json()["status"] != status {
+        thread::yield_now();
+    }
+}
+
+fn put(server: &TestServer, id: &str) {
+    let text = json!({ "connection_id": id, "text": "hello" }).to_string();
+    assert_eq!(server.post("/sse/message", &text).status, 202);
+}
+
+#[test]
+fn a_server_that_was_away_ends_the_reader_that_another_server_has_superseded() {
+    if !is_installed() {
+        return;
+    }
+    let (process, relay, [one, two], id) = a_mailbox_behind_a_relay();
+    let mut before = poll(&one, &id);
+    (0..2).for_each(|_| drop(one.publish("tea", "x"))); // its claim has come back
+    relay.lead_to(Process::new(&[]).port);
+    wait_until_away(&one);
+    let mut next = poll(&two, &id);
+    put(&two, &id);
+    assert_eq!(next.answer().json()["message"], "hello");
+    relay.lead_to(process.port);
+    let ended = json!({ "type": "timeout", "connection_id": id, "superseded": true });
+    assert_eq!(before.answer().json(), ended, "the text comes once");
+}
+
+#[test]
+fn a_server_that_was_away_keeps_its_reader_and_does_not_speak_for_one_that_has_left() {
+    if !is_installed() {
+        return;
+    }
+    let (process, relay, [one, two], id) = a_mailbox_behind_a_relay();
+    let come_back = || {
+        relay.lead_to(process.port);
+        wait_until_ready(&one);
+        wait_for_followers(&process, "room:tea", 2);
+        [&one, &two].iter().for_each(|server| drop(server.publish("tea", "x")));
+        [&one, &two].iter().for_each(|server| drop(server.publish("tea", "x"))); // all that one has to say is said
+    };
+    [&one, &two].iter().for_each(|server| drop(server.publish("tea", "x")));
+    let mut stays = poll(&one, &id);
+    one.publish("tea", "x");
+    relay.lead_to(Process::new(&[]).port);
+    wait_until_away(&one);
+    come_back();
+    put(&two, &id);
+    assert_eq!(stays.answer().json()["message"], "hello");
+    relay.lead_to(Process::new(&[]).port);
+    wait_until_away(&one);
+    drop(poll(&one, &id));
+    wait_for_status(&one, &id, "idle");
+    let mut live = poll(&two, &id);
+    (0..2).for_each(|_| drop(two.publish("tea", "x"))); // its claim has come back
+    come_back();
+    put(&two, &id);
+    assert_eq!(live.answer().json()["message"], "hello");
 }
 
 #[test]

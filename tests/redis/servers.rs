@@ -272,7 +272,7 @@ fn ask_for_new_names(server: &TestServer, first: u32) -> Vec<Client> {
     clients
 }
 
-fn wait_until_away(server: &TestServer) {
+pub fn wait_until_away(server: &TestServer) {
     let start = Instant::now();
     while server.get("/health/ready").status == 200 {
         assert!(start.elapsed() < Duration::from_secs(20));

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use super::entries::{self, Entry, id};
 use super::link::code;
-use super::log::{Creation, Log, Phase, Step};
-use super::positions::{claim_in, position_in, reader_key};
+use super::log::{Claim, Creation, Log, Phase, Step};
+use super::positions::{claim_in, claim_key, position_in, reader_key};
 use super::{Name, Redis, SHORT_LIFETIME, key, lifetime};
 use crate::books;
 use crate::feed::Cursor;
@@ -156,7 +156,7 @@ impl Redis {
                     continue;
                 }
                 LogName::Room(_) => vec![key(&name)],
-                LogName::Mailbox(_) => vec![key(&name), epoch_key(epoch), reader_key(&name)],
+                LogName::Mailbox(_) => vec![key(&name), epoch_key(epoch), reader_key(&name), claim_key(&name)],
             };
             keys.iter().for_each(|key| self.ask_other(&["PEXPIRE", key, &lifetime(&name)]));
         }
@@ -208,8 +208,10 @@ impl Redis {
             // It ended before it began again: that is confirmed next.
             Some(b"unsubscribe") => log.phase = Phase::Subscribing,
             Some(b"subscribe") => {
-                if let Some(number) = log.claim {
-                    self.tell_claim(&name, number);
+                match log.claim {
+                    Claim::None => {}
+                    Claim::Asked(number) => self.tell_claim(&name, number),
+                    Claim::Held => self.check_claim(&name), // before it reads: the newer reader may have had the texts
                 }
                 self.read(&name);
             }

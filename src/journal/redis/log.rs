@@ -50,6 +50,17 @@ pub enum Phase {
     Current,
 }
 
+/// Whether this node has the newest reader of a mailbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Claim {
+    /// It has none.
+    None,
+    /// It has. The notice with this number says so, and has not come back yet.
+    Asked(u64),
+    /// It had when the notice came back, and has heard of no newer one.
+    Held,
+}
+
 /// The place of a position in a replica.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
@@ -85,8 +96,8 @@ pub struct Log {
     pub phase: Phase,
     /// The number of the newest read. The reply to an older one is out of date.
     pub read: u64,
-    /// The number of this node's newest notice that it has the newest reader, until the notice has come back.
-    pub claim: Option<u64>,
+    /// Whether this node has the newest reader.
+    pub claim: Claim,
     most: (usize, usize),
     /// `None` until the stream is read for the first time.
     positions: Option<Feed<()>>,
@@ -111,7 +122,7 @@ impl Log {
             wanted: Vec::new(),
             phase: Phase::Apart,
             read: 0,
-            claim: None,
+            claim: Claim::None,
             most,
             positions,
             ahead: BTreeMap::new(),

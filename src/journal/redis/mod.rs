@@ -13,6 +13,7 @@
 //! overwire:epoch:EPOCH                      the id of the mailbox with this epoch
 //! overwire:client:CLIENT                    the positions of a client: a hash by room
 //! overwire:reader:ID                        the position of the reader of a mailbox
+//! overwire:claim:ID                         the node that has the newest reader of a mailbox, and a number
 //! overwire:DB:room:NAME, …                  channels of notices: they have no database of their own
 //! overwire:DB:nodes                         the channel of all nodes
 //! ```
@@ -99,6 +100,8 @@ enum Name {
     Read(LogName, u64),
     /// The position of the reader of a mailbox.
     Reader(LogName),
+    /// The node that has the newest reader of a mailbox.
+    Claim(LogName),
     /// The id of the mailbox with this epoch.
     Epoch(u64),
     /// The positions of a client.
@@ -205,6 +208,7 @@ impl Redis {
                 News::Reply(Name::Append(number), reply) => self.on_appended(number, &reply, now),
                 News::Reply(Name::Read(name, read), reply) => self.on_read(&name, read, &reply, now),
                 News::Reply(Name::Reader(name), reply) => self.on_reader(name, &reply),
+                News::Reply(Name::Claim(name), reply) => self.on_stored_claim(&name, &reply),
                 News::Reply(Name::Epoch(epoch), reply) => self.on_epoch(epoch, &reply),
                 News::Reply(Name::Client(client), reply) => self.on_client(client, &reply),
                 News::Reply(Name::Other, _) => {}

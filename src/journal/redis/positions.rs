@@ -3,6 +3,7 @@
 
 use std::rc::Rc;
 
+use super::log::Claim;
 use super::{LIFETIME, Name, Redis, lifetime};
 use crate::bytes::digits;
 use crate::feed::Cursor;
@@ -63,24 +64,59 @@ impl Redis {
     pub fn claim(&mut self, name: &LogName) {
         self.claims += 1;
         let Some(log) = self.logs.get_mut(name) else { return };
-        log.claim = Some(self.claims);
+        log.claim = Claim::Asked(self.claims);
         if log.is_subscribed() {
             self.tell_claim(name, self.claims); // otherwise when the subscription is confirmed
         }
     }
 
+    /// As [`Journal::unclaim`](crate::journal::Journal::unclaim).
+    pub fn unclaim(&mut self, name: &LogName) {
+        if let Some(log) = self.logs.get_mut(name) {
+            log.claim = Claim::None;
+        }
+    }
+
+    /// Says that this node has the newest reader, and stores it for a node that is away. What is stored last is what is
+    /// said last.
     pub(super) fn tell_claim(&mut self, name: &LogName, number: u64) {
-        let notice = format!("{READER} {} {number}", self.node);
-        self.ask_other(&["PUBLISH", &self.channel(name), &notice]);
+        let claim = format!("{} {number}", self.node);
+        self.ask_other(&["MULTI"]);
+        self.ask_other(&["SET", &claim_key(name), &claim, "PX", &lifetime(name)]);
+        self.ask_other(&["PUBLISH", &self.channel(name), &format!("{READER} {claim}")]);
+        self.ask_other(&["EXEC"]);
+    }
+
+    /// Asks who has the newest reader of a mailbox: this node had it before it was away.
+    pub(super) fn check_claim(&mut self, name: &LogName) {
+        self.session.ask(&[b"GET", claim_key(name).as_bytes()], Name::Claim(name.clone()));
+    }
+
+    /// Another node may have had a reader since. Nothing is stored if Redis has lost it.
+    pub(super) fn on_stored_claim(&mut self, name: &LogName, reply: &Value) {
+        let claim = reply.as_bytes().and_then(|claim| std::str::from_utf8(claim).ok()?.split_once(' '));
+        if claim.is_some_and(|(node, _)| node != self.node) {
+            self.supersede(name);
+        }
     }
 
     /// A node has the newest reader of a mailbox. All nodes get these notices in the same order, so the newest wins: if
     /// the notice of this node is still to come, its reader is newer.
     pub(super) fn on_claim(&mut self, name: &LogName, node: &str, number: u64) {
         let Some(log) = self.logs.get_mut(name) else { return };
-        if node == self.node {
-            log.claim.take_if(|claim| *claim == number);
-        } else if log.claim.is_none() {
+        if node != self.node {
+            self.supersede(name);
+        } else if log.claim == Claim::Asked(number) {
+            log.claim = Claim::Held;
+        }
+    }
+
+    /// Another node has a newer reader than this one, if the notice of this one is not still to come.
+    fn supersede(&mut self, name: &LogName) {
+        if let Some(log) = self.logs.get_mut(name)
+            && log.claim == Claim::Held
+        {
+            log.claim = Claim::None;
             self.changes.push_back(Change::Superseded { log: name.clone() });
         }
     }
@@ -125,6 +161,11 @@ fn client_key(client: &str) -> String {
 /// Returns the key of the position of the reader of a mailbox.
 pub fn reader_key(name: &LogName) -> String {
     format!("overwire:reader:{}", name.name())
+}
+
+/// Returns the key of the node that has the newest reader of a mailbox.
+pub fn claim_key(name: &LogName) -> String {
+    format!("overwire:claim:{}", name.name())
 }
 
 fn cursor(value: &Value) -> Option<Cursor> {

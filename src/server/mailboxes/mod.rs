@@ -271,7 +271,7 @@ impl Mailboxes {
     }
 
     /// Removes a reader. Its mailbox keeps a newer one.
-    fn remove_reader(&mut self, exchanges: &Exchanges, id: ExchangeId) -> Option<Reader> {
+    fn remove_reader(&mut self, exchanges: &mut Exchanges, id: ExchangeId) -> Option<Reader> {
         let reader = self.readers.remove(&id)?;
         self.polls -= usize::from(matches!(reader.kind, ReaderKind::Poll));
         let now = exchanges.now();
@@ -280,6 +280,7 @@ impl Mailboxes {
         {
             mailbox.reader = None;
             mailbox.end_use(now);
+            exchanges.journal.unclaim(&mailbox.log);
         }
         Some(reader)
     }
