@@ -6,7 +6,7 @@ use super::node::{Answer, Node, RETENTION, answer, wait};
 use super::process::{Process, is_installed};
 use super::relay::Relay;
 use super::{room, two_nodes};
-use overwire::journal::{Key, Refusal, Retention};
+use overwire::journal::{Key, LogName, Refusal, Retention};
 use overwire::resp::Value;
 
 fn why(answer: Answer) -> String {
@@ -276,6 +276,14 @@ fn scripts_that_were_removed_are_loaded_again() {
     let coffee = room("coffee");
     two.open(&coffee);
     wait([&mut two], |[two]| two.feeds.contains_key(&coffee));
+    one.open(&coffee);
+    wait([&mut one], |[one]| one.feeds.contains_key(&coffee));
+    process.command(&["SCRIPT", "FLUSH"]);
+    let mailbox = LogName::Mailbox("1".into());
+    one.create(&mailbox);
+    let tickets = [&tea, &coffee, &mailbox].map(|log| [(); 3].map(|()| one.send(log, "x", None)));
+    wait([&mut one], |[one]| tickets.iter().flatten().all(|ticket| one.answers.contains_key(ticket)));
+    assert!(one.answers.values().all(|answer| matches!(answer, Answer::Appended(_))), "{:?}", one.answers);
 }
 
 #[test]

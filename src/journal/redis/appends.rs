@@ -7,7 +7,7 @@ use sha1::{Digest, Sha1};
 
 use super::asked::{Asked, Group};
 use super::entries::Appended;
-use super::link::{code, explain};
+use super::link::explain;
 use super::log::{Creation, Phase, Place};
 use super::session::Session;
 use super::{Name, Redis, key, lifetime};
@@ -22,17 +22,16 @@ const ASK_TIME: Duration = Duration::from_millis(4500);
 
 const UNEXPECTED: &str = "Redis has sent an unexpected reply: the message may still come";
 
-/// A script, and its digest, by which Redis knows it.
+/// A script. The login loads it, and Redis knows it by its digest.
 #[derive(Debug)]
 pub struct Script {
-    text: &'static str,
     digest: String,
 }
 
 impl Script {
     /// Computes the digest of a script.
-    pub fn new(text: &'static str) -> Self {
-        Script { text, digest: hex(&Sha1::digest(text)) }
+    pub fn new(text: &str) -> Self {
+        Script { digest: hex(&Sha1::digest(text)) }
     }
 
     /// Asks Redis to run the script.
@@ -45,13 +44,6 @@ impl Script {
 }
 
 impl Redis {
-    /// Gives Redis the scripts once more: somebody has removed them.
-    pub(super) fn load_scripts(&mut self) {
-        for script in &self.scripts {
-            self.session.ask(&[b"SCRIPT", b"LOAD", script.text.as_bytes()], Name::Other);
-        }
-    }
-
     /// As [`Journal::append`](crate::journal::Journal::append).
     pub fn append(&mut self, now: Instant, draft: Draft<'_>) -> Ticket {
         self.tickets += 1;
@@ -136,12 +128,6 @@ impl Redis {
 
     /// Takes the reply to a group.
     pub(super) fn on_appended(&mut self, number: u64, reply: &Value, now: Instant) {
-        if let Value::Error(error) = reply
-            && code(error) == "NOSCRIPT"
-        {
-            self.load_scripts();
-            return self.asked.unsend(number);
-        }
         let Some(group) = self.asked.answer(number) else { return };
         match reply {
             Value::Error(error) => self.refuse_group(&group, &format!("{}: the message is not stored", explain(error))),

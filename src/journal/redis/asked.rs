@@ -129,10 +129,9 @@ impl AskedMessages {
         self.queue(&log).tickets.push_front(ticket);
     }
 
-    /// The groups from this number on are sent again, with their numbers: the connection is lost, or Redis has not
-    /// executed them.
-    pub fn unsend(&mut self, number: u64) {
-        self.unsent = self.unsent.min(number);
+    /// All groups are sent again, with their numbers: the connection is lost, and no reply to them comes.
+    pub fn unsend(&mut self) {
+        self.unsent = 0;
     }
 
     /// Returns the number of the next group to send, and notes that it is sent.
@@ -319,9 +318,10 @@ mod tests {
         assert_eq!(messages.overdue(now).map(|asked| asked.ticket), None);
         assert_eq!(messages.overdue(now + Duration::from_millis(1)).map(|asked| asked.ticket), Some(Ticket(1)));
         messages.take(Ticket(3));
-        messages.unsend(0);
+        messages.unsend();
         assert_eq!(send(&mut messages), [(1, vec![2]), (3, vec![4]), (4, vec![5])]);
-        messages.unsend(3);
+        messages.answer(1);
+        messages.unsend();
         assert_eq!(send(&mut messages), [(3, vec![4]), (4, vec![5])]);
     }
 

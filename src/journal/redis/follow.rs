@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use super::entries::{self, Entry, id};
-use super::link::code;
 use super::log::{Claim, Creation, Log, Phase, Step};
 use super::positions::{claim_in, claim_key, position_in, reader_key};
 use super::{Name, Redis, SHORT_LIFETIME, key, lifetime};
@@ -302,10 +301,6 @@ impl Redis {
             }
             (Value::Null, _) if log.creation != Creation::Never => self.read(name), // it was opened meanwhile
             (Value::Null, _) => self.on_gone(name),
-            (Value::Error(error), _) if code(error) == "NOSCRIPT" => {
-                self.load_scripts();
-                self.read(name);
-            }
             _ => {
                 log.phase = Phase::Failed(now + READ_PAUSE);
                 self.look_at(now + READ_PAUSE);

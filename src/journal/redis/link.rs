@@ -212,6 +212,7 @@ pub fn explain(error: &str) -> String {
         "MISCONF" => "Redis cannot save its data, and so takes no messages",
         "MASTERDOWN" => "this Redis is a replica that has lost its primary",
         "MOVED" | "ASK" | "CLUSTERDOWN" | "CROSSSLOT" => "this Redis is part of a cluster: expected a single server",
+        "NOSCRIPT" => "somebody has removed the scripts from Redis",
         "BUSY" => "Redis is busy with a script of another program",
         "NOPERM" => "Redis does not allow this user what is needed: keys and channels that begin with overwire:",
         "NOREPLICAS" => "Redis has too few replicas to take a message",

@@ -199,9 +199,10 @@ impl Redis {
                 News::Lost => self.on_lost(),
                 News::Push(values) => self.on_push(&values, now),
                 News::Reply(_, Value::Error(error))
-                    if matches!(code(&error), "READONLY" | "LOADING" | "MASTERDOWN") =>
+                    if matches!(code(&error), "READONLY" | "LOADING" | "MASTERDOWN" | "NOSCRIPT") =>
                 {
-                    // This Redis has become a replica. The address may lead to its primary, now or later.
+                    // This Redis has become a replica: the address may lead to its primary, now or later. Or somebody
+                    // has removed the scripts: the login loads them.
                     self.session.lose(event_loop, Lost(explain(&error)), &mut Vec::new());
                     return self.on_lost();
                 }
@@ -220,7 +221,7 @@ impl Redis {
         if self.complaint.take().is_some() {
             complain(format_args!("{}: connected", self.url));
         }
-        self.asked.unsend(0);
+        self.asked.unsend();
         self.create_all();
         self.find_unasked();
         self.join_nodes();
