@@ -222,7 +222,7 @@ element('composer').addEventListener('submit', async (event) => {
     await publish(text);
   } catch (error) {
     field.value ||= text; // unless something else has been typed meanwhile
-    element('composer-says').value = `Not sent: ${error.message}`;
+    element('composer-says').value = `Sending failed: ${error.message}`;
   }
 });
 action('start-all').addEventListener('click', () => startAll());

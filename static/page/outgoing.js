@@ -70,7 +70,7 @@ export class Outgoing {
       throw new Error('no lane is running: each lane has a mailbox of its own, and only while it runs.');
     }
     const results = await Promise.allSettled(panels.map((panel) => this.send(panel, text)));
-    results.forEach(({ reason }, at) => reason && panels[at].note(`Not sent: ${reason.message}`, 'problem'));
+    results.forEach(({ reason }, at) => reason && panels[at].note(`Sending failed: ${reason.message}`, 'problem'));
     if (results.every(({ status }) => status === 'rejected')) {
       throw results[0].reason;
     }

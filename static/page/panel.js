@@ -145,7 +145,7 @@ export class Panel {
       await this.#act.send(this, text);
     } catch (error) {
       field.value ||= text; // not lost, unless something else has been typed meanwhile
-      this.note(`Not sent: ${error.message}`, 'problem');
+      this.note(`Sending failed: ${error.message}`, 'problem');
     }
   }
 

@@ -150,7 +150,7 @@ await check('a message without an answer is published once, even if it is sent a
   });
   await page.fill('#message', 'hello');
   await page.click('[data-action="publish"]');
-  await until(10_000, async () => /^Not sent/.test(await page.textContent('#composer-says')), 'the page to say so');
+  await until(10_000, async () => /^Sending failed/.test(await page.textContent('#composer-says')), 'the page to say so');
   await page.unroute('**/api/send');
   assert.equal(await page.inputValue('#message'), 'hello');
   await page.click('[data-action="publish"]');

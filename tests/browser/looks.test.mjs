@@ -191,7 +191,7 @@ await check('one lane alone, and three with mailboxes', async () => {
 await check('the composer says that the server cannot be reached', async () => {
   await server.stop();
   await say('Is anybody there?');
-  await until(10_000, async () => /^Not sent: the server cannot be reached/.test(
+  await until(10_000, async () => /^Sending failed: the server cannot be reached/.test(
     await page.locator('#composer-says').innerText()), 'the composer to say so');
   assert.equal(await page.inputValue('#message'), 'Is anybody there?');
   await looks('no-server', '#composer');

@@ -563,7 +563,7 @@ await check('the composer gives a refused message back with the reason', async (
   await page.route('**/api/send*', (route) => route.fulfill({ status: 503, json: { error: 'too many' } }));
   expectFailures = true;
   await compose(page, 'not lost');
-  await until(5_000, async () => /^Not sent: 503 too many/.test(await says(page)), 'the reason');
+  await until(5_000, async () => /^Sending failed: 503 too many/.test(await says(page)), 'the reason');
   assert.equal(await page.inputValue('#message'), 'not lost');
   expectFailures = false;
   await page.close();
@@ -629,7 +629,7 @@ await check('without Web Locks, the gauge counts this tab and says so', async ()
   await page.goto(`${server.tapUrl}/?lanes=sse&start`);
   await inState(page, 'sse', 'open');
   assert.equal(await gauge(page), '1 of 6, this tab only');
-  await page.click('[popovertarget]');
+  await page.click('[popovertarget=about-limit]');
   await page.locator('#about-limit').waitFor({ state: 'visible' });
   assert.match(await page.locator('#about-limit').textContent(), /this tab only.*secure context/s);
   await page.close();

@@ -164,7 +164,7 @@ await check('naive: the page reads, and says what fails', async () => {
   await post('naive', ['hello']);
   await shows(page, ['sse'], ['hello']);
   await say(page, 'sse', 'from the page');
-  for (const [lane, problem] of [['websocket', 'closed with 1006'], ['sse', 'Not sent: 403 Origin: ']]) {
+  for (const [lane, problem] of [['websocket', 'closed with 1006'], ['sse', 'Sending failed: 403 Origin: ']]) {
     await until(PATIENCE, async () => (await log(page, lane, 'problem')).some((text) => text.startsWith(problem)),
       async () => `${lane} to say ${problem}; it says ${await log(page, lane, 'problem')}`);
   }
