@@ -279,7 +279,8 @@ impl Quota {
     /// send messages in a second goes on in spite of them.
     pub fn take_error(&self, now: Instant) -> bool {
         let rate = self.terms.bounds.rate;
-        let is_free = self.errors.debt(now) < SECOND * ERROR_SHARE;
+        let most = SECOND * ERROR_SHARE;
+        let is_free = self.errors.debt(now) + most / rate.max(1) <= most;
         if is_free {
             self.errors.take(u64::from(ERROR_SHARE), rate, now);
         }

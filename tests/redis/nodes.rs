@@ -1,6 +1,7 @@
 //! What servers tell each other: who is present, whom to end, who reads a mailbox. And what a server forgets.
 
 use std::thread;
+use std::time::{Duration, Instant};
 
 use overwire::resp::Value as Reply;
 use serde_json::{Value, json};
@@ -31,12 +32,16 @@ fn say(process: &Process, notice: &str) {
 }
 
 /// Waits until this number of servers follow a log.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 fn wait_for_followers(process: &Process, log: &str, count: i64) {
     let followers = || match process.command(&["PUBSUB", "NUMSUB", &format!("overwire:0:{log}")]) {
         Reply::Array(counts) => counts[1].clone(),
         other => panic!("{other:?}"),
     };
+    let start = Instant::now();
     while followers() != Reply::Number(count) {
+        assert!(start.elapsed() < PATIENCE, "{log} is followed by {:?}, not by {count}", followers());
         thread::yield_now();
     }
 }
@@ -288,7 +293,13 @@ fn poll(server: &TestServer, id: &str) -> Client {
 
 /// Waits until a mailbox has a reader on this server, or has none.
 fn wait_for_status(server: &TestServer, id: &str, status: &str) {
-    while server.get(&format!("/poll/{id}")).json()["status"] != status {
+    let start = Instant::now();
+    loop {
+        let answer = server.get(&format!("/poll/{id}"));
+        if answer.json()["status"] == status {
+            return;
+        }
+        assert!(start.elapsed() < PATIENCE, "not {status}: {answer:?}");
         thread::yield_now();
     }
 }
@@ -337,6 +348,8 @@ fn a_server_that_was_away_keeps_its_reader_and_does_not_speak_for_one_that_has_l
     come_back();
     put(&two, &id);
     assert_eq!(stays.answer().json()["message"], "hello");
+    one.publish("tea", "x"); // after this, Redis has the position of the reader too
+    (0..2).for_each(|_| drop(two.publish("tea", "x"))); // and this server
     relay.lead_to(Process::new(&[]).port);
     wait_until_away(&one);
     drop(poll(&one, &id));
