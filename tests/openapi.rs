@@ -241,7 +241,7 @@ fn options_lists_the_described_methods() {
             }
         }
         let get = api.operations().into_iter().find(|one| one.path == path && one.method == "GET");
-        let path = path.replace("{id}", "tab-1");
+        let path = path.replace("{connection_id}", "tab-1").replace("{id}", "tab-1");
         let answer = client.send(format!("OPTIONS {path} HTTP/1.1\r\nHost: localhost\r\n\r\n")).answer();
         let allowed: BTreeSet<_> = answer.field("Allow").unwrap().split(", ").map(str::to_owned).collect();
         assert_eq!((answer.status, allowed), (204, described.clone()), "{path}");
@@ -252,7 +252,7 @@ fn options_lists_the_described_methods() {
             }
         }
         if described.contains("HEAD") {
-            let target = get.unwrap().target_with("id", &mailbox);
+            let target = get.unwrap().target_with("connection_id", &mailbox);
             let head = server.connect().send(format!("HEAD {target} HTTP/1.1\r\nHost: localhost\r\n\r\n")).head_alone();
             assert!(head.starts_with("HTTP/1.1 200 "), "{target}: {head}");
         }
@@ -322,7 +322,7 @@ fn every_operation_answers_its_examples_as_described() {
         }
         for content in contents {
             let target = if operation.id() == "mailboxStatus" {
-                operation.target_with("id", &mailbox)
+                operation.target_with("connection_id", &mailbox)
             } else {
                 operation.target()
             };
