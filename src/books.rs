@@ -1,7 +1,7 @@
 //! The books: the number of bytes that a store takes, from the capacities of its collections. It is what the allocator
 //! is asked for, to within a few per cent.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::hash::{BuildHasher, Hash};
 use std::mem::size_of;
 
@@ -51,8 +51,17 @@ pub fn text(length: usize) -> usize {
 
 /// Returns about the bytes of the nodes of a tree. A node has 11 places, of which 6 to 11 are taken.
 pub fn btree_set<T>(set: &BTreeSet<T>) -> usize {
-    let nodes = if set.len() <= 11 { set.len().min(1) } else { set.len().div_ceil(7) };
-    nodes * (11 * size_of::<T>() + 16)
+    tree(set.len(), size_of::<T>())
+}
+
+/// Returns about the bytes of the nodes of a tree of pairs.
+pub fn btree_map<K, V>(map: &BTreeMap<K, V>) -> usize {
+    tree(map.len(), size_of::<(K, V)>())
+}
+
+fn tree(entries: usize, entry: usize) -> usize {
+    let nodes = if entries <= 11 { entries.min(1) } else { entries.div_ceil(7) };
+    nodes * (11 * entry + 16)
 }
 
 /// Gives back most of the memory of a vector that has become sparse.

@@ -113,7 +113,7 @@ pub struct NodeList<'a> {
 }
 
 /// Something that another process may have.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Wanted {
     /// A log.
     Log(LogName),

@@ -3,12 +3,13 @@
 //! A handler that needs the log returns [`Halt::Wait`] before it has changed anything. When the journal has answered,
 //! the request is handled again, from its beginning.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::identity::Grant;
 use super::params::ApiError;
+use crate::books;
 use crate::connection::Traffic;
 use crate::event_loop::ExchangeId;
 use crate::http::Request;
@@ -76,10 +77,17 @@ pub struct Parked {
     pub answered: Vec<Wanted>,
 }
 
-/// All requests that wait, by the end of their wait.
+/// The place of a request among those that wait: the end of its wait, and its number.
+type Place = (Instant, u64);
+
+/// All requests that wait. An answer of the journal takes out those that wait for it, and touches no other: thousands may
+/// wait, each for another log.
 #[derive(Debug, Default)]
 pub struct ParkedRequests {
-    queue: VecDeque<Parked>,
+    waiting: BTreeMap<Place, Parked>,
+    by_wanted: HashMap<Wanted, Vec<Place>>,
+    /// The number of requests that have waited so far.
+    pushed: u64,
     /// The bytes of the requests.
     bytes: usize,
 }
@@ -91,7 +99,7 @@ impl ParkedRequests {
     /// 503 when too many requests wait, or too many bytes.
     pub fn push(&mut self, parked: Parked, trouble: Option<&str>) -> Result<(), ApiError> {
         if let Some(trouble) = trouble
-            && self.queue.len() >= WITHOUT_JOURNAL
+            && self.waiting.len() >= WITHOUT_JOURNAL
         {
             return Err(ApiError { status: 503, sentence: trouble.into() });
         }
@@ -100,50 +108,113 @@ impl ParkedRequests {
             return Err(ApiError::full("requests that wait"));
         }
         self.bytes += bytes;
-        let place = self.queue.partition_point(|other| other.until <= parked.until);
-        self.queue.insert(place, parked);
+        self.pushed += 1;
+        let place = (parked.until, self.pushed);
+        self.by_wanted.entry(parked.wanted.clone()).or_default().push(place);
+        self.waiting.insert(place, parked);
         Ok(())
     }
 
     /// Removes and returns the requests that wait for this.
     pub fn take(&mut self, wanted: &Wanted) -> Vec<Parked> {
-        self.take_if(|parked| parked.wanted == *wanted)
+        let places = self.by_wanted.remove(wanted).unwrap_or_default();
+        places.into_iter().filter_map(|place| self.take_at(place)).collect()
     }
 
     /// Removes and returns the request of an exchange that has ended.
     pub fn remove(&mut self, id: ExchangeId) -> Option<Parked> {
-        self.take_if(|parked| parked.id == id).pop()
+        let (place, _) = self.waiting.iter().find(|(_, parked)| parked.id == id)?;
+        self.take_at(*place)
     }
 
     /// Whether a request waits for this.
     pub fn want(&self, wanted: &Wanted) -> bool {
-        self.queue.iter().any(|parked| parked.wanted == *wanted)
+        self.by_wanted.contains_key(wanted)
     }
 
     /// Removes and returns the requests whose wait is over.
     pub fn overdue(&mut self, now: Instant) -> Vec<Parked> {
-        self.take_if(|parked| parked.until <= now)
+        let mut overdue = Vec::new();
+        while let Some((place, _)) = self.waiting.first_key_value().filter(|((until, _), _)| *until <= now) {
+            overdue.extend(self.take_at(*place));
+        }
+        overdue
     }
 
     /// Removes and returns all requests.
     pub fn take_all(&mut self) -> Vec<Parked> {
-        self.take_if(|_| true)
+        std::mem::take(self).waiting.into_values().collect()
     }
 
-    fn take_if(&mut self, is_wanted: impl Fn(&Parked) -> bool) -> Vec<Parked> {
-        let (taken, left) = std::mem::take(&mut self.queue).into_iter().partition::<Vec<_>, _>(is_wanted);
-        self.queue = left.into();
-        self.bytes -= taken.iter().map(|parked| parked.request.wire_length()).sum::<usize>();
-        taken
+    fn take_at(&mut self, place: Place) -> Option<Parked> {
+        let parked = self.waiting.remove(&place)?;
+        self.bytes -= parked.request.wire_length();
+        if let Some(places) = self.by_wanted.get_mut(&parked.wanted) {
+            places.retain(|other| *other != place);
+            if places.is_empty() {
+                self.by_wanted.remove(&parked.wanted);
+            }
+        }
+        if self.waiting.is_empty() {
+            self.by_wanted = HashMap::new(); // a crowd leaves no memory behind
+        }
+        Some(parked)
     }
 
     /// Returns the end of the earliest wait. `None` if no request waits.
     pub fn deadline(&self) -> Option<Instant> {
-        self.queue.front().map(|parked| parked.until)
+        self.waiting.first_key_value().map(|((until, _), _)| *until)
     }
 
     /// Returns the number of bytes that the requests take.
     pub fn bytes(&self) -> usize {
-        self.bytes + crate::books::deque(&self.queue)
+        let places = self.waiting.len() * size_of::<Place>();
+        self.bytes + books::btree_map(&self.waiting) + books::map(&self.by_wanted) + places
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::journal::LogName;
+    use crate::server::exchanges::Exchanges;
+    use crate::server::testing::Client;
+
+    fn wanted(room: &str) -> Wanted {
+        Wanted::Log(LogName::Room(room.into()))
+    }
+
+    /// A request of a client that waits for a room, for this number of seconds.
+    fn parked(exchanges: &Exchanges, client: &Client, room: &str, seconds: u64) -> Parked {
+        Parked {
+            id: client.id,
+            request: client.call().request.clone(),
+            since: Traffic::default(),
+            grant: None,
+            quota: None,
+            until: exchanges.now() + Duration::from_secs(seconds),
+            wanted: wanted(room),
+            answered: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn requests_are_taken_by_what_they_want_by_exchange_and_by_time() {
+        let (mut exchanges, mut requests) = (Exchanges::for_test(), ParkedRequests::default());
+        let clients = [(); 4].map(|()| exchanges.request("GET", "/api/messages", ""));
+        for (client, (room, seconds)) in clients.iter().zip([("a", 3), ("b", 1), ("a", 2), ("c", 2)]) {
+            requests.push(parked(&exchanges, client, room, seconds), None).unwrap();
+        }
+        let (ids, now) = (clients.each_ref().map(|client| client.id), exchanges.now());
+        let found = |parked: Vec<Parked>| parked.into_iter().map(|parked| parked.id).collect::<Vec<_>>();
+        let [a, c] = ["a", "c"].map(wanted);
+        assert_eq!(requests.deadline(), Some(now + Duration::from_secs(1)));
+        assert_eq!(found(requests.overdue(now + Duration::from_secs(1))), [ids[1]]);
+        assert_eq!(requests.remove(ids[3]).map(|parked| parked.id), Some(ids[3]));
+        assert!(requests.want(&a) && !requests.want(&c));
+        assert_eq!(found(requests.take(&a)), [ids[0], ids[2]]);
+        assert_eq!((requests.take(&a).len(), requests.bytes()), (0, 0));
     }
 }
