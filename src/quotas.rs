@@ -4,7 +4,7 @@
 //! for what it sends. A connection keeps its quota, so nothing is looked up for a message. What is held is a [`Place`]:
 //! it counts until it is dropped.
 //!
-//! The table of quotas has no bound of its own, and needs none. A quota stays while something is held, or while a bucket
+//! The table of quotas has no bound, and needs none. A quota stays while something is held, or while a bucket
 //! is not full, which takes a second. So there are at most as many as there are connections, rooms and mailboxes, and
 //! clients that have sent something within a second. [`Quotas`] removes the others before it grows.
 

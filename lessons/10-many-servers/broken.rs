@@ -1,5 +1,5 @@
-//! A node of many examples. It reads the log when it starts, and subscribes when its first reader comes. It draws an
-//! epoch of its own.
+//! A node of many examples. It reads the log when it starts, and subscribes when its first reader comes. It draws its
+//! own epoch.
 
 #[path = "redis.rs"]
 mod redis;

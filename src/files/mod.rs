@@ -210,7 +210,7 @@ fn content_type(name: &str) -> &'static str {
         Some("html") => "text/html; charset=utf-8",
         Some("css") => "text/css; charset=utf-8",
         Some("js") => "text/javascript; charset=utf-8",
-        Some("ts") => "text/plain; charset=utf-8", // a type of its own is not registered
+        Some("ts") => "text/plain; charset=utf-8", // no type is registered for TypeScript
         Some("json") => "application/json",
         Some("svg") => "image/svg+xml",
         Some("png") => "image/png",

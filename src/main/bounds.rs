@@ -24,7 +24,7 @@ pub fn set(limits: &mut Limits, bound: Bound, option: &str, text: &str) -> Resul
     Ok(())
 }
 
-/// Returns the table of the bounds and the memory that they allow. The tap has an event loop of its own.
+/// Returns the table of the bounds and the memory that they allow. The tap has its own event loop.
 pub fn report(config: &Config, has_tap: bool) -> String {
     let tap = Limits::default().memory / (1024 * 1024);
     let of_tap = format!("\nThe tap takes up to {tap} MiB more for its connections. With --no-tap there is none.");

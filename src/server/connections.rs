@@ -21,8 +21,8 @@ use crate::access::is_loopback_name;
 use crate::event_loop::{ConnectionId, ConnectionReport, ConnectionState, ExchangeId};
 use crate::http::{Content, Request, Response};
 
-/// The fields by which a proxy shows itself, and the beginning of the names of more. The first two are standards (RFC
-/// 7239 and RFC 9110, section 7.6.3), and `CDN-Loop` is (RFC 8586). The others are customs.
+/// The fields by which a proxy shows itself, and the beginning of the names of more. The first three are standards (RFC
+/// 7239; RFC 9110, section 7.6.3; RFC 8586). The others are conventions.
 const FIELDS_OF_PROXIES: [&str; 8] = [
     "forwarded",
     "via",

@@ -87,7 +87,7 @@ fn start(part: Part, address: SocketAddr, shared: Arc<Shared>) -> JoinHandle<()>
             if shared.stop.load(Ordering::Relaxed) {
                 return;
             }
-            // A refusal is no reason to stop.
+            // It goes on after a refusal.
             let _ = part(address, &shared, number, &mut held);
             thread::sleep(Duration::from_millis(1));
         }
@@ -210,7 +210,7 @@ fn leave_unfinished(address: SocketAddr, shared: &Shared, number: u64, held: &mu
     Ok(())
 }
 
-/// Connects a client from an address of its own.
+/// Connects a client from 127.0.0.`host`.
 pub fn client_from(host: u8, address: SocketAddr) -> io::Result<Client> {
     Client::of(connect_from(host, address)?)
 }

@@ -235,7 +235,7 @@ fn broken_misses_what_is_published_before_its_first_reader() {
     };
     has(&one, json!(["one", "two"]));
     has(&two, json!(["two"]));
-    // Each node has an epoch of its own.
+    // Each node has its own epoch.
     let cursor = get(&one, "/messages")["last_message_id"].as_str().unwrap().to_owned();
     assert_eq!(get(&two, &format!("/messages?last_message_id={cursor}"))["recovered"], false);
 }

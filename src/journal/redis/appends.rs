@@ -58,7 +58,6 @@ impl Redis {
             key: draft.key.map(|key| (key, epoch)),
             until: now + ASK_TIME,
             was_sent: false,
-            is_appended: false,
         };
         if !self.asked.push(asked) {
             self.refuse(ticket, "too many messages wait for Redis");
@@ -176,8 +175,7 @@ impl Redis {
     /// A message is in its log. If the messages before it are known, it follows them. Otherwise its notice brings it, or
     /// a read.
     fn on_committed(&mut self, ticket: Ticket, cursor: Cursor, now: Instant) {
-        let Some(asked) = self.asked.get_mut(ticket) else { return };
-        asked.is_appended = true;
+        let Some(asked) = self.asked.get(ticket) else { return };
         let log = self.logs.get_mut(&asked.log);
         let place = log.map(|log| (log.append(cursor, asked.body.len(), now), log.deadline()));
         match place {

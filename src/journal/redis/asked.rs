@@ -43,8 +43,6 @@ pub struct Asked {
     pub until: Instant,
     /// Whether it was sent. Then Redis may append it, even if no reply comes.
     pub was_sent: bool,
-    /// Whether Redis has appended it. It is kept until the messages before it are known.
-    pub is_appended: bool,
 }
 
 /// Messages of one log that are sent together.
@@ -108,11 +106,6 @@ impl AskedMessages {
     /// Returns a message.
     pub fn get(&self, ticket: Ticket) -> Option<&Asked> {
         self.by_ticket.get(&ticket)
-    }
-
-    /// Returns a message.
-    pub fn get_mut(&mut self, ticket: Ticket) -> Option<&mut Asked> {
-        self.by_ticket.get_mut(&ticket)
     }
 
     /// Removes a message, because it has its answer.
@@ -264,7 +257,6 @@ mod tests {
             key: None,
             until,
             was_sent: false,
-            is_appended: false,
         })
     }
 

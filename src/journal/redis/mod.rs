@@ -162,6 +162,7 @@ impl Redis {
         let logs = books::map(&self.logs) + books::map(&self.channels);
         logs + self.logs.values().map(Log::bytes).sum::<usize>()
             + self.asked.bytes()
+            + books::vec(&self.unasked)
             + self.nodes.bytes()
             + books::deque(&self.changes)
     }
