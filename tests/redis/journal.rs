@@ -248,6 +248,27 @@ fn a_message_to_a_mailbox_that_has_expired_is_refused() {
 }
 
 #[test]
+fn a_group_that_cannot_be_executed_leaves_nothing_half_done() {
+    if !is_installed() {
+        return;
+    }
+    let (process, mut one, mut two, tea) = two_nodes(&[]);
+    let start = one.tip(&tea);
+    let key = Key::new(start.epoch(), "1", "", "second");
+    let digest: String = key.digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    process.command(&["RPUSH", &format!("overwire:key:{digest}"), "of another program"]);
+    let tickets = [one.send(&tea, "first", None), one.send(&tea, "second", Some(key))];
+    wait([&mut one], |[one]| one.answers.len() == 2);
+    for ticket in tickets {
+        let Answer::Refused(Refusal::Unavailable(why)) = &one.answers[&ticket] else { panic!("{:?}", one.answers) };
+        assert!(why.contains("belongs to another program"), "{why}");
+    }
+    let after = answer(&mut one, &tea, "after", None);
+    wait([&mut two], |[two]| two.texts(&tea) == ["after"]);
+    assert_eq!(after, Answer::Appended(two.tip(&tea)));
+}
+
+#[test]
 fn a_mailbox_that_is_created_without_redis_is_there_when_it_comes() {
     if !is_installed() {
         return;

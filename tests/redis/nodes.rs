@@ -362,6 +362,27 @@ fn a_server_that_was_away_keeps_its_reader_and_does_not_speak_for_one_that_has_l
 }
 
 #[test]
+fn a_server_that_was_away_knows_what_the_reader_has_had_elsewhere() {
+    if !is_installed() {
+        return;
+    }
+    let (process, relay, [one, two], id) = a_mailbox_behind_a_relay();
+    relay.lead_to(Process::new(&[]).port);
+    wait_until_away(&one);
+    put(&two, &id);
+    let content = json!({ "connection_id": id }).to_string();
+    assert_eq!(two.post("/poll", &content).json()["message"], "hello");
+    two.publish("tea", "x"); // after this, Redis has the position of the reader too
+    relay.lead_to(process.port);
+    wait_until_ready(&one);
+    wait_for_followers(&process, &format!("mailbox:{id}"), 2);
+    (0..2).for_each(|_| drop(one.publish("tea", "x"))); // what was asked before is answered
+    let next = json!({ "connection_id": id, "text": "next" }).to_string();
+    assert_eq!(one.post("/sse/message", &next).status, 202);
+    assert_eq!(one.post("/poll", &content).json()["message"], "next");
+}
+
+#[test]
 fn of_two_readers_that_come_together_one_stays() {
     if !is_installed() {
         return;

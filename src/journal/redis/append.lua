@@ -53,6 +53,12 @@ if not tip or sequence + #ARGV > 2 ^ 40 then
 end
 local epoch, total = tip[2][2], tonumber(tip[2][4])
 
+-- All reads come before the first write: one that fails, because a key has another type, leaves nothing half done.
+local known = {}
+for at = 3, #KEYS do
+  known[KEYS[at]] = redis.call('GET', KEYS[at])
+end
+
 -- The first command that writes is one that is refused when the memory is full. Nothing has been done by then.
 redis.call('SET', sender, number, 'PX', lifetime)
 local next_key, notice = 3, {}
@@ -60,7 +66,7 @@ local outcomes = each(function(by, check, message, time, fingerprint, key_epoch)
   local key
   if fingerprint ~= '' then
     key, next_key = KEYS[next_key], next_key + 1
-    local before = redis.call('GET', key)
+    local before = known[key]
     if before then
       local same, place = string.match(before, '^(%S+) (.*)$')
       return same == fingerprint and 'repeated ' .. place or 'conflict'
@@ -75,7 +81,8 @@ local outcomes = each(function(by, check, message, time, fingerprint, key_epoch)
     'e', epoch, 't', string.format('%.0f', total), 'n', by, 'm', message)
   local place = epoch .. ' ' .. id
   if key then
-    redis.call('SET', key, table.concat({fingerprint, place, time}, ' '), 'PX', key_lifetime)
+    known[key] = table.concat({fingerprint, place, time}, ' ')
+    redis.call('SET', key, known[key], 'PX', key_lifetime)
   end
   notice[#notice + 1] = table.concat({place, by, message}, ' ')
   return 'appended ' .. place

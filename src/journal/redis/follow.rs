@@ -288,12 +288,12 @@ impl Redis {
         let Some(log) = self.logs.get_mut(name).filter(|log| log.read == read) else { return };
         match (reply, Entry::of_reply(reply)) {
             (_, Some(entries)) => {
-                let (mut steps, is_first) = (Vec::new(), log.tip().is_none());
+                let mut steps = Vec::new();
                 let is_behind = log.load(entries, &mut steps);
                 self.apply(name, steps);
                 match name {
-                    LogName::Mailbox(_) if is_first => self.find_reader(name),
-                    _ => self.answer(name),
+                    LogName::Mailbox(_) => self.find_reader(name), // it may have moved while this node was away
+                    LogName::Room(_) => self.answer(name),
                 }
                 if is_behind {
                     self.read(name);

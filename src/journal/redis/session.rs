@@ -2,9 +2,8 @@
 //! are opened together, and when one is lost, so is the other: then what was asked gets no reply.
 
 use std::io;
-use std::mem;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
-use std::sync::mpsc::{self, Receiver, TryRecvError};
+use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -21,9 +20,6 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// A session that has lasted for this time was a success: the next pause is the first again.
 const STABLE_TIME: Duration = Duration::from_secs(5);
-
-/// The interval at which an answer of the system's resolver is looked for.
-const LOOK_UP_STEP: Duration = Duration::from_millis(10);
 
 /// The most bytes that are queued on a connection. The rest waits here, because a reset drops what is queued.
 const MOST_QUEUED: usize = 256 * 1024;
@@ -45,8 +41,8 @@ pub enum News<T> {
 enum Phase {
     /// The next attempt is at this time.
     Pause(Instant),
-    /// A thread asks the system for the addresses of the host. They are looked for at this time.
-    LookUp(Receiver<io::Result<Vec<SocketAddr>>>, Instant),
+    /// A thread asks the system for the addresses of the host, and wakes the loop when it has them.
+    LookUp(Receiver<io::Result<Vec<SocketAddr>>>),
     /// The connections are being opened, or are open since this time.
     Connected(Instant),
 }
@@ -122,6 +118,10 @@ impl<T> Session<T> {
 
     /// Takes an event. Returns whether it was one of this session.
     pub fn on_event(&mut self, event_loop: &mut EventLoop, event: &Event, news: &mut Vec<News<T>>) -> bool {
+        if matches!((event, &self.phase), (Event::Woken, Phase::LookUp(_))) {
+            self.take_addresses(event_loop, news);
+            return true;
+        }
         let (Event::Opened(id, _)
         | Event::Bytes(id, _)
         | Event::EndOfInput(id)
@@ -188,7 +188,8 @@ impl<T> Session<T> {
     /// Returns the time at which [`on_deadline`](Self::on_deadline) is to be called.
     pub fn deadline(&self) -> Option<Instant> {
         match &self.phase {
-            Phase::Pause(until) | Phase::LookUp(_, until) => Some(*until),
+            Phase::Pause(until) => Some(*until),
+            Phase::LookUp(_) => None,
             Phase::Connected(_) => {
                 [&self.commands, &self.notices].into_iter().filter_map(|side| side.link.deadline()).min()
             }
@@ -201,20 +202,10 @@ impl<T> Session<T> {
         if self.deadline().is_none_or(|deadline| deadline > now) {
             return;
         }
-        let phase = mem::replace(&mut self.phase, Phase::Connected(now));
-        let result = match phase {
+        let result = match self.phase {
             Phase::Pause(_) => self.look_up(event_loop),
-            Phase::LookUp(addresses, _) => match addresses.try_recv() {
-                Err(TryRecvError::Empty) => {
-                    self.phase = Phase::LookUp(addresses, now + LOOK_UP_STEP);
-                    Ok(())
-                }
-                Err(TryRecvError::Disconnected) => Err(Lost(self.unknown_host("the look-up has failed"))),
-                Ok(Err(error)) => Err(Lost(self.unknown_host(&error.to_string()))),
-                Ok(Ok(addresses)) => self.connect(event_loop, &addresses),
-            },
-            Phase::Connected(since) => {
-                self.phase = Phase::Connected(since);
+            Phase::LookUp(_) => Ok(()),
+            Phase::Connected(_) => {
                 self.commands.link.on_deadline(now).and_then(|()| self.notices.link.on_deadline(now))
             }
         };
@@ -229,12 +220,28 @@ impl<T> Session<T> {
             return self.connect(event_loop, &[SocketAddr::new(address, self.url.port)]);
         }
         let (sender, receiver) = mpsc::channel();
-        let host = (self.url.host.clone(), self.url.port);
-        let look_up = move || drop(sender.send(host.to_socket_addrs().map(Iterator::collect)));
+        let (host, remote) = ((self.url.host.clone(), self.url.port), event_loop.remote());
+        let look_up = move || {
+            let _ = sender.send(host.to_socket_addrs().map(Iterator::collect)); // it fails if nobody wants them any more
+            remote.notify();
+        };
         let started = thread::Builder::new().name("resolver".into()).spawn(look_up);
         started.map_err(|error| Lost(self.unknown_host(&error.to_string())))?;
-        self.phase = Phase::LookUp(receiver, event_loop.now() + LOOK_UP_STEP);
+        self.phase = Phase::LookUp(receiver);
         Ok(())
+    }
+
+    /// Connects to an address that the system has found, if it has answered.
+    fn take_addresses(&mut self, event_loop: &mut EventLoop, news: &mut Vec<News<T>>) {
+        let Phase::LookUp(receiver) = &self.phase else { return };
+        let result = match receiver.try_recv() {
+            Err(_) => return, // the loop was woken for another reason
+            Ok(Err(error)) => Err(Lost(self.unknown_host(&error.to_string()))),
+            Ok(Ok(addresses)) => self.connect(event_loop, &addresses),
+        };
+        if let Err(lost) = result {
+            self.lose(event_loop, lost, news);
+        }
     }
 
     fn unknown_host(&self, why: &str) -> String {
@@ -245,6 +252,7 @@ impl<T> Session<T> {
     fn connect(&mut self, event_loop: &mut EventLoop, addresses: &[SocketAddr]) -> Result<(), Lost> {
         let attempt = self.attempts as usize % addresses.len().max(1);
         let address = addresses.get(attempt).ok_or_else(|| Lost(self.unknown_host("it has none")))?;
+        self.phase = Phase::Connected(event_loop.now());
         for side in [&mut self.commands, &mut self.notices] {
             side.id = Some(event_loop.connect(*address).map_err(|error| Lost(error.to_string()))?);
         }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use super::fleet::Kind;
 use super::scenario::{Sample, Scenario};
 use super::subject::{Journal, Running, Subject, Tool, data_folder, remove_data};
-use super::{median, milliseconds, percentile};
+use super::{Options, median, milliseconds, percentile};
 
 /// The time in which Redis starts.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -37,8 +37,8 @@ const ROWS: [Row; 5] = [
 const ROWS_OF_TWO: [Row; 2] =
     [("one sender elsewhere, 1 reader", TO_ONE, 500), ("one sender elsewhere, 1,000 readers", TO_MANY, 100)];
 
-/// Measures all journals in turn, `rounds` times. The peers have their messages in the same Redis.
-pub fn measure(rounds: usize, with_peers: bool) -> io::Result<()> {
+/// Measures all journals in turn. The peers have their messages in the same Redis.
+pub fn measure(options: &Options) -> io::Result<()> {
     let redis = Redis::start()?;
     let journals = [Journal::Memory, Journal::Always, Journal::Every, Journal::Never, Journal::Redis(redis.port)];
     let peers = [Subject::NchanWithRedis(redis.port), Subject::SocketIo(redis.port)];
@@ -48,21 +48,37 @@ pub fn measure(rounds: usize, with_peers: bool) -> io::Result<()> {
     );
     println!("|-|-|-:|-:|-:|");
     for row in ROWS {
-        let has_peers = with_peers && !matches!(row.1, Scenario::Converse { .. });
+        let has_peers = options.peers && !matches!(row.1, Scenario::Converse { .. });
         let peers = peers.iter().filter(|_| has_peers).copied();
         for subject in journals.map(Subject::Application).into_iter().chain(peers) {
-            let samples = (0..rounds).map(|_| sample(row, subject, false)).collect::<io::Result<Vec<_>>>()?;
-            print(row, subject, &samples);
+            measure_row(options, row, subject, false)?;
         }
     }
     for row in ROWS_OF_TWO {
-        let peers = peers.iter().filter(|_| with_peers).copied();
+        let peers = peers.iter().filter(|_| options.peers).copied();
         for subject in [Subject::Application(Journal::Redis(redis.port))].into_iter().chain(peers) {
-            let samples = (0..rounds).map(|_| sample(row, subject, true)).collect::<io::Result<Vec<_>>>()?;
-            print(row, subject, &samples);
+            measure_row(options, row, subject, true)?;
         }
     }
     remove_data()
+}
+
+/// Measures a row and prints it, if it is wanted.
+fn measure_row(options: &Options, row: Row, subject: Subject, has_second: bool) -> io::Result<()> {
+    let name = format!("{} | {}", row.0, name_of(subject));
+    if !options.wants(&name) {
+        return Ok(());
+    }
+    let samples = (0..options.rounds).map(|_| sample(row, subject, has_second)).collect::<io::Result<Vec<_>>>()?;
+    print(&name, &samples);
+    Ok(())
+}
+
+fn name_of(subject: Subject) -> &'static str {
+    match subject {
+        Subject::Application(journal) => journal.name(),
+        peer => peer.name(),
+    }
 }
 
 /// Measures the start of a server that finds a log to which this many million messages were written.
@@ -98,21 +114,25 @@ fn sample((_, scenario, units): Row, subject: Subject, has_second: bool) -> io::
 
 fn start(core: &str, subject: Subject) -> io::Result<Running> {
     let server = Running::start_on(core, subject, Tool::Nothing, SIZE)?;
-    if let Subject::Application(_) = subject {
-        wait_until_ready(&server)?;
+    match subject {
+        Subject::Application(_) => wait_until_ready(&server, "GET /health/ready", "")?,
+        Subject::NchanWithRedis(_) => wait_until_ready(&server, "POST /pub", "Content-Length: 2\r\n\r\nhi")?,
+        _ => {}
     }
     Ok(server)
 }
 
-/// Waits until the server can store messages: it listens before it has reached Redis.
-fn wait_until_ready(server: &Running) -> io::Result<()> {
+/// Waits until the server can store messages, and answers this request with a success: it listens before it has reached
+/// Redis. `rest` is the last field of the request and its content.
+fn wait_until_ready(server: &Running, request: &str, rest: &str) -> io::Result<()> {
+    let end = if rest.is_empty() { "\r\n" } else { rest };
     let start = Instant::now();
     loop {
         let mut stream = TcpStream::connect(server.address)?;
-        stream.write_all(b"GET /health/ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+        stream.write_all(format!("{request} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{end}").as_bytes())?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
-        if answer.starts_with("HTTP/1.1 200 ") {
+        if answer.starts_with("HTTP/1.1 2") {
             return Ok(());
         }
         if start.elapsed() > PATIENCE {
@@ -122,11 +142,7 @@ fn wait_until_ready(server: &Running) -> io::Result<()> {
     }
 }
 
-fn print((name, ..): Row, subject: Subject, samples: &[Sample]) {
-    let journal = match subject {
-        Subject::Application(journal) => journal.name(),
-        peer => peer.name(),
-    };
+fn print(name: &str, samples: &[Sample]) {
     let rate = median(samples.iter().map(|sample| sample.messages as f64 / sample.wall.as_secs_f64()));
     let cost = median(samples.iter().map(Sample::cost));
     let mut delays: Vec<Duration> = samples.iter().flat_map(|sample| sample.last_delivery.iter().copied()).collect();
@@ -135,7 +151,7 @@ fn print((name, ..): Row, subject: Subject, samples: &[Sample]) {
         (Some(middle), Some(late)) => format!("{:.2}, {:.2}", milliseconds(middle), milliseconds(late)),
         _ => String::new(),
     };
-    println!("| {name} | {journal} | {rate:.0} | {cost:.2} | {delays} |");
+    println!("| {name} | {rate:.0} | {cost:.2} | {delays} |");
 }
 
 /// A Redis without a file, on a free port.

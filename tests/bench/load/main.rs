@@ -43,7 +43,7 @@ fn main() -> ExitCode {
         match (options.check, options.journals, options.start) {
             (true, ..) => check(&options),
             (_, _, Some(millions)) => journals::measure_start(millions),
-            (_, true, None) => journals::measure(options.rounds, options.peers),
+            (_, true, None) => journals::measure(&options),
             (false, false, None) => measure(&options),
         }
         .map(|()| true)

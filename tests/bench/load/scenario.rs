@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::bytes;
@@ -17,6 +18,10 @@ const AT_ONCE: usize = 100;
 
 /// The number of messages in a burst.
 pub const BURST: usize = 16;
+
+/// The pause before the first message in nchan with Redis. It greets a subscriber before Redis has confirmed the
+/// subscription, and what is published in between does not arrive.
+const NCHAN_PAUSE: Duration = Duration::from_millis(500);
 
 /// The work of a load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -180,6 +185,9 @@ impl Load {
                     let connect = bytes::message("40");
                     self.fleet.conns.iter_mut().try_for_each(|conn| conn.send(&connect))?;
                     self.fleet.await_messages(subscribers)?; // "you are connected"
+                }
+                if let Subject::NchanWithRedis(_) = self.subject {
+                    thread::sleep(NCHAN_PAUSE);
                 }
                 self.fleet.connect_to(self.publisher).map(drop)
             }
