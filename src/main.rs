@@ -89,7 +89,8 @@ usage: overwire [OPTIONS]
                          the disk (always, the default), or when the system has it, which
                          writes it every 100 ms (100ms) or when it likes (never)
   --redis URL            keep the messages in Redis, and share them with all servers that name the
-                         same one: redis://[:PASSWORD@]HOST:PORT[/DB]
+                         same one: redis://[:PASSWORD@]HOST:PORT[/DB]; with --keys, also the
+                         sessions and tickets
   --metrics ADDRESS      serve /metrics for Prometheus at this address, such as
                          127.0.0.1:9100, to everyone who reaches it by an address, as localhost,
                          or by a name given with --allow-host

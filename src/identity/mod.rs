@@ -20,7 +20,7 @@ use self::attempts::Attempts;
 pub use self::digest::Digest;
 pub use self::file::{add_key, parse_keys, read_keys, revoke_keys};
 pub use self::key::{AccessKey, Rights, RoomPattern, check_name};
-pub use self::session::{Credential, TICKET_TIME};
+pub use self::session::{Credential, IDLE_TIME, TICKET_TIME};
 use self::session::{Sessions, Tickets};
 use crate::random::Random;
 
@@ -42,7 +42,21 @@ pub enum Unknown {
     TooMany(Duration),
 }
 
+/// A session that has begun.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Begun {
+    /// Its secret.
+    pub secret: String,
+    /// The digest of its secret.
+    pub session: Digest,
+    /// The session that has ended to make room for it.
+    pub ended: Option<Digest>,
+}
+
 /// All that the server knows about identities.
+///
+/// Servers that share a store keep the texts of sessions and tickets there, each by the digest of its secret. One that
+/// does not know a secret looks there. So a session that is idle here is forgotten, and may be in use elsewhere.
 ///
 /// ```
 /// use std::time::Instant;
@@ -60,8 +74,8 @@ pub enum Unknown {
 /// let credential = identities.find_key(&text, here, time).unwrap();
 /// assert_eq!(identities.resolve(credential, time).unwrap().name, "alice");
 ///
-/// let cookie = identities.begin_session(&mut random, credential, time).unwrap();
-/// let session = identities.find_session(&cookie, time).unwrap();
+/// let begun = identities.begin_session(&mut random, credential, time).unwrap();
+/// let session = identities.find_session(&begun.secret, time).unwrap();
 /// identities.set_keys(vec![]); // revoked
 /// assert_eq!(identities.resolve(session, time), None);
 /// # std::io::Result::Ok(())
@@ -75,9 +89,13 @@ pub struct Identities {
 }
 
 impl Identities {
-    /// Replaces all keys. The sessions of those that are gone are over.
-    pub fn set_keys(&mut self, keys: Vec<AccessKey>) {
-        self.keys = keys.into_iter().map(|key| (key.digest, Rc::new(key))).collect();
+    /// Replaces all keys. The sessions of those that are gone are over. Returns these sessions.
+    pub fn set_keys(&mut self, keys: Vec<AccessKey>) -> Vec<Digest> {
+        let new = keys.into_iter().map(|key| (key.digest, Rc::new(key))).collect();
+        let mut old = std::mem::replace(&mut self.keys, new);
+        old.retain(|digest, _| !self.keys.contains_key(digest));
+        let over: Vec<_> = old.into_keys().flat_map(|key| self.sessions.of_key(key)).collect();
+        over.into_iter().filter(|session| self.sessions.end(*session)).collect()
     }
 
     /// Finds the key with this text, which came from this address.
@@ -124,18 +142,37 @@ impl Identities {
         }
     }
 
-    /// Begins a session for the key of a credential. Returns its secret. `None` if the credential is not valid any more.
-    pub fn begin_session(&mut self, random: &mut Random, credential: Credential, time: Time) -> Option<String> {
+    /// Begins a session for the key of a credential. `None` if the credential is not valid any more.
+    pub fn begin_session(&mut self, random: &mut Random, credential: Credential, time: Time) -> Option<Begun> {
         let key = self.resolve(credential, time)?;
         let valid = key.expires.map_or(Duration::MAX, |expires| Duration::from_secs(expires.saturating_sub(time.date)));
-        Some(self.sessions.begin(random, key.digest, time, valid))
+        let (secret, ended) = self.sessions.begin(random, key.digest, time, valid);
+        Some(Begun { session: Digest::of(&secret), secret, ended })
     }
 
-    /// Ends a session. A key is not ended: it is revoked in its file.
-    pub fn end_session(&mut self, credential: Credential) {
-        if let Credential::Session(session) = credential {
-            self.sessions.end(session);
-        }
+    /// Returns the text of a session for other servers. It has no secret.
+    pub fn session_text(&self, session: Digest) -> Option<String> {
+        self.sessions.text(session)
+    }
+
+    /// Takes over a session of another server. A text that is wrong is ignored.
+    pub fn learn_session(&mut self, session: Digest, text: &str, time: Time) {
+        self.sessions.learn(session, text, time);
+    }
+
+    /// Returns the sessions that are to be looked for in the shared store, from time to time: they are in use.
+    pub fn sessions_to_look_for(&mut self, now: Instant) -> Vec<Digest> {
+        self.sessions.due(now)
+    }
+
+    /// Any session may have ended elsewhere. Returns those that are to be looked for now. The others are forgotten.
+    pub fn doubt_sessions(&mut self, now: Instant) -> Vec<Digest> {
+        self.sessions.doubt(now)
+    }
+
+    /// Ends a session. Returns whether it was known.
+    pub fn end_session(&mut self, session: Digest) -> bool {
+        self.sessions.end(session)
     }
 
     /// Issues a ticket for one request to this path with the identity of a credential. `None` if there are too many.
@@ -148,6 +185,34 @@ impl Identities {
     ) -> Option<String> {
         let key = self.resolve(credential, time)?.digest;
         self.tickets.issue(random, (credential, key), endpoint, time.now)
+    }
+
+    /// Returns the session that a ticket was issued for. `None` for that of a key, or an unknown one.
+    pub fn session_of_ticket(&self, ticket: Digest) -> Option<Digest> {
+        match self.tickets.credential(ticket)? {
+            Credential::Session(session) => Some(session),
+            Credential::Key(_) => None,
+        }
+    }
+
+    /// Returns the text of a ticket for other servers. It has no secret.
+    pub fn ticket_text(&self, ticket: Digest) -> Option<String> {
+        self.tickets.text(ticket)
+    }
+
+    /// Takes over a ticket of another server. A text that is wrong is ignored.
+    pub fn learn_ticket(&mut self, ticket: Digest, text: &str, now: Instant) {
+        self.tickets.learn(ticket, text, now);
+    }
+
+    /// Another server has redeemed a ticket.
+    pub fn forget_ticket(&mut self, ticket: Digest) {
+        self.tickets.forget(ticket);
+    }
+
+    /// Whether a session is known here and not over, whatever its key.
+    pub fn knows_session(&self, session: Digest, now: Instant) -> bool {
+        self.sessions.key(session, now).is_some()
     }
 
     /// Returns when a credential ends by itself, in seconds since 1970. `None` for a key without an end.
@@ -204,7 +269,7 @@ mod tests {
         let (mut scene, _, text) = Scene::create();
         let (before, after) = (scene.at(999), scene.at(1000));
         let key = scene.identities.find_key(&text, HERE, before).unwrap();
-        let cookie = scene.identities.begin_session(&mut scene.random, key, before).unwrap();
+        let cookie = scene.identities.begin_session(&mut scene.random, key, before).unwrap().secret;
         let session = scene.identities.find_session(&cookie, before).unwrap();
         assert_eq!(scene.identities.expires(session), Some(1000));
         for credential in [key, session] {
@@ -230,16 +295,30 @@ mod tests {
         let (mut scene, _, text) = Scene::create();
         let time = scene.at(0);
         let key = scene.identities.find_key(&text, HERE, time).unwrap();
-        let cookie = scene.identities.begin_session(&mut scene.random, key, time).unwrap();
-        let session = scene.identities.find_session(&cookie, time).unwrap();
+        let begun = scene.identities.begin_session(&mut scene.random, key, time).unwrap();
+        let session = scene.identities.find_session(&begun.secret, time).unwrap();
         let mut issue = |identities: &mut Identities| {
             identities.issue_ticket(&mut scene.random, session, "/ws", time).expect("there are few")
         };
         let (first, second) = (issue(&mut scene.identities), issue(&mut scene.identities));
         assert_eq!(scene.identities.redeem_ticket(&first, "/ws", time), Some(session));
-        scene.identities.end_session(session);
+        scene.identities.end_session(begun.session);
         assert_eq!(scene.identities.redeem_ticket(&second, "/ws", time), None);
         assert!(scene.identities.resolve(key, time).is_some(), "the key goes on");
+    }
+
+    #[test]
+    fn the_sessions_of_a_key_that_is_gone_are_over() {
+        let (mut scene, key, text) = Scene::create();
+        let time = scene.at(0);
+        let credential = scene.identities.find_key(&text, HERE, time).unwrap();
+        let begun = scene.identities.begin_session(&mut scene.random, credential, time).unwrap();
+        let other = Digest::of("a session of a key that was never here");
+        scene.identities.learn_session(other, &format!("{} 100", Digest::of("other key")), time);
+        assert_eq!(scene.identities.set_keys(vec![key]), []);
+        assert_eq!(scene.identities.set_keys(vec![]), [begun.session]);
+        assert!(!scene.identities.knows_session(begun.session, time.now));
+        assert!(scene.identities.knows_session(other, time.now), "its key may be new");
     }
 
     #[test]

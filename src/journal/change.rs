@@ -6,6 +6,7 @@ use std::rc::Rc;
 use super::Journal;
 use super::LogName;
 use crate::feed::Cursor;
+use crate::identity::Digest;
 
 /// The number of an [asked](Journal::append) message. The numbers of a journal count up from 1 without gaps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -83,6 +84,20 @@ pub enum Change {
         /// Whether one of them knew one of the clients.
         is_known: bool,
     },
+    /// What was asked with this number is done.
+    Done {
+        /// The number.
+        ticket: Ticket,
+    },
+    /// The text of a secret that was looked for. Or the secret is over: another process has dropped it.
+    Secret {
+        /// The secret.
+        name: SecretName,
+        /// The text. `None` if there is no such secret any more.
+        text: Option<String>,
+    },
+    /// This process was away: any secret may be over. Those in use are to be looked for again.
+    SecretsUnsure,
     /// The positions of a client were dropped, because it was ended.
     PositionsDropped {
         /// The `client_id`.
@@ -123,6 +138,17 @@ pub enum Wanted {
     Client(Rc<str>),
     /// A position in a log, which comes from a reader, and the messages after it.
     Position(LogName, Cursor),
+    /// The text of a secret.
+    Secret(SecretName),
+}
+
+/// The name of a secret that all processes share: its digest. The secret itself is nowhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SecretName {
+    /// A session. To look for it is to use it: its idle time begins again.
+    Session(Digest),
+    /// A ticket. The first who looks for it gets it, and nobody else.
+    Ticket(Digest),
 }
 
 /// The reason why a message is not appended.

@@ -168,13 +168,21 @@ impl Local {
         }
     }
 
-    /// As [`Journal::end_clients`](super::Journal::end_clients): no other process has them. The answer does not wait for
-    /// the disk.
+    /// As [`Journal::end_clients`](super::Journal::end_clients): no other process has them.
     pub fn end_clients(&mut self) -> Ticket {
+        self.answer_at_once(|ticket| Change::Ended { ticket, is_known: false })
+    }
+
+    /// Nobody else is to be told.
+    pub fn done(&mut self) -> Ticket {
+        self.answer_at_once(|ticket| Change::Done { ticket })
+    }
+
+    /// Answers without the disk, and so before what waits for it.
+    fn answer_at_once(&mut self, answer: impl FnOnce(Ticket) -> Change) -> Ticket {
         self.asked += 1;
         let ticket = Ticket(self.asked);
-        let change = Change::Ended { ticket, is_known: false };
-        self.changes.push_front(Pending { change, record: 0, undo: None });
+        self.changes.push_front(Pending { change: answer(ticket), record: 0, undo: None });
         ticket
     }
 

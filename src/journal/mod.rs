@@ -35,7 +35,7 @@ use std::io;
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
 
-pub use self::change::{Asker, Change, NodeList, Refusal, Ticket, Wanted};
+pub use self::change::{Asker, Change, NodeList, Refusal, SecretName, Ticket, Wanted};
 use self::disk::Disk;
 pub use self::keys::{KEYS, Key, bytes_of_keys};
 use self::local::Local;
@@ -43,6 +43,7 @@ use self::redis::{Redis, RedisUrl};
 use crate::books;
 use crate::event_loop::{Event, EventLoop};
 use crate::feed::Cursor;
+use crate::identity::Digest;
 use crate::random::Random;
 
 /// The name of a log.
@@ -264,6 +265,24 @@ impl Journal {
         match self {
             Journal::Local(_) => {}
             Journal::Redis(redis) => redis.clients_ended(asker, is_known),
+        }
+    }
+
+    /// Keeps the text of a secret for the other processes, until it is used up, dropped, or idle for too long.
+    /// [`Done`](Change::Done) follows with the returned number, or [`Refused`](Change::Refused).
+    pub fn keep_secret(&mut self, name: SecretName, text: &str) -> Ticket {
+        match self {
+            Journal::Local(local) => local.done(),
+            Journal::Redis(redis) => redis.keep_secret(name, text),
+        }
+    }
+
+    /// Drops a session. The other processes get [`Change::Secret`]. [`Done`](Change::Done) follows with the returned
+    /// number, or [`Refused`](Change::Refused) if they may not know.
+    pub fn drop_session(&mut self, session: Digest) -> Ticket {
+        match self {
+            Journal::Local(local) => local.done(),
+            Journal::Redis(redis) => redis.drop_session(session),
         }
     }
 

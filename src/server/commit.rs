@@ -4,7 +4,7 @@ use super::Server;
 use super::exchanges::{Exchanges, Reply};
 use super::params::ApiError;
 use super::parked;
-use super::senders::{self, Published, Sender};
+use super::senders::{self, Published, Sender, Waiting};
 use crate::event_loop::ExchangeId;
 use crate::feed::Cursor;
 use crate::journal::disk::{Data, Disk, OpenError, Recovery};
@@ -117,6 +117,15 @@ impl Server {
                 let waiting = self.exchanges.senders.take(ticket);
                 self.answer_end(waiting, is_known);
             }
+            Change::Done { ticket } => {
+                if let Some(Waiting { sender: Sender::Prepared(id, since, response), .. }) =
+                    self.exchanges.senders.take(ticket)
+                {
+                    self.exchanges.reply(id, since, Reply::Now(*response));
+                }
+            }
+            Change::Secret { name, text } => self.learn_secret(name, text.as_deref()),
+            Change::SecretsUnsure => self.doubt_sessions(),
             Change::PositionsDropped { client } => self.rooms.note_dropped_positions(&self.exchanges, &client),
             Change::Position { client, log, cursor } => {
                 let (replica, exchanges) = self.replica(&log);
@@ -152,10 +161,11 @@ impl Server {
     pub(super) fn on_commit_timer(&mut self) {
         self.commit_timer = None;
         while let Some(waiting) = self.exchanges.senders.overdue(self.exchanges.now()) {
-            self.exchanges.answer_sender(waiting.sender, Err(senders::late()));
+            let late = senders::late(&waiting.sender);
+            self.exchanges.answer_sender(waiting.sender, Err(late));
         }
         for parked in self.parked.overdue(self.exchanges.now()) {
-            self.exchanges.event_loop.respond(parked.id, parked::not_loaded().response());
+            self.exchanges.event_loop.respond(parked.id, parked::not_found_in_time(&parked.wanted).response());
             self.give_up(&parked.wanted);
         }
     }
@@ -181,9 +191,11 @@ impl Exchanges {
         match (sender, result) {
             (Sender::Request(id, since, answer), Ok(published)) => self.reply(id, since, answer.reply(published)),
             (Sender::Request(id, since, _), Err(error)) => self.reply(id, since, Reply::Now(error.response())),
-            (Sender::Operator(id, since, _), Err(error)) => self.reply(id, since, Reply::Now(error.response())),
+            (Sender::Operator(id, since, _) | Sender::Prepared(id, since, _), Err(error)) => {
+                self.reply(id, since, Reply::Now(error.response()));
+            }
             (Sender::WebSocket(id), Err(error)) => self.send_error(id, &error),
-            (Sender::WebSocket(_) | Sender::Operator(..), Ok(_)) | (Sender::Server, _) => {}
+            (Sender::WebSocket(_) | Sender::Operator(..) | Sender::Prepared(..), Ok(_)) | (Sender::Server, _) => {}
         }
     }
 }

@@ -24,8 +24,8 @@ use crate::bytes::{Rope, Shared};
 use crate::connection::Traffic;
 use crate::event_loop::{EventLoop, ExchangeId, TimerId};
 use crate::http::{self, Request, Response};
-use crate::identity::Rights;
-use crate::journal::{Draft, Journal, Wanted};
+use crate::identity::{Digest, Rights};
+use crate::journal::{Draft, Journal, SecretName, Ticket, Wanted};
 use crate::quotas::{Bound, Place, Quota};
 use crate::random::Random;
 use crate::sse;
@@ -47,6 +47,11 @@ impl Call<'_> {
     /// Returns the sender of a message with this request.
     pub fn sender(&self, answer: Answer) -> Sender {
         Sender::Request(self.id, self.since, answer)
+    }
+
+    /// Returns the sender that gets this answer as soon as the other servers are told.
+    pub fn prepared(&self, answer: Response) -> Sender {
+        Sender::Prepared(self.id, self.since, answer.into())
     }
 
     /// Checks that the request may use this room.
@@ -275,10 +280,25 @@ impl Exchanges {
 
     /// Asks the other servers to end clients. The sender waits until they have done that.
     pub fn end_elsewhere(&mut self, sender: Sender, clients: &[String]) {
-        let now = self.now();
-        let waiting = Waiting { sender, timestamp: 0.0, until: now + COMMIT_TIME };
-        let ticket = self.journal.end_clients(now, clients);
-        self.senders.push(ticket, waiting);
+        let ticket = self.journal.end_clients(self.now(), clients);
+        self.await_others(sender, ticket);
+    }
+
+    /// Has the journal keep the text of a secret. The sender waits until the other servers can find it.
+    pub fn keep_secret(&mut self, sender: Sender, name: SecretName, text: &str) {
+        let ticket = self.journal.keep_secret(name, text);
+        self.await_others(sender, ticket);
+    }
+
+    /// Ends a session on the other servers. The sender waits until they are told.
+    pub fn drop_session(&mut self, sender: Sender, session: Digest) {
+        let ticket = self.journal.drop_session(session);
+        self.await_others(sender, ticket);
+    }
+
+    fn await_others(&mut self, sender: Sender, ticket: Ticket) {
+        let until = self.now() + COMMIT_TIME;
+        self.senders.push(ticket, Waiting { sender, timestamp: 0.0, until });
     }
 
     /// Carries out what a handler has returned. `since` is the traffic of the connection before the request.

@@ -1,8 +1,9 @@
 //! The application: rooms, mailboxes and signalling over every transport. It uses the public API of the layers below,
 //! as any program does, and it has the same shape: a loop that pulls events.
 //!
-//! Each feature has a folder with its state, its handlers and its limits. This file connects them: it finds the handler
-//! of a request in `routes`, and passes every other event to the feature that holds the exchange.
+//! Each feature has a folder with its state, its handlers and its limits. `requests` finds out who
+//! sends a request, and which handler of `routes` it gets. This file passes every other event to the feature that holds
+//! the exchange.
 
 mod admin;
 mod bounds;
@@ -19,6 +20,7 @@ mod metrics;
 mod nodes;
 mod params;
 mod parked;
+mod requests;
 mod rooms;
 mod routes;
 mod senders;
@@ -32,10 +34,8 @@ mod tests;
 mod worst_case;
 
 use std::io::{self, ErrorKind, IsTerminal};
-use std::mem;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
-use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value};
@@ -44,28 +44,25 @@ use self::connections::{Ghosts, Place};
 use self::demo::Demo;
 pub use self::ending::Drain;
 use self::ending::Phase;
-use self::exchanges::{Call, EndReason, Exchanges, Opening, Reply};
-use self::identity::{Grant, Guard};
+use self::exchanges::{EndReason, Exchanges};
+use self::identity::Guard;
 use self::mailboxes::Mailboxes;
 use self::params::ApiError;
-use self::parked::{Halt, LOAD_TIME, Parked, ParkedRequests};
+use self::parked::{Halt, ParkedRequests};
 use self::rooms::Rooms;
-use self::routes::Found;
 use self::signalling::Peers;
 pub use self::stores::Stores;
 pub use self::worst_case::WorstCase;
-use crate::access::{Access, Resource};
-use crate::connection::Traffic;
+use crate::access::Access;
 use crate::event_loop::{Closed, Event, EventLoop, ExchangeId, ListenerId, LogFormat, Remote, Speaks, TimerId};
 use crate::files::Files;
-use crate::http::{Method, Origins, Request, Response};
+use crate::http::{Origins, Response};
 use crate::journal::disk::Data;
 use crate::journal::redis::RedisUrl;
-use crate::journal::{Journal, Retention, Wanted};
+use crate::journal::{Journal, Retention};
 use crate::limits::Limits;
 use crate::output;
-use crate::proxies::{Client, Proxies};
-use crate::quotas::Quota;
+use crate::proxies::Proxies;
 use crate::websocket::Message;
 
 /// The interval of the heartbeats of a stream.
@@ -195,23 +192,6 @@ enum FeatureId {
     Rooms,
     Mailboxes,
     Signalling,
-}
-
-/// The permission of a request, and the quota of its client.
-type Admission = (Option<Rc<Grant>>, Option<Rc<Quota>>);
-
-/// A request that may be handled.
-struct Arrived {
-    id: ExchangeId,
-    request: Request,
-    /// The traffic of the connection before it.
-    since: Traffic,
-    grant: Option<Rc<Grant>>,
-    quota: Option<Rc<Quota>>,
-    /// The end of its wait for the journal.
-    until: Instant,
-    /// What it has waited for before.
-    answered: Vec<Wanted>,
 }
 
 /// The server.
@@ -397,124 +377,6 @@ impl Server {
         self.refuses() && self.exchanges.senders.deadline().is_none()
     }
 
-    fn on_request(&mut self, id: ExchangeId, request: Request) {
-        if self.metrics_listener.is_some_and(|listener| self.exchanges.event_loop.came_by(id, listener)) {
-            return self.answer_scrape(id, &request);
-        }
-        let mut since = self.exchanges.event_loop.traffic(id);
-        since.received = since.received.saturating_sub(request.wire_length() as u64);
-        let found = routes::find(request.method(), &request.path());
-        match self.admit(id, &request, &found) {
-            Ok((grant, quota)) => {
-                let until = self.exchanges.now() + LOAD_TIME;
-                self.handle_request(Arrived { id, request, since, grant, quota, until, answered: Vec::new() }, found);
-            }
-            Err(refusal) => self.exchanges.reply(id, since, Reply::Now(refusal)),
-        }
-    }
-
-    /// Checks where a request comes from, and who sends it. Returns its permission, if it needs one, and the quota of its
-    /// client, unless it is exempt.
-    ///
-    /// # Errors
-    /// The answer to a request that is refused.
-    fn admit(&mut self, id: ExchangeId, request: &Request, found: &Found) -> Result<Admission, Response> {
-        let resource = if matches!(found, Found::Nothing) { Resource::File } else { Resource::Api };
-        let client = self.check(id, request, resource)?;
-        let grant = match (&mut self.guard, found) {
-            (Some(guard), Found::Handler(_, Some(needs)) | Found::Head(_, Some(needs))) => {
-                let grant = guard.admit(&self.exchanges, id, request, *needs)?;
-                self.exchanges.event_loop.log_identity(id, &grant.key().name);
-                Some(Rc::new(grant))
-            }
-            _ => None,
-        };
-        let quota = match (&grant, self.has_proxies) {
-            // The usual case: the client is that of the connection.
-            (None, false) => self.exchanges.event_loop.quota(id).cloned(),
-            _ => self.quota(id, request, &client, grant.as_deref())?,
-        };
-        Ok((grant, quota))
-    }
-
-    /// Handles a request. If it must wait for the journal, it is handled again then, but not after `until`.
-    fn handle_request(&mut self, arrived: Arrived, found: Found) {
-        let Arrived { id, request, since, grant, quota, until, answered } = arrived;
-        self.exchanges.answered = answered;
-        self.exchanges.quota = quota;
-        let call = Call { id, request: &request, since, grant };
-        let result = match self.refuses() {
-            true => Err(ApiError::going_away().into()),
-            false => self.dispatch(&call, found),
-        };
-        let answered = mem::take(&mut self.exchanges.answered);
-        let quota = self.exchanges.quota.take();
-        let result = match result {
-            Err(Halt::Wait(wanted)) => {
-                let grant = call.grant;
-                let parked = Parked { id, request, since, grant, quota, until, wanted: wanted.clone(), answered };
-                let pushed = self.parked.push(parked, self.exchanges.journal.trouble());
-                pushed.map(|()| Reply::Later).inspect_err(|_| self.give_up(&wanted))
-            }
-            Err(Halt::Error(error)) => Err(error),
-            Ok(reply) => Ok(reply),
-        };
-        self.exchanges.reply(id, since, result.unwrap_or_else(|error| Reply::Now(error.response())));
-        self.demo.after_request(&mut self.exchanges, &self.rooms);
-    }
-
-    /// Handles a request again that has waited for the journal.
-    fn handle_again(&mut self, parked: Parked) {
-        let Parked { id, request, since, grant, quota, until, answered, .. } = parked;
-        let is_lost = |guard: &Guard| grant.as_ref().is_some_and(|grant| !guard.still_holds(&self.exchanges, grant));
-        if self.guard.as_ref().is_some_and(is_lost) {
-            return self.exchanges.event_loop.respond(id, ApiError::unauthorized("the session is over").response());
-        }
-        let found = routes::find(request.method(), &request.path());
-        self.handle_request(Arrived { id, request, since, grant, quota, until, answered }, found);
-    }
-
-    /// Decides whether a request may be answered, and returns its client. The error is the answer to one that may not.
-    fn check(&self, id: ExchangeId, request: &Request, resource: Resource) -> Result<Client, Response> {
-        let client = match self.has_proxies {
-            true => self.exchanges.event_loop.client(id, request),
-            false => Ok(Client::default()), // nothing is known that the request does not say
-        };
-        let client = client.map_err(|error| Response::error(400, &error.to_string()))?;
-        self.access.check(request, &client, resource).map_err(|refusal| refusal.response())?;
-        Ok(client)
-    }
-
-    fn dispatch(&mut self, call: &Call<'_>, found: Found) -> Result<Reply, Halt> {
-        match found {
-            Found::Handler(handler, _) => handler(self, call),
-            Found::Head(head, _) => {
-                self.exchanges.begin(call, Opening::Stream(head(self, call)?));
-                Ok(Reply::Later)
-            }
-            Found::Options(methods) => Ok(Reply::Now(Access::preflight(&methods))),
-            Found::NotAllowed(methods) => Ok(Reply::Now(routes::not_allowed(&methods, call.request.method()))),
-            Found::Nothing => self.file(call),
-        }
-    }
-
-    /// Returns a file of the browser client, or 404.
-    fn file(&mut self, call: &Call<'_>) -> Result<Reply, Halt> {
-        const METHODS: &str = "GET, HEAD, OPTIONS";
-        let (path, method) = (call.request.path(), call.request.method());
-        let file = self.files.answer(&path, call.request);
-        match (method, file) {
-            (Method::Options, _) if path == "*" => Ok(Reply::Now(Access::preflight(METHODS))),
-            (_, None) => {
-                let sentence = format!("there is nothing at {path:?}: see /openapi.json for what there is");
-                Err(ApiError::not_found(sentence).into())
-            }
-            (Method::Get | Method::Head, Some(file)) => Ok(Reply::Now(file)),
-            (Method::Options, Some(_)) => Ok(Reply::Now(Access::preflight(METHODS))),
-            (method, Some(_)) => Ok(Reply::Now(routes::not_allowed(METHODS, method))),
-        }
-    }
-
     fn on_message(&mut self, id: ExchangeId, message: &Message) {
         let refuses = self.refuses();
         let quota = self.exchanges.event_loop.quota(id).cloned();
@@ -546,7 +408,7 @@ impl Server {
             features.into_iter().for_each(|feature| feature.sweep(exchanges));
             exchanges.sweep();
             if let Some(guard) = &mut self.guard {
-                guard.sweep(&self.exchanges);
+                guard.sweep(&mut self.exchanges);
             }
             let exchanges = &mut self.exchanges;
             self.sweep = exchanges.event_loop.set_timer(SWEEP);

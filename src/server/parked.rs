@@ -1,20 +1,18 @@
-//! The requests that wait until the journal knows a log: another process may have it.
+//! The requests that wait until the journal knows a log or a session: another process may have it.
 //!
-//! A handler that needs the log returns [`Halt::Wait`] before it has changed anything. When the journal has answered,
+//! A handler that needs it returns [`Halt::Wait`] before it has changed anything. When the journal has answered,
 //! the request is handled again, from its beginning.
 
 use std::collections::{BTreeMap, HashMap};
-use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use super::identity::Grant;
 use super::params::ApiError;
+use super::requests::Admission;
 use crate::books;
 use crate::connection::Traffic;
 use crate::event_loop::ExchangeId;
 use crate::http::Request;
 use crate::journal::Wanted;
-use crate::quotas::Quota;
 
 /// The longest wait of a request.
 pub const LOAD_TIME: Duration = Duration::from_secs(5);
@@ -40,7 +38,7 @@ impl Halt {
     pub fn error(self) -> ApiError {
         match self {
             Halt::Error(error) => error,
-            Halt::Wait(_) => not_loaded(),
+            Halt::Wait(wanted) => not_found_in_time(&wanted),
         }
     }
 }
@@ -52,8 +50,12 @@ impl From<ApiError> for Halt {
 }
 
 /// Returns the error for a request that has waited too long.
-pub fn not_loaded() -> ApiError {
-    ApiError { status: 503, sentence: "the messages are not loaded yet: try again later".into() }
+pub fn not_found_in_time(wanted: &Wanted) -> ApiError {
+    let sentence = match wanted {
+        Wanted::Secret(_) => "the session or the ticket cannot be looked for at present: try again later",
+        _ => "the messages are not loaded yet: try again later",
+    };
+    ApiError { status: 503, sentence: sentence.into() }
 }
 
 /// A request that waits.
@@ -65,10 +67,8 @@ pub struct Parked {
     pub request: Request,
     /// The traffic of the connection before it.
     pub since: Traffic,
-    /// Its permission, as in [`Call`](super::exchanges::Call).
-    pub grant: Option<Rc<Grant>>,
-    /// The quota of its client, unless it is exempt.
-    pub quota: Option<Rc<Quota>>,
+    /// Its permission and the quota of its client. `None` if it is not admitted yet: the journal knows its session.
+    pub admission: Option<Admission>,
     /// The end of the wait.
     pub until: Instant,
     /// What the journal must answer first.
@@ -192,8 +192,7 @@ mod tests {
             id: client.id,
             request: client.call().request.clone(),
             since: Traffic::default(),
-            grant: None,
-            quota: None,
+            admission: None,
             until: exchanges.now() + Duration::from_secs(seconds),
             wanted: wanted(room),
             answered: Vec::new(),

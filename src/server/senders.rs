@@ -13,6 +13,7 @@ use super::{mailboxes, rooms};
 use crate::connection::Traffic;
 use crate::event_loop::ExchangeId;
 use crate::feed::Cursor;
+use crate::http::Response;
 use crate::journal::{Refusal, Ticket};
 
 /// The longest wait of a sender.
@@ -36,6 +37,8 @@ pub enum Sender {
     WebSocket(ExchangeId),
     /// A request to end a client on all servers, the traffic of its connection before it, and the result on this one.
     Operator(ExchangeId, Traffic, Result<(), ApiError>),
+    /// A request whose answer is ready, and the traffic of its connection before it. The other servers are told first.
+    Prepared(ExchangeId, Traffic, Box<Response>),
     /// The server itself, which needs no answer.
     Server,
 }
@@ -153,8 +156,11 @@ pub fn refused(refusal: Refusal) -> ApiError {
 }
 
 /// Returns the error for a message that is not committed in time.
-pub fn late() -> ApiError {
+pub fn late(sender: &Sender) -> ApiError {
     let seconds = COMMIT_TIME.as_secs();
+    if let Sender::Prepared(..) = sender {
+        return ApiError { status: 503, sentence: format!("the other servers were not told within {seconds} s") };
+    }
     let sentence = format!(
         "the message was not stored within {seconds} s, and may still come: send it again with the same key, \
          and it comes once"

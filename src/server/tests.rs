@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
+use super::parked::Parked;
 use super::*;
 
 /// A server whose journal commits nothing until it is told to.
@@ -232,8 +233,7 @@ fn few_requests_wait_while_the_journal_cannot_answer() {
     let mut parked = ParkedRequests::default();
     let mut push = |trouble| {
         let (request, wanted) = (request.clone(), wanted.clone());
-        parked
-            .push(Parked { id, request, since, grant: None, quota: None, until, wanted, answered: Vec::new() }, trouble)
+        parked.push(Parked { id, request, since, admission: None, until, wanted, answered: Vec::new() }, trouble)
     };
     (0..parked::WITHOUT_JOURNAL).for_each(|_| push(Some("away")).unwrap());
     assert_eq!(push(Some("away")), Err(ApiError { status: 503, sentence: "away".into() }));

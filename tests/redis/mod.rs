@@ -1,5 +1,5 @@
 //! The journal in Redis, with real `redis-server` processes. `journal` and `faults` drive the journal itself, `servers`,
-//! `nodes` and `signalling` drive whole servers. `process` is a process of Redis, `node` a journal on an event loop,
+//! `nodes`, `sessions` and `signalling` drive whole servers. `process` is a process of Redis, `node` a journal on an event loop,
 //! `relay` disturbs the connections between them.
 //!
 //! `REDIS_SERVER=PROGRAM` runs them with another program than `redis-server`, such as `valkey-server`.
@@ -14,6 +14,7 @@ mod nodes;
 mod process;
 mod relay;
 mod servers;
+mod sessions;
 mod signalling;
 
 use overwire::journal::LogName;

@@ -97,6 +97,7 @@ impl Node {
                 Change::Superseded { log } => self.superseded.push(log),
                 Change::NumbersWanted => self.redis.announce(self.event_loop.now(), "{}"),
                 Change::EndClients { .. } | Change::Ended { .. } | Change::PositionsDropped { .. } => {}
+                Change::Done { .. } | Change::Secret { .. } | Change::SecretsUnsure => {}
             }
         }
     }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::entries::{self, Entry, id};
 use super::log::{Claim, Creation, Log, Phase, Step};
 use super::positions::{claim_in, claim_key, position_in, reader_key};
-use super::{Name, Redis, SHORT_LIFETIME, key, lifetime};
+use super::{MOST_UNASKED, Name, Redis, SHORT_LIFETIME, key, lifetime};
 use crate::books;
 use crate::feed::Cursor;
 use crate::journal::{Change, LogName, Wanted};
@@ -13,9 +13,6 @@ use crate::resp::Value;
 
 /// The pause before a log is read again that could not be read.
 const READ_PAUSE: Duration = Duration::from_secs(1);
-
-/// The most questions that wait for a connection.
-const MOST_UNASKED: usize = 10_000;
 
 impl Redis {
     /// Asks what was looked for while there was no connection.
@@ -65,6 +62,10 @@ impl Redis {
                 true
             }
             Wanted::Position(name, _) => self.find_position(name, wanted.clone()),
+            Wanted::Secret(name) => {
+                self.find_secret(*name);
+                true
+            }
         }
     }
 

@@ -14,14 +14,16 @@
 //! overwire:client:CLIENT                    the positions of a client: a hash by room
 //! overwire:reader:ID                        the position of the reader of a mailbox
 //! overwire:claim:ID                         the node that has the newest reader of a mailbox, and a number
+//! overwire:session:DIGEST                   a session: the digest of its key, and its end
+//! overwire:ticket:DIGEST                    a ticket: whose it is, and its path
 //! overwire:DB:room:NAME, …                  channels of notices: they have no database of their own
 //! overwire:DB:nodes                         the channel of all nodes
 //! ```
 //!
 //! `session` has the two connections, `link` the protocol of one, `log` the replica of a log, `asked` the messages
 //! without an answer, `entries` the parsing of replies and notices. The journal is in four parts: `follow` has its
-//! logs, `appends` the messages of this node, `positions` the positions of readers, `nodes` the other nodes. This file
-//! connects them.
+//! logs, `appends` the messages of this node, `positions` the positions of readers, `nodes` the other nodes. And `secrets`
+//! has sessions and tickets. This file connects them.
 
 mod appends;
 mod asked;
@@ -31,6 +33,7 @@ mod link;
 mod log;
 mod nodes;
 mod positions;
+mod secrets;
 mod session;
 mod url;
 
@@ -43,9 +46,10 @@ use self::asked::AskedMessages;
 use self::link::{Lost, code, explain};
 use self::log::Log;
 use self::nodes::Nodes;
+use self::secrets::Secrets;
 use self::session::{News, Session};
 pub use self::url::RedisUrl;
-use super::{Change, LogName, Refusal, Retention, Ticket, Wanted};
+use super::{Change, LogName, Refusal, Retention, SecretName, Ticket, Wanted};
 use crate::books;
 use crate::event_loop::{Event, EventLoop, TimerId};
 use crate::output::complain;
@@ -64,6 +68,9 @@ const SHORT_LIFETIME: Duration = Duration::from_secs(120);
 /// The time after which a node stops following a room that nobody uses there.
 const IDLE_TIME: Duration = Duration::from_secs(60);
 
+/// The most questions that wait for a connection.
+const MOST_UNASKED: usize = 10_000;
+
 /// The logs that several nodes share.
 pub struct Redis {
     url: RedisUrl,
@@ -79,6 +86,7 @@ pub struct Redis {
     /// What was looked for while there was no connection.
     unasked: Vec<Wanted>,
     nodes: Nodes,
+    secrets: Secrets,
     /// The number of notices that this node has the newest reader of a mailbox.
     claims: u64,
     tickets: u64,
@@ -106,6 +114,10 @@ enum Name {
     Epoch(u64),
     /// The positions of a client.
     Client(std::rc::Rc<str>),
+    /// The text of a secret, with the number of the question.
+    Secret(SecretName, u64),
+    /// Something that the other nodes are to know of.
+    Told(Ticket),
     /// A command whose reply does not matter.
     Other,
 }
@@ -133,6 +145,7 @@ impl Redis {
             asked: AskedMessages::default(),
             unasked: Vec::new(),
             nodes: Nodes::default(),
+            secrets: Secrets::default(),
             claims: 0,
             tickets: 0,
             changes: VecDeque::new(),
@@ -164,6 +177,7 @@ impl Redis {
             + self.asked.bytes()
             + books::vec(&self.unasked)
             + self.nodes.bytes()
+            + self.secrets.bytes()
             + books::deque(&self.changes)
     }
 
@@ -213,6 +227,8 @@ impl Redis {
                 News::Reply(Name::Claim(name), reply) => self.on_stored_claim(&name, &reply),
                 News::Reply(Name::Epoch(epoch), reply) => self.on_epoch(epoch, &reply),
                 News::Reply(Name::Client(client), reply) => self.on_client(client, &reply),
+                News::Reply(Name::Secret(name, number), reply) => self.on_secret(name, number, &reply),
+                News::Reply(Name::Told(ticket), reply) => self.on_told(ticket, &reply),
                 News::Reply(Name::Other, _) => {}
             }
         }
@@ -232,6 +248,7 @@ impl Redis {
     fn on_lost(&mut self) {
         self.logs.values_mut().for_each(Log::disconnect);
         self.nodes.disconnect();
+        self.secrets.disconnect();
         self.refuse_node_requests();
         let trouble = self.session.trouble();
         if self.complaint.as_deref() != trouble {

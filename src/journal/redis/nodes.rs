@@ -7,6 +7,7 @@
 //! bye NODE                          it ends
 //! end NODE NUMBER JSON              it wants clients to be ended: an array of their ids
 //! ended NODE NUMBER BY true|false   the node BY has done that; whether it knew one of them
+//! over NODE DIGEST                  it has dropped the session with this digest
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -69,6 +70,11 @@ impl Nodes {
     /// The connection is lost.
     pub fn disconnect(&mut self) {
         (self.next, self.met) = (None, None);
+    }
+
+    /// Whether the channel of all nodes is followed.
+    pub fn is_joined(&self) -> bool {
+        self.met.is_some()
     }
 
     /// Returns the earliest deadline.
@@ -165,6 +171,8 @@ impl Redis {
     /// The channel is followed: the other nodes are asked to say who they are.
     fn on_joined(&mut self, now: Instant) {
         self.nodes.met = Some(now + MEETING_TIME);
+        self.changes.push_back(Change::SecretsUnsure);
+        self.find_unasked();
         if !self.nodes.has_left {
             self.nodes.next = Some(now);
             self.tell_nodes(&format!("hello {}", self.node));
@@ -191,6 +199,7 @@ impl Redis {
             ("bye", false) => self.on_bye(node),
             ("end", false) => self.on_end(node, rest),
             ("ended", true) => self.on_ended(rest),
+            ("over", false) => self.on_over(rest),
             _ => {}
         }
     }

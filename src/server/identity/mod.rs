@@ -1,10 +1,12 @@
 //! Who asks, and what they may do: with `--keys`, each request to the API needs an identity.
 //!
 //! This file finds the identity of a request, and ends what is held when it is lost. `grant` is what one request may do,
-//! `sessions` has the handlers, `watch` reads the keys file again when it has changed.
+//! `sessions` has the handlers, `shared` is what servers tell each other, `watch` reads the keys file again when it has
+//! changed.
 
 mod grant;
 mod sessions;
+mod shared;
 mod watch;
 
 use std::io;
@@ -18,9 +20,12 @@ use self::watch::Watch;
 use super::Server;
 use super::exchanges::{EndReason, Exchanges};
 use super::params::ApiError;
+use super::parked::Halt;
+use super::senders::Sender;
 use crate::event_loop::{EventLoop, ExchangeId, TimerId};
 use crate::http::{Method, Request, Response};
-use crate::identity::{Credential, Identities, Rights, Time, Unknown};
+use crate::identity::{Credential, Digest, Identities, Rights, Time, Unknown};
+use crate::journal::{SecretName, Wanted};
 use crate::output;
 use crate::proxies::Client;
 
@@ -29,6 +34,33 @@ const LOOK: Duration = Duration::from_secs(1);
 
 /// The name of the cookie.
 const COOKIE: &str = "overwire-session";
+
+/// The most cookies of one request that are looked at. A browser has one, or one more for each domain above.
+const MOST_COOKIES: usize = 4;
+
+/// The reason why a request is not admitted.
+#[derive(Debug)]
+pub enum Denial {
+    /// It is refused. This is the answer.
+    Answer(Response),
+    /// It is not known yet. The journal must look for a session or a ticket first.
+    Wait(Wanted),
+}
+
+impl From<Response> for Denial {
+    fn from(response: Response) -> Self {
+        Denial::Answer(response)
+    }
+}
+
+impl From<Halt> for Denial {
+    fn from(halt: Halt) -> Self {
+        match halt {
+            Halt::Error(error) => Denial::Answer(error.response()),
+            Halt::Wait(wanted) => Denial::Wait(wanted),
+        }
+    }
+}
 
 /// The identities of a server with a keys file.
 pub struct Guard {
@@ -53,19 +85,19 @@ impl Guard {
     ///
     /// # Errors
     /// The answer: 401 without an identity, 403 without the rights, 429 after many wrong keys; 204 to an event stream
-    /// that comes back, so that it stays away.
+    /// that comes back, so that it stays away. Or `Wait`, if another server may know the session or the ticket.
     pub fn admit(
         &mut self,
-        exchanges: &Exchanges,
+        exchanges: &mut Exchanges,
         id: ExchangeId,
         request: &Request,
         needs: Rights,
-    ) -> Result<Grant, Response> {
+    ) -> Result<Grant, Denial> {
         let time = time(exchanges);
-        let credential = self.credential(request, || address(&client(exchanges, id, request)), time)?;
+        let credential = self.credential(exchanges, id, request, time)?;
         match self.identities.resolve(credential, time) {
-            Some(key) => Grant::new(credential, key.clone(), needs).map_err(|error| error.response()),
-            None => Err(unknown(request)),
+            Some(key) => Ok(Grant::new(credential, key.clone(), needs).map_err(Halt::Error)?),
+            None => Err(unknown(request).into()),
         }
     }
 
@@ -73,21 +105,59 @@ impl Guard {
     /// a browser repeats the URL of an event stream with both.
     fn credential(
         &mut self,
+        exchanges: &mut Exchanges,
+        id: ExchangeId,
         request: &Request,
-        address: impl FnOnce() -> IpAddr,
         time: Time,
-    ) -> Result<Credential, Response> {
+    ) -> Result<Credential, Denial> {
         if let Some(key) = bearer(request) {
-            return self.identities.find_key(key, address(), time).map_err(|unknown_key| match unknown_key {
-                Unknown::Wrong => unknown(request),
-                Unknown::TooMany(wait) => too_many(wait),
+            let address = address(&client(exchanges, id, request));
+            return self.identities.find_key(key, address, time).map_err(|unknown_key| match unknown_key {
+                Unknown::Wrong => unknown(request).into(),
+                Unknown::TooMany(wait) => too_many(wait).into(),
             });
         }
         let ticket = request.parameter("ticket").filter(|_| request.method() == Method::Get);
-        let by_ticket = ticket.and_then(|ticket| self.identities.redeem_ticket(&ticket, &request.path(), time));
-        let found =
-            by_ticket.or_else(|| cookies(request).find_map(|secret| self.identities.find_session(secret, time)));
-        found.ok_or_else(|| unknown(request))
+        if let Some(ticket) = ticket
+            && let Some(credential) = self.redeem(exchanges, &ticket, &request.path(), time)?
+        {
+            return Ok(credential);
+        }
+        self.session(exchanges, request, time)?.ok_or_else(|| unknown(request).into())
+    }
+
+    /// Uses up a ticket. The session that it was issued for is looked for before that.
+    fn redeem(
+        &mut self,
+        exchanges: &mut Exchanges,
+        ticket: &str,
+        path: &str,
+        time: Time,
+    ) -> Result<Option<Credential>, Halt> {
+        let digest = Digest::of(ticket);
+        exchanges.find(Wanted::Secret(SecretName::Ticket(digest)))?;
+        if let Some(session) = self.identities.session_of_ticket(digest)
+            && !self.identities.knows_session(session, time.now)
+        {
+            exchanges.find(Wanted::Secret(SecretName::Session(session)))?;
+        }
+        Ok(self.identities.redeem_ticket(ticket, path, time))
+    }
+
+    /// Finds the session of a cookie: here, or else with the other servers.
+    fn session(
+        &mut self,
+        exchanges: &mut Exchanges,
+        request: &Request,
+        time: Time,
+    ) -> Result<Option<Credential>, Halt> {
+        if let Some(session) = cookies(request).find_map(|secret| self.identities.find_session(secret, time)) {
+            return Ok(Some(session));
+        }
+        for secret in cookies(request) {
+            exchanges.find(Wanted::Secret(SecretName::Session(Digest::of(secret))))?;
+        }
+        Ok(None)
     }
 
     /// Whether a grant still holds.
@@ -95,15 +165,16 @@ impl Guard {
         grant.renew(self.identities.resolve(grant.credential(), time(exchanges))).is_ok()
     }
 
-    /// Takes over the keys that were read.
-    fn read_keys(&mut self) {
+    /// Takes over the keys that were read. Returns the sessions that are over.
+    fn read_keys(&mut self) -> Vec<Digest> {
         match self.watch.newest() {
-            Some(Ok(keys)) => self.identities.set_keys(keys),
+            Some(Ok(keys)) => return self.identities.set_keys(keys),
             Some(Err(sentence)) => {
                 output::complain(format_args!("--keys: {sentence}: the keys from before stay valid"));
             }
             None => {}
         }
+        Vec::new()
     }
 
     /// Reads the keys file soon.
@@ -116,9 +187,10 @@ impl Guard {
         self.identities.failures()
     }
 
-    /// Drops what has ended.
-    pub fn sweep(&mut self, exchanges: &Exchanges) {
+    /// Drops what has ended. The other servers hear of the sessions in use.
+    pub fn sweep(&mut self, exchanges: &mut Exchanges) {
         self.identities.sweep(exchanges.now());
+        self.look_for_sessions(exchanges);
     }
 
     /// Returns the held exchanges whose permission is lost. A session with a held exchange is not idle.
@@ -148,7 +220,9 @@ impl Server {
     /// Another thread has something: it may be the keys.
     pub(super) fn take_over_keys(&mut self) {
         if let Some(guard) = &mut self.guard {
-            guard.read_keys();
+            for session in guard.read_keys() {
+                self.exchanges.drop_session(Sender::Server, session);
+            }
             self.end_unauthorized();
         }
     }
@@ -184,12 +258,12 @@ fn bearer(request: &Request) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
 }
 
-/// Returns the secrets of all cookies with our name. A browser can have one for each path and domain (RFC 6265, section
-/// 5.4).
+/// Returns the secrets of the first cookies with our name. A browser can have one for each path and domain (RFC 6265,
+/// section 5.4).
 fn cookies(request: &Request) -> impl Iterator<Item = &str> {
     let pairs =
         request.values("cookie").filter_map(|value| str::from_utf8(value).ok()).flat_map(|list| list.split(';'));
-    pairs.filter_map(|pair| pair.trim().strip_prefix(COOKIE)?.strip_prefix('='))
+    pairs.filter_map(|pair| pair.trim().strip_prefix(COOKIE)?.strip_prefix('=')).take(MOST_COOKIES)
 }
 
 /// Returns the answer to a request without an identity. Which part was wrong it does not say.

@@ -4,11 +4,13 @@ use serde_json::{Value, json};
 
 use super::{address, client, cookie, time, too_many};
 use crate::http::{Method, Request, Response};
-use crate::identity::{Credential, Rights, RoomPattern, TICKET_TIME, Unknown};
+use crate::identity::{Begun, Credential, Digest, Rights, RoomPattern, TICKET_TIME, Unknown};
+use crate::journal::SecretName;
 use crate::server::exchanges::{Call, Reply};
 use crate::server::params::{ApiError, Fields, ID};
 use crate::server::parked::Halt;
 use crate::server::routes::{self, Found};
+use crate::server::senders::Sender;
 use crate::server::{Server, uncached};
 
 impl Server {
@@ -26,14 +28,18 @@ impl Server {
                 return Err(ApiError::unauthorized("key: it is unknown, or is not valid any more").into());
             }
         };
-        let secret = guard.identities.begin_session(&mut exchanges.random, key, time);
-        let session = secret.as_ref().and_then(|secret| guard.identities.find_session(secret, time));
-        let (Some(secret), Some(session)) = (secret, session) else {
+        let begun = guard.identities.begin_session(&mut exchanges.random, key, time);
+        let Some(Begun { secret, session, ended }) = begun else {
             return Err(ApiError::unauthorized("key: it is not valid any more").into());
         };
-        let seconds = guard.identities.expires(session).map_or(0, |expires| expires.saturating_sub(time.date));
+        ended.into_iter().for_each(|ended| exchanges.drop_session(Sender::Server, ended));
+        let text = guard.identities.session_text(session).unwrap_or_default();
+        let credential = Credential::Session(session);
+        let seconds = guard.identities.expires(credential).map_or(0, |expires| expires.saturating_sub(time.date));
         let cookie = cookie(&secret, seconds, client.is_secure == Some(true) || is_https(call.request));
-        Ok(Reply::Now(uncached(&self.description(session)).with_field("Set-Cookie", &cookie)))
+        let answer = uncached(&self.description(credential)).with_field("Set-Cookie", &cookie);
+        self.exchanges.keep_secret(call.prepared(answer), SecretName::Session(session), &text);
+        Ok(Reply::Later)
     }
 
     /// GET /api/session: who asks, and what they may do.
@@ -51,13 +57,14 @@ impl Server {
     /// DELETE /api/session: ends the session, and everything that is held with it.
     pub(in crate::server) fn log_out(&mut self, call: &Call<'_>) -> Result<Reply, Halt> {
         let guard = self.guard.as_mut().ok_or_else(no_identities)?;
-        match call.grant.as_ref().map(|grant| grant.credential()) {
-            Some(session @ Credential::Session(_)) => guard.identities.end_session(session),
-            _ => return Err(ApiError::bad("expected a session: a key is revoked with `overwire key revoke`").into()),
-        }
+        let Some(Credential::Session(session)) = call.grant.as_ref().map(|grant| grant.credential()) else {
+            return Err(ApiError::bad("expected a session: a key is revoked with `overwire key revoke`").into());
+        };
+        guard.identities.end_session(session);
         self.end_unauthorized();
-        let answer = uncached(&json!({ "status": "logged out" }));
-        Ok(Reply::Now(answer.with_field("Set-Cookie", &cookie("", 0, false))))
+        let answer = uncached(&json!({ "status": "logged out" })).with_field("Set-Cookie", &cookie("", 0, false));
+        self.exchanges.drop_session(call.prepared(answer), session);
+        Ok(Reply::Later)
     }
 
     /// POST /api/ticket
@@ -72,13 +79,12 @@ impl Server {
             return Err(ApiError::bad(sentence).into());
         }
         let ticket = guard.identities.issue_ticket(&mut exchanges.random, grant.credential(), endpoint, time);
-        match ticket {
-            Some(ticket) => {
-                let expires = time.date + TICKET_TIME.as_secs();
-                Ok(Reply::Now(uncached(&json!({ "ticket": ticket, "expires": expires }))))
-            }
-            None => Ok(Reply::Now(too_many_tickets())),
-        }
+        let Some(ticket) = ticket else { return Ok(Reply::Now(too_many_tickets())) };
+        let digest = Digest::of(&ticket);
+        let text = guard.identities.ticket_text(digest).unwrap_or_default();
+        let answer = uncached(&json!({ "ticket": ticket, "expires": time.date + TICKET_TIME.as_secs() }));
+        exchanges.keep_secret(call.prepared(answer), SecretName::Ticket(digest), &text);
+        Ok(Reply::Later)
     }
 
     fn description(&self, credential: Credential) -> Value {
