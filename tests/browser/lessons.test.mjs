@@ -5,7 +5,8 @@
 
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
-import { mkdtempSync, readFileSync, truncateSync } from 'node:fs';
+import { createHash } from 'node:crypto';
+import { mkdtempSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { chromium } from 'playwright-core';
@@ -210,6 +211,91 @@ await check('10: the page changes the node when its node ends, and misses nothin
   await balancer.kill();
   await other.stop();
   redis.kill();
+});
+
+/** Starts a program of lesson 11 with a file in which `ada` has the key `key of ada`. */
+function knowsAda(program) {
+  const folder = mkdtempSync(join(tmpdir(), 'overwire-11-'));
+  const digest = createHash('sha1').update('key of ada').digest('hex');
+  writeFileSync(join(folder, 'keys'), `${digest}  ada\n`);
+  const options = program.endsWith('broken') ? ['--log', join(folder, 'log')] : [];
+  return Server.start(0, join(process.env.PROGRAMS, program), ['--keys', join(folder, 'keys'), ...options]);
+}
+
+async function showKey(page, way) {
+  await page.fill('#key', 'key of ada');
+  await page.click(`#enter button[value=${way}]`);
+  await shows(page, 'log', `the socket of ada is open, by ${way === 'cookie' ? 'the cookie' : 'a ticket'}`);
+}
+
+/** What a socket that a page opens is told: its first message, or the code of its end. */
+const firstOf = (page, url) => page.evaluate((at) => new Promise((resolve) => {
+  const socket = new WebSocket(at);
+  socket.onmessage = ({ data }) => resolve(data);
+  socket.onclose = ({ code }) => resolve(code);
+}), url.replace('http', 'ws'));
+
+await check('11: a log-out in one tab ends the socket of the other, and no script sees the cookie', async () => {
+  const server = await knowsAda('11-who-are-you');
+  const page = await open(server.url);
+  await until(15_000, async () => (await page.textContent('#state')) === 'expected a key', 'the question for a key');
+  await page.fill('#key', 'wrong');
+  await page.click('#enter button[value=cookie]');
+  await shows(page, 'log', 'not logged in', 'bad');
+  await showKey(page, 'cookie');
+  const [cookie] = await page.context().cookies();
+  assert.deepEqual([cookie.httpOnly, cookie.sameSite, await page.evaluate(() => document.cookie)], [true, 'Strict', '']);
+  await page.fill('#text', MARKUP);
+  await page.click('#chat button:not([type])');
+  await shows(page, 'log', `ada: ${MARKUP}`, 'in');
+  const second = await page.context().newPage();
+  await second.goto(server.url);
+  await shows(second, 'log', 'the socket of ada is open, by the cookie');
+  await second.click('#leave');
+  for (const each of [page, second]) {
+    await until(15_000, async () => (await each.textContent('#state')) === 'logged out' && each.isVisible('#enter'),
+      async () => `the log-out; it says ${await each.textContent('#state')}`);
+  }
+  await done(page, '11-who-are-you');
+  await server.stop();
+});
+
+await check('11: a page without a cookie comes back with another ticket', async () => {
+  const server = await knowsAda('11-who-are-you');
+  const cable = await Cable.plug(server.port);
+  const page = await open(cable.url);
+  const opened = [];
+  page.on('websocket', (socket) => opened.push(new URL(socket.url()).searchParams.get('ticket')));
+  await showKey(page, 'tickets');
+  cable.cut();
+  await until(15_000, async () => (await lines(page, 'log')).filter((line) => line.includes('by a ticket')).length === 2,
+    'the second socket');
+  assert.equal(new Set(opened).size, 2);
+  assert.equal(await firstOf(page, `${cable.url}/chat?ticket=${opened[0]}`), 1006, 'it is used up');
+  assert.deepEqual(await page.context().cookies(), []);
+  await page.reload();
+  await until(15_000, async () => (await page.textContent('#state')) === 'expected a key', 'the key to be forgotten');
+  await done(page, '11-tickets');
+  cable.unplug();
+  await server.stop();
+});
+
+await check('11: a page of another port has the cookie, and is refused by its Origin alone', async () => {
+  const [server, broken, other] = [await knowsAda('11-who-are-you'), await knowsAda('11-broken'), await lesson('06-websocket')];
+  const page = await open(server.url);
+  await showKey(page, 'cookie');
+  const stranger = await page.context().newPage();
+  await stranger.goto(other.url);
+  assert.equal(await firstOf(stranger, `${server.url}/chat`), 1006);
+  // The broken server sets its own cookie, which replaces the other: a cookie knows no port.
+  await stranger.goto(`${broken.url}/session?key=key+of+ada`);
+  await stranger.evaluate(() => fetch('/session?key=key+of+ada', { method: 'POST' }));
+  await stranger.goto(other.url);
+  assert.equal(await firstOf(stranger, `${broken.url}/chat`), 'you are ada');
+  await done(page, '11-stranger');
+  for (const each of [server, broken, other]) {
+    await each.stop();
+  }
 });
 
 console.log(`screenshots are in ${screenshots}`);

@@ -22,6 +22,7 @@ mod lesson_07;
 mod lesson_08;
 mod lesson_09;
 mod lesson_10;
+mod lesson_11;
 mod masks;
 mod pages;
 mod tap;

@@ -1,5 +1,5 @@
-//! Masks for what differs from run to run: dates, ids, checksums, ports, times, amounts of memory, shares of waits. Both
-//! sides of a comparison are masked.
+//! Masks for what differs from run to run: dates, ids, secrets, checksums, ports, times, amounts of memory, shares of
+//! waits. Both sides of a comparison are masked.
 
 use std::collections::HashMap;
 
@@ -34,6 +34,11 @@ pub fn masked(line: &str, mask_keys: bool, ids: &mut Ids) -> String {
         if begins && is_uuid(rest) {
             out += &ids.name(&rest[..36]);
             at += 36;
+            continue;
+        }
+        if begins && is_secret(rest) {
+            out += &ids.name(&rest[..40]);
+            at += 40;
             continue;
         }
         if let Some((length, mask)) = number(rest).filter(|_| begins) {
@@ -71,7 +76,8 @@ fn mask_value(line: String, field: &str) -> String {
     }
 }
 
-/// Masks what is random in a log: the checksum of a record, and the numbers of a cursor; and the time of a message.
+/// Masks what is random in a log: the checksum of a record, and the numbers of a cursor; and the time of a message. Masks
+/// the id of an access key.
 fn mask_checks(line: String) -> String {
     let words: Vec<&str> = line.split(' ').collect();
     let masked = words.iter().enumerate().map(|(at, word)| {
@@ -79,7 +85,8 @@ fn mask_checks(line: String) -> String {
         let (bare, after) = (word.trim_end_matches(','), words.get(at + 1).copied().unwrap_or_default());
         let is_random = match bare.len() {
             6 | 8 | 15 => {
-                matches!(before, "check" | "checksum" | "epoch" | "have") || matches!(after, "message" | "start")
+                matches!(before, "check" | "checksum" | "epoch" | "have" | "key" | "revoked:")
+                    || matches!(after, "message" | "start")
             }
             _ => false,
         };
@@ -101,6 +108,13 @@ fn is_uuid(rest: &[char]) -> bool {
             8 | 13 | 18 | 23 => *character == '-',
             _ => character.is_ascii_hexdigit(),
         })
+}
+
+/// Whether a line goes on with 40 hexadecimal digits: a secret, or its digest. A digest that `sha1sum` has made of its
+/// standard input is the same in each run.
+fn is_secret(rest: &[char]) -> bool {
+    let digits = rest.iter().take_while(|character| matches!(character, '0'..='9' | 'a'..='f')).count();
+    digits == 40 && !rest[40..].starts_with(&[' ', ' ', '-'])
 }
 
 /// Recognizes a number with a fraction at the beginning of `rest`: a timestamp if it has ten digits, a time, an

@@ -174,8 +174,8 @@ impl Places {
             let name = rest.next().expect("the program's name");
             words.push(format!("{programs}/{name}"));
             let mut more = rest.clone();
-            let prints_a_log = (more.next(), more.next()) == (Some("--"), Some("log"));
-            if name != "wire" && !prints_a_log && !command.contains("--port") {
+            let listens = !matches!((more.next(), more.next()), (Some("--"), Some("log" | "key")));
+            if name != "wire" && listens && !command.contains("--port") {
                 words.push(format!("--port {}", self.port));
             }
             match rest.next() {

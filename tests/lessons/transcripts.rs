@@ -235,6 +235,7 @@ transcripts! {
     transcripts_of_webrtc_signalling: 7,
     transcripts_of_choosing: 8,
     transcripts_of_keeping_it: 9,
+    transcripts_of_who_are_you: 11,
 }
 
 /// Runs the transcripts of a page written for this test.
