@@ -15,6 +15,7 @@ import { Stream } from './lanes/stream.js';
 import { urlOf } from './lanes/urls.js';
 import { WebRtc } from './lanes/webrtc.js';
 import { WebSocketLane } from './lanes/websocket.js';
+import { isSessionOver, request, whole } from './overwire.js';
 import { Connections } from './page/connections.js';
 import { Deliveries } from './page/deliveries.js';
 import { Gauge } from './page/gauge.js';
@@ -22,6 +23,7 @@ import { Marks } from './page/marks.js';
 import { Outgoing } from './page/outgoing.js';
 import { Panel } from './page/panel.js';
 import { People } from './page/people.js';
+import { Session } from './page/session.js';
 import { atTap, isTap } from './page/tap-address.js';
 import { Tools } from './page/tools.js';
 import { Tap } from './tap.js';
@@ -31,7 +33,7 @@ const LANES = {
   isolated: [MailboxPoll, MailboxSse, MailboxWebSocket],
 };
 const STATS_EVERY = 5_000; // milliseconds
-const FIRST_STATS = 1_000; // milliseconds that lanes wait for the first answer
+const FIRST_ANSWERS = 1_000; // milliseconds that lanes wait for the first answers
 const SETTLED = 500; // milliseconds after which a started lane is usually open
 
 const element = (id) => document.getElementById(id);
@@ -44,8 +46,11 @@ let changed = undefined; // the timer since a lane was started or stopped
 let mode = parameters.get('mode') === 'isolated' ? 'isolated' : 'room';
 let tools = undefined; // until it is known that the page is seen through the tap
 let tapPort = undefined; // until the server has answered; null if there is no tap
+let met = undefined; // resolves when the server has answered, or has not in time
 
 const tap = new Tap();
+const session = new Session();
+const ran = new Set(); // labels of lanes that ran when the session ended
 const deliveries = new Deliveries();
 const marks = new Marks(element('panels'));
 const connections = new Connections();
@@ -53,15 +58,15 @@ const held = new Map(); // panel -> the function that gives back its connection
 const gauge = new Gauge(connections, (panel) => panel.start());
 const outgoing = new Outgoing({ connections, deliveries, to: () => ({ mode, room, panels, sender: sender() }) });
 new People({ room: () => room, connections, own: () => panels.map(({ lane }) => lane?.id) });
-const publish = (text) => outgoing.publish(text);
-const send = (panel, text) => outgoing.send(panel, text);
+const publish = (text) => noticing(outgoing.publish(text));
+const send = (panel, text) => noticing(outgoing.send(panel, text));
 
 const sets = Object.fromEntries(Object.entries(LANES).map(([name, classes]) => [name, panelsOf(classes, name)]));
 let panels = sets[mode];
 
 function panelsOf(classes, name) {
   const chosen = classes.filter(({ lane }) => wanted?.includes(lane) ?? true);
-  const act = { start, send, bytes: (label) => tools.showBytes(label), running: hold, explain };
+  const act = { start, send, bytes: (label) => tools.showBytes(label), running: hold, explain, refused };
   return (chosen.length > 0 ? chosen : classes).map((Lane) => (
     new Panel(Lane, { isolated: name === 'isolated', marks, deliveries, act })));
 }
@@ -87,6 +92,7 @@ function arrange(nextMode, nextRoom) {
   if (same) {
     running.forEach(start);
   } else {
+    ran.clear();
     tools?.changeMode(mode);
   }
   leadToTap();
@@ -116,7 +122,7 @@ function meet({ tap_port: port, chaos }) {
     tap.start();
   }
   tapPort = port ?? null;
-  tools?.allowForget(chaos === true);
+  chaos === undefined || tools?.allowForget(chaos);
   leadToTap();
 }
 
@@ -129,6 +135,50 @@ function leadToTap() {
     link.href = atTap(tapPort, { all: panels, running });
   }
 }
+
+// The session.
+
+/** A refused request may show that the session is over. */
+async function noticing(promise) {
+  try {
+    return await promise;
+  } catch (error) {
+    isSessionOver(error) && session.ask();
+    throw error;
+  }
+}
+
+/** The server has refused a lane. If the session is over, then for all lanes. */
+function refused({ label }, error) {
+  if (isSessionOver(error)) {
+    ran.add(label);
+    session.ask();
+  }
+}
+
+function endSession() {
+  met = undefined;
+  panels.filter(({ running }) => running).forEach(({ label, lane }) => {
+    ran.add(label);
+    lane.stop('session over');
+  });
+  allPanels().forEach((panel) => panel.allow(false));
+}
+
+/** The lanes that ran start again, after the last message that they have. */
+function beginSession() {
+  meet(session.identity);
+  allPanels().forEach((panel) => panel.allow(true));
+  met ??= showStats();
+  const permitted = session.roomFor(room);
+  if (!parameters.has('room') && permitted !== room) {
+    arrange(mode, permitted);
+  }
+  startAll([...ran]);
+  ran.clear();
+}
+
+const allPanels = () => Object.values(sets).flat();
 
 function keepInUrl() {
   const url = new URL(location);
@@ -180,7 +230,7 @@ function startAll(labels = panels.map(({ label }) => label)) {
     .filter((panel) => labels.includes(panel.label) && !panel.running).forEach(start);
 }
 
-const sender = () => element('sender').value.trim() || 'anonymous';
+const sender = () => session.identity?.name ?? (element('sender').value.trim() || 'anonymous');
 
 /** Shows the people present and the rooms. Skips requests that nobody would see or that would have to wait. */
 async function showStats() {
@@ -188,21 +238,22 @@ async function showStats() {
   if (!isFirst && connections.full) {
     return showPresent('–', 'Not known: all six connections are held, and the question would wait.');
   }
+  if (!session.may('admin')) {
+    return showPresent('–', 'Only an operator sees who reads this room.');
+  }
   if (!isFirst && (document.hidden || mode !== 'room')) {
     return;
   }
   try {
     const asked = Date.now();
-    const limit = isFirst ? FIRST_STATS : STATS_EVERY;
-    const response = await fetch(urlOf('/api/stats'), { signal: AbortSignal.timeout(limit) });
-    const answered = Date.now();
-    const stats = await response.json();
+    const stats = JSON.parse(await whole(request(urlOf('/api/stats'), { limit: STATS_EVERY })));
     meet(stats);
-    deliveries.compareClocks(asked, stats.timestamp * 1000, answered);
+    deliveries.compareClocks(asked, stats.timestamp * 1000, Date.now());
     showPresent(Object.hasOwn(stats.present, room) ? stats.present[room] : 0); // a room can be named `constructor`
     element('rooms').replaceChildren(...stats.rooms.map((name) => make('option', { value: name })));
-  } catch {
+  } catch (error) {
     showPresent('–', 'Not known: the server does not answer.');
+    isSessionOver(error) && session.ask();
   }
 }
 
@@ -241,13 +292,19 @@ for (const choice of document.querySelectorAll('[name=mode]')) {
 }
 setInterval(() => {
   connections.refresh();
+  session.identity || session.isOver || session.ask(); // the server was away
   showStats();
 }, STATS_EVERY);
 
-const met = showStats();
+session.addEventListener('begun', beginSession);
+session.addEventListener('over', endSession);
+const answers = Promise.all([session.ask(), showStats()]);
+met = Promise.race([answers, new Promise((resolve) => { setTimeout(resolve, FIRST_ANSWERS); })]);
 arrange(mode, room);
 document.querySelectorAll('.bar :disabled, .composer :disabled').forEach((control) => { control.disabled = false; });
 await Promise.all([met, connections.refresh()]);
 if (parameters.has('start')) {
-  startAll(parameters.get('start') ? parameters.get('start').split(',') : undefined);
+  const labels = parameters.get('start')?.split(',') ?? [];
+  const chosen = panels.map(({ label }) => label).filter((label) => labels[0] === '' || labels.includes(label));
+  session.isOver ? chosen.forEach((label) => ran.add(label)) : startAll(chosen);
 }

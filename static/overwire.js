@@ -380,7 +380,9 @@ export class Reader extends EventTarget {
     } else if (value.type === 'error') {
       this.report('problem', value.error);
     } else if (value.type === 'unauthorized') {
-      throw Object.assign(new Error(value.error), { status: UNAUTHORIZED });
+      throw Object.assign(new Error(value.error), { status: value.status, explained: true });
+    } else if (value.type === 'ended') {
+      throw Object.assign(new Error(value.reason), { code: VIOLATION });
     } else {
       this.receive(value);
     }
@@ -530,8 +532,10 @@ const NOT_FOUND = 404; // there are no tickets where there are no identities
 const FINAL = [400, UNAUTHORIZED, 403, 421]; // statuses that asking again does not change
 const PASSING = [408, 429, 500, 502, 503, 504]; // and those that it may
 const AWAY = [1000, 1001, 1005, 1012, 1013]; // close codes by which a server that works ends a connection
-const STAY_AWAY = [4401, 4403]; // close codes: the session is over, the right is lost
-const OVER_LIMIT = [1008, 1013]; // close codes: this client did something too much
+const SESSION_OVER = 4401; // close code
+const STAY_AWAY = [SESSION_OVER, 4403]; // close codes: the session is over, the right is lost
+const VIOLATION = 1008; // close code
+const OVER_LIMIT = [VIOLATION, 1013]; // close codes: this client did something too much, or was ended by an operator
 const LONG = 5; // failures for which a client over a limit waits
 
 /**
@@ -543,8 +547,11 @@ const LEAST = 50; // milliseconds: with less time than this, a request is not be
 const LONGEST_TIMER = 2 ** 31 - 1; // milliseconds. A longer one fires at once.
 
 /** Whether the server itself has said that this client has to stay away. */
-const isFinal = ({ status, code, explained }) => (
+export const isFinal = ({ status, code, explained }) => (
   [NO_CONTENT, UNAUTHORIZED].includes(status) || STAY_AWAY.includes(code) || (explained && FINAL.includes(status)));
+
+/** Whether the reason is that there is no identity, or that it has ended: to log in again would help. */
+export const isSessionOver = ({ status, code }) => status === UNAUTHORIZED || code === SESSION_OVER;
 
 /** One connection on one transport. It begins where the client is, and keeps its own position. */
 class Attempt extends Reader {
@@ -684,8 +691,6 @@ class Attempt extends Reader {
   }
 }
 
-const SHARED_SILENCE = 120_000; // milliseconds. A hidden tab runs its timers once a minute.
-
 /** The client: `connect` makes it. */
 export class Connection extends EventTarget {
   /** Failures to open a transport after which the next one is tried, while the server answers other requests. */
@@ -699,6 +704,8 @@ export class Connection extends EventTarget {
   /** Milliseconds before a better transport is tried again. They double with each failure. */
   static CLIMB = 60_000;
   static CLIMB_CAP = 1_800_000;
+  /** Milliseconds in which a tab must hear of the one that reads for it. A hidden tab runs its timers once a minute. */
+  static SHARED_SILENCE = 120_000;
 
   state = 'connecting';
   transport = undefined;
@@ -1050,7 +1057,7 @@ export class Connection extends EventTarget {
 
   /** Hears what the leading tab tells. First asks for what was before; `steal` is called when it falls silent. */
   #follow(channel, signal, steal) {
-    const silence = new Silence(SHARED_SILENCE, steal);
+    const silence = new Silence(this.constructor.SHARED_SILENCE, steal);
     signal.addEventListener('abort', () => silence.end());
     channel.onmessage = ({ data }) => {
       silence.heard();

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::iter;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
@@ -406,7 +407,8 @@ fn check_that_all_end(scene: &Scene, admin: &str, fields: &str, end: impl FnOnce
             last_id = if event.id.is_empty() { last_id } else { event.id };
             event = stream.any_event();
         }
-        assert_eq!(serde_json::from_str::<Value>(&event.data).unwrap()["type"], "unauthorized");
+        let data: Value = serde_json::from_str(&event.data).unwrap();
+        assert_eq!((&data["type"], &data["status"]), (&json!("unauthorized"), &json!(401)));
         assert_eq!(stream.chunk(), None, "the stream ends");
         // The browser comes back, and is told to stay away.
         let again = format!("{fields}Accept: text/event-stream\r\nLast-Event-ID: {last_id}\r\n");
@@ -511,10 +513,14 @@ fn a_lost_room_or_right_closes_with_4403() {
     let mut team = scene.hold(&admin, "GET", "/api/ws?room=team-red", &handshake, "");
     let mut general = scene.hold(&admin, "GET", "/api/ws?room=general", &handshake, "");
     let mut poll = scene.hold(&admin, "GET", "/api/poll?client_id=a&room=team-red", &bearer(&alice), "");
+    let mut lines = scene.hold(&admin, "GET", "/api/stream?room=team-red", &bearer(&alice), "");
     scene.file.edit("team-*", "team-blue");
     team.head();
     assert_eq!(team.message().close(), (4403, "the key does not permit this any more".to_owned()));
     assert_error(&poll.answer(), 403, "does not permit this");
+    lines.head();
+    let last = iter::repeat_with(|| lines.line()).find(|line| line.contains("unauthorized"));
+    assert_eq!(serde_json::from_str::<Value>(&last.unwrap()).unwrap()["status"], 403);
     general.head();
     general.send_text(r#"{"text":"still here"}"#);
     assert_eq!(general.message().json()["text"], "still here");
@@ -616,7 +622,8 @@ fn a_new_key_counts_soon() {
 fn without_keys_everyone_may_do_everything() {
     let server = TestServer::start();
     let who = server.get("/api/session").json();
-    assert_eq!(who, json!({ "name": null, "rights": ["read", "send", "admin"], "rooms": ["*"], "expires": null }));
+    let all = ["read", "send", "admin"];
+    assert_eq!(who, json!({ "name": null, "rights": all, "rooms": ["*"], "expires": null, "tap_port": null }));
     for (method, path) in [("POST", "/api/session"), ("DELETE", "/api/session"), ("POST", "/api/ticket")] {
         let answer = send(&mut server.connect(), method, path, "", r#"{"key":"x","endpoint":"/ws"}"#).answer();
         assert_error(&answer, 404, "--keys");

@@ -163,8 +163,8 @@ impl EndReason {
     /// Returns the last message of a stream, and its name as an event.
     fn notice(self) -> Option<(&'static str, Value)> {
         match self.refusal() {
-            Some(ApiError { sentence, .. }) => {
-                Some(("unauthorized", json!({ "type": "unauthorized", "error": sentence })))
+            Some(ApiError { status, sentence }) => {
+                Some(("unauthorized", json!({ "type": "unauthorized", "status": status, "error": sentence })))
             }
             None if self == EndReason::Ended => Some(("ended", json!({ "type": "ended", "reason": self.close().1 }))),
             None => None,

@@ -1,7 +1,7 @@
 // Auto: the client of overwire.js, as an application uses it, in the form of a lane. It says which transport the client
 // has chosen, and why.
 
-import { connect } from '../overwire.js';
+import { connect, isSessionOver } from '../overwire.js';
 import { HISTORY, newId } from './lane.js';
 import { urlOf } from './urls.js';
 
@@ -62,12 +62,13 @@ export class Auto extends EventTarget {
     });
   }
 
-  stop() {
+  /** `text` says why, if it is not the user's wish. */
+  stop(text = 'stopped') {
     const client = this.#client;
     this.#client = undefined;
     client?.close();
     this.cursor = client?.cursor ?? this.cursor;
-    this.#show('stopped');
+    this.#show('stopped', text);
   }
 
   async send(sender, text) {
@@ -87,8 +88,10 @@ export class Auto extends EventTarget {
       this.#report('problem', why);
       this.#show('waiting', wait === undefined ? why : `waiting to retry in ${(wait / 1000).toFixed(1)} s`);
     } else if (state === 'closed') {
+      const { error } = this.#client;
       this.#report('problem', why);
-      this.stop();
+      this.stop(isSessionOver(error) ? 'session over' : 'refused');
+      this.#report('refused', error);
     } else {
       / is next$/.test(why) && this.#report('problem', why);
       this.#show('connecting');

@@ -6,7 +6,7 @@
 //   static holds, SILENCE, ANSWER    its limits, see below; every lane reads a static as `this.constructor.NAME`
 //   id                               `undefined` at first, if the server names the lane
 //   connect(signal)                  one connection, from the first request to the end; each lane has to write it
-//   join(signal)                     what is asked before each connection
+//   join(signal, isDoubtful)         what is asked before each connection
 //   send(sender, text)               sends a message; resolves with the message's id
 //   stopped()                        cleans up after `stop`
 //   describe(state, text)            the state and the text that are shown for a state
@@ -24,10 +24,11 @@
 //   wire     { what, text }: 'request', 'empty', 'heartbeat', 'reconnection', 'sent' or 'received'
 //   notice   a text: messages are missing
 //   problem  a text: what went wrong
+//   refused  the error by which the server has said that this lane has to stay away; the lane is stopped
 //
 // The states are 'stopped', 'connecting', 'open', 'holding' (open, and waiting for an answer or a peer) and 'waiting'.
 
-import { Reader, backoff, controllerWithin, sleep, uuid } from '../overwire.js';
+import { Reader, backoff, controllerWithin, isFinal, isSessionOver, sleep, uuid } from '../overwire.js';
 import { Once } from './once.js';
 import { urlOf } from './urls.js';
 
@@ -73,10 +74,16 @@ export class Lane extends Reader {
     throw new Error('a lane has to write `connect`');
   }
 
-  /** Asks for the history and for the position of the room, unless the lane has a position already. */
-  async join(signal) {
+  /**
+   * Asks for the history and for the position of the room, unless the lane has a position already. `isDoubtful` is
+   * true if the last attempt failed for a reason that is not known: a WebSocket and an `EventSource` hide the status.
+   * A plain request shows it, so then there has to be one.
+   */
+  async join(signal, isDoubtful) {
     if (this.cursor === undefined) {
       await this.begin(HISTORY, signal);
+    } else if (isDoubtful) {
+      await this.catchUp(signal);
     }
   }
 
@@ -101,43 +108,54 @@ export class Lane extends Reader {
     this.#failures = 0;
     const { signal } = this.#running;
     addEventListener('pagehide', () => this.#freeze(), { signal });
+    let isDoubtful = false;
     while (!signal.aborted) {
       this.show('connecting');
-      const end = await this.#attempt(signal);
+      const why = await this.#attempt(signal, isDoubtful);
       if (signal.aborted) {
         return;
       }
+      this.report('problem', why.message);
+      if (isFinal(why)) {
+        return this.#refuse(why);
+      }
+      isDoubtful = !this.isOpen && why.status === undefined;
       this.#lost ||= this.isOpen;
       const wait = backoff(this.#failures);
       this.#failures += 1;
-      this.report('problem', end);
       this.show('waiting', `waiting to retry in ${(wait / 1000).toFixed(1)} s`);
       await sleep(wait, signal);
     }
   }
 
-  stop() {
+  /** `text` says why, if it is not the user's wish. */
+  stop(text = 'stopped') {
     if (this.#running) {
       this.#running.abort();
       this.#running = undefined;
-      this.show('stopped');
+      this.show('stopped', text);
     }
     this.stopped();
   }
 
+  #refuse(why) {
+    this.stop(isSessionOver(why) ? 'session over' : 'refused');
+    this.report('refused', why);
+  }
+
   /** Makes one connection. Returns why it ended. */
-  async #attempt(running) {
+  async #attempt(running, isDoubtful) {
     const over = controllerWithin(running);
     const { signal } = over;
     try {
       await this.#ready();
       signal.throwIfAborted();
-      await this.join(signal);
+      await this.join(signal, isDoubtful);
       signal.throwIfAborted();
       await this.connect(signal);
-      return 'the server ended the connection';
+      return new Error('the server ended the connection');
     } catch (error) {
-      return error.message;
+      return error;
     } finally {
       over.abort();
     }
@@ -153,6 +171,11 @@ export class Lane extends Reader {
 
   extra() {
     return this.tap === undefined ? {} : { tap: this.tap };
+  }
+
+  /** Asks who this is: a plain request, for a lane that reads no room. */
+  async askWho(signal) {
+    await this.ask('GET', '/api/session', {}, { signal });
   }
 
   /** Sends `content` by a POST that takes effect once, even if it is made twice. */

@@ -19,7 +19,9 @@ export class MailboxSse extends Sse {
   }
 
   /** There is no history to ask for: nobody else sends to a mailbox. */
-  async join() {}
+  async join(signal, isDoubtful) {
+    isDoubtful && await this.askWho(signal);
+  }
 
   #receive(value, lastEventId) {
     if (value.type === 'connected') {

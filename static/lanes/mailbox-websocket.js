@@ -16,7 +16,9 @@ export class MailboxWebSocket extends WebSocketLane {
     return new WebSocket(this.socketUrl('/ws'));
   }
 
-  async join() {}
+  async join(signal, isDoubtful) {
+    isDoubtful && await this.askWho(signal);
+  }
 
   askHeartbeat() {}
 

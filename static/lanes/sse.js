@@ -32,6 +32,9 @@ export class Sse extends Lane {
       for (const name of ['open', 'message', 'notice', 'heartbeat']) {
         source.addEventListener(name, () => silence.heard());
       }
+      for (const name of ['unauthorized', 'ended']) { // the last event: the browser must not come back by itself
+        source.addEventListener(name, ({ data }) => this.#refused(data, reject));
+      }
       source.addEventListener('open', () => this.opened());
       source.addEventListener('error', () => {
         if (source.readyState === EventSource.CLOSED) {
@@ -50,5 +53,13 @@ export class Sse extends Lane {
         reject(signal.reason);
       });
     });
+  }
+
+  #refused(data, reject) {
+    try {
+      this.receiveValue(JSON.parse(data));
+    } catch (error) {
+      reject(error);
+    }
   }
 }

@@ -23,7 +23,10 @@ export class WebRtc extends Lane {
   #socket = undefined; // to the signalling server
   #signal = undefined; // aborts when the socket is lost
 
-  async join() {} // the peers send what a newcomer has missed
+  /** There is no history to ask for: the peers send what a newcomer has missed. */
+  async join(signal, isDoubtful) {
+    isDoubtful && await this.askWho(signal);
+  }
 
   connect(signal) {
     if (globalThis.RTCPeerConnection === undefined) {
@@ -42,7 +45,7 @@ export class WebRtc extends Lane {
         this.#introduce(JSON.parse(data)).catch(({ message }) => this.report('problem', message));
       });
       socket.addEventListener('close', ({ code, reason }) => {
-        reject(new Error(`signalling closed with ${code}${reason && `: ${reason}`}`));
+        reject(Object.assign(new Error(`signalling closed with ${code}${reason && `: ${reason}`}`), { code }));
       });
       signal.addEventListener('abort', () => {
         silence.end();

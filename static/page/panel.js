@@ -19,11 +19,12 @@ export class Panel {
   #log;
   #deliveries;
   #facts = new Facts((name) => this.part(name), (text) => this.note(text));
+  #isAllowed = true;
   #since = undefined; // the moment when the lane was started; what was sent before is history
 
   /**
    * `act` has what the page does: start(panel), send(panel, text), bytes(label), explain(panel, problem),
-   * and running(panel) after a change.
+   * running(panel) after a change, and refused(panel, error) when the server refuses the lane.
    */
   constructor(Lane, { isolated, marks, deliveries, act }) {
     this.#Lane = Lane;
@@ -90,6 +91,7 @@ export class Panel {
     on('wire', ({ what }) => what === 'heartbeat' && this.#facts.beat());
     on('note', (text) => this.note(text));
     on('problem', (text) => this.note(this.#act.explain(this, text), 'problem'));
+    on('refused', (error) => this.#act.refused(this, error));
     on('notice', (text) => {
       this.note(text, 'notice');
       this.part('missing').textContent = text; // here too: later entries can push it out of the log
@@ -122,6 +124,17 @@ export class Panel {
     }
   }
 
+  /** Whether requests are allowed. */
+  allow(isAllowed) {
+    this.#isAllowed = isAllowed;
+    this.element.querySelectorAll('[data-part="toggle"], form *').forEach((control) => { control.disabled = !isAllowed; });
+    this.#showNext();
+  }
+
+  #showNext() {
+    this.part('next').textContent = this.#isAllowed ? NEXT[this.element.dataset.state] ?? '' : 'Log in first.';
+  }
+
   /** Adds a line of the page itself to the log. */
   note(text, kind = 'note') {
     this.#log.line(kind, text);
@@ -152,7 +165,7 @@ export class Panel {
   #showState(state, text) {
     this.element.dataset.state = state;
     this.#facts.state(text);
-    this.part('next').textContent = NEXT[state] ?? '';
+    this.#showNext();
     if (this.lane?.constructor.changes) { // it may hold another number of connections now
       this.#act.running(this);
     }

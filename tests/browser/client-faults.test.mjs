@@ -14,6 +14,7 @@ import { Silence, lines } from '../../static/overwire.js';
 import { Server, check, finish, until, within } from '../interop/server.mjs';
 import { close, connect, get, node, open, received, send } from './client-hosts.mjs';
 import { Gate } from './gate.mjs';
+import { Keys } from './keys.mjs';
 
 const TAP = 'f'.repeat(32); // the id of a viewer
 
@@ -206,11 +207,9 @@ function answers(port) {
 // Identities.
 
 await check('a key opens every transport, a ticket opens a reader, and an end of the permission ends it', async () => {
-  const folder = mkdtempSync(join(tmpdir(), 'overwire-client-keys-'));
-  const keys = join(folder, 'team.keys');
-  const manage = (...args) => spawnSync(process.env.OVERWIRE, ['key', ...args, '--keys', keys], { encoding: 'utf8' });
-  const key = /\bow_\S+/.exec(manage('add', 'ada', '--rooms', 'tea', '--rights', 'read,send').stdout)[0];
-  const server = await Server.start(0, process.env.OVERWIRE, ['--no-tap', '--keys', keys]);
+  const keys = new Keys();
+  const key = keys.add('ada', '--rooms', 'tea', '--rights', 'read,send');
+  const server = await Server.start(0, process.env.OVERWIRE, ['--no-tap', '--keys', keys.path]);
   const ticket = async (endpoint) => {
     const headers = { Authorization: `Bearer ${key}` };
     const body = JSON.stringify({ endpoint });
@@ -234,13 +233,13 @@ await check('a key opens every transport, a ticket opens a reader, and an end of
   for (const name of good) {
     await received(sheet, ['hello'], { name });
   }
-  manage('revoke', 'ada');
+  keys.revoke('ada');
   for (const name of good) {
     await until(15_000, async () => (await get(sheet, name)).state === 'closed',
       async () => `${name} to be closed; it has ${JSON.stringify(await get(sheet, name))}`);
   }
   await server.stop();
-  rmSync(folder, { recursive: true, force: true });
+  keys.remove();
 });
 
 // Raw bytes, and clocks.

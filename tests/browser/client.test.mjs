@@ -120,6 +120,23 @@ everywhere('what a proxy refuses is left after two failures, for the next transp
   }
 });
 
+everywhere('after the last transport the first is next, without haste', async (at) => {
+  const { sheet, gate, room, post } = at;
+  gate.set('refuse', PATHS.websocket, PATHS.sse);
+  await hurry(sheet);
+  await connect(sheet, gate.url, { one: { room, transports: ['websocket', 'sse'] } });
+  const next = async () => {
+    const { states } = await get(sheet);
+    return states.slice(states.findIndex(({ why }) => /^Server-sent .*, WebSocket is next$/.test(why)) + 1 || Infinity);
+  };
+  await until(10_000, async () => (await next()).length > 0, async () => JSON.stringify(await get(sheet)));
+  assert.equal((await next())[0].state, 'waiting');
+  gate.rules.clear();
+  await open(sheet, 'websocket');
+  await post(['over the first']);
+  await received(sheet, ['over the first']);
+});
+
 everywhere('what a proxy buffers or never answers counts as not opened', async (at) => {
   const { sheet, gate, room, post } = at;
   await hurry(sheet);
@@ -266,11 +283,11 @@ everywhere('it runs in a worker', async ({ place, sheet, gate, room, post }) => 
 });
 
 /** Two tabs of one browser, with a shared connection each. */
-async function inTwoTabs({ place, sheet, gate, room }, body, options = {}) {
+async function inTwoTabs({ place, sheet, gate, room }, body, options = {}, times = {}) {
   const other = await place.sheet(gate.url);
   await connect(sheet, gate.url, { one: { room, shared: true, ...options } });
   await open(sheet);
-  await connect(other, gate.url, { one: { room, shared: true, ...options } });
+  await connect(other, gate.url, { one: { room, shared: true, ...options } }, times);
   await open(other);
   await body(other);
   await other.close();
@@ -296,6 +313,24 @@ everywhere('tabs that share have one connection, and the next one takes over', a
     assert.equal(sockets(gate), 2);
     await open(other, 'websocket');
   });
+});
+
+everywhere('a tab that hears nothing of the one that reads takes its place, and that one follows', async (at) => {
+  const { sheet, gate, post } = at;
+  if (!browsers.includes(at.place)) {
+    return;
+  }
+  await inTwoTabs(at, async (other) => {
+    await until(5_000, () => sockets(gate) === 2, 'a socket of the other tab');
+    await open(other, 'websocket');
+    const texts = await post(numbered('told', 5));
+    await received(sheet, texts);
+    await received(other, texts);
+    await close(other);
+    texts.push(...await post(['told by nobody']));
+    await received(sheet, texts); // the first reads again
+    assert.equal(sockets(gate), 3);
+  }, {}, { SHARED_SILENCE: 200 });
 });
 
 everywhere('a tab that missed what another told it asks the server', async (at) => {

@@ -5,6 +5,7 @@ import assert from 'node:assert/strict';
 import { Server, check, finish } from '../interop/server.mjs';
 import { Firefox } from './firefox.mjs';
 import { Gate } from './gate.mjs';
+import { Keys } from './keys.mjs';
 
 const server = await Server.tapped();
 const firefox = await Firefox.start();
@@ -25,6 +26,28 @@ await check('with all site data blocked, the page has its lanes and counts only 
   await tab.until(() => /this tab only/.test(document.querySelector('#gauge-text').textContent), 'the gauge');
   assert.deepEqual(strict.complaints, []);
   await strict.close();
+});
+
+await check('the form logs in, the page says who it is, and a log-out stops its lanes', async () => {
+  const keys = new Keys();
+  const key = keys.add('ada', '--rights', 'read,send');
+  const guarded = await Server.start(0, process.env.OVERWIRE, ['--no-tap', '--keys', keys.path]);
+  const tab = await firefox.open(`${guarded.url}/?lanes=stream,sse,websocket&start`);
+  await tab.until(() => document.querySelector('#log-in')?.checkVisibility(), 'the form');
+  await tab.evaluate((key) => {
+    document.querySelector('#key').value = key;
+    document.querySelector('#log-in').requestSubmit();
+  }, key);
+  await tab.until(() => document.querySelectorAll('[data-state=open]').length === 3, 'the lanes', 20_000);
+  assert.equal(await tab.evaluate(() => document.querySelector('#who-button').textContent), 'ada');
+  await tab.evaluate(() => document.querySelector('#log-out').click());
+  const over = () => [...document.querySelectorAll('[data-part=state]')].every(({ textContent }) => (
+    textContent === 'session over'));
+  await tab.until(over, 'the end of the lanes', 1_000);
+  await tab.until(() => document.querySelector('#log-in').checkVisibility(), 'the form');
+  await tab.close();
+  await guarded.stop();
+  keys.remove();
 });
 
 await check('the panel Auto says which transport it has chosen, and why', async () => {

@@ -24,20 +24,24 @@ export async function blank(browser, base) {
   const page = await context.newPage();
   page.on('pageerror', (error) => complaints.push(error.stack));
   await page.goto(`${base}/health`);
+  await prepare(page);
+  return page;
+}
+
+async function prepare(page) {
   // As in WebKit, which collects the result of `AbortSignal.any` while a request still uses it: it never aborts.
   await page.evaluate(() => { AbortSignal.any = () => new AbortController().signal; });
   await page.evaluate((classes) => {
     window.lanes = {};
     window.make = async (name, options) => {
       const lane = new (await import(`/lanes/${name}.js`))[classes[name]](options);
-      lane.said = { message: [], state: [], id: [], wire: [], notice: [], problem: [] };
+      lane.said = { message: [], state: [], id: [], wire: [], notice: [], problem: [], refused: [] };
       for (const [kind, list] of Object.entries(lane.said)) {
         lane.addEventListener(kind, ({ detail }) => list.push(detail));
       }
       window.lanes[name] = lane;
     };
   }, CLASSES);
-  return page;
 }
 
 export async function make(page, names, options = {}) {

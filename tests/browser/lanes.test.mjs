@@ -5,6 +5,7 @@ import assert from 'node:assert/strict';
 import { createServer } from 'node:http';
 import { Server, check, finish, until } from '../interop/server.mjs';
 import { Cable } from './cable.mjs';
+import { Gate } from './gate.mjs';
 import * as pages from './lane-page.mjs';
 import { call, complaints, get, launch, limits, make, numbered, received, reported, running, said, send, started, texts,
   wire } from './lane-page.mjs';
@@ -397,6 +398,84 @@ await check('an EventSource that finds no server leaves the next attempt to the 
   await page.context().close();
 });
 
+/** The first answer of a lane: the server refuses it, or ends it. */
+function firstAnswer(page, name, { status, code, event }) {
+  if (name === 'websocket') {
+    let sockets = 0;
+    return page.routeWebSocket('**/api/ws?*', (socket) => {
+      sockets += 1;
+      sockets === 1 ? socket.close({ code, reason: 'no' }) : socket.connectToServer();
+    });
+  }
+  const path = { 'short-poll': 'messages', 'long-poll': 'poll', stream: 'stream', sse: 'events' }[name];
+  const data = JSON.stringify(event);
+  const held = { stream: { body: `\n${data}\n` }, sse: { contentType: 'text/event-stream',
+    body: `event: ${event.type}\ndata: ${data}\n\n` } }[name];
+  return page.route(`**/api/${path}?*`, (route) => (
+    route.fulfill(held ?? { status, body: '{"error":"no"}' })), { times: 1 });
+}
+
+for (const [status, text] of [[401, 'session over'], [403, 'refused']]) {
+  await check(`a lane that is refused with ${status} stays away, on whichever transport it learns of it`, async () => {
+    const page = await blank();
+    const room = nextRoom();
+    await post(room, 'before'); // so a newcomer has a position without `/api/messages`
+    const event = { type: 'unauthorized', status, error: 'no' };
+    for (const name of NAMES) {
+      await firstAnswer(page, name, { status, code: 4000 + status, event });
+    }
+    await make(page, NAMES, { room });
+    for (const name of NAMES) {
+      await call(page, name, 'start');
+      await until(5_000, async () => (await said(page, name, 'refused')).length === 1, `${name} to be refused`);
+      assert.deepEqual((await said(page, name, 'state')).at(-1), { state: 'stopped', text }, name);
+      assert.match((await said(page, name, 'problem')).join(), /\bno$/, name);
+    }
+    for (const name of NAMES) { // it can be started again
+      await call(page, name, 'start');
+      await running(page, name);
+    }
+    await post(room, 'after');
+    await received(page, NAMES, ['before', 'after']);
+    await page.context().close();
+  });
+}
+
+await check('a lane whose connection an operator ends comes back, and continues where it was', async () => {
+  const page = await blank();
+  const room = nextRoom();
+  const names = ['stream', 'sse', 'websocket'];
+  await post(room, 'before');
+  for (const name of names) {
+    await firstAnswer(page, name, { code: 1008, event: { type: 'ended', reason: 'no' } });
+  }
+  await started(page, names, { room });
+  await post(room, 'after');
+  await received(page, names, ['before', 'after']);
+  for (const name of names) {
+    assert.match((await said(page, name, 'problem')).join(), /\bno$/, name);
+  }
+  await page.context().close();
+});
+
+for (const [name, path] of [['sse', '/api/events'], ['websocket', '/api/ws']]) {
+  await check(`${name} asks with a plain request for what the browser hides`, async () => {
+    const gate = await Gate.open(server.port);
+    const page = await blank(gate.url);
+    await page.evaluate(() => { Math.random = () => 0.05; });
+    const room = nextRoom();
+    await post(room, 'before');
+    gate.set('refuse', path);
+    gate.rules.set('/api/messages', { status: 401, content: '{"error":"no"}' });
+    await make(page, [name], { room });
+    await call(page, name, 'start');
+    await until(5_000, async () => (await said(page, name, 'refused')).length === 1, 'the refusal');
+    assert.equal(gate.seen.filter((seen) => seen === path).length, 1);
+    gate.close();
+    await page.context().close();
+  });
+}
+
 /** A room whose WebSocket connections are scripted. They answer heartbeats if `answers` is true. */
 async function script(page, connections, { answers = true } = {}) {
   const seen = [];
@@ -542,7 +621,7 @@ await check('the wait before a retry is random, its bound doubles up to 30 secon
     const { setTimeout } = window;
     const waits = [];
     const lane = new class extends Lane {
-      cursor = 'any';
+      async join() {}
 
       async connect() {
         if (waits.length === 9) {

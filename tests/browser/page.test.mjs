@@ -331,7 +331,7 @@ await check('an answer of 503 is shown, and the request is repeated', async () =
   for (const lane of overHttp) {
     await click(a, lane, 'start');
     await inState(a, lane, 'waiting');
-    await told(a, lane, lane === 'sse' ? /gave up/ : /^503 too many$/);
+    await told(a, lane, lane === 'sse' ? /gave up/ : /^503 too many$/, (problems) => problems.join('\n'));
   }
   await a.unroute('**/api/**', refuse);
   for (const lane of overHttp) {

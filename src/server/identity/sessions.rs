@@ -48,7 +48,7 @@ impl Server {
             Some(grant) => self.description(grant.credential()),
             None => {
                 let all = (Rights::READ | Rights::SEND | Rights::ADMIN).names();
-                json!({ "name": null, "rights": all, "rooms": ["*"], "expires": null })
+                json!({ "name": null, "rights": all, "rooms": ["*"], "expires": null, "tap_port": self.tap_port })
             }
         };
         Ok(Reply::Now(uncached(&description)))
@@ -91,9 +91,9 @@ impl Server {
         let time = time(&self.exchanges);
         let Some(identities) = self.guard.as_ref().map(|guard| &guard.identities) else { return Value::Null };
         let Some(key) = identities.resolve(credential, time) else { return Value::Null };
+        let (name, rights, expires) = (&key.name, key.rights.names(), identities.expires(credential));
         let rooms: Vec<_> = key.rooms.iter().map(RoomPattern::as_str).collect();
-        let expires = identities.expires(credential);
-        json!({ "name": key.name, "rights": key.rights.names(), "rooms": rooms, "expires": expires })
+        json!({ "name": name, "rights": rights, "rooms": rooms, "expires": expires, "tap_port": self.tap_port })
     }
 }
 
