@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use overwire::bytes::digits;
 use overwire::heap;
-use overwire::http::Origins;
+use overwire::http::{Origins, is_token};
 use overwire::identity::read_keys;
 use overwire::journal::disk::{Data, OpenError, SyncMode, System};
 use overwire::output::{self, Output, complain};
@@ -97,6 +97,10 @@ usage: overwire [OPTIONS]
   --keys FILE            let nobody use the API without an access key of this file, which
                          `overwire key add` writes. The file is read again when it changes,
                          and at SIGHUP if there is no terminal
+  --identity-header NAME  believe a proxy of --trust-proxy that a request comes from the user whom it
+                         names in this field, such as Remote-User, and let nobody else use the
+                         API without a key. Such a user may read and send in all rooms, or has the
+                         rights and rooms of the newest key of that name. There is no tap then
   --chaos                let pages make the server forget everything
   --tap-port PORT        the port of the tap, through which the same server is seen with its
                          bytes (default 8100, or any with --port 0)
@@ -379,6 +383,7 @@ fn parse(arguments: impl Iterator<Item = String>) -> Result<Command, String> {
                 read_keys(&file).map_err(|error| format!("--keys: cannot read {file:?}: {error}"))?;
                 config.keys = Some(file);
             }
+            "--identity-header" => config.identity_header = Some(field_name(value()?)?),
             "--metrics" => config.metrics = Some(address(value()?)?),
             "--drain-delay" => config.drain.delay = Duration::from_secs(number(&argument, &value()?, 0..=3600)?),
             "--drain-time" => config.drain.time = Duration::from_secs(number(&argument, &value()?, 0..=3600)?),
@@ -410,7 +415,14 @@ fn parse(arguments: impl Iterator<Item = String>) -> Result<Command, String> {
     if config.proxy_protocol && (tap.host.is_some() || tap.port.is_some()) {
         return Err("--proxy-protocol: expected no --tap-port and no --tap-host with it".into());
     }
-    tap.is_refused |= config.proxy_protocol; // a tap sends no header
+    if config.identity_header.is_some() && config.trust_proxies.is_empty() {
+        return Err("--identity-header: expected --trust-proxy ADDRESS with it".into());
+    }
+    if config.identity_header.is_some() && (tap.host.is_some() || tap.port.is_some()) {
+        return Err("--identity-header: expected no --tap-port and no --tap-host with it".into());
+    }
+    // A tap sends no header of the PROXY protocol. And it passes on any name, from an address that may be trusted.
+    tap.is_refused |= config.proxy_protocol || config.identity_header.is_some();
     Ok(Command::Serve(Box::new(config), tap))
 }
 
@@ -440,6 +452,15 @@ fn address(text: String) -> Result<String, String> {
         Some((host, port)) if !host.is_empty() => parse_port("--metrics", port).map(|_| text),
         _ => Err(format!("--metrics: expected a host and a port, such as 127.0.0.1:9100, not {text:?}")),
     }
+}
+
+/// The name of a field, unless it has another meaning for this server.
+fn field_name(text: String) -> Result<String, String> {
+    const TAKEN: [&str; 4] = ["authorization", "cookie", "host", "origin"];
+    if !is_token(text.as_bytes()) || TAKEN.contains(&text.to_lowercase().as_str()) {
+        return Err(format!("--identity-header: expected the name of a field, such as Remote-User, not {text:?}"));
+    }
+    Ok(text)
 }
 
 fn network(text: String) -> Result<String, String> {

@@ -19,6 +19,7 @@ mod forget;
 mod groups;
 mod http;
 mod identity;
+mod identity_header;
 mod json_log;
 mod layers;
 mod limits;

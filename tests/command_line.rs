@@ -119,6 +119,7 @@ fn help_lists_all_options_and_version_prints_the_version() {
         "--allow-host",
         "--trust-proxy",
         "--proxy-protocol",
+        "--identity-header",
         "--retain-messages",
         "--retain-bytes",
         "--retain-time",
@@ -161,7 +162,7 @@ fn limits_prints_the_memory_that_all_bounds_allow() {
 
 #[test]
 fn wrong_arguments_are_named_and_exit_with_2() {
-    let cases: [(&[&str], &str); 26] = [
+    let cases: [(&[&str], &str); 30] = [
         (
             &["--trust-proxy", "10.0.0.0/33"],
             "--trust-proxy: expected an address or a network such as 10.0.0.0/8, not \"10.0.0.0/33\"",
@@ -170,6 +171,19 @@ fn wrong_arguments_are_named_and_exit_with_2() {
         (
             &["--proxy-protocol", "--trust-proxy", "::1", "--tap-port", "0"],
             "--proxy-protocol: expected no --tap-port and no --tap-host with it",
+        ),
+        (&["--identity-header", "Remote-User"], "--identity-header: expected --trust-proxy ADDRESS with it"),
+        (
+            &["--identity-header", "Remote-User", "--trust-proxy", "::1", "--tap-host", "::"],
+            "--identity-header: expected no --tap-port and no --tap-host with it",
+        ),
+        (
+            &["--identity-header", "Remote User"],
+            "--identity-header: expected the name of a field, such as Remote-User, not \"Remote User\"",
+        ),
+        (
+            &["--identity-header", "Cookie"],
+            "--identity-header: expected the name of a field, such as Remote-User, not \"Cookie\"",
         ),
         (&["--wrong"], r#"unknown argument "--wrong""#),
         (&["8000"], r#"unknown argument "8000""#),

@@ -114,7 +114,7 @@ impl KeysFile {
     }
 
     /// Replaces a text in the file, as a careful editor does.
-    fn edit(&self, from: &str, to: &str) {
+    pub fn edit(&self, from: &str, to: &str) {
         let (text, new) = (self.text(), self.0.with_extension("edited"));
         assert!(text.contains(from), "{text}");
         fs::write(&new, text.replace(from, to)).unwrap();

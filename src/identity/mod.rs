@@ -83,6 +83,10 @@ pub struct Begun {
 #[derive(Debug, Default)]
 pub struct Identities {
     keys: HashMap<Digest, Rc<AccessKey>>,
+    /// The newest key of each name.
+    by_name: HashMap<String, Rc<AccessKey>>,
+    /// The users whom a proxy has named, by the digests of their names.
+    named: HashMap<Digest, Rc<AccessKey>>,
     sessions: Sessions,
     tickets: Tickets,
     attempts: Attempts,
@@ -91,7 +95,16 @@ pub struct Identities {
 impl Identities {
     /// Replaces all keys. The sessions of those that are gone are over. Returns these sessions.
     pub fn set_keys(&mut self, keys: Vec<AccessKey>) -> Vec<Digest> {
-        let new = keys.into_iter().map(|key| (key.digest, Rc::new(key))).collect();
+        let keys: Vec<_> = keys.into_iter().map(Rc::new).collect();
+        self.by_name = keys.iter().map(|key| (key.name.clone(), key.clone())).collect();
+        for (digest, named) in &mut self.named {
+            match self.by_name.get(&named.name) {
+                Some(key) => *named = key.clone(),
+                None if named.digest != *digest => *named = AccessKey::of_name(&named.name).into(),
+                None => {}
+            }
+        }
+        let new = keys.into_iter().map(|key| (key.digest, key)).collect();
         let mut old = std::mem::replace(&mut self.keys, new);
         old.retain(|digest, _| !self.keys.contains_key(digest));
         let over: Vec<_> = old.into_keys().flat_map(|key| self.sessions.of_key(key)).collect();
@@ -112,6 +125,15 @@ impl Identities {
         Ok(Credential::Key(digest))
     }
 
+    /// Returns the credential of a user whom a trusted proxy has logged in and named. The newest key of that name says
+    /// what the user may do. Without one, it is to receive and to send in all rooms.
+    pub fn find_named(&mut self, name: &str) -> Credential {
+        let digest = Digest::of(name);
+        let key = || self.by_name.get(name).cloned().unwrap_or_else(|| AccessKey::of_name(name).into());
+        self.named.entry(digest).or_insert_with(key);
+        Credential::Name(digest)
+    }
+
     /// Finds the session with this secret, and notes that it is in use.
     pub fn find_session(&mut self, secret: &str, time: Time) -> Option<Credential> {
         let session = Digest::of(secret);
@@ -128,11 +150,12 @@ impl Identities {
 
     /// Returns the key of a credential that is still valid.
     pub fn resolve(&self, credential: Credential, time: Time) -> Option<&Rc<AccessKey>> {
-        let digest = match credential {
-            Credential::Key(digest) => digest,
-            Credential::Session(session) => self.sessions.key(session, time.now)?,
+        let key = match credential {
+            Credential::Key(digest) => self.keys.get(&digest),
+            Credential::Session(session) => self.keys.get(&self.sessions.key(session, time.now)?),
+            Credential::Name(digest) => self.named.get(&digest),
         };
-        self.keys.get(&digest).filter(|key| key.is_valid(time.date))
+        key.filter(|key| key.is_valid(time.date))
     }
 
     /// Notes that something is held with this credential, so its session is not idle.
@@ -191,7 +214,7 @@ impl Identities {
     pub fn session_of_ticket(&self, ticket: Digest) -> Option<Digest> {
         match self.tickets.credential(ticket)? {
             Credential::Session(session) => Some(session),
-            Credential::Key(_) => None,
+            Credential::Key(_) | Credential::Name(_) => None,
         }
     }
 
@@ -219,6 +242,7 @@ impl Identities {
     pub fn expires(&self, credential: Credential) -> Option<u64> {
         match credential {
             Credential::Key(digest) => self.keys.get(&digest)?.expires,
+            Credential::Name(digest) => self.named.get(&digest)?.expires,
             Credential::Session(session) => self.sessions.expires(session),
         }
     }
@@ -228,8 +252,9 @@ impl Identities {
         self.attempts.total()
     }
 
-    /// Drops what has ended.
+    /// Drops what has ended, and the named users with nothing held.
     pub fn sweep(&mut self, now: Instant) {
+        self.named.retain(|_, key| Rc::strong_count(key) > 1);
         self.sessions.sweep(now);
         self.tickets.sweep(now);
         self.attempts.sweep(now);
@@ -319,6 +344,26 @@ mod tests {
         assert_eq!(scene.identities.set_keys(vec![]), [begun.session]);
         assert!(!scene.identities.knows_session(begun.session, time.now));
         assert!(scene.identities.knows_session(other, time.now), "its key may be new");
+    }
+
+    #[test]
+    fn the_newest_key_of_a_name_says_what_a_named_user_may_do() {
+        let (mut scene, key, _) = Scene::create();
+        let (before, after) = (scene.at(999), scene.at(1000));
+        let [alice, bob] = ["alice", "bob"].map(|name| scene.identities.find_named(name));
+        let may = |identities: &Identities, user, time| identities.resolve(user, time).map(|key| key.rights);
+        assert_eq!(may(&scene.identities, alice, before), Some(Rights::READ));
+        assert_eq!(may(&scene.identities, alice, after), None, "an expired key does not give more than a valid one");
+        assert_eq!(may(&scene.identities, bob, after), Some(Rights::READ_AND_SEND));
+        let newest = AccessKey { digest: Digest::of("newest"), rights: Rights::ADMIN, ..key.clone() };
+        scene.identities.set_keys(vec![key, newest]);
+        assert_eq!(may(&scene.identities, alice, before), Some(Rights::ADMIN));
+        scene.identities.set_keys(vec![]);
+        assert_eq!(may(&scene.identities, alice, after), Some(Rights::READ_AND_SEND));
+        let held = scene.identities.resolve(bob, after).cloned();
+        scene.identities.sweep(after.now);
+        assert_eq!((may(&scene.identities, alice, after), held.is_some()), (None, true), "it holds nothing");
+        assert!(may(&scene.identities, bob, after).is_some());
     }
 
     #[test]

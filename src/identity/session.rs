@@ -36,6 +36,8 @@ pub enum Credential {
     Key(Digest),
     /// A session.
     Session(Digest),
+    /// A name that a trusted proxy has sent with the request, as its digest.
+    Name(Digest),
 }
 
 #[derive(Debug)]
@@ -198,6 +200,7 @@ impl Tickets {
         Some(match credential {
             Credential::Key(key) => format!("key {key} {key} {endpoint}"),
             Credential::Session(session) => format!("session {session} {key} {endpoint}"),
+            Credential::Name(_) => return None, // each of its requests has the name
         })
     }
 

@@ -115,6 +115,9 @@ pub struct Config {
     pub redis: Option<RedisUrl>,
     /// The file with the access keys. With it, each request to the API needs an identity.
     pub keys: Option<PathBuf>,
+    /// The field in which a proxy of `trust_proxies` names the user that it has logged in, such as `Remote-User`. With it,
+    /// each request to the API needs an identity. From elsewhere the field means nothing.
+    pub identity_header: Option<String>,
     /// The address on which `/metrics` is served, and nothing else, also under the names of `allow_hosts`. `None` for no
     /// such address.
     pub metrics: Option<String>,
@@ -149,6 +152,7 @@ impl Default for Config {
             redis: None,
             data: None,
             keys: None,
+            identity_header: None,
             metrics: None,
             drain: Drain::default(),
             limits: Limits::default(),
@@ -289,7 +293,10 @@ impl Server {
             Some(url) => Journal::redis(url, config.retention, event_loop.now())?,
             None => Journal::with_keys(config.stores.keys),
         };
-        let guard = config.keys.map(|path| Guard::open(path, &mut event_loop)).transpose()?;
+        let guard = match (config.keys, config.identity_header) {
+            (None, None) => None,
+            (keys, header) => Some(Guard::open(keys, header, &mut event_loop)?),
+        };
         let mut server = Server {
             rooms: Rooms::new(config.retention, config.stores),
             mailboxes: Mailboxes::new(config.stores),

@@ -10,7 +10,7 @@ import { start } from './proxies.mjs';
 const MAILBOXES = ['mailbox-poll', 'mailbox-sse', 'mailbox-websocket'];
 const ENDLESS = ['stream', 'sse', 'websocket'];
 
-const { nginx, haproxy, caddy, server, announced, hash, startAll, stopAll } = await start();
+const { nginx, haproxy, caddy, server, announced, named, hash, startAll, stopAll } = await start();
 // The flag makes Chromium use HTTP/3 to Caddy without asking. So the way over HTTP/2 needs another Chromium.
 const overTcp = await launch(hash, '--disable-quic');
 const overQuic = await launch(hash, '--enable-quic', `--origin-to-force-quic-on=localhost:${caddy.port}`);
@@ -145,5 +145,5 @@ if (process.env.SCREENSHOTS) {
   await eachWay(({ page, name }) => page.screenshot({ path: join(process.env.SCREENSHOTS, `proxies-${name}.png`) }));
 }
 assert.deepEqual(complaints, []);
-await Promise.all([overTcp.close(), overQuic.close(), server.stop(), announced.stop(), stopAll()]);
+await Promise.all([overTcp.close(), overQuic.close(), server.stop(), announced.stop(), named.stop(), stopAll()]);
 finish();

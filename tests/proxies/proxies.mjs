@@ -5,6 +5,7 @@ import { execFileSync, spawn } from 'node:child_process';
 import { createHash, X509Certificate } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:http';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -74,21 +75,26 @@ async function listens(port) {
   return listening;
 }
 
-/** nginx with the good configuration on its first port and the naive one on the second. */
-async function nginx(server) {
-  const [port, naivePort] = [await freePort(), await freePort()];
-  const words = (own) => [['listen 443', `listen 127.0.0.1:${own}`], [CERTIFICATE, pem],
-    ['chat.example;', 'localhost;'], ['127.0.0.1:8000', `127.0.0.1:${server.port}`]];
+/**
+ * nginx with the good configuration on its first port, the naive one on the second, and the one with a log-in on the
+ * third, before the server `named`.
+ */
+async function nginx(server, named, logIn) {
+  const [port, naivePort, logInPort] = [await freePort(), await freePort(), await freePort()];
+  const words = (own, { port: behind } = server) => [['listen 443', `listen 127.0.0.1:${own}`], [CERTIFICATE, pem],
+    ['chat.example;', 'localhost;'], ['127.0.0.1:8000', `127.0.0.1:${behind}`]];
   const place = join(folder, 'nginx');
   mkdirSync(place);
   writeFileSync(join(place, 'good.conf'), configure('nginx.conf', words(port)));
   writeFileSync(join(place, 'naive.conf'), configure('nginx-naive.conf', words(naivePort)));
+  const logInWords = [...words(logInPort, named), ['127.0.0.1:4180', `127.0.0.1:${logIn.port}`]];
+  writeFileSync(join(place, 'log-in.conf'), configure('nginx-auth-request.conf', logInWords));
   const temporary = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'].map((one) => `${one}_temp_path ${one};`);
   writeFileSync(join(place, 'nginx.conf'), `daemon off; master_process off; pid nginx.pid;
 events {}
-http { access_log off; ${temporary.join(' ')} include good.conf; include naive.conf; }
+http { access_log off; ${temporary.join(' ')} include good.conf; include naive.conf; include log-in.conf; }
 `);
-  return new Proxy('nginx', ['-p', place, '-c', 'nginx.conf', '-e', 'stderr'], [port, naivePort]);
+  return new Proxy('nginx', ['-p', place, '-c', 'nginx.conf', '-e', 'stderr'], [port, naivePort, logInPort]);
 }
 
 /** haproxy with `file`. */
@@ -121,17 +127,30 @@ async function serve(...options) {
   return server;
 }
 
+/** A service that knows users, as oauth2-proxy does. The cookie `user` is enough here. `asked` has the questions. */
+async function startLogIn() {
+  const asked = [];
+  const service = createServer(({ method, url, headers }, response) => {
+    asked.push({ method, url, headers });
+    const user = /user=(\w+)/.exec(headers.cookie ?? '')?.[1];
+    response.writeHead(user ? 202 : 401, user ? { 'X-Auth-Request-User': user } : {}).end();
+  });
+  await once(service.listen(0, '127.0.0.1').unref(), 'listening');
+  return { port: service.address().port, asked };
+}
+
 /** Starts all proxies before a server, and haproxy with the PROXY protocol before another one, which is `announced`. */
 export async function start() {
   const hash = certify();
   const [server, announced] = [await serve(), await serve('--proxy-protocol')];
+  const [named, logIn] = [await serve('--identity-header', 'Remote-User'), await startLogIn()];
   const set = {
-    nginx: await nginx(server), haproxy: await haproxy(server), caddy: await caddy(server),
+    nginx: await nginx(server, named, logIn), haproxy: await haproxy(server), caddy: await caddy(server),
     announcer: await haproxy(announced, 'haproxy-proxy-protocol.cfg'),
   };
   const proxies = Object.values(set);
   const startAll = () => Promise.all(proxies.map((proxy) => proxy.start()));
   const stopAll = () => Promise.all(proxies.map((proxy) => proxy.stop()));
   await startAll();
-  return { ...set, hash, server, announced, startAll, stopAll };
+  return { ...set, hash, server, announced, named, logIn, startAll, stopAll };
 }

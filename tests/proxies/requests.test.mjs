@@ -11,8 +11,9 @@ import { pem, start } from './proxies.mjs';
 const CLIENT = '10.77.0.1'; // an address of the separate network
 const CURL = ['-4', '-sS', '--cacert', pem, '--interface', CLIENT];
 
-const { nginx, haproxy, caddy, announcer, server, announced, hash, stopAll } = await start();
+const { nginx, haproxy, caddy, announcer, server, announced, named, logIn, hash, stopAll } = await start();
 const naive = { command: 'the naive nginx', port: nginx.ports[1] };
+const guarded = { command: 'nginx with a log-in', port: nginx.ports[2] };
 /** The proxies with fields, and the one with the PROXY protocol. */
 const fielded = [nginx, haproxy, caddy];
 const good = [...fielded, announcer];
@@ -29,8 +30,8 @@ async function curl({ port }, path, ...args) {
 }
 
 /** The content that a curl has received, which runs until `stop`. */
-function follow({ port }, path) {
-  const child = spawn('curl', [...CURL, '-N', `https://localhost:${port}${path}`]);
+function follow({ port }, path, ...args) {
+  const child = spawn('curl', [...CURL, '-N', ...args, `https://localhost:${port}${path}`]);
   const reader = { content: '', stop: () => child.kill() };
   child.stdout.on('data', (data) => { reader.content += data; });
   return reader;
@@ -110,6 +111,40 @@ await check('each proxy takes a path prefix away', async () => {
   }
 });
 
+const HANDSHAKE = ['--http1.1', '-H', 'Connection: Upgrade', '-H', 'Upgrade: websocket', '-H', 'Sec-WebSocket-Version: 13',
+  '-H', 'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=='];
+const LOGGED_IN = ['-H', 'Cookie: user=alice'];
+
+await check('nginx asks who the user is, and overwire believes nginx alone', async () => {
+  const lies = ['Remote-User: mallory', 'remote-user: mallory', 'Remote_User: mallory', 'X-Auth-Request-User: mallory']
+    .flatMap((line) => ['-H', line]);
+  assert.equal((await curl(guarded, '/api/session', ...lies)).status, 401);
+  const { status, content } = await curl(guarded, '/api/session', ...lies, ...LOGGED_IN);
+  assert.deepEqual([status, JSON.parse(content || '{}').name], [200, 'alice'], content);
+  const message = ['-H', `Origin: https://localhost:${guarded.port}`, '-d', '{"text": "hello"}'];
+  assert.equal((await curl(guarded, '/api/send', ...LOGGED_IN, ...message)).status, 200);
+  const { content: history } = await curl(guarded, '/api/history', ...LOGGED_IN);
+  assert.equal(JSON.parse(history).messages[0].sender, 'alice');
+  const foreign = ['-H', 'Origin: https://other.example', '-d', '{"text": "hello"}'];
+  assert.equal((await curl(guarded, '/api/send', ...LOGGED_IN, ...foreign)).status, 403);
+  const { method, headers } = logIn.asked.findLast(({ url }) => url === '/oauth2/auth');
+  assert.deepEqual([method, headers['content-length'], headers.cookie], ['GET', undefined, 'user=alice']);
+});
+
+await check('nginx asks before a stream and a WebSocket, and leads a page to the log-in', async () => {
+  const reader = follow(guarded, '/api/events', ...LOGGED_IN);
+  await until(PATIENCE, () => reader.content.includes('event: '), () => `an event: ${reader.content}`);
+  reader.stop();
+  assert.equal((await curl(guarded, '/api/ws', ...HANDSHAKE)).status, 401);
+  const socket = follow(guarded, '/api/ws', '-i', ...HANDSHAKE, ...LOGGED_IN);
+  await until(PATIENCE, () => socket.content.startsWith('HTTP/1.1 101 '), () => `101: ${socket.content}`);
+  socket.stop();
+  assert.equal(logIn.asked.at(-1).headers.upgrade, undefined, 'the question about a WebSocket is no handshake');
+  const page = await curl(guarded, '/?lanes=sse', '-H', 'Sec-Fetch-Mode: navigate');
+  assert.deepEqual([page.status, page.location],
+    [302, `https://localhost:${guarded.port}/oauth2/start?rd=/?lanes=sse`]);
+});
+
 /** The ids of the connections that are open after a request through the proxy. */
 async function after(proxy) {
   assert.equal((await curl(proxy, '/health')).status, 200);
@@ -128,9 +163,7 @@ await check('nginx and Caddy use a connection to the server again; the naive ngi
 });
 
 await check('naive: a WebSocket is refused, a page may not send, and all clients look like nginx', async () => {
-  const handshake = ['--http1.1', '-H', 'Connection: Upgrade', '-H', 'Upgrade: websocket', '-H',
-    'Sec-WebSocket-Version: 13', '-H', 'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=='];
-  const refused = await curl(naive, '/api/ws', ...handshake);
+  const refused = await curl(naive, '/api/ws', ...HANDSHAKE);
   assert.equal(refused.status, 400);
   assert.match(refused.content, /expected `Upgrade: websocket`/);
   const unsent = await curl(naive, '/api/send', ...sending(naive));
@@ -175,5 +208,5 @@ await check('naive: the page reads, and says what fails', async () => {
 });
 
 assert.deepEqual(complaints, []);
-await Promise.all([server.stop(), announced.stop(), stopAll()]);
+await Promise.all([server.stop(), announced.stop(), named.stop(), stopAll()]);
 finish();

@@ -24,7 +24,7 @@ use super::parked::Halt;
 use super::senders::Sender;
 use crate::event_loop::{EventLoop, ExchangeId, TimerId};
 use crate::http::{Method, Request, Response};
-use crate::identity::{Credential, Digest, Identities, Rights, Time, Unknown};
+use crate::identity::{Credential, Digest, Identities, Rights, Time, Unknown, check_name};
 use crate::journal::{SecretName, Wanted};
 use crate::output;
 use crate::proxies::Client;
@@ -62,23 +62,30 @@ impl From<Halt> for Denial {
     }
 }
 
-/// The identities of a server with a keys file.
+/// The identities of a server with a keys file, or behind a proxy that names its users.
 pub struct Guard {
     identities: Identities,
-    watch: Watch,
+    /// `None` without a keys file.
+    watch: Option<Watch>,
+    /// The field in which trusted proxies name the user.
+    header: Option<String>,
     timer: TimerId,
 }
 
 impl Guard {
-    /// Reads the keys file, and watches it.
+    /// Reads the keys file, if there is one, and watches it. `header` is the field in which trusted proxies name the
+    /// user.
     ///
     /// # Errors
     /// The file cannot be read.
-    pub fn open(path: PathBuf, event_loop: &mut EventLoop) -> io::Result<Self> {
-        let (watch, keys) = Watch::start(path, event_loop.remote())?;
+    pub fn open(path: Option<PathBuf>, header: Option<String>, event_loop: &mut EventLoop) -> io::Result<Self> {
+        let watched = path.map(|path| Watch::start(path, event_loop.remote())).transpose()?;
         let mut identities = Identities::default();
-        identities.set_keys(keys);
-        Ok(Guard { identities, watch, timer: event_loop.set_timer(LOOK) })
+        let watch = watched.map(|(watch, keys)| {
+            identities.set_keys(keys);
+            watch
+        });
+        Ok(Guard { identities, watch, header, timer: event_loop.set_timer(LOOK) })
     }
 
     /// Finds who sends a request, and checks that they have these rights.
@@ -97,12 +104,13 @@ impl Guard {
         let credential = self.credential(exchanges, id, request, time)?;
         match self.identities.resolve(credential, time) {
             Some(key) => Ok(Grant::new(credential, key.clone(), needs).map_err(Halt::Error)?),
-            None => Err(unknown(request).into()),
+            None => Err(self.unknown(request).into()),
         }
     }
 
-    /// A key comes first, because only a program sends one, on purpose. A ticket that is used up does not hide a cookie:
-    /// a browser repeats the URL of an event stream with both.
+    /// The name from a proxy comes first: what else such a request has may be for the proxy, as a token in Authorization
+    /// is. Then a key, because only a program sends one, on purpose. A ticket that is used up does not hide a cookie: a
+    /// browser repeats the URL of an event stream with both.
     fn credential(
         &mut self,
         exchanges: &mut Exchanges,
@@ -110,10 +118,13 @@ impl Guard {
         request: &Request,
         time: Time,
     ) -> Result<Credential, Denial> {
+        if let Some(name) = self.name_of_proxy(exchanges, id, request)? {
+            return Ok(self.identities.find_named(name));
+        }
         if let Some(key) = bearer(request) {
             let address = address(&client(exchanges, id, request));
             return self.identities.find_key(key, address, time).map_err(|unknown_key| match unknown_key {
-                Unknown::Wrong => unknown(request).into(),
+                Unknown::Wrong => self.unknown(request).into(),
                 Unknown::TooMany(wait) => too_many(wait).into(),
             });
         }
@@ -123,7 +134,37 @@ impl Guard {
         {
             return Ok(credential);
         }
-        self.session(exchanges, request, time)?.ok_or_else(|| unknown(request).into())
+        self.session(exchanges, request, time)?.ok_or_else(|| self.unknown(request).into())
+    }
+
+    /// Returns the name of the user whom a trusted proxy has logged in. From elsewhere, the field is a lie, and the request
+    /// is one without it.
+    ///
+    /// # Errors
+    /// 400 if the field has no name, or comes twice: the proxy has added its own to that of a client.
+    fn name_of_proxy<'a>(
+        &self,
+        exchanges: &Exchanges,
+        id: ExchangeId,
+        request: &'a Request,
+    ) -> Result<Option<&'a str>, Response> {
+        let Some(header) = self.header.as_deref() else { return Ok(None) };
+        let mut values = request.values(header).filter(|value| !value.is_empty());
+        let (first, second) = (values.next(), values.next());
+        match first.filter(|_| exchanges.event_loop.is_shared(id)) {
+            None => Ok(None),
+            Some(_) if second.is_some() => {
+                let sentence = format!("{header}: expected it once: a proxy has to replace what a client sends");
+                Err(Response::error(400, &sentence))
+            }
+            Some(value) => {
+                let name = str::from_utf8(value).unwrap_or_default(); // no name is empty
+                match check_name(name) {
+                    Ok(()) => Ok(Some(name)),
+                    Err(sentence) => Err(Response::error(400, &sentence.replacen("name", header, 1))),
+                }
+            }
+        }
     }
 
     /// Uses up a ticket. The session that it was issued for is looked for before that.
@@ -160,6 +201,32 @@ impl Guard {
         Ok(None)
     }
 
+    /// Returns the answer to a request without an identity. Which part was wrong it does not say.
+    fn unknown(&self, request: &Request) -> Response {
+        // An `EventSource` takes any other status for the end too, but a client that does not is told by this one to stop
+        // (WHATWG HTML, section 9.2.3).
+        let is_stream = request.elements("accept").any(|range| range.starts_with(b"text/event-stream"));
+        if request.method() == Method::Get && is_stream && request.field("last-event-id").is_some() {
+            return Response::new(204).with_field("Cache-Control", "no-store");
+        }
+        let given =
+            bearer(request).is_some() || cookies(request).next().is_some() || request.parameter("ticket").is_some();
+        let named = self.header.as_deref().filter(|header| request.field(header).is_some());
+        let sentence = match (given, named) {
+            (false, Some(header)) => &format!("{header} counts only if a proxy sends it that --trust-proxy names"),
+            (false, None) => {
+                "an identity is missing: expected Authorization: Bearer KEY, the cookie of POST /api/session, or the \
+                 ticket of POST /api/ticket"
+            }
+            (true, _) => "the key, the session or the ticket is unknown, or is not valid any more",
+        };
+        let response = ApiError::unauthorized(sentence).response();
+        match cookies(request).next() {
+            Some(_) => response.with_field("Set-Cookie", &cookie("", 0, false)),
+            None => response,
+        }
+    }
+
     /// Whether a grant still holds.
     pub fn still_holds(&self, exchanges: &Exchanges, grant: &Grant) -> bool {
         grant.renew(self.identities.resolve(grant.credential(), time(exchanges))).is_ok()
@@ -167,7 +234,7 @@ impl Guard {
 
     /// Takes over the keys that were read. Returns the sessions that are over.
     fn read_keys(&mut self) -> Vec<Digest> {
-        match self.watch.newest() {
+        match self.watch.as_ref().and_then(Watch::newest) {
             Some(Ok(keys)) => return self.identities.set_keys(keys),
             Some(Err(sentence)) => {
                 output::complain(format_args!("--keys: {sentence}: the keys from before stay valid"));
@@ -179,7 +246,7 @@ impl Guard {
 
     /// Reads the keys file soon.
     pub fn read_again(&self) {
-        self.watch.read_again();
+        self.watch.iter().for_each(Watch::read_again);
     }
 
     /// Returns the number of wrong keys so far.
@@ -264,29 +331,6 @@ fn cookies(request: &Request) -> impl Iterator<Item = &str> {
     let pairs =
         request.values("cookie").filter_map(|value| str::from_utf8(value).ok()).flat_map(|list| list.split(';'));
     pairs.filter_map(|pair| pair.trim().strip_prefix(COOKIE)?.strip_prefix('=')).take(MOST_COOKIES)
-}
-
-/// Returns the answer to a request without an identity. Which part was wrong it does not say.
-fn unknown(request: &Request) -> Response {
-    // An `EventSource` takes any other status for the end too, but a client that does not is told by this one to stop
-    // (WHATWG HTML, section 9.2.3).
-    let is_stream = request.elements("accept").any(|range| range.starts_with(b"text/event-stream"));
-    if request.method() == Method::Get && is_stream && request.field("last-event-id").is_some() {
-        return Response::new(204).with_field("Cache-Control", "no-store");
-    }
-    let given = bearer(request).is_some() || cookies(request).next().is_some() || request.parameter("ticket").is_some();
-    let sentence = match given {
-        false => {
-            "an identity is missing: expected Authorization: Bearer KEY, the cookie of POST /api/session, or the \
-             ticket of POST /api/ticket"
-        }
-        true => "the key, the session or the ticket is unknown, or is not valid any more",
-    };
-    let response = ApiError::unauthorized(sentence).response();
-    match cookies(request).next() {
-        Some(_) => response.with_field("Set-Cookie", &cookie("", 0, false)),
-        None => response,
-    }
 }
 
 fn too_many(wait: Duration) -> Response {

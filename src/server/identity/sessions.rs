@@ -58,7 +58,9 @@ impl Server {
     pub(in crate::server) fn log_out(&mut self, call: &Call<'_>) -> Result<Reply, Halt> {
         let guard = self.guard.as_mut().ok_or_else(no_identities)?;
         let Some(Credential::Session(session)) = call.grant.as_ref().map(|grant| grant.credential()) else {
-            return Err(ApiError::bad("expected a session: a key is revoked with `overwire key revoke`").into());
+            let sentence =
+                "expected a session: a key is revoked with `overwire key revoke`, and a proxy logs out its users";
+            return Err(ApiError::bad(sentence).into());
         };
         guard.identities.end_session(session);
         self.end_unauthorized();
@@ -74,6 +76,9 @@ impl Server {
         let time = time(&self.exchanges);
         let Server { guard, exchanges, .. } = self;
         let (guard, grant) = guard.as_mut().zip(call.grant.as_ref()).ok_or_else(no_identities)?;
+        if let Credential::Name(_) = grant.credential() {
+            return Err(ApiError::bad("expected a key or a session: the proxy names the user of each request").into());
+        }
         if !matches!(routes::find(Method::Get, endpoint), Found::Handler(..)) {
             let sentence = format!("endpoint: expected the path of a GET, such as /api/events, not {endpoint:?}");
             return Err(ApiError::bad(sentence).into());
