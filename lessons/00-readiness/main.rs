@@ -15,7 +15,7 @@ const LESSON: Lesson = Lesson {
     name: "00-readiness",
     port: 8000,
     about: "an echo server on raw TCP, on sockets that do not block",
-    first: "(printf 'hel'; sleep 1; printf 'lo\\n'; sleep 1) | nc -N {address}",
+    first: "(printf 'hel'; sleep 2; printf 'lo\\n'; sleep 2) | nc -N {address}",
     look_for: "your own line, and here a line for each thing that was done",
     costs: &[],
 };

@@ -11,7 +11,7 @@ const LESSON: Lesson = Lesson {
     name: "01-http",
     port: 8001,
     about: "an HTTP server that answers with what it was sent",
-    first: "curl -v {url}/ -d hello",
+    first: "curl -v {url}/ -d $'hello\\n'",
     look_for: "the request in lines that begin with `>`, its answer in lines that begin with `<`",
     costs: &[Costs { receive: Receive::Echo, send: Send::Content("/") }],
 };

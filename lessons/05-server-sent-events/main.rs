@@ -20,8 +20,8 @@ const LESSON: Lesson = Lesson {
     name: "05-server-sent-events",
     port: 8005,
     about: "events that a browser reads, and resumes, by itself",
-    first: "curl -N {url}/events",
-    look_for: "the id of each event, and the empty line that ends it",
+    first: "curl -vN {url}/quiet",
+    look_for: "an id, and the empty line that ends an event",
     costs: &[Costs { receive: Receive::Sse("/quiet"), send: Send::Json("/add-message") }],
 };
 
