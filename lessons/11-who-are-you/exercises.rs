@@ -93,9 +93,17 @@ fn all_sessions_of_a_name_end() {
         cookies.iter().for_each(|cookie| assert_eq!(site.status(cookie), 401));
         assert_eq!((site.status(&other), site.status(&bearer("ada"))), (200, 200));
         of_key.send_text("still here");
-        [&mut of_bob, &mut of_key].map(|socket| assert_eq!(socket.frame().json()["text"], "still here"));
+        for socket in [&mut of_bob, &mut of_key] {
+            assert_eq!(socket.frame().json()["text"], "still here");
+        }
     }
     assert_eq!(site.ask("DELETE", "/sessions", "").status, 401);
+}
+
+/// The seconds in `Retry-After`: at most 10.
+fn seconds_left(answer: &Answer) -> u64 {
+    let seconds = answer.field("Retry-After").and_then(|seconds| seconds.parse().ok());
+    seconds.filter(|seconds| *seconds <= 10).unwrap_or_else(|| panic!("no Retry-After: {answer:?}"))
 }
 
 /// Exercise 2: after five wrong keys from one address, keys from this address get 429 for ten seconds, even a right one,
@@ -111,14 +119,14 @@ fn wrong_keys_are_slowed_down() {
         }
         for name in ["nobody", "ada"] {
             let answer = site.ask("GET", "/session", &bearer(name));
-            assert_eq!((answer.status, answer.field("Retry-After")), (429, Some("10")), "{answer:?}");
+            assert_eq!((answer.status, seconds_left(&answer) > 8), (429, true), "{answer:?}");
         }
         assert_eq!(site.ask("POST", "/session", &bearer("ada")).status, 429, "to log in is to show a key");
         assert_eq!(site.status(&cookie), 200, "a cookie goes on");
         let mut other = Client::of(connect_from(2, site.server.address).unwrap());
         assert_eq!(ask(&mut other, "GET", "/session", &bearer("ada")).status, 200, "another address");
         site.server.advance(6);
-        assert_eq!(site.ask("GET", "/session", &bearer("ada")).field("Retry-After"), Some("4"));
+        assert!((3..=4).contains(&seconds_left(&site.ask("GET", "/session", &bearer("ada")))));
         site.server.advance(5);
         assert_eq!(site.status(&bearer("ada")), 200);
     }
