@@ -175,6 +175,22 @@ fn a_second_poll_ends_the_first_one_at_once() {
 }
 
 #[test]
+fn a_poll_that_is_answered_at_once_ends_the_stream_before_it_too() {
+    let server = TestServer::start();
+    let (mut stream, connected) = events(&server, "");
+    let id = id_of(&data(&connected));
+    for text in ["one", "two"] {
+        send_text(&server, "/sse/message", &id, text);
+        assert_eq!(data(&stream.event())["message"], text);
+    }
+    let content = json!({ "connection_id": id, "last_message_id": connected.id }).to_string();
+    assert_eq!(text_and_type(&server.post("/poll", &content).json()), ("one", "queued_message"));
+    send_text(&server, "/sse/message", &id, "three");
+    assert_eq!(stream.chunk(), None, "it does not go on from the position of the poll");
+    assert_eq!(text_and_type(&poll(&server, &id).json()), ("two", "queued_message"));
+}
+
+#[test]
 fn a_mailbox_expires_a_minute_after_its_last_request() {
     let server = TestServer::start();
     let idle = open(&server);

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::Framing;
 use crate::bytes::{Rope, Shared};
+use crate::json;
 
 /// The maximum length of the status line and the lines that the event loop adds, in bytes.
 const OWN_LINES: usize = 192;
@@ -129,7 +130,9 @@ impl Response {
 
     /// A response with JSON, and a final newline for terminals.
     pub fn json(status: u16, value: &Value) -> Self {
-        Response::new(status).with_content("application/json", format!("{value}\n"))
+        let mut content = json::write(value);
+        content.push('\n');
+        Response::new(status).with_content("application/json", content)
     }
 
     /// An error as JSON: `{"type": "error", "error": "<sentence>"}`. Never cached.

@@ -293,7 +293,7 @@ impl Redis {
                 let is_behind = log.load(entries, &mut steps);
                 self.apply(name, steps);
                 match name {
-                    LogName::Mailbox(_) => self.find_reader(name), // it may have moved while this node was away
+                    LogName::Mailbox(_) => self.find_reader(name, read), // it may have moved while this node was away
                     LogName::Room(_) => self.answer(name),
                 }
                 if is_behind {

@@ -106,8 +106,8 @@ enum Name {
     Append(u64),
     /// A read of a log, with its number.
     Read(LogName, u64),
-    /// The position of the reader of a mailbox.
-    Reader(LogName),
+    /// The position of the reader of a mailbox, after the read with this number.
+    Reader(LogName, u64),
     /// The node that has the newest reader of a mailbox.
     Claim(LogName),
     /// The id of the mailbox with this epoch.
@@ -223,7 +223,7 @@ impl Redis {
                 }
                 News::Reply(Name::Append(number), reply) => self.on_appended(number, &reply, now),
                 News::Reply(Name::Read(name, read), reply) => self.on_read(&name, read, &reply, now),
-                News::Reply(Name::Reader(name), reply) => self.on_reader(name, &reply),
+                News::Reply(Name::Reader(name, read), reply) => self.on_reader(name, read, &reply),
                 News::Reply(Name::Claim(name), reply) => self.on_stored_claim(&name, &reply),
                 News::Reply(Name::Epoch(epoch), reply) => self.on_epoch(epoch, &reply),
                 News::Reply(Name::Client(client), reply) => self.on_client(client, &reply),

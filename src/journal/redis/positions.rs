@@ -140,17 +140,20 @@ impl Redis {
         self.changes.push_back(Change::Answered(Wanted::Client(client)));
     }
 
-    /// Asks for the position of the reader of a mailbox.
-    pub(super) fn find_reader(&mut self, name: &LogName) {
-        self.session.ask(&[b"GET", reader_key(name).as_bytes()], Name::Reader(name.clone()));
+    /// Asks for the position of the reader of a mailbox, after the read with this number.
+    pub(super) fn find_reader(&mut self, name: &LogName, read: u64) {
+        self.session.ask(&[b"GET", reader_key(name).as_bytes()], Name::Reader(name.clone(), read));
     }
 
-    /// Reports the position of the reader of a mailbox.
-    pub(super) fn on_reader(&mut self, name: LogName, reply: &Value) {
+    /// Reports the position of the reader of a mailbox, and answers what the read before it was for. A newer read has a
+    /// question of its own.
+    pub(super) fn on_reader(&mut self, name: LogName, read: u64, reply: &Value) {
         if let Some(cursor) = cursor(reply) {
             self.changes.push_back(Change::Position { client: "".into(), log: name.clone(), cursor });
         }
-        self.answer(&name);
+        if self.logs.get(&name).is_some_and(|log| log.read == read) {
+            self.answer(&name);
+        }
     }
 }
 

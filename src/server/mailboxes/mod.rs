@@ -30,6 +30,7 @@ use crate::feed::Cursor;
 use crate::http::{Request, Response};
 use crate::identity::Rights;
 use crate::journal::{Draft, Key, LogName, Wanted};
+use crate::json;
 use crate::quotas::Bound;
 use crate::sse;
 use crate::websocket::Message;
@@ -89,6 +90,11 @@ impl Mailboxes {
             return Ok(counted(&json!({ "connection_id": &*mailbox_id, "type": "timeout" }), 0));
         }
         mailbox.replay(cursor.unwrap_or(mailbox.position), exchanges)?;
+        if let Some(before) = mailbox.reader {
+            // At once, whether this poll is held or not: it must not go on from the position of this one.
+            self.end(exchanges, before, EndReason::Superseded);
+        }
+        let mut mailbox = self.mailboxes.get(&mailbox_id, now)?;
         if let Some(cursor) = cursor {
             mailbox.set_position(cursor, &mut exchanges.journal);
         }
@@ -213,7 +219,7 @@ impl Mailboxes {
         key: Option<&str>,
     ) -> Result<(), ApiError> {
         let (now, timestamp) = (exchanges.now(), exchanges.timestamp());
-        let body = json!({ "text": text, "timestamp": timestamp }).to_string();
+        let body = json::write(&json!({ "text": text, "timestamp": timestamp }));
         let mailbox = self.mailboxes.with_room_for(id, body.len(), &mut exchanges.journal, now)?;
         let key = key.map(|key| Key::new(mailbox.feed.tip().epoch(), key, "", text));
         exchanges.append(sender, Draft { log: &mailbox.log, body, timestamp, key });
@@ -235,7 +241,7 @@ impl Mailboxes {
             ReaderKind::Stream(transport, _) => {
                 let kind = if transport == Transport::WebSocket { "user_message" } else { "message" };
                 while let Some(taken) = mailbox.take(&mut exchanges.journal) {
-                    let json = taken.json(mailbox.id(), kind).to_string();
+                    let json = json::write(&taken.json(mailbox.id(), kind));
                     exchanges.send(id, &encode(transport, Some(taken.id), "message", &json));
                     exchanges.count_one(id);
                 }

@@ -44,6 +44,7 @@ use crate::feed::{Cursor, Replay};
 use crate::http::Response;
 use crate::identity::Rights;
 use crate::journal::{self, Key, LogName, Retention};
+use crate::json;
 use crate::websocket::Message;
 
 /// The rooms, their clients and their readers.
@@ -119,7 +120,7 @@ impl Rooms {
             "room": message.room,
         });
         let key = message.key.map(|key| Key::new(epoch, key, message.sender, message.text));
-        exchanges.append(sender, journal::Draft { log: &room.log, body: body.to_string(), timestamp, key });
+        exchanges.append(sender, journal::Draft { log: &room.log, body: json::write(&body), timestamp, key });
         Ok(())
     }
 
