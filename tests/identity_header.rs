@@ -26,7 +26,8 @@ fn who(server: &TestServer, fields: &str) -> Answer {
 #[test]
 fn a_trusted_proxy_names_the_user() {
     let server = TestServer::with(behind("127.0.0.1"));
-    let user = json!({ "name": "alice", "rights": ["read", "send"], "rooms": ["*"], "expires": null });
+    let user =
+        json!({ "name": "alice", "rights": ["read", "send"], "rooms": ["*"], "expires": null, "tap_port": null });
     for fields in [ALICE, "rEMOTE-uSER:alice\t\r\n", "Authorization: Bearer of-the-proxy\r\nRemote-User: alice\r\n"] {
         assert_eq!(who(&server, fields).json(), user, "{fields:?}");
     }
@@ -121,6 +122,8 @@ fn a_field_that_names_no_one_user_is_refused() {
     for (fields, sentence) in [
         ("Remote-User: mallory\r\nRemote-User: alice\r\n", "Remote-User: expected it once"),
         ("Remote-User: alice\r\nremote-user: alice\r\n", "Remote-User: expected it once"),
+        ("Remote-User: alice\r\nRemote-User:\r\n", "Remote-User: expected it once"),
+        ("Remote-User:\r\nRemote-User: alice\r\n", "Remote-User: expected it once"),
         ("Remote-User: a/b\r\n", "Remote-User: expected 1 to 64 characters"),
         (&long, "Remote-User: expected 1 to 64 characters"),
     ] {

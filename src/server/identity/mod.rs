@@ -149,14 +149,16 @@ impl Guard {
         request: &'a Request,
     ) -> Result<Option<&'a str>, Response> {
         let Some(header) = self.header.as_deref() else { return Ok(None) };
-        let mut values = request.values(header).filter(|value| !value.is_empty());
+        let mut values = request.values(header);
         let (first, second) = (values.next(), values.next());
         match first.filter(|_| exchanges.event_loop.is_shared(id)) {
             None => Ok(None),
+            // Also if one of them is empty: it may be the proxy's, which has nobody logged in.
             Some(_) if second.is_some() => {
                 let sentence = format!("{header}: expected it once: a proxy has to replace what a client sends");
                 Err(Response::error(400, &sentence))
             }
+            Some(b"") => Ok(None),
             Some(value) => {
                 let name = str::from_utf8(value).unwrap_or_default(); // no name is empty
                 match check_name(name) {
