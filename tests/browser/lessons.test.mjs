@@ -4,13 +4,13 @@
 // PROGRAMS names the folder with the binaries of the lessons.
 
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { mkdtempSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { chromium } from 'playwright-core';
-import { Server, check, finish, until } from '../interop/server.mjs';
+import { Server, check, finish, freePort, until } from '../interop/server.mjs';
 import { Cable } from './cable.mjs';
 
 const FLAGS = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
@@ -23,7 +23,8 @@ const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? 
 const lesson = (name) => Server.start(0, join(process.env.PROGRAMS, name));
 
 async function open(url) {
-  const page = await (await browser.newContext({ viewport: { width: 900, height: 900 } })).newPage();
+  const context = await browser.newContext({ viewport: { width: 900, height: 900 }, ignoreHTTPSErrors: true });
+  const page = await context.newPage();
   page.complaints = [];
   page.on('pageerror', (error) => page.complaints.push(error.stack));
   await page.goto(url);
@@ -296,6 +297,77 @@ await check('11: a page of another port has the cookie, and is refused by its Or
   for (const each of [server, broken, other]) {
     await each.stop();
   }
+});
+
+/** haproxy with the lesson's configuration and a certificate of the test, before the server on a port. */
+async function haproxy(server) {
+  const folder = mkdtempSync(join(tmpdir(), 'overwire-12-'));
+  const place = join(folder, 'target/12'); // in the configuration
+  mkdirSync(place, { recursive: true });
+  const [key, certificate] = ['key.pem', 'certificate.pem'].map((name) => join(place, name));
+  execFileSync('openssl', ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '2',
+    '-subj', '/CN=localhost', '-keyout', key, '-out', certificate], { stdio: 'ignore' });
+  writeFileSync(join(place, 'localhost.pem'), Buffer.concat([readFileSync(certificate), readFileSync(key)]));
+  const [port, clear] = [await freePort(), await freePort()];
+  const env = { ...process.env, PATH: `${process.env.PATH}:/usr/sbin`, SERVER: `127.0.0.1:${server}`,
+    TLS: `127.0.0.1:${port}`, CLEAR: `127.0.0.1:${clear}` };
+  const file = join(import.meta.dirname, '../../lessons/12-in-front/haproxy.cfg');
+  const child = spawn('haproxy', ['-f', file], { cwd: folder, env, stdio: ['ignore', 'inherit', 'inherit'] });
+  process.once('exit', () => child.kill('SIGKILL'));
+  return { child, url: `https://127.0.0.1:${port}` };
+}
+
+await check('12: a proxy that buffers or loses the upgrade is seen, and HTTP/2 has no sixth connection', async () => {
+  const server = await Server.start(0, join(process.env.PROGRAMS, '12-server'), []);
+  const front = (...options) => Server.start(0, join(process.env.PROGRAMS, '12-in-front'),
+    ['--to', String(server.port), ...options]);
+  const state = (page, wanted) => until(15_000, async () => (await page.textContent('#state')) === wanted,
+    async () => `${wanted}; it is ${await page.textContent('#state')}`);
+  const send = async (page, text) => {
+    await page.fill('#text', text);
+    await page.click('form button');
+  };
+
+  const good = await front();
+  let page = await open(good.url);
+  await shows(page, 'log', 'WebSocket: open', 'in');
+  await state(page, '1 of 1 streams are open');
+  await send(page, MARKUP);
+  await shows(page, 'log', MARKUP, 'in');
+  await page.click('#open');
+  await state(page, '6 of 7 streams are open');
+  await send(page, 'a seventh');
+  await shows(page, 'log', 'a seventh: waits for a connection', 'bad');
+  await done(page, '12-http1');
+
+  const bad = await front('--buffer', '4096', '--upgrade', 'lose');
+  page = await open(bad.url);
+  await shows(page, 'log', 'WebSocket: closed with 1006', 'bad');
+  await state(page, '1 of 1 streams are open');
+  const [answer] = await Promise.all([page.waitForResponse('**/add-message'), send(page, 'held back')]);
+  assert.equal(answer.status(), 200);
+  await server.post('/add-message', { message: 'x'.repeat(900) });
+  assert.deepEqual(await lines(page, 'streams'), ['stream 1: open, 0 received']);
+  for (let message = 0; message < 4; message += 1) {
+    await server.post('/add-message', { message: 'x'.repeat(900) });
+  }
+  await shows(page, 'log', 'held back', 'in');
+  await done(page, '12-buffered');
+
+  const proxy = await haproxy(server.port);
+  page = await until(15_000, () => open(proxy.url).catch(() => false), 'haproxy to listen');
+  await shows(page, 'log', 'WebSocket: open', 'in');
+  await page.click('#open');
+  await state(page, '7 of 7 streams are open');
+  await send(page, 'to all seven');
+  await shows(page, 'streams', 'stream 7: open, 1 received');
+  await until(15_000, async () => (await lines(page, 'streams')).every((line) => line.endsWith('open, 1 received')),
+    async () => `a message on each stream; ${await lines(page, 'streams')}`);
+  assert.equal(await page.textContent('#protocol'), 'h2');
+  await done(page, '12-in-front');
+  proxy.child.kill();
+  await Promise.all([good, bad].map((one) => one.kill()));
+  await server.stop();
 });
 
 console.log(`screenshots are in ${screenshots}`);

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 /// The project's folder, which holds the folder of the lessons' package.
 pub const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
-pub const LESSONS: [&str; 12] = [
+pub const LESSONS: [&str; 13] = [
     "00-readiness",
     "01-http",
     "02-short-polling",
@@ -22,6 +22,7 @@ pub const LESSONS: [&str; 12] = [
     "09-keeping-it",
     "10-many-servers",
     "11-who-are-you",
+    "12-in-front",
 ];
 
 /// The pages that are not lessons.

@@ -146,16 +146,21 @@ pub struct Places {
 /// The port of `wire tap` on every page.
 const TAP: u16 = 8100;
 
-/// The ports of lesson 10, in addition to its own: two nodes, and Redis.
-const MORE: [u16; 3] = [8011, 8012, 6310];
+/// The ports that a lesson has in addition to its own. Lesson 10: two nodes, and Redis. Lesson 12: the server behind the
+/// proxies, and two of haproxy.
+fn more_ports(own: u16) -> &'static [u16] {
+    match own {
+        8010 => &[8011, 8012, 6310],
+        8012 => &[9012, 8442, 8443],
+        _ => &[],
+    }
+}
 
 impl Places {
     pub fn new(written: u16) -> Self {
         let (port, tap) = (free_port(), free_port());
         let mut ports = vec![(written, port), (TAP, tap)];
-        if written == 8010 {
-            ports.extend(MORE.map(|more| (more, free_port())));
-        }
+        ports.extend(more_ports(written).iter().map(|more| (*more, free_port())));
         Places { programs: program("wire").parent().unwrap().to_owned(), port, tap, ports }
     }
 

@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::ops::Range;
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::Once;
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use super::terminals::{Device, Places, Terminal};
 use crate::process;
 
 /// When blessing, the number of lines is not known: this silence is their end.
-const SILENCE: Duration = Duration::from_secs(2);
+const SILENCE: Duration = Duration::from_secs(3);
 
 /// The file with curl's options is written once: another test may be reading it.
 static CURL_OPTIONS: Once = Once::new();
@@ -213,6 +214,22 @@ fn transcripts_of_many_servers() {
     if process::is_installed() {
         transcripts(10);
     }
+}
+
+/// Lesson 12 needs a real proxy, and TLS.
+#[test]
+fn transcripts_of_in_front() {
+    if has("haproxy", "-v") && has("openssl", "version") {
+        transcripts(12);
+    }
+}
+
+/// Whether a program is installed. Where it is not, the tests that need it pass without a check, unless the variable
+/// `TESTS_NEED_REDIS` is set.
+fn has(program: &str, version: &str) -> bool {
+    let found = Command::new(program).arg(version).stdout(Stdio::null()).status().is_ok();
+    assert!(found || std::env::var_os("TESTS_NEED_REDIS").is_none(), "{program} is not installed");
+    found
 }
 
 macro_rules! transcripts {
