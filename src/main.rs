@@ -105,6 +105,8 @@ usage: overwire [OPTIONS]
   --tap-port PORT        the port of the tap, through which the same server is seen with its
                          bytes (default 8100, or any with --port 0)
   --tap-host HOST        the address of the tap (default: the loopback interface alone)
+  --show-secrets         let the tap show cookies, keys and tickets, which it masks otherwise: a *
+                         for each byte, so that all lengths are true
   --no-tap               start no tap
   --drain-delay SECONDS  after SIGTERM, be not ready, but go on for this time, so that a load
                          balancer sends nobody any more (default 0)
@@ -136,6 +138,7 @@ struct TapOptions {
     host: Option<String>,
     port: Option<u16>,
     is_refused: bool,
+    shows_secrets: bool,
 }
 
 /// A tap that runs in a separate thread.
@@ -226,6 +229,7 @@ fn start_tap(server: &Server, options: TapOptions, port: u16, allow_hosts: Vec<S
         target_url: format!("http://{target}"),
         mode: Mode::Marked,
         allow_hosts,
+        shows_secrets: options.shows_secrets,
         limits: Limits { connections: TAP_CONNECTIONS.min(limits.connections), drain_time: TAP_DRAIN_TIME, ..limits },
         signals: false,
     };
@@ -355,6 +359,7 @@ fn parse(arguments: impl Iterator<Item = String>) -> Result<Command, String> {
             "--tap-port" => tap.port = Some(parse_port("--tap-port", &value()?)?),
             "--tap-host" => tap.host = Some(value()?),
             "--no-tap" => tap.is_refused = true,
+            "--show-secrets" => tap.shows_secrets = true,
             "--static" => {
                 let folder = value()?;
                 if !std::path::Path::new(&folder).is_dir() {
@@ -423,6 +428,9 @@ fn parse(arguments: impl Iterator<Item = String>) -> Result<Command, String> {
     }
     // A tap sends no header of the PROXY protocol. And it passes on any name, from an address that may be trusted.
     tap.is_refused |= config.proxy_protocol || config.identity_header.is_some();
+    if tap.is_refused && tap.shows_secrets {
+        return Err("--show-secrets: expected a tap, which would show them".into());
+    }
     Ok(Command::Serve(Box::new(config), tap))
 }
 

@@ -137,6 +137,7 @@ fn help_lists_all_options_and_version_prints_the_version() {
         "OVERWIRE_PORT",
         "--tap-port",
         "--no-tap",
+        "--show-secrets",
         "8000",
         "8100",
     ] {
@@ -162,7 +163,7 @@ fn limits_prints_the_memory_that_all_bounds_allow() {
 
 #[test]
 fn wrong_arguments_are_named_and_exit_with_2() {
-    let cases: [(&[&str], &str); 30] = [
+    let cases: [(&[&str], &str); 31] = [
         (
             &["--trust-proxy", "10.0.0.0/33"],
             "--trust-proxy: expected an address or a network such as 10.0.0.0/8, not \"10.0.0.0/33\"",
@@ -185,6 +186,7 @@ fn wrong_arguments_are_named_and_exit_with_2() {
             &["--identity-header", "Cookie"],
             "--identity-header: expected the name of a field, such as Remote-User, not \"Cookie\"",
         ),
+        (&["--show-secrets", "--no-tap"], "--show-secrets: expected a tap, which would show them"),
         (&["--wrong"], r#"unknown argument "--wrong""#),
         (&["8000"], r#"unknown argument "8000""#),
         (&["--rate", "0"], r#"--rate: expected 1 to 1000000000, not "0""#),

@@ -2,8 +2,10 @@
 
 use std::time::Instant;
 
-use crate::common::{PATIENCE, masked_frame};
-use crate::tapped::{ID, TestTap, Viewer, bytes_of, counted, names_of, pieces_of, text_of};
+use crate::common::{PATIENCE, TestServer, masked_frame};
+use crate::identity::{KeysFile, bearer};
+use crate::tapped::{ID, TestTap, Viewer, bytes_of, config, counted, names_of, pieces_of, text_of};
+use overwire::tap::{Mode, Tap, TapConfig};
 use overwire::websocket::{Opcode, encode_key, opening_request};
 use serde_json::{Value, json};
 
@@ -397,4 +399,72 @@ fn bytes_are_counted_by_kind_without_the_parameter_tap() {
     let answer = server.get(&format!("/api/messages?room=r&tap={ID}.m"));
     let (head, content) = (answer.head.len() as u64, answer.content.len() as u64);
     assert_eq!(counted(&viewer.until_end("m"), "server"), [content, 0, head, 0]);
+}
+
+/// The text that a viewer sees of a request in two pieces, and of its answer.
+fn seen_in_pieces(tap: &TestServer, request: &str, at: usize) -> [String; 2] {
+    let mut viewer = Viewer::open(tap, ID);
+    let mut client = tap.connect();
+    client.send(&request[..at]);
+    let mut events = Vec::new();
+    let head = request.find("\r\n\r\n").unwrap() + 4;
+    if (head + 1..request.len()).contains(&at) {
+        events = viewer.until_bytes("client", at); // the first piece is shown by then
+    }
+    client.send(&request[at..]);
+    let answer = client.answer();
+    events.extend(viewer.until_end("a"));
+    assert_eq!(bytes_of(&events, "server").len(), answer.head.len() + answer.content.len(), "all lengths are true");
+    [text_of(&events, "client"), text_of(&events, "server")]
+}
+
+#[test]
+fn secrets_are_masked_also_in_two_pieces() {
+    let keys = KeysFile::create();
+    let key = keys.create_key("alice", "read", "*", None);
+    let path = keys.0.clone();
+    let tap = TestTap::with(|config| config.keys = Some(path));
+    let log_in = json!({ "key": key }).to_string();
+    let post = |target: &str, fields: &str, content: &str| {
+        let length = content.len();
+        format!(
+            "POST {target}?tap={ID}.a HTTP/1.1\r\nHost: localhost\r\n{fields}Content-Length: {length}\r\n\r\n{content}"
+        )
+    };
+    let request = post("/api/session", "", &log_in);
+    let [client, server] = seen_in_pieces(&tap, &request, request.len() - 20);
+    assert!(client.ends_with(&log_in.replace(&key, &"*".repeat(key.len()))), "{client}");
+    let cookie = server.split("Set-Cookie: ").nth(1).unwrap().split("\r\n").next().unwrap();
+    assert!(cookie.bytes().all(|byte| byte == b'*') && cookie.len() > 40, "{server}");
+    assert!(server.contains(r#""name":"alice""#), "an answer without a secret is not masked: {server}");
+
+    let request = post("/api/ticket", &bearer(&key), r#"{"endpoint":"/api/history"}"#);
+    for at in [request.find(&key).unwrap() + 20, request.len()] {
+        let [client, server] = seen_in_pieces(&tap, &request, at);
+        let stars = "*".repeat("Bearer ".len() + key.len());
+        assert!(client.contains(&format!("Authorization: {stars}\r\n")) && client.ends_with("history\"}"), "{client}");
+        assert!(server.contains(&format!(r#""ticket":"{}""#, "*".repeat(40))), "{server}");
+    }
+
+    let ticket = "1123581321345589";
+    let request =
+        format!("GET /api/history?ticket={ticket}&tap={ID}.a HTTP/1.1\r\nHost: localhost\r\nCookie: a=b\r\n\r\n");
+    let [client, _] = seen_in_pieces(&tap, &request, request.find("345589").unwrap());
+    assert_eq!(client, request.replace(ticket, "****************").replace("a=b", "***"));
+}
+
+#[test]
+fn secrets_are_shown_on_request() {
+    let server = TestServer::start();
+    let target = server.address;
+    let tap = TestServer::spawn(move |ready| {
+        let tap = Tap::bind(TapConfig { shows_secrets: true, ..config(target, Mode::Marked) })?;
+        ready(tap.local_address(), tap.remote());
+        tap.run()
+    });
+    let request = format!(
+        "GET /health?ticket=12&tap={ID}.a HTTP/1.1\r\nHost: localhost\r\nCookie: a=b\r\n{}\r\n",
+        bearer("secret")
+    );
+    assert_eq!(seen_in_pieces(&tap, &request, request.len())[0], request);
 }

@@ -24,6 +24,7 @@
 //!         target_url: "http://127.0.0.1:3000".to_owned(),
 //!         mode: Mode::All,
 //!         allow_hosts: Vec::new(),
+//!         shows_secrets: false,
 //!         limits: Limits::default(),
 //!         signals: true,
 //!     })?;
@@ -37,7 +38,6 @@ mod command;
 mod exchange;
 mod faults;
 mod link;
-mod mask;
 mod relay;
 mod settle;
 mod shown;
@@ -94,6 +94,8 @@ pub struct TapConfig {
     pub mode: Mode,
     /// The names of the tap in addition to its address and `localhost`.
     pub allow_hosts: Vec<String>,
+    /// Whether viewers see secrets: cookies, keys and tickets. Otherwise they see a `*` in place of each byte.
+    pub shows_secrets: bool,
     /// The bounds of its connections.
     pub limits: Limits,
     /// Whether SIGINT and SIGTERM end the tap. Only one loop of a process can have them.
@@ -129,7 +131,7 @@ impl Tap {
         Ok(Tap {
             env: Env {
                 io,
-                viewers: Viewers::new(config.mode, config.target_url.clone()),
+                viewers: Viewers::new(config.mode, config.target_url.clone(), config.shows_secrets),
                 target: config.target,
                 target_url: config.target_url,
                 by_target: HashMap::new(),

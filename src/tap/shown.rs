@@ -7,10 +7,15 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use super::mask::Mask;
 use crate::json;
 use crate::websocket::Role;
-use crate::wire::{Candidate, Conversation, Counts, Line, Part, Piece, Tally, mark_keep_alive};
+use crate::wire::{Candidate, Conversation, Counts, Line, Part, Piece, Secrets, Tally, mark_keep_alive};
+
+/// The end of the path where overwire takes a key, in JSON. A proxy may have added a prefix.
+const LOG_IN: &[u8] = b"/api/session";
+
+/// The end of the path where overwire issues a ticket, in JSON.
+const TICKET: &[u8] = b"/api/ticket";
 
 /// An exchange that viewers see.
 #[derive(Debug)]
@@ -25,6 +30,7 @@ pub struct Shown {
     address: SocketAddr,
     /// Labels the bytes. `None` after some bytes were left out, because later ones cannot be labelled without them.
     conversation: Option<Conversation>,
+    shows_secrets: bool,
     client: Direction,
     server: Direction,
 }
@@ -34,24 +40,24 @@ struct Direction {
     tally: Tally,
     /// The counts since the last event that was shown.
     counted: Counts,
-    /// The mask of bytes without a label: they may be the field lines of a malformed head.
-    mask: Mask,
+    secrets: Secrets,
 }
 
 impl Direction {
     fn new(from: Role) -> Self {
-        Direction { tally: Tally::new(from, keeps_alive), counted: Counts::default(), mask: Mask::default() }
+        Direction { tally: Tally::new(from, keeps_alive), counted: Counts::default(), secrets: Secrets::default() }
     }
 }
 
 impl Shown {
-    /// Creates the view of an exchange before its first byte.
-    pub fn new(audience: Rc<str>, label: Rc<str>, number: u64, address: SocketAddr) -> Self {
+    /// Creates the view of an exchange before its first byte, with or without its secrets.
+    pub fn new(audience: Rc<str>, label: Rc<str>, number: u64, address: SocketAddr, shows_secrets: bool) -> Self {
         Shown {
             audience,
             label,
             number,
             address,
+            shows_secrets,
             conversation: Some(Conversation::default()),
             client: Direction::new(Role::Client),
             server: Direction::new(Role::Server),
@@ -101,9 +107,8 @@ impl Shown {
     }
 
     /// Encodes an event with pieces.
-    pub fn bytes_event(&mut self, from: Role, pieces: &mut [Piece], time: f64) -> Value {
+    pub fn bytes_event(&mut self, from: Role, pieces: &[Piece], time: f64) -> Value {
         let direction = self.direction(from);
-        pieces.iter_mut().for_each(|piece| direction.mask(piece));
         let Counts { payload, framing, header, keep_alive } = std::mem::take(&mut direction.counted);
         let mut event = self.event("bytes", time);
         event["from"] = (if from == Role::Client { "client" } else { "server" }).into();
@@ -127,18 +132,29 @@ impl Shown {
         counts.header -= line.map_or(0, |line| length_of_parameter(&line.bytes)) as u64;
         direction.counted += counts;
         mark_keep_alive(&mut pieces, keeps_alive);
+        if !self.shows_secrets {
+            self.hide_secrets(from, &mut pieces);
+        }
         pieces
+    }
+
+    /// Also pieces that no viewer gets are read here: a secret may begin in one and go on in the next.
+    fn hide_secrets(&mut self, from: Role, pieces: &mut [Piece]) {
+        for piece in pieces {
+            if piece.part == Part::RequestLine {
+                let path = path_of(&piece.bytes);
+                self.client.secrets.expect_in_content(path.ends_with(LOG_IN));
+                self.server.secrets.expect_in_content(path.ends_with(TICKET));
+            }
+            self.direction(from).secrets.hide(piece);
+        }
     }
 }
 
-impl Direction {
-    fn mask(&mut self, piece: &mut Piece) {
-        match piece.part {
-            Part::FieldLine | Part::TrailerField => Mask::default().apply(&mut piece.bytes),
-            Part::Unlabelled => self.mask.apply(&mut piece.bytes),
-            _ => {}
-        }
-    }
+/// The path of a target in a request line.
+fn path_of(line: &[u8]) -> &[u8] {
+    let target = line.split(|byte| *byte == b' ').nth(1).unwrap_or_default();
+    target.split(|byte| matches!(byte, b'?' | b'#')).next().unwrap_or_default()
 }
 
 /// Recognizes what the applications of this repository, and many others, send only to keep a connection open.
@@ -215,12 +231,12 @@ mod tests {
     use super::*;
 
     fn shown() -> Shown {
-        Shown::new("id".into(), "a".into(), 1, ([127, 0, 0, 1], 5).into())
+        Shown::new("id".into(), "a".into(), 1, ([127, 0, 0, 1], 5).into(), false)
     }
 
     fn counted(shown: &mut Shown, from: Role, bytes: &[u8]) -> Value {
-        let mut pieces = shown.read(from, bytes).unwrap();
-        shown.bytes_event(from, &mut pieces, 0.0)["counted"].take()
+        let pieces = shown.read(from, bytes).unwrap();
+        shown.bytes_event(from, &pieces, 0.0)["counted"].take()
     }
 
     #[test]
@@ -259,12 +275,22 @@ mod tests {
         shown.read(Role::Client, b"GET / HTTP/1.1\r\nHost: h\r\nCookie: secret\r\n\r\n");
         let answer = b"HTTP/1.1 200 OK\r\nSet-Cookie: secret\r\nmalformed\r\n\r\n";
         for byte in answer {
-            let mut pieces = shown.read(Role::Server, &[*byte]).unwrap();
-            let event = shown.bytes_event(Role::Server, &mut pieces, 0.0);
+            let pieces = shown.read(Role::Server, &[*byte]).unwrap();
+            let event = shown.bytes_event(Role::Server, &pieces, 0.0);
             for piece in event["pieces"].as_array().unwrap() {
                 let bytes = STANDARD.decode(piece["bytes"].as_str().unwrap()).unwrap();
                 assert!(!String::from_utf8(bytes).unwrap().contains("secret"), "{event}");
             }
         }
+    }
+
+    #[test]
+    fn a_secret_goes_on_after_bytes_that_no_viewer_got() {
+        let mut shown = shown();
+        shown.read(Role::Client, b"GET / HTTP/1.1\r\nHost : h\r\nCookie: fro"); // malformed, and left out
+        let pieces = shown.read(Role::Client, b"nt\r\nReferer: /?ticket=a").unwrap();
+        assert_eq!(pieces[0].bytes, b"**\r\nReferer: /?ticket=*");
+        let pieces = shown.read(Role::Client, b"b&c=d\r\n").unwrap();
+        assert_eq!(pieces[0].bytes, b"*&c=d\r\n");
     }
 }

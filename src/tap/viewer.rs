@@ -58,6 +58,7 @@ const ALL: (&str, &str) = ("", "all");
 pub struct Viewers {
     mode: Mode,
     target: String,
+    shows_secrets: bool,
     audiences: HashMap<Rc<str>, Audience>,
     by_socket: HashMap<ExchangeId, Rc<str>>,
     /// The number of bytes that wait for their label.
@@ -70,10 +71,11 @@ pub struct Viewers {
 
 impl Viewers {
     /// Creates the state without viewers. `target` is the URL of the target, for their pages.
-    pub fn new(mode: Mode, target: String) -> Self {
+    pub fn new(mode: Mode, target: String, shows_secrets: bool) -> Self {
         Viewers {
             mode,
             target,
+            shows_secrets,
             audiences: HashMap::new(),
             by_socket: HashMap::new(),
             kept: 0,
@@ -153,7 +155,7 @@ impl Viewers {
         }
         audience.open += 1;
         audience.exchanges += 1;
-        let shown = Shown::new(key, label.clone(), audience.exchanges, address);
+        let shown = Shown::new(key, label.clone(), audience.exchanges, address, self.shows_secrets);
         let Some(trouble) = audience.labels.get_mut(&label) else { return Some((shown, Trouble::default())) };
         let now = *trouble;
         trouble.pending = None;
@@ -232,7 +234,7 @@ impl Viewers {
         for from in [Role::Client, Role::Server] {
             let pieces = shown.end(from);
             if !pieces.is_empty() || shown.has_counted(from) {
-                self.show_pieces(&mut shown, from, pieces, io);
+                self.show_pieces(&mut shown, from, &pieces, io);
             }
         }
         let mut event = shown.event("end", time());
@@ -281,13 +283,13 @@ impl Viewers {
         self.kept += shown.kept();
         match pieces {
             Some(pieces) if pieces.is_empty() => {}
-            Some(pieces) => self.show_pieces(shown, from, pieces, io),
+            Some(pieces) => self.show_pieces(shown, from, &pieces, io),
             None if bytes.is_empty() => {}
             None => self.leave_out(shown, bytes.len(), io),
         }
     }
 
-    fn show_pieces(&mut self, shown: &mut Shown, from: Role, mut pieces: Vec<Piece>, io: &mut EventLoop) {
+    fn show_pieces(&mut self, shown: &mut Shown, from: Role, pieces: &[Piece], io: &mut EventLoop) {
         let length = pieces.iter().map(|piece| piece.bytes.len()).sum();
         let least = length / 3 * 4 + pieces.len() * LEAST_PIECE;
         let room = self.room(io);
@@ -297,7 +299,7 @@ impl Viewers {
             return self.leave_out(shown, length, io);
         }
         let start = Instant::now();
-        let event = shown.bytes_event(from, &mut pieces, time());
+        let event = shown.bytes_event(from, pieces, time());
         self.send(shown, &event, length, io);
         self.encoding.0 = self.encoding.0.saturating_sub(start.elapsed());
     }

@@ -21,7 +21,7 @@ struct Bench {
 impl Bench {
     fn new(mode: Mode, count: usize) -> Self {
         let io = EventLoop::bind("127.0.0.1:0", Limits::default()).unwrap();
-        let viewers = Viewers::new(mode, "http://target".into());
+        let viewers = Viewers::new(mode, "http://target".into(), false);
         let mut bench = Bench { io, viewers, sockets: Vec::new(), clients: Vec::new() };
         for number in 0..count {
             let mut client = TcpStream::connect(bench.io.local_address()).unwrap();

@@ -33,6 +33,7 @@ mod fault;
 mod keep_alive;
 mod lines;
 mod part;
+mod secrets;
 mod tally;
 #[cfg(test)]
 mod tally_tests;
@@ -48,6 +49,7 @@ pub use fault::Fault;
 pub use keep_alive::{Candidate, mark_keep_alive};
 pub use lines::{Line, LinePart, Lines};
 pub use part::{Follows, Kind, Part, count_of_bytes};
+pub use secrets::Secrets;
 pub use tally::{Counts, Tally};
 
 /// Consecutive bytes of one direction that are one part.
@@ -70,17 +72,20 @@ pub struct Piece {
     pub lines: Vec<Line>,
     /// Whether the application sent it only to keep the connection open.
     is_keep_alive: bool,
+    /// Whether a `*` stands in place of each byte of a secret.
+    is_masked: bool,
 }
 
 impl Piece {
     fn new(part: Part, bytes: &[u8]) -> Self {
-        Piece { part, bytes: bytes.to_vec(), lines: Vec::new(), is_keep_alive: false }
+        Piece { part, bytes: bytes.to_vec(), lines: Vec::new(), is_keep_alive: false, is_masked: false }
     }
 
     /// The meaning of the piece in words. Empty if the bytes speak for themselves. The lines in a piece have
     /// [meanings](Line::meaning) too.
     pub fn meaning(&self) -> String {
-        self.part.meaning(&self.unmasked())
+        let meaning = self.part.meaning(&self.unmasked());
+        if meaning.is_empty() && self.is_masked { "masked".to_owned() } else { meaning }
     }
 
     /// The purpose of the bytes. Of content with lines, each line has [its own](Line::kind).
@@ -114,6 +119,7 @@ impl Piece {
             return Err(next);
         }
         self.bytes.extend_from_slice(&next.bytes);
+        self.is_masked |= next.is_masked;
         for line in next.lines {
             let other = match self.lines.last_mut() {
                 Some(last) => last.join(line).err(),

@@ -70,6 +70,7 @@ pub fn config(target: SocketAddr, mode: Mode) -> TapConfig {
         target_url: format!("http://{target}"),
         mode,
         allow_hosts: Vec::new(),
+        shows_secrets: false,
         limits: Limits::default(),
         signals: false,
     }

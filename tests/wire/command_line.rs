@@ -125,6 +125,7 @@ fn help_names_every_option_and_version_the_version() {
         "--via",
         "--no-reconnect",
         "--all",
+        "--show-secrets",
         "--help",
         "--version",
         "Exit code",

@@ -6,6 +6,7 @@ mod command_line;
 mod events;
 mod handshake;
 mod polling;
+mod secrets;
 mod support;
 mod via;
 mod websocket;

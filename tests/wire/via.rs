@@ -132,7 +132,7 @@ fn redirects_lead_to_the_servers_that_the_command_names() {
     let (code, output, complaint) = server_that_answers(answer(&url)).run_wire("poll", &options, "");
     other.thread.join().unwrap();
     assert_eq!((code, complaint.as_str()), (Some(0), ""), "{output}");
-    assert_eq!((output.matches("* started nc").count(), output.matches("Authorization: s").count()), (2, 1));
+    assert_eq!((output.matches("* started nc").count(), output.matches("Authorization: *").count()), (2, 1));
 
     let server = server_that_answers(answer("http://127.0.0.1:1/y"));
     let command = server.url().replace("http://", "nc -N ").replace(':', " ").replace("/x", "");

@@ -60,7 +60,7 @@ fn main() -> ExitCode {
     match run(&options) {
         End::Done | End::OutputClosed => ExitCode::SUCCESS,
         End::Failed(sentence) => {
-            complain(&printer::escape(sentence.as_bytes()));
+            complain(&printer::escape(view::masked(&sentence, options.shows_secrets).as_bytes()));
             ExitCode::FAILURE
         }
     }
@@ -84,7 +84,7 @@ fn run(options: &Options) -> End {
         Command::Stream => http::stream(options, &mut view),
         Command::Sse => http::sse(options, &mut view),
         Command::Ws => socket::run(options, &mut view),
-        Command::Tap => tap::run(&options.url, options.port),
+        Command::Tap => tap::run(&options.url, options.port, options.shows_secrets),
     };
     match result {
         Ok(()) => End::Done,

@@ -43,6 +43,9 @@ followed as in a browser: at most 20, and none for a WebSocket. Ctrl+C closes a 
                           --via 'openssl s_client -quiet -servername %h -connect %h:%p'
                         which takes any certificate: -verify_return_error is stricter
   --header 'NAME: VALUE'  a field line of every request, in place of its own (repeatable)
+  --show-secrets        print, or show in the tap, what is masked otherwise: the values of Cookie,
+                        Set-Cookie, Authorization and Proxy-..., and of ticket and access_token in
+                        a URL. A * stands for each byte, so all lengths are true
   --port PORT           tap: the port to listen on; 0 lets the system choose (default 8100)
   --no-reconnect        end when the connection does
   --all                 print all of a long payload
@@ -82,6 +85,8 @@ pub struct Options {
     pub frames: bool,
     /// The program to speak through.
     pub via: Option<Via>,
+    /// Whether secrets are printed.
+    pub shows_secrets: bool,
     /// The port of the tap.
     pub port: u16,
 }
@@ -120,11 +125,12 @@ pub fn parse(arguments: impl Iterator<Item = String>) -> Result<Action, String> 
         all: false,
         frames: false,
         via: None,
+        shows_secrets: false,
         port: 8100,
     };
     let (mut only_for, mut not_for_tap) = (Vec::new(), None);
     while let Some(argument) = arguments.next() {
-        if argument.starts_with("--") && argument != "--port" {
+        if argument.starts_with("--") && !["--port", "--show-secrets"].contains(&&*argument) {
             not_for_tap.get_or_insert(argument.clone());
         }
         let mut value = || arguments.next().ok_or(format!("{argument} needs a value"));
@@ -154,6 +160,7 @@ pub fn parse(arguments: impl Iterator<Item = String>) -> Result<Action, String> 
             "--header" => options.fields.push(field(value()?)?),
             "--no-reconnect" => options.reconnect = false,
             "--all" => options.all = true,
+            "--show-secrets" => options.shows_secrets = true,
             "--via" => options.via = Some(Via::parse(value()?)?),
             "--frames" => {
                 options.frames = true;

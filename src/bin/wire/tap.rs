@@ -18,7 +18,7 @@ const PROBE_TIME: Duration = Duration::from_secs(1);
 const DRAIN_TIME: Duration = Duration::from_millis(300);
 
 /// Runs a tap until a signal ends it.
-pub fn run(url: &Url, port: u16) -> Result<(), End> {
+pub fn run(url: &Url, port: u16, shows_secrets: bool) -> Result<(), End> {
     let target = resolve(&url.host, url.port)?;
     let target_url = format!("http://{}", url.authority);
     let tap = Tap::bind(TapConfig {
@@ -28,6 +28,7 @@ pub fn run(url: &Url, port: u16) -> Result<(), End> {
         target_url: target_url.clone(),
         mode: Mode::All,
         allow_hosts: Vec::new(),
+        shows_secrets,
         limits: Limits { drain_time: DRAIN_TIME, ..Limits::default() },
         signals: true,
     });

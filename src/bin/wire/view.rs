@@ -1,12 +1,13 @@
 //! Prints labelled pieces as rows, and returns the parts of messages that they complete. Lines, payloads and messages
 //! are kept until they are whole, so the rows do not depend on how the bytes were cut.
 
+use std::borrow::Cow;
 use std::io;
 use std::mem;
 
 use overwire::http;
 use overwire::websocket::{FrameHeader, ProtocolError, Received, Receiver, Role};
-use overwire::wire::{Fault, Line, LinePart, Part, Piece, count_of_bytes};
+use overwire::wire::{Fault, Line, LinePart, Part, Piece, Secrets, count_of_bytes};
 
 use crate::options::{Command, Options};
 use crate::printer::{Printer, ROW, Way, escape, rows_of_text};
@@ -60,6 +61,8 @@ pub struct Side {
     pub frames: usize,
     /// `None` after a violation.
     pub receiver: Option<Receiver>,
+    /// What hides secrets from the rows.
+    secrets: Secrets,
 }
 
 pub struct View {
@@ -73,6 +76,8 @@ pub struct View {
     pub status: u16,
     /// Whether a Close is the only received frame that is printed.
     pub only_close: bool,
+    /// Whether secrets are printed.
+    shows_secrets: bool,
     pub sent: Side,
     pub received: Side,
 }
@@ -88,6 +93,7 @@ impl Side {
             arrived: 0,
             frames: 0,
             receiver: Some(Receiver::new(role)),
+            secrets: Secrets::default(),
         }
     }
 }
@@ -101,6 +107,7 @@ impl View {
             command: options.command,
             status: 0,
             only_close: false,
+            shows_secrets: options.shows_secrets,
             sent: Side::new(Role::Client),
             received: Side::new(Role::Server),
         }
@@ -112,7 +119,8 @@ impl View {
     }
 
     pub fn remark(&mut self, text: &str) -> io::Result<()> {
-        self.printer.remark(text)
+        let text = masked(text, self.shows_secrets);
+        self.printer.remark(&text)
     }
 
     /// Leaves out all rows and remarks, or prints them again.
@@ -165,8 +173,9 @@ impl View {
             Part::Payload { .. } => return self.payload(way, &piece),
             Part::Unlabelled if self.only_close && way == Way::Received => return Ok(Vec::new()),
             Part::Unlabelled => {
+                let shown = self.masked(way, &piece);
                 self.flush_content(way, "")?;
-                self.dump(way, name, &piece.bytes, &rows_of_text(&piece.bytes))?;
+                self.dump(way, name, &shown.bytes, &rows_of_text(&shown.bytes))?;
                 return Ok(Vec::new());
             }
             Part::Broken(fault) => return Ok(vec![Seen::Broken(fault)]),
@@ -180,12 +189,22 @@ impl View {
             self.status = status;
             self.side(way).line.clear();
         }
+        let shown = self.masked(way, &piece);
         let meaning = match piece.part {
             Part::ChunkSize(size) => count_of_bytes(size), // the hex digits are in the row already
-            _ => piece.meaning(),
+            _ => shown.meaning(),
         };
-        self.printer.row(way, name, &escape(&piece.bytes), &meaning)?;
+        self.printer.row(way, name, &escape(&shown.bytes), &meaning)?;
         Ok(seen(piece))
+    }
+
+    /// Returns a piece as it is printed. The program goes on with the real one.
+    fn masked<'a>(&mut self, way: Way, piece: &'a Piece) -> Cow<'a, Piece> {
+        let mut shown = Cow::Borrowed(piece);
+        if !self.shows_secrets {
+            self.side(way).secrets.hide(shown.to_mut());
+        }
+        shown
     }
 
     /// The incomplete parts of this direction.
@@ -278,6 +297,11 @@ impl View {
         }
         Ok(())
     }
+}
+
+/// Returns a text of the program as it is printed. It may have a URL.
+pub fn masked(text: &str, shows_secrets: bool) -> Cow<'_, str> {
+    if shows_secrets { text.into() } else { Secrets::hide_in_url(text) }
 }
 
 /// Returns the parts that a line of a head completes.
