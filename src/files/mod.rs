@@ -79,6 +79,7 @@ const EMBEDDED: &[(&str, &[u8])] = embed![
     "page/page.css",
     "page/panel.js",
     "page/people.js",
+    "page/session.js",
     "page/tap-address.js",
     "page/tools.js",
     "style.css",
