@@ -19,6 +19,7 @@ import { isSessionOver, request, whole } from './overwire.js';
 import { Connections } from './page/connections.js';
 import { Deliveries } from './page/deliveries.js';
 import { Gauge } from './page/gauge.js';
+import { keep, keepRunning, recall, recallRunning } from './page/kept.js';
 import { Marks } from './page/marks.js';
 import { Outgoing } from './page/outgoing.js';
 import { Panel } from './page/panel.js';
@@ -66,7 +67,8 @@ let panels = sets[mode];
 
 function panelsOf(classes, name) {
   const chosen = classes.filter(({ lane }) => wanted?.includes(lane) ?? true);
-  const act = { start, send, bytes: (label) => tools.showBytes(label), running: hold, explain, refused };
+  const act = { start, send, running: hold, explain, refused, bytes: (label) => tools.showBytes(label),
+    message: (label, id) => tools?.showMessage(label, id) };
   return (chosen.length > 0 ? chosen : classes).map((Lane) => (
     new Panel(Lane, { isolated: name === 'isolated', marks, deliveries, act })));
 }
@@ -93,6 +95,7 @@ function arrange(nextMode, nextRoom) {
     running.forEach(start);
   } else {
     ran.clear();
+    running.length > 0 && say(`Stopped: ${titlesOf(running)}. Room and Isolated have lanes of their own.`, 'note');
     tools?.changeMode(mode);
   }
   leadToTap();
@@ -116,7 +119,7 @@ function meet({ tap_port: port, chaos }) {
   if (tapPort === undefined && isTap(port)) {
     const lanes = sets.room.map(({ label, title }) => ({ label, title }));
     const note = (label, text) => panels.find((panel) => panel.label === label)?.note(text);
-    tools = new Tools({ tap, lanes, deliveries, publish, note });
+    tools = new Tools({ tap, lanes, deliveries, publish, note, marks });
     document.body.dataset.tap = 'here';
     panels.forEach(tapLane);
     tap.start();
@@ -262,18 +265,28 @@ function showPresent(number, title = 'Who reads this room now, on any transport 
   element('present').parentElement.title = title;
 }
 
-element('sender').value = `guest-${Math.floor(1000 + Math.random() * 9000)}`;
+const titlesOf = (all) => all.map(({ title }) => title).join(', ');
+
+/** Says something beside the composer. `kind` is `problem` or `note`. */
+function say(text, kind = 'problem') {
+  element('composer-says').value = text;
+  element('composer-says').dataset.kind = kind;
+}
+
+element('sender').value = recall('name') ?? `guest-${Math.floor(1000 + Math.random() * 9000)}`;
+element('sender').addEventListener('change', ({ target }) => keep('name', target.value));
 element('composer').addEventListener('submit', async (event) => {
   event.preventDefault();
   const field = element('message');
   const text = field.value;
   field.value = '';
-  element('composer-says').value = '';
+  say('');
   try {
     await publish(text);
+    panels.some(({ running }) => running) || say(`Sent to ${room}. No lane is running: start one to see it.`, 'note');
   } catch (error) {
     field.value ||= text; // unless something else has been typed meanwhile
-    element('composer-says').value = `Sending failed: ${error.message}`;
+    say(`Sending failed: ${error.message}`);
   }
 });
 action('start-all').addEventListener('click', () => startAll());
@@ -296,6 +309,7 @@ setInterval(() => {
   showStats();
 }, STATS_EVERY);
 
+addEventListener('pagehide', () => keepRunning(panels.filter(({ running }) => running).map(({ label }) => label)));
 session.addEventListener('begun', beginSession);
 session.addEventListener('over', endSession);
 const answers = Promise.all([session.ask(), showStats()]);
@@ -303,8 +317,7 @@ met = Promise.race([answers, new Promise((resolve) => { setTimeout(resolve, FIRS
 arrange(mode, room);
 document.querySelectorAll('.bar :disabled, .composer :disabled').forEach((control) => { control.disabled = false; });
 await Promise.all([met, connections.refresh()]);
-if (parameters.has('start')) {
-  const labels = parameters.get('start')?.split(',') ?? [];
-  const chosen = panels.map(({ label }) => label).filter((label) => labels[0] === '' || labels.includes(label));
-  session.isOver ? chosen.forEach((label) => ran.add(label)) : startAll(chosen);
-}
+const all = panels.map(({ label }) => label);
+const asked = parameters.get('start')?.split(',') ?? recallRunning();
+const chosen = parameters.get('start') === '' ? all : all.filter((label) => asked.includes(label));
+session.isOver ? chosen.forEach((label) => ran.add(label)) : startAll(chosen);

@@ -24,13 +24,18 @@ const NEAR = 8; // pixels from the end that count as the end
  */
 export function followEnd(scroller) {
   let isAtEnd = true;
+  let top = 0; // the last known position
   const toEnd = () => {
     if (isAtEnd) {
       scroller.scrollTop = scroller.scrollHeight;
+      top = scroller.scrollTop;
     }
   };
+  // The end is also farther away when the scroller has become lower: only scrolling up leaves it.
   scroller.addEventListener('scroll', () => {
-    isAtEnd = scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight < NEAR;
+    const isNear = scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight < NEAR;
+    isAtEnd = isNear || (isAtEnd && scroller.scrollTop >= top);
+    top = scroller.scrollTop;
   });
   new ResizeObserver(toEnd).observe(scroller);
   return toEnd;

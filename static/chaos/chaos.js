@@ -91,11 +91,15 @@ class ChaosPanel {
 
   #set(label, one, value) {
     const labels = label === ALL ? [...this.#values.keys()] : [label];
+    const words = `${one.title.toLowerCase()} ${value === 0 ? 'off' : one.text(value)}`;
+    if (labels.some((each) => this.#values.get(each)[one.fault] !== value)) {
+      this.#command(label, one.fault, words);
+    }
     for (const each of labels) {
       if (this.#values.get(each)[one.fault] !== value) {
         this.#values.get(each)[one.fault] = value;
         this.#send({ label: each, fault: one.fault, value });
-        this.#note(each, `Chaos: ${one.title.toLowerCase()} ${value === 0 ? 'off' : one.text(value)}`);
+        this.#note(each, `Chaos: ${words}`);
       }
     }
     this.#show();
@@ -104,13 +108,15 @@ class ChaosPanel {
   #strike(label, { fault, title }) {
     const labels = label === ALL ? [...this.#values.keys()] : [label];
     if (labels.map((each) => this.#send({ label: each, fault })).every(Boolean)) {
-      const whom = label === ALL ? ALL : this.#titles.get(label);
+      const whom = this.#titles.get(label) ?? ALL;
+      this.#command(label, fault, title.toLowerCase());
       this.#status.textContent = `${title}, ${whom}: strikes what is open now, else the next request.`;
     }
   }
 
   #takeDown(seconds) {
     if (this.#send({ fault: DOWN.fault, value: seconds })) {
+      this.#command(undefined, DOWN.fault, `down for ${seconds} s`);
       this.#status.textContent = `${DOWN.title} for ${seconds} s.`;
     }
   }
@@ -145,6 +151,15 @@ class ChaosPanel {
         this.#table.show(ALL, fault, different.size === 1 ? [...different][0] : undefined);
       }
     }
+  }
+
+  /** Notes a command, so that the cause comes before its effects. A slider that moves on leaves one line. */
+  #command(label, fault, words) {
+    const what = `${label} ${fault}`;
+    const last = this.#log.lastElementChild;
+    last?.dataset.command === what && SWITCHES.some((one) => one.fault === fault) && last.remove();
+    this.#tell(label === ALL ? 'All lanes' : label ?? 'Server', 'fault', words);
+    this.#log.lastElementChild.dataset.command = what;
   }
 
   // Events.

@@ -127,6 +127,7 @@ class CompareView {
     this.#results.get(what)?.section.remove();
     this.#results.set(what, { section, text: markdown(`${title}: ${notes.join(' ')}`, titled, rows) });
     this.results.prepend(section);
+    section.scrollIntoView({ block: 'nearest' });
   }
 
   async #copy() {

@@ -1,6 +1,7 @@
 // The page at /docs and /redoc: shows /openapi.json, and at /docs has a form to try each operation. Everything from the
 // description and from the server is text, never markup.
 
+import { Finder } from './finder.js';
 import { Attempt } from './try.js';
 
 const reading = location.pathname.endsWith('/redoc');
@@ -180,6 +181,7 @@ function operation(one) {
       el('a', { href: `#${operationId}`, class: 'path' }, path.split('/').flatMap((segment, at) => (
         at === 0 ? [segment] : [el('wbr'), `/${segment}`]))),
       kind ? el('span', { class: 'kind' }, kind) : ''),
+    reading ? '' : el('button', { type: 'button', class: 'fold' }),
     el('p', { class: 'summary' }, prose(summary)),
     description ? el('p', {}, prose(description)) : '',
     parameters.length > 0 ? part('Parameters', rows(parameters.map((parameter) => (
@@ -284,6 +286,9 @@ async function show() {
   document.querySelector('#about').append(...about(api));
   main.append(...all.map(group), allErrors(), allSchemas());
   document.getElementById(decodeURIComponent(location.hash.slice(1)))?.scrollIntoView();
+  if (!reading) {
+    list.before(new Finder().element);
+  }
 }
 
 show();

@@ -86,7 +86,7 @@ export class Auto extends EventTarget {
       this.#show('open', `open: ${transport}`);
     } else if (state === 'waiting') {
       this.#report('problem', why);
-      this.#show('waiting', wait === undefined ? why : `waiting to retry in ${(wait / 1000).toFixed(1)} s`);
+      this.#show('waiting', wait === undefined ? why : `waiting to retry in ${(wait / 1000).toFixed(1)} s`, wait);
     } else if (state === 'closed') {
       const { error } = this.#client;
       this.#report('problem', why);
@@ -98,9 +98,9 @@ export class Auto extends EventTarget {
     }
   }
 
-  #show(state, text = state) {
+  #show(state, text = state, wait = undefined) {
     this.state = state;
-    this.#report('state', { state, text });
+    this.#report('state', { state, text, wait });
   }
 
   #report(name, detail) {

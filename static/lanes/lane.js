@@ -19,7 +19,7 @@
 // A lane reports by events, with the data in `detail`:
 //
 //   message  { id, sender, text, timestamp, room }, and `own` if the lane sent it itself and it did not come back
-//   state    { state, text }: one of the states below, and the text to show
+//   state    { state, text, wait }: one of the states below, the text to show, and for `waiting` the milliseconds
 //   id       the lane's id, when it becomes known or changes
 //   wire     { what, text }: 'request', 'empty', 'heartbeat', 'reconnection', 'sent' or 'received'
 //   notice   a text: messages are missing
@@ -33,6 +33,8 @@ import { Once } from './once.js';
 import { urlOf } from './urls.js';
 
 export const HISTORY = 50; // messages that a newcomer gets
+
+const NO_HANDSHAKE = 1006; // close code
 
 /** The part of an id after its last full stop names the person: the lanes of one page are one person. */
 const PERSON = uuid().slice(0, 8);
@@ -115,7 +117,7 @@ export class Lane extends Reader {
       if (signal.aborted) {
         return;
       }
-      this.report('problem', why.message);
+      this.report('problem', this.#words(why));
       if (isFinal(why)) {
         return this.#refuse(why);
       }
@@ -123,7 +125,7 @@ export class Lane extends Reader {
       this.#lost ||= this.isOpen;
       const wait = backoff(this.#failures);
       this.#failures += 1;
-      this.show('waiting', `waiting to retry in ${(wait / 1000).toFixed(1)} s`);
+      this.show('waiting', `waiting to retry in ${(wait / 1000).toFixed(1)} s`, wait);
       await sleep(wait, signal);
     }
   }
@@ -136,6 +138,12 @@ export class Lane extends Reader {
       this.show('stopped', text);
     }
     this.stopped();
+  }
+
+  /** The code 1006 says only that there was no closing handshake: what other transports say by their error. */
+  #words({ code, message }) {
+    const what = this.isOpen ? 'the connection was lost' : 'the connection could not be opened';
+    return code === NO_HANDSHAKE ? `${what}: ${message}` : message;
   }
 
   #refuse(why) {
@@ -217,11 +225,11 @@ export class Lane extends Reader {
     if (reported.length > 0) {
       this.#reported = reported;
     }
-    const [given, words = given] = this.#reported;
+    const [given, words = given, wait] = this.#reported;
     const { state, text } = this.describe(given, words);
     if (this.state !== state || this.#shown !== text) {
       [this.state, this.#shown] = [state, text];
-      this.report('state', { state, text });
+      this.report('state', { state, text, ...(state === 'waiting' && { wait }) });
     }
   }
 }

@@ -40,7 +40,7 @@ export class Sse extends Lane {
         if (source.readyState === EventSource.CLOSED) {
           reject(new Error('the browser gave up on the stream'));
         } else if (!this.isOpen) {
-          reject(new Error('the browser could not connect'));
+          reject(new Error('the connection could not be opened'));
         } else {
           silence.heard();
           this.interrupted('the connection was lost, the browser reconnects');

@@ -1,15 +1,20 @@
 // The dock below the lanes: tabs by the pattern of WAI-ARIA, a button that folds them, and a splitter for their height.
 
+import { keep, recall } from './kept.js';
+
 const STEP = 24; // pixels for each press of an arrow key
 
 export class Dock {
   #tabs = [...document.querySelectorAll('#dock [role=tab]')];
   #fold = document.querySelector('#fold');
+  #maximise = document.querySelector('#maximise');
   #tools = document.querySelector('#tools');
   #splitter = document.querySelector('#splitter');
 
   constructor() {
     this.#fold.addEventListener('click', () => this.open(this.#tools.hidden));
+    this.#maximise.addEventListener('click', () => this.#fill(!document.body.classList.contains('maximised')));
+    recall('tools') && this.#resize(recall('tools'));
     for (const tab of this.#tabs) {
       tab.addEventListener('click', () => this.show(tab.getAttribute('aria-controls')));
       tab.addEventListener('keydown', (event) => this.#move(event));
@@ -29,6 +34,7 @@ export class Dock {
 
   /** Shows the tools, or only their tabs. */
   open(open) {
+    open || this.#fill(false);
     this.#tools.hidden = !open;
     this.#fold.setAttribute('aria-expanded', open);
     this.#fold.textContent = open ? 'Hide' : 'Show';
@@ -47,9 +53,17 @@ export class Dock {
     this.open(true);
   }
 
+  /** Gives the tools the room of the lanes, or gives it back. */
+  #fill(isFull) {
+    document.body.classList.toggle('maximised', isFull);
+    this.#maximise.setAttribute('aria-pressed', String(isFull));
+    isFull && this.open(true);
+  }
+
   /** Within what page.css allows. */
   #resize(height) {
     document.documentElement.style.setProperty('--tools', `${height}px`);
+    keep('tools', height);
   }
 
   #move(event) {

@@ -3,9 +3,11 @@
 
 const BEAT = 450; // milliseconds
 const SHORT = 6; // characters of an id that are shown
+const SECOND = 1000; // milliseconds
 
 export class Facts {
   #part;
+  #clock = undefined; // the timer that counts down
   #counts = { sent: 0, received: 0, heartbeats: 0 };
 
   /** `part` finds an element of the panel by its name; `note` puts a line into the lane's log. */
@@ -36,9 +38,20 @@ export class Facts {
     this.#part('heart').querySelector('svg').animate(steps, { id: 'heartbeat', duration: BEAT, easing: 'ease-out' });
   }
 
-  state(text) {
+  /** Shows the state, and counts the milliseconds down for which a lane waits. */
+  state(text, wait) {
+    clearInterval(this.#clock);
     this.#part('state').textContent = text;
     this.#part('state').title = text;
+    this.#part('retry').hidden = !(wait > SECOND);
+    if (wait > SECOND) {
+      const end = performance.now() + wait;
+      const show = () => { // short: the button is beside it
+        this.#part('state').textContent = `retry in ${Math.max(0, Math.ceil((end - performance.now()) / SECOND))} s`;
+      };
+      show();
+      this.#clock = setInterval(show, SECOND);
+    }
   }
 
   id(id) {

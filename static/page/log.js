@@ -17,18 +17,28 @@ export class Log {
   #shown = []; // entries in the list, oldest first
   #entries = new WeakMap(); // message -> its entry
   #atEnd = true;
+  #top = 0; // the last known scroll position
   #timer = undefined;
   #frame = undefined;
   #unseen = false; // the list was changed between two frames
 
-  /** `list` is an `ol` within `scroller`; `older` says that older messages are not shown. */
-  constructor({ list, scroller, older }, marks) {
+  /**
+   * `list` is an `ol` within `scroller`; `older` says that older messages are not shown. `showBytes(id)` is called for
+   * an entry whose id is clicked on, or on which Enter is pressed.
+   */
+  constructor({ list, scroller, older }, marks, showBytes = () => {}) {
+    list.addEventListener('click', ({ target }) => target.matches('code') && showBytes(target.title));
+    list.addEventListener('keydown', ({ key, target }) => key === 'Enter' && target.dataset.id && showBytes(target.dataset.id));
     this.#list = list;
     this.#scroller = scroller;
     this.#older = older;
     this.#marks = marks;
     scroller.addEventListener('scroll', () => {
-      this.#atEnd = scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight < 8;
+      const { scrollTop } = scroller;
+      const isNear = scroller.scrollHeight - scrollTop - scroller.clientHeight < 8;
+      // The end is also farther away when the log has become lower: only scrolling up leaves it.
+      this.#atEnd = isNear || (this.#atEnd && scrollTop >= this.#top);
+      this.#top = scrollTop;
     });
     scroller.addEventListener('keydown', (event) => this.#move(event));
     new ResizeObserver(() => this.#toEnd()).observe(scroller);
@@ -129,9 +139,10 @@ export class Log {
   }
 
   #show(entry) {
-    const { kind, time, text, message, past, delay } = entry;
+    const { kind, text, message, past, delay } = entry;
+    const time = past ? new Date(message.timestamp * 1000) : entry.time;
     const element = make('li', { 'data-kind': kind, tabindex: -1 },
-      make('time', { datetime: time.toISOString() }, ...clock(time)));
+      make('time', { datetime: time.toISOString(), title: time.toLocaleString() }, ...clock(time)));
     const body = make('p', {}, make('span', { dir: 'auto' }, text)); // a change of direction ends with its span
     if (message?.sender !== undefined) {
       body.prepend(make('b', { dir: 'auto' }, message.sender), ' ');
@@ -163,6 +174,7 @@ export class Log {
   #toEnd() {
     if (this.#atEnd) {
       this.#scroller.scrollTop = this.#scroller.scrollHeight;
+      this.#top = this.#scroller.scrollTop;
     }
   }
 

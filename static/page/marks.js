@@ -36,6 +36,13 @@ export class Marks {
     }
   }
 
+  /** Brings the entries of a message into sight, and marks them. */
+  show(id) {
+    this.#entries.get(id)?.forEach((entry) => entry.scrollIntoView({ block: 'nearest' }));
+    this.mark(id);
+    this.flash(id);
+  }
+
   flash(id) {
     for (const entry of this.#entries.get(id) ?? []) {
       entry.getAnimations().forEach((animation) => animation.id === 'flash' && animation.cancel());

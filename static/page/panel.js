@@ -23,8 +23,9 @@ export class Panel {
   #since = undefined; // the moment when the lane was started; what was sent before is history
 
   /**
-   * `act` has what the page does: start(panel), send(panel, text), bytes(label), explain(panel, problem),
-   * running(panel) after a change, and refused(panel, error) when the server refuses the lane.
+   * `act` has what the page does: start(panel), send(panel, text), bytes(label), message(label, id) to show the bytes
+   * of a message, explain(panel, problem), running(panel) after a change, and refused(panel, error) when the server
+   * refuses the lane.
    */
   constructor(Lane, { isolated, marks, deliveries, act }) {
     this.#Lane = Lane;
@@ -40,11 +41,13 @@ export class Panel {
     this.part('scroller').setAttribute('aria-label', `Log of ${Lane.title}`);
     this.part('text').setAttribute('aria-label', `Message to send by ${Lane.title}`);
     this.part('bytes').setAttribute('aria-label', `Bytes of ${Lane.title}`);
-    this.#log = new Log({ list: this.part('log'), scroller: this.part('scroller'), older: this.part('older') }, marks);
+    this.#log = new Log({ list: this.part('log'), scroller: this.part('scroller'), older: this.part('older') }, marks,
+      (id) => act.message(this.label, id));
     this.#showRunning();
 
     this.part('toggle').addEventListener('click', () => this.running ? this.lane.stop() : act.start(this));
     this.part('bytes').addEventListener('click', () => act.bytes(this.label));
+    this.part('retry').addEventListener('click', () => this.#retry());
     this.part('dismiss').addEventListener('click', () => {
       this.part('notice').hidden = true;
       this.part('scroller').focus();
@@ -85,7 +88,7 @@ export class Panel {
     this.#facts.id(lane.id);
     this.#showState('stopped', 'stopped');
     const on = (name, act) => lane.addEventListener(name, ({ detail }) => lane === this.lane && act(detail));
-    on('state', ({ state, text }) => this.#showState(state, text));
+    on('state', ({ state, text, wait }) => this.#showState(state, text, wait));
     on('id', () => this.#facts.id(lane.id));
     on('message', (message) => this.#received(message));
     on('wire', ({ what }) => what === 'heartbeat' && this.#facts.beat());
@@ -107,6 +110,13 @@ export class Panel {
       this.#since = this.#deliveries.moment(this.label);
     }
     this.lane.start();
+  }
+
+  /** Does not wait any longer. The lane continues after the last message that it has. */
+  #retry() {
+    this.lane.stop();
+    this.#act.start(this);
+    this.part('toggle').focus();
   }
 
   /** Sends through the lane, and notes when. Rejects with the reason if it was not sent. */
@@ -162,9 +172,9 @@ export class Panel {
     }
   }
 
-  #showState(state, text) {
+  #showState(state, text, wait) {
     this.element.dataset.state = state;
-    this.#facts.state(text);
+    this.#facts.state(text, wait);
     this.#showNext();
     if (this.lane?.constructor.changes) { // it may hold another number of connections now
       this.#act.running(this);

@@ -85,6 +85,7 @@ export class Session extends EventTarget {
       if (!isSessionOver(error)) {
         this.#begin(identity);
         element('composer-says').value = `Not logged out: ${error.message}.`;
+        element('composer-says').dataset.kind = 'problem';
       }
     }
     this.isOver && element('key').focus();

@@ -1,6 +1,13 @@
 // The buttons and fields above the rows of the wire view. They choose the lane and the rows, and act on the rows.
 
 import { make } from '../dom.js';
+import { keep, recall } from '../page/kept.js';
+
+const HINTS = {
+  'hide keep-alive': 'Heartbeats, and polls that brought nothing',
+  hex: 'The bytes as hex, and as characters',
+  list: 'One line for each row, and the chosen row beside them',
+};
 
 export class Controls extends EventTarget {
   /** Undefined for all lanes. */
@@ -8,6 +15,8 @@ export class Controls extends EventTarget {
   text = '';
   from = '';
   hidesKeepAlive = false;
+  /** Whether each row is one line, and the chosen one is shown beside the list. */
+  isList = recall('list') === 'true';
   sinceBefore = false;
 
   #lanes;
@@ -26,8 +35,7 @@ export class Controls extends EventTarget {
       make('div', { class: 'wire-top' },
         ...lanes.length === 0 ? []
           : [make('div', { class: 'wire-lanes', role: 'group', 'aria-label': 'Lane' }, ...this.#lanes.values())],
-        make('div', { class: 'wire-buttons' }, this.#pause, this.#button('clear', 'Clear'),
-          this.#button('copy', 'Copy'), this.#button('save', 'Save as text'))),
+        make('div', { class: 'wire-buttons' }, this.#pause, this.#button('clear', 'Clear'))),
       make('div', { class: 'wire-tools' },
         make('input', { type: 'search', 'aria-label': 'Filter', placeholder: 'Filter', autocomplete: 'off',
           spellcheck: 'false', oninput: ({ target }) => this.#set({ text: target.value.toLowerCase() }) }),
@@ -37,7 +45,14 @@ export class Controls extends EventTarget {
           (value) => this.#set({ sinceBefore: value === 'before' })),
         this.#checkbox('hide keep-alive', false, (hidesKeepAlive) => this.#set({ hidesKeepAlive })),
         this.#checkbox('hex', true, (isShown) => this.#say('hex', isShown)),
-        make('div', { class: 'wire-line-of-status' }, this.#status, this.#told)));
+        this.#checkbox('list', recall('list') === 'true', (isList) => {
+          keep('list', isList);
+          this.#set({ isList });
+          this.#say('layout');
+        }),
+        make('div', { class: 'wire-line-of-status' }, this.#status, this.#told),
+        make('div', { class: 'wire-buttons' }, this.#button('copy', 'Copy'), this.#button('save', 'Save as text'),
+          this.#button('har', 'Save as HAR'))));
     this.#press();
   }
 
@@ -51,8 +66,14 @@ export class Controls extends EventTarget {
     this.#pause.textContent = isPaused ? 'Resume' : 'Pause';
   }
 
-  showStatus(text) {
-    this.#status.textContent = text;
+  /** Shows the number of rows that are shown, and what is kept: the amount of a recording. */
+  showStatus(shown, { records, bytes, dropped, waiting }) {
+    const size = bytes < 1024 ? `${bytes} B` : `${(bytes / 1024).toFixed(1)} KiB`;
+    this.#status.textContent = [
+      `${shown} of ${records} rows`, size,
+      dropped > 0 && `${dropped} older ones dropped`,
+      waiting !== undefined && `paused: ${waiting} wait`,
+    ].filter(Boolean).join(', ');
   }
 
   /** Shows the result of a button. */
@@ -86,6 +107,6 @@ export class Controls extends EventTarget {
 
   #checkbox(title, checked, act) {
     const box = make('input', { type: 'checkbox', checked, onchange: ({ target }) => act(target.checked) });
-    return make('label', {}, box, ` ${title}`);
+    return make('label', { title: HINTS[title] }, box, ` ${title}`);
   }
 }

@@ -7,15 +7,24 @@ import { KINDS, sectionUrl } from './names.js';
 
 export class Detail {
   element = make('div', { class: 'wire-detail', id: 'wire-detail' });
+  #acts;
 
-  constructor() {
+  /** `acts` are the buttons of the row that is held. */
+  constructor(acts) {
+    this.#acts = acts;
     this.clear();
+  }
+
+  /** The buttons act on this record. */
+  hold(record) {
+    this.#acts.show(record);
   }
 
   clear() {
     this.element.replaceChildren(
       make('span', { class: 'wire-hint' }, 'Point at a field, or walk with the arrow keys. Escape lets go.'),
-      make('span', { class: 'wire-legend' }, ...KINDS.map((kind) => make('span', { 'data-kind': kind }, kind))));
+      make('span', { class: 'wire-legend' }, ...KINDS.map((kind) => make('span', { 'data-kind': kind }, kind))),
+      this.#acts.element);
   }
 
   show(field) {
@@ -26,7 +35,8 @@ export class Detail {
       outer ? make('span', {}, 'in ', linked(outer.name, outer.section)) : '',
       make('span', { class: 'wire-extent' }, extentOf(field)),
       url ? make('a', { href: url, target: '_blank', rel: 'noreferrer' }, section) : make('span', {}, section),
-      make('span', {}, [meaning, ...notesOn(field)].filter(Boolean).join('; ')));
+      make('span', { class: 'wire-said' }, [meaning, ...notesOn(field)].filter(Boolean).join('; ')),
+      this.#acts.element);
   }
 }
 

@@ -54,6 +54,33 @@ export class FramePanel {
   }
 }
 
+/** Opens the panel of a frame below the line of its button, or closes it. The button stays in sight. */
+export function toggleFrame(button, frame, scroller) {
+  const isOpen = button.getAttribute('aria-expanded') === 'true';
+  button.setAttribute('aria-expanded', String(!isOpen));
+  if (isOpen) {
+    frame.panel.element.remove();
+    frame.panel = undefined;
+    return;
+  }
+  frame.panel?.element.remove(); // it is open elsewhere
+  frame.panel = new FramePanel(frame);
+  const line = button.closest('.wire-line');
+  line.after(frame.panel.element);
+  frame.panel.element.scrollIntoView({ block: 'nearest' });
+  if (line.getBoundingClientRect().top < scroller.getBoundingClientRect().top) {
+    line.scrollIntoView({ block: 'start' });
+  }
+}
+
+/** A row that was drawn again has lost its panels. */
+export function reopenFrame(button, { panel }) {
+  if (panel) {
+    button.setAttribute('aria-expanded', 'true');
+    button.closest('.wire-line').after(panel.element);
+  }
+}
+
 function bitTable(header) {
   const numbers = Array.from({ length: 32 }, (_, at) => (
     make('th', { scope: 'col' }, at % 10 === 0 ? make('b', {}, String(at / 10)) : '', String(at % 10))));

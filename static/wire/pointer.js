@@ -2,22 +2,23 @@
 // describes it. Pointing lights a field. A click or an arrow key holds a field: the line of detail describes it while
 // the pointer is at no other, so that the link in the line can be reached.
 
-import { Detail } from './detail.js';
+import { idIn } from './acts.js';
 
 const STOPS = '.wire-field, .wire-bits';
 
 export class Pointer {
   #list;
   #rows;
-  #detail = new Detail();
-  #fields = new WeakMap(); // of a row
+  #detail;
+  #point;
+  #records = new WeakMap(); // of a row
   #lit = undefined;
   #held = undefined;
   #stop = undefined; // the element that Tab leads to
 
-  constructor(list, rows) {
-    [this.#list, this.#rows] = [list, rows];
-    this.element = this.#detail.element;
+  /** `point(id)` is called with the id of the message in the field, or undefined. */
+  constructor(list, rows, detail, point) {
+    [this.#list, this.#rows, this.#detail, this.#point] = [list, rows, detail, point];
     rows.addEventListener('pointerover', ({ target }) => this.#light(this.#at(target)));
     rows.addEventListener('pointerleave', () => this.#light(undefined));
     rows.addEventListener('focusin', ({ target }) => this.#hold(this.#at(target), target));
@@ -26,14 +27,15 @@ export class Pointer {
     list.addEventListener('keydown', (event) => event.target === list && this.#enter(event));
   }
 
-  /** Notes the fields of a row. */
-  learn(row, fields) {
-    this.#fields.set(row, fields);
+  /** Notes what a row shows. */
+  learn(row, record) {
+    this.#records.set(row, record);
   }
 
   release() {
     this.#mark(this.#held, 'is-held', false);
     this.#held = undefined;
+    this.#detail.hold(undefined);
     this.#tell();
   }
 
@@ -41,8 +43,9 @@ export class Pointer {
   #at(target) {
     const element = target.closest('[data-field]') ?? target.closest('.wire-line')?.querySelector('[data-field]');
     const row = element?.closest('.wire-row');
-    const field = row && this.#fields.get(row)?.[element.dataset.field];
-    return field && { row, field };
+    const record = row && this.#records.get(row);
+    const field = record?.fields[element.dataset.field];
+    return field && { row, record, field };
   }
 
   #light(place) {
@@ -66,7 +69,8 @@ export class Pointer {
     this.#stop?.removeAttribute('aria-describedby');
     this.#stop = target.closest(STOPS) ?? undefined;
     this.#stop?.setAttribute('tabindex', '0');
-    this.#stop?.setAttribute('aria-describedby', this.element.id);
+    this.#stop?.setAttribute('aria-describedby', this.#detail.element.id);
+    this.#detail.hold(place.record);
     this.#tell();
   }
 
@@ -77,6 +81,7 @@ export class Pointer {
 
   #tell() {
     const field = this.#lit?.field ?? this.#held?.field;
+    this.#point(field && idIn(field));
     if (field) {
       this.#detail.show(field);
     } else {

@@ -1,6 +1,7 @@
 // The records of the events of the tap and of the lanes, as far as they are kept. The events are `kept`, with a new
 // record; `gone`, with a record that had to go for it; and `change`, when there is something new to show.
 
+import { Idle } from './idle.js';
 import { peerMessage, Reader, remark } from './records.js';
 import { Store } from './store.js';
 
@@ -15,6 +16,7 @@ export class Recording extends EventTarget {
   base = undefined;
 
   #reader = new Reader();
+  #idle = new Idle();
   #store = new Store();
   #waiting = undefined; // while paused: a store of the new records
   #hasToldPeers = false;
@@ -111,6 +113,7 @@ export class Recording extends EventTarget {
     if (record === undefined) {
       return;
     }
+    this.#idle.take(record);
     record.time ??= this.#told ?? this.#now(); // an event of the tap without a time belongs after the last one
     if (this.#waiting) {
       this.#waiting.add(record);

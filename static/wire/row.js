@@ -1,12 +1,13 @@
-// One row of the wire view: time, direction and connection, and the bytes as text and as hex. A field has the same
-// `data-field` in both.
+// One row of the wire view: time, direction, length and connection, and the bytes as text, as hex and as characters. A
+// field has the same `data-field` in all. A brief row has a line of text instead.
 
-import { countOf, hexByte, runs } from './bytes.js';
+import { cells, countOf, escape, hexByte, runs } from './bytes.js';
 import { make } from '../dom.js';
 
 const FIRST = 2048; // bytes of a row that are shown at first
 const MORE = 16 * 1024;
 const GROUP = 8; // bytes of hex that stay together
+const BRIEF = 240; // characters of a brief row
 
 const WAYS = {
   client: ['\u2192', 'to server', 'client to server'],
@@ -15,21 +16,37 @@ const WAYS = {
   received: ['\u2190', 'from a peer', 'from a peer to this page'],
 };
 
-export function makeRow(record, title) {
+export function makeRow(record, title, isBrief = false) {
   const { type, label, connection, exchange, from, text } = record;
   const [arrow, way, words] = WAYS[type] ?? WAYS[from] ?? [];
   const head = make('div', { class: 'wire-head' },
     make('span', { class: 'wire-time' }),
     ...(arrow ? [make('span', { class: 'wire-way', title: words },
-      make('span', { class: 'wire-arrow', 'aria-hidden': 'true' }, arrow), way)] : []),
+      make('span', { class: 'wire-arrow', 'aria-hidden': 'true' }, arrow), way)]
+      : isBrief ? [make('span', { class: 'wire-way' })] : []),
+    make('span', { class: 'wire-length' }, record.bytes.length > 0 ? `${record.bytes.length} B` : ''),
     make('span', { class: 'wire-lane' }, title ?? ''),
     make('span', { class: 'wire-where' }, connection
       ? make('span', { title: `connection ${connection}` }, portOf(connection)) : '',
     exchange ? make('span', { title: `exchange ${exchange}` }, ` #${exchange}`) : ''));
   const row = make('li', { class: 'wire-row', 'data-type': type, 'data-from': from, 'data-label': label }, head);
   row.append(...(text === undefined ? [] : [make('p', { class: 'wire-remark' }, text)]));
-  fillRow(row, record);
+  if (isBrief) {
+    text === undefined && row.append(summaryOf(record));
+  } else {
+    fillRow(row, record);
+  }
   return row;
+}
+
+/** The start line, or else what was said, or else the first field that has bytes. */
+function summaryOf({ fields }) {
+  const line = fields.find(({ name }) => ['request line', 'status line'].includes(name));
+  const said = fields.filter(({ kind, bytes }) => ['payload', 'keep-alive'].includes(kind) && bytes.length > 0);
+  const [first = fields[0]] = [line, ...said, ...fields.filter(({ bytes }) => bytes.length > 0)].filter(Boolean);
+  const shown = line ? [line] : said.length > 0 ? said : [first];
+  const text = shown.map((field) => escape(field.text.subarray(0, BRIEF))).join(' ').slice(0, BRIEF);
+  return make('p', { class: 'wire-brief', 'data-kind': first?.kind }, text);
 }
 
 const portOf = (connection) => `:${connection.replace(/.*:/, '')}`;
@@ -80,13 +97,14 @@ function lineOf(field, shown, isSame) {
 
 const runOf = ({ text, escaped }) => escaped ? make('span', { class: 'wire-escape' }, text) : text;
 
-/** Groups of eight bytes with their offset, cut where fields end. */
+/** Groups of eight bytes with their offset and as characters, cut where fields end. */
 function hexOf({ bytes, shown }, fields) {
   const all = [];
+  const signs = cells(bytes.subarray(0, shown));
   const end = Math.min(bytes.length, shown);
   let index = 0;
   for (let at = 0; at < end; at += GROUP) {
-    const parts = [];
+    const [parts, characters] = [[], []];
     for (let from = at; from < Math.min(end, at + GROUP);) {
       while (fields[index].start + fields[index].bytes.length <= from) {
         index += 1;
@@ -95,10 +113,16 @@ function hexOf({ bytes, shown }, fields) {
       const to = Math.min(end, at + GROUP, field.start + field.bytes.length);
       parts.push(parts.length > 0 ? ' ' : '', make('span', { 'data-field': field.index, 'data-kind': field.kind },
         Array.from(bytes.subarray(from, to), hexByte).join(' ')));
+      characters.push(make('span', { 'data-field': field.index, 'data-kind': field.kind },
+        signs.slice(from, to).map(inOneColumn).join('')));
       from = to;
     }
     all.push(make('span', { class: 'wire-offset' }, at.toString(16).padStart(4, '0')),
-      make('span', { class: 'wire-eight' }, ...parts));
+      make('span', { class: 'wire-eight' }, ...parts),
+      make('span', { class: 'wire-ascii', 'aria-hidden': 'true' }, ...characters));
   }
   return all;
 }
+
+/** One character for each byte: what is not ASCII would have another width, or none. */
+const inOneColumn = (sign) => /^[ -~]$/.test(sign) ? sign : '.';

@@ -12,7 +12,7 @@ const element = (id) => document.getElementById(id);
 const here = urlOf('/');
 
 const tap = new Tap();
-mountWireView(element('bytes'), { tap, lanes: [], hint: `Send a request to ${here}, and its bytes appear here.` });
+mountWireView(element('bytes'), { tap, lanes: [], hint: [`Send a request to ${here}, and its bytes appear here.`] });
 mountChaos(element('chaos'), { tap, lanes: [EVERY_CONNECTION] });
 
 tap.addEventListener('open', ({ detail: { target } }) => {

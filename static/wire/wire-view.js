@@ -2,14 +2,17 @@
 // portions, and only while the view is in sight. Rows in sight never move, except that a list at its end scrolls.
 
 import { make } from '../dom.js';
-import { escape } from './bytes.js';
+import { Acts, idIn } from './acts.js';
 import { Controls } from './controls.js';
-import { FramePanel } from './frame-panel.js';
+import { Detail } from './detail.js';
+import { Exports } from './exports.js';
+import { Filter, wordsOf } from './filter.js';
+import { reopenFrame, toggleFrame } from './frame-panel.js';
+import { Pane } from './pane.js';
 import { Recording } from './recording.js';
 import { Place } from './place.js';
 import { Pointer } from './pointer.js';
 import { makeRow, showMore } from './row.js';
-import { textOf } from './text.js';
 
 const DRAWING = 24; // milliseconds of one portion
 const BETWEEN = 50; // milliseconds from one portion to the next
@@ -17,13 +20,18 @@ const BETWEEN = 50; // milliseconds from one portion to the next
 const CLOSED = 'The tap cannot be opened: the server is away, or a proxy in front of it does not pass the field Upgrade, '
   + 'which a WebSocket needs. It is tried again.';
 
-/** `hint` says what to do while there are no rows. */
-export function mountWireView(root, { tap, lanes, hint = 'Start a lane, and its bytes appear here.' }) {
+/**
+ * `hint` says what to do while there are no rows: texts and elements. `messages` has `show(id)`, which shows a message
+ * in the lanes, and `point(id)`, which marks it there; without an id it marks none.
+ */
+export function mountWireView(root, { tap, lanes, hint = ['Start a lane, and its bytes appear here.'], messages }) {
   const recording = new Recording(tap);
-  const view = new WireView(root, recording, lanes, `Nothing yet. ${hint}`);
-  tap.addEventListener('failed', () => view.nothing(CLOSED));
-  tap.addEventListener('open', () => view.nothing(`Nothing yet. ${hint}`));
-  return { show: (label) => view.show(label), watch: (label, lane) => recording.watch(label, lane) };
+  const nothing = ['Nothing yet. ', ...hint];
+  const view = new WireView(root, recording, { lanes, nothing, messages });
+  tap.addEventListener('failed', () => view.nothing([CLOSED]));
+  tap.addEventListener('open', () => view.nothing(nothing));
+  return { show: (label) => view.show(label), find: (label, id) => view.find(label, id),
+    watch: (label, lane) => recording.watch(label, lane) };
 }
 
 class WireView {
@@ -38,28 +46,39 @@ class WireView {
   #isSeen = false;
   #isDue = false;
   #drawn = -BETWEEN; // the time of the last portion
-  #version = 0; // of the filters; a record notes the version for which it was judged
   #nothing;
+  #filter;
+  #exports;
+  #detail;
+  #pane;
+  #wanted = undefined; // { record, text }: a row to be found as soon as it is drawn
 
   #rows = make('ol', { class: 'wire-rows' });
-  #empty = make('p', { class: 'wire-empty' });
+  #empty = make('div', { class: 'wire-empty' });
   #toEnd = make('button', { type: 'button', class: 'wire-to-end', hidden: true, onclick: () => this.#place.toEnd() },
     'To the newest');
   #list = make('div', { class: 'wire-list', role: 'region', 'aria-label': 'Bytes', tabindex: 0 },
     make('div', {}, this.#empty, this.#rows));
   #place = new Place(this.#list, this.#rows, () => this.#scrolled());
-  #pointer = new Pointer(this.#list, this.#rows);
+  #pointer;
 
-  constructor(root, recording, lanes, nothing) {
+  constructor(root, recording, { lanes, nothing, messages }) {
     this.#recording = recording;
     this.#nothing = nothing;
-    this.#empty.textContent = nothing;
+    this.#empty.append(...nothing);
     this.#titles = new Map(lanes.map(({ label, title }) => [label, title]));
     this.#controls = new Controls(lanes);
+    this.#filter = new Filter(this.#controls);
+    this.#exports = new Exports(recording, this.#controls, this.#filter);
+    this.#detail = new Detail(new Acts({ hex: (record) => this.#exports.copyHex(record),
+      curl: (record) => this.#exports.copyCurl(record), message: messages?.show }));
+    const point = messages?.point ?? (() => {});
+    this.#pointer = new Pointer(this.#list, this.#rows, this.#detail, point);
+    this.#pane = new Pane(this.#detail, point, { rows: this.#rows, recordOf: (row) => this.#records.get(row),
+      titleOf: ({ label }) => this.#titles.get(label) });
     root.classList.add('wire-view');
-    root.append(this.#controls.element, make('div', { class: 'wire-frame' }, this.#list, this.#toEnd),
-      this.#pointer.element);
-    this.#rows.addEventListener('click', ({ target }) => this.#press(target.closest('button')));
+    root.append(this.#controls.element,
+      make('div', { class: 'wire-frame' }, this.#list, this.#pane.element, this.#toEnd), this.#detail.element);
     this.#listen(root);
     recording.addEventListener('kept', ({ detail }) => this.#freshen(detail));
     recording.addEventListener('gone', ({ detail }) => this.#forget(detail));
@@ -81,12 +100,28 @@ class WireView {
     on('hex', ({ detail }) => root.classList.toggle('without-hex', !detail));
     on('pause', () => this.#controls.showPaused(this.#recording.pause()));
     on('clear', () => this.#clear());
-    on('copy', () => this.#copy());
-    on('save', () => this.#save());
+    on('layout', () => this.#arrange(root));
+    this.#rows.addEventListener('click', ({ target }) => this.#press(target));
+    this.#pane.element.addEventListener('click', ({ target }) => this.#press(target));
+    this.#list.addEventListener('keydown', (event) => this.#controls.isList && this.#pane.walk(event));
+    root.classList.toggle('as-list', this.#controls.isList);
   }
 
   show(label) {
     this.#controls.choose(label);
+  }
+
+  /** Shows the newest row of a lane whose bytes have the id of a message. */
+  find(label, id) {
+    const record = this.#recording.records.findLast((one) => (
+      one.label === label && one.fields.length > 0 && wordsOf(one).includes(id)));
+    this.show(label);
+    if (record && this.#filter.matches(record)) {
+      this.#wanted = { record, id };
+    }
+    this.#controls.tell(record ? this.#wanted ? '' : 'The filter hides the bytes of this message.'
+      : 'The bytes of this message are not kept.');
+    this.#schedule();
   }
 
   /** Says why there are no rows. */
@@ -113,101 +148,51 @@ class WireView {
   // What the buttons do.
 
   #choose() {
-    this.#version += 1;
+    this.#filter.renew();
     this.#take([...this.#gone]); // the new filters are not applied to these
+    this.#schedule();
+  }
+
+  /** Draws all rows again, as a list or whole. */
+  #arrange(root) {
+    root.classList.toggle('as-list', this.#controls.isList);
+    this.#removeRows();
+    this.#recording.records.forEach((record) => Object.assign(record, { row: undefined, shownTime: undefined }));
     this.#schedule();
   }
 
   #clear() {
     this.#recording.clear();
+    this.#removeRows();
+    this.#controls.tell('');
+  }
+
+  #removeRows() {
     this.#rows.replaceChildren();
     this.#fresh = [];
     this.#gone.clear();
     this.#pointer.release();
-    this.#controls.tell('');
+    this.#pane.pick(undefined);
     this.#place.toEnd();
   }
 
-  async #copy() {
-    const text = this.#asText();
-    try {
-      await navigator.clipboard.writeText(text);
-      this.#controls.tell('Copied.');
-    } catch (error) {
-      this.#controls.tell(`Not copied: ${error.message}. Save as text works.`);
+  #press(target) {
+    const [row, button] = [target.closest('.wire-row'), target.closest('button')];
+    const isInPane = this.#pane.element.contains(target);
+    const record = isInPane ? this.#pane.record : row && this.#records.get(row);
+    if (this.#controls.isList && !isInPane && record) {
+      this.#pane.pick(record);
     }
-  }
-
-  #save() {
-    const url = URL.createObjectURL(new Blob([this.#asText()], { type: 'text/plain' }));
-    make('a', { href: url, download: `overwire-${this.#controls.label ?? 'all'}.txt` }).click();
-    setTimeout(() => URL.revokeObjectURL(url), 60_000);
-  }
-
-  #asText() {
-    return textOf(this.#recording.records.filter((record) => this.#matches(record)), this.#recording.base);
-  }
-
-  #press(button) {
-    const row = button?.closest('.wire-row');
-    const record = row && this.#records.get(row);
-    if (!record) {
+    if (!record || !button) {
       return;
     }
     if (button.dataset.action === 'more') {
       showMore(row, record);
-      row.querySelectorAll('.wire-bits').forEach((bits) => this.#reopen(bits, record.fields[bits.dataset.frame].frame));
+      row.querySelectorAll('.wire-bits').forEach((bits) => reopenFrame(bits, record.fields[bits.dataset.frame].frame));
     } else if (button.dataset.frame !== undefined) {
-      this.#toggle(button, record.fields[button.dataset.frame].frame);
+      toggleFrame(button, record.fields[button.dataset.frame].frame, isInPane ? this.#pane.element : this.#list);
     }
     this.#place.look();
-  }
-
-  #toggle(button, frame) {
-    const isOpen = button.getAttribute('aria-expanded') === 'true';
-    button.setAttribute('aria-expanded', String(!isOpen));
-    if (isOpen) {
-      frame.panel.element.remove();
-      frame.panel = undefined;
-    } else {
-      frame.panel = new FramePanel(frame);
-      const line = button.closest('.wire-line');
-      line.after(frame.panel.element);
-      frame.panel.element.scrollIntoView({ block: 'nearest' });
-      if (line.getBoundingClientRect().top < this.#list.getBoundingClientRect().top) {
-        line.scrollIntoView({ block: 'start' }); // the button that closes it stays in sight
-      }
-    }
-  }
-
-  /** A row that was drawn again has lost its panels. */
-  #reopen(button, { panel }) {
-    if (panel) {
-      button.setAttribute('aria-expanded', 'true');
-      button.closest('.wire-line').after(panel.element);
-    }
-  }
-
-  // Which rows are shown.
-
-  #matches(record) {
-    if (record.version !== this.#version) {
-      record.version = this.#version;
-      record.isMatch = this.#judge(record);
-    }
-    return record.isMatch;
-  }
-
-  #judge(record) {
-    const { label, text, from, hidesKeepAlive } = this.#controls;
-    const isOfLane = label === undefined || record.label === undefined || record.label === label;
-    const isOfWay = !from || record.from === from;
-    if (!isOfLane || !isOfWay || (hidesKeepAlive && record.isKeepAlive)) {
-      return false;
-    }
-    record.words ??= [record.text ?? '', ...record.fields.flatMap((field) => (
-      [field.name, escape(field.text), field.meaning]))].join('\n').toLowerCase();
-    return record.words.includes(text);
   }
 
   // Drawing.
@@ -267,7 +252,7 @@ class WireView {
     let before; // the record shown before the next one
     let shown = 0;
     for (const record of this.#recording.records) {
-      const isShown = this.#matches(record);
+      const isShown = this.#filter.matches(record);
       if (isShown && !record.row) {
         if (performance.now() > end) {
           this.#schedule();
@@ -289,10 +274,10 @@ class WireView {
   }
 
   #put(record, above) {
-    const row = makeRow(record, this.#titles.get(record.label));
+    const row = makeRow(record, this.#titles.get(record.label), this.#controls.isList);
     record.row = row;
     this.#records.set(row, record);
-    this.#pointer.learn(row, record.fields);
+    this.#pointer.learn(row, record);
     this.#fresh.push(row);
     const next = this.#nextOf(record, above);
     this.#rows.insertBefore(row, next);
@@ -322,23 +307,30 @@ class WireView {
     this.#stalePanels.clear();
     this.#rows.classList.toggle('of-one-lane', this.#controls.label !== undefined);
     this.#empty.hidden = shown > 0;
-    this.#empty.textContent = this.#recording.records.length === 0
-      ? this.#nothing : 'No row matches. Change the filter, or choose All.';
-    this.#controls.showStatus(this.#status(shown));
+    this.#empty.replaceChildren(...this.#recording.records.length === 0
+      ? this.#nothing : ['No row matches. Change the filter, or choose All.']);
+    this.#controls.showStatus(shown, this.#recording.amount);
     this.#place.settle();
+    this.#reveal();
     if (this.#isTrimDue()) {
       this.#schedule();
     }
   }
 
-  #status(shown) {
-    const { records, bytes, dropped, waiting } = this.#recording.amount;
-    const size = bytes < 1024 ? `${bytes} B` : `${(bytes / 1024).toFixed(1)} KiB`;
-    return [
-      `${shown} of ${records} rows`, size,
-      dropped > 0 && `${dropped} older ones dropped`,
-      waiting !== undefined && `paused: ${waiting} wait`,
-    ].filter(Boolean).join(', ');
+  /** Shows the row that `find` wants, if it is drawn, and holds the field with the id. */
+  #reveal() {
+    const { record, id } = this.#wanted ?? {};
+    if (!record?.row?.isConnected) {
+      return;
+    }
+    this.#wanted = undefined;
+    this.#controls.isList && this.#pane.pick(record);
+    const root = this.#controls.isList ? this.#pane.element : record.row;
+    const { index } = record.fields.find((field) => idIn(field) === id) ?? record.fields[0];
+    const field = root.querySelector(`.wire-field[data-field="${index}"]`);
+    (field ?? record.row).scrollIntoView({ block: 'center' });
+    field?.focus({ preventScroll: true });
+    this.#place.look();
   }
 
   #scrolled() {

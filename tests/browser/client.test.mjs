@@ -30,12 +30,10 @@ function everywhere(sentence, body) {
   }))));
 }
 
-/** Makes the random part of each wait short. */
-const hurry = (sheet) => sheet.evaluate(() => { Math.random = () => 0.05; });
-
 async function within(place, body) {
   const gate = await Gate.open(server.port);
   const sheet = await place.sheet(gate.url);
+  await sheet.evaluate(() => { Math.random = () => 0.05; }); // the random part of each wait is short
   rooms += 1;
   const room = `${place.name} ${rooms}`;
   const post = async (texts, to = server) => {
@@ -103,7 +101,6 @@ everywhere('what a proxy refuses is left after two failures, for the next transp
     gate.set('refuse', ...TRANSPORTS.slice(0, blocked).map((name) => PATHS[name]));
     gate.seen = [];
     const name = TRANSPORTS[blocked];
-    await hurry(sheet);
     await connect(sheet, gate.url, { [name]: { room } });
     const { states } = await open(sheet, name, name);
     const left = states.filter(({ why }) => why.endsWith(' is next')).map(({ why }) => why);
@@ -123,7 +120,6 @@ everywhere('what a proxy refuses is left after two failures, for the next transp
 everywhere('after the last transport the first is next, without haste', async (at) => {
   const { sheet, gate, room, post } = at;
   gate.set('refuse', PATHS.websocket, PATHS.sse);
-  await hurry(sheet);
   await connect(sheet, gate.url, { one: { room, transports: ['websocket', 'sse'] } });
   const next = async () => {
     const { states } = await get(sheet);
@@ -139,7 +135,6 @@ everywhere('after the last transport the first is next, without haste', async (a
 
 everywhere('what a proxy buffers or never answers counts as not opened', async (at) => {
   const { sheet, gate, room, post } = at;
-  await hurry(sheet);
   for (const rule of ['buffer', 'hang']) {
     gate.set(rule, PATHS.websocket, PATHS.sse, PATHS.stream);
     await connect(sheet, gate.url, { [rule]: { room } }, { OPENING: 250 });
@@ -169,7 +164,6 @@ everywhere('a server that is away is waited for, and its transport is not blamed
   const { sheet, gate, room, post } = at;
   let own = await Server.start();
   gate.ports = [own.port];
-  await hurry(sheet);
   await connect(sheet, gate.url, { one: { room } });
   await open(sheet, 'websocket');
   await post(['before'], own);

@@ -149,6 +149,7 @@ async function mount(lanes) {
     tap, lanes, note: (...note) => notes.push(note), forget: () => window.forget(),
   });
   window.allowForget = chaos.allowForget;
+  window.begin = compare.begin;
   window.watch = (label) => {
     window.lanes[label] = new PlayedLane();
     compare.watch(label, window.lanes[label]);
@@ -344,6 +345,32 @@ await check('a burst waits for a lane that gets nothing, but not forever, and ca
   await status(page, 'compare', /^waiting/);
   await action(page, 'stop').click();
   await status(page, 'compare', /^Stopped/);
+  await page.context().close();
+});
+
+await check('what a lane sent itself does not count as arrived, and the result is in sight', async () => {
+  const page = await open();
+  await page.setViewportSize({ width: 1280, height: 300 });
+  await stateOf(page, 'stream', 'open');
+  await stateOf(page, 'webrtc', 'holding');
+  await page.evaluate(() => {
+    let number = 0;
+    window.publish = async (text) => {
+      number += 1;
+      window.deliver('stream', `id-${number}`, text, 1);
+      window.lanes.webrtc.say('message', { id: `id-${number}`, sender: 'a', text, own: true });
+    };
+  });
+  await action(page, 'burst').click();
+  await result(page, 'burst').waitFor();
+  assert.equal((await cells(page, 'burst', 'stream'))[1], '100');
+  assert.equal((await cells(page, 'burst', 'webrtc'))[1], '–');
+  assert.match(await result(page, 'burst').textContent(), /WebRTC sent the messages to its peers/);
+  assert.ok(await result(page, 'burst').evaluate((one) => one.getBoundingClientRect().top < innerHeight));
+  await page.evaluate(() => window.begin('Counted since the mode is Isolated.')); // its lanes have the same labels
+  assert.equal(await result(page, 'burst').count(), 0);
+  await shows(page, 'stream', { messages: '0' });
+  await status(page, 'compare', /^Counted since the mode is Isolated\.$/);
   await page.context().close();
 });
 
@@ -558,6 +585,22 @@ await check('the log is bounded, and everything in it is text', async () => {
   const isAtEnd = await page.locator('.chaos-log').evaluate((log) => (
     log.scrollTop + log.clientHeight >= log.scrollHeight - 2));
   assert.ok(isAtEnd, 'the newest line is in sight');
+});
+
+await check('the log follows its end when it becomes lower, and a command comes before what it does', async () => {
+  await page.locator('.chaos-log').evaluate((log) => { log.style.height = `${log.offsetHeight - 9}px`; });
+  await page.locator('.chaos-table [data-row="sse"] [data-fault="drop"] button').click();
+  show(page, { type: 'struck', label: 'sse', fault: 'drop', connection: '127.0.0.1:1', time: 0 });
+  await logs(page, /^Server-sent events: connection closed$/);
+  assert.deepEqual((await chaosLog(page)).slice(-2), ['Server-sent events: drop', 'Server-sent events: connection closed']);
+  await control(page, 'sse', 'delay').fill('2');
+  await control(page, 'sse', 'delay').fill('4'); // one line, with the last value
+  assert.deepEqual((await chaosLog(page)).slice(-2), ['Server-sent events: connection closed',
+    'Server-sent events: delay 300 ms']);
+  await action(page, 'calm').click();
+  assert.equal((await chaosLog(page)).at(-1), 'Server-sent events: delay off');
+  assert.ok(await page.locator('.chaos-log').evaluate((log) => (
+    log.scrollTop + log.clientHeight >= log.scrollHeight - 2)), 'the newest line is in sight');
 });
 
 // The looks.

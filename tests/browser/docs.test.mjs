@@ -231,6 +231,52 @@ await check('a form and its output can be used with keys alone', async () => {
   assert.equal(await focused(), 'skip');
 });
 
+await check('the time of an answer does not include the layout of what is printed', async () => {
+  await article('roomHistory').locator('.output').evaluate((one) => {
+    const { set } = Object.getOwnPropertyDescriptor(Node.prototype, 'textContent');
+    Object.defineProperty(one, 'textContent', { set(text) {
+      for (const end = performance.now() + 400; performance.now() < end;); // as much text takes
+      set.call(this, text);
+    }, configurable: true });
+  });
+  await button('roomHistory', 'start').click();
+  await results('roomHistory', /bytes in \d+ ms$/);
+  const [, took] = /in (\d+) ms$/.exec(await result('roomHistory'));
+  assert.ok(took < 400, `${took} ms`);
+});
+
+await check('the endpoints are found by their words, and the contents shows only them', async () => {
+  const shown = () => page.locator('[data-operation]:not([hidden])').evaluateAll((all) => all.map(({ id }) => id));
+  await page.locator('h1').click();
+  await page.keyboard.press('/');
+  await page.keyboard.type('TICKET one stream');
+  const found = await shown();
+  assert.ok(found.includes('ticket') && found.length < described.length / 2, found.join());
+  assert.equal(await page.locator('.found').textContent(), `${found.length} of ${described.length} endpoints`);
+  assert.equal(await page.locator('#contents li:not([hidden])').count(), found.length);
+  assert.ok(await page.locator('#group-demo').isHidden());
+  await page.keyboard.press('Enter');
+  assert.equal(new URL(page.url()).hash, `#${found[0]}`);
+  await page.fill('#search', '');
+  assert.equal((await shown()).length, described.length);
+  assert.equal(await page.locator('h2').first().textContent(), 'rooms', 'what most come for is first');
+});
+
+await check('endpoints fold to their first lines, and a link unfolds', async () => {
+  await page.click('#fold-all');
+  assert.equal(await page.locator('main form:visible').count(), 0);
+  assert.equal(await page.locator('.summary:visible').count(), described.length);
+  await page.locator('#contents a[href="#roomSend"]').click();
+  await until(5_000, () => page.locator('main form:visible').count(), 'the form');
+  assert.deepEqual(await page.locator('article:has(form:visible)').evaluateAll((all) => all.map(({ id }) => id)), ['roomSend']);
+  await until(5_000, async () => (await page.locator('#contents [aria-current]').getAttribute('href')) === '#roomSend',
+    'the place in the contents');
+  await open('/docs');
+  assert.equal(await page.locator('main form:visible').count(), 0, 'the choice is kept');
+  await page.click('#fold-all');
+  assert.equal(await page.locator('main form:visible').count(), described.length);
+});
+
 await check('/redoc shows every operation, and no forms', async () => {
   await open('/redoc');
   await allIsShown();

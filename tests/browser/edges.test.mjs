@@ -243,6 +243,80 @@ await check('with nine lanes in other tabs the gauge says that three wait, and t
   await until(10_000, async () => await page.textContent('#gauge-text') === '6 of 6, 3 wait',
     async () => `three to wait; it says ${await page.textContent('#gauge-text')}`);
   await until(10_000, async () => await page.locator('#present').evaluate(({ value }) => value) === '–', 'the number');
+  await page.evaluate(async () => { (await import('./lanes/sse.js')).Sse.ANSWER = 200; });
+  await page.route('**/api/history?*', () => {}); // it waits in the browser
+  await lane(page, 'sse').locator('[data-action="start"]').click();
+  await page.click('#warning [value=start]');
+  await until(10_000, async () => /^The request waits in the browser: all six connections are held\.$/.test(
+    (await lane(page, 'sse').locator('[data-kind="problem"] span').allTextContents())[0]), 'the lane to say so');
+  await close(page);
+});
+
+await check('what was sent while no lane runs, and what a change of mode stops, is said', async () => {
+  const page = await open({ room: 'said', lanes: 'sse,stream' });
+  const says = (text) => until(10_000, async () => await page.textContent('#composer-says') === text,
+    async () => `${text}; it says ${await page.textContent('#composer-says')}`);
+  await page.fill('#sender', 'ada');
+  await page.fill('#message', 'x'.repeat(3_000)); // all of it: the server takes 65,536
+  await page.press('#message', 'Enter');
+  await says('Sent to said. No lane is running: start one to see it.');
+  await page.evaluate(() => { Date.now = () => 2_000_000_000_000; }); // the time of a message is that of its sending
+  await lane(page, 'sse').locator('[data-action="start"]').click();
+  await comes(page, 'sse', 'x'.repeat(3_000));
+  const time = await lane(page, 'sse').locator('[data-kind="message"] time').getAttribute('datetime');
+  assert.ok(Math.abs(Date.parse(time) - Date.now()) < 60_000, time);
+  await page.locator('[name=mode][value=isolated]').check();
+  await says('Stopped: Server-sent events. Room and Isolated have lanes of their own.');
+  assert.equal(await page.textContent('.compare-status'), 'Counted since the mode is Isolated.');
+  assert.deepEqual(await page.locator('.wire-lanes button:visible').allTextContents(), ['All', 'Server-sent events']);
+  await page.reload();
+  assert.equal(await page.inputValue('#sender'), 'ada', 'the name is kept');
+  await close(page);
+});
+
+await check('a wait counts down, and can be ended', async () => {
+  const page = await open({ room: 'waits', lanes: 'stream' }, () => { Math.random = () => 60; }); // 30 s
+  await page.route('**/api/**', (route) => route.fulfill({ status: 502, body: '' }));
+  await lane(page, 'stream').locator('[data-action="start"]').click();
+  const state = () => lane(page, 'stream').locator('[data-part="state"]').textContent();
+  await until(10_000, async () => /^retry in 2[89] s$/.test(await state()), state);
+  await page.unroute('**/api/**');
+  await lane(page, 'stream').locator('[data-part="retry"]').click();
+  await running(page);
+  assert.equal(await state(), 'open');
+  assert.ok(await lane(page, 'stream').locator('[data-part="retry"]').isHidden());
+  await close(page);
+});
+
+await check('a message leads to its bytes, and its bytes to the message', async () => {
+  const page = await open({ room: 'linked', lanes: 'sse,websocket', start: '' });
+  await running(page);
+  for (const text of ['first', 'second']) {
+    await post('linked', text);
+    await comes(page, 'websocket', text);
+  }
+  const entry = (text) => lane(page, 'sse').locator('[data-kind="message"]', { hasText: text });
+  const id = await entry('first').getAttribute('data-id');
+  await page.click('#tab-compare');
+  await entry('first').locator('code').click();
+  const held = page.locator('.wire-row[data-label="sse"] .wire-field.is-held');
+  await held.waitFor();
+  assert.ok((await held.textContent()).includes(id));
+  assert.equal(await page.locator('li.marked').count(), 2, 'it is marked in both lanes');
+  await page.keyboard.press('Escape');
+  await page.locator('h1').hover();
+  assert.equal(await page.locator('li.marked').count(), 0);
+  await page.locator('.wire-row:not([hidden]) .wire-field', { hasText: id }).last().click();
+  await page.click('[data-act="message"]');
+  assert.deepEqual(await page.locator('li.marked').evaluateAll((all) => all.map((one) => one.dataset.id)), [id, id]);
+  await entry('second').focus();
+  await page.keyboard.press('Enter');
+  await until(10_000, async () => (await held.textContent()).includes(await entry('second').getAttribute('data-id')),
+    'the bytes of the other');
+  await page.click('#maximise');
+  assert.ok(await page.locator('#panels').isHidden());
+  await page.click('#fold');
+  assert.ok(await page.locator('#panels').isVisible());
   await close(page);
 });
 
@@ -301,6 +375,7 @@ await check('where no WebSocket passes, the bytes are not shown, and the page sa
     };
   });
   await until(10_000, async () => /^The tap cannot be opened/.test(await page.textContent('.wire-empty')), 'the reason');
+  assert.doesNotMatch(await (await page.request.get(server.url)).text(), /<noscript>.*:\d+.*<\/noscript>/s);
   await close(page);
 });
 

@@ -28,6 +28,26 @@ await check('with all site data blocked, the page has its lanes and counts only 
   await strict.close();
 });
 
+await check('after a look at the API, the lanes that ran are back with their messages', async () => {
+  const tab = await firefox.open(`${server.url}/?room=back&lanes=stream,sse,websocket`);
+  await tab.until(() => document.querySelector('[data-lane] [data-action=start]')?.disabled === false
+    && document.querySelector('#message').placeholder.includes('back'), 'the page');
+  await tab.evaluate(() => ['stream', 'websocket'].forEach((lane) => (
+    document.querySelector(`[data-lane=${lane}] [data-action=start]`).click())));
+  await tab.until(() => document.querySelectorAll('[data-state=open]').length === 2, 'the lanes');
+  await server.post('/api/send', { room: 'back', sender: 'node', text: 'before' });
+  const all = () => [...document.querySelectorAll('[data-lane]')].map(({ dataset, innerText }) => (
+    [dataset.lane, dataset.state, innerText.includes('before')])).join(' ');
+  await tab.until(() => document.querySelectorAll('li[data-id]').length === 2, 'the message');
+  await tab.go(`${server.url}/docs`);
+  await tab.until(() => document.querySelector('article') !== null, 'the API');
+  await tab.back();
+  await tab.until(() => document.querySelectorAll('[data-state=open]').length === 2
+    && document.querySelectorAll('li[data-id]').length === 2, 'the lanes', 15_000);
+  assert.equal(await tab.evaluate(all), 'stream,open,true sse,stopped,false websocket,open,true');
+  await tab.close();
+});
+
 await check('the form logs in, the page says who it is, and a log-out stops its lanes', async () => {
   const keys = new Keys();
   const key = keys.add('ada', '--rights', 'read,send');

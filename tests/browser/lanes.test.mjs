@@ -19,7 +19,13 @@ const cable = await Cable.plug(server.port);
 const browser = await launch();
 let rooms = 0;
 
-const blank = (base = cable.url) => pages.blank(browser, base);
+/** The random part of each wait is short there. */
+async function blank(base = cable.url) {
+  const page = await pages.blank(browser, base);
+  await page.evaluate(() => { Math.random = () => 0.05; });
+  return page;
+}
+
 const nextRoom = () => `room ${rooms += 1}`;
 const post = (room, text, sender = 'node') => server.post('/api/send', { room, sender, text });
 
@@ -126,7 +132,7 @@ await check('a stopped lane makes no request, and resumes after its cursor', asy
   const asked = [];
   page.on('request', (request) => asked.push(request.url()));
   await postAll(room, ['second', 'third']);
-  await new Promise((resolve) => setTimeout(resolve, 2_500)); // longer than between two short polls
+  await new Promise((resolve) => setTimeout(resolve, 2_100)); // longer than between two short polls
   assert.deepEqual(asked, []);
   for (const name of NAMES) {
     await call(page, name, 'start');
@@ -392,7 +398,7 @@ await check('an EventSource that finds no server leaves the next attempt to the 
   await until(20_000, async () => (await get(page, 'sse', 'state')) === 'waiting', 'the lane to wait');
   const problems = await said(page, 'sse', 'problem');
   assert.equal(problems[0], 'the connection was lost, the browser reconnects');
-  assert.equal(problems[1], 'the browser could not connect');
+  assert.equal(problems[1], 'the connection could not be opened');
   server = await Server.start(port);
   await running(page, 'sse');
   await page.context().close();
@@ -462,7 +468,6 @@ for (const [name, path] of [['sse', '/api/events'], ['websocket', '/api/ws']]) {
   await check(`${name} asks with a plain request for what the browser hides`, async () => {
     const gate = await Gate.open(server.port);
     const page = await blank(gate.url);
-    await page.evaluate(() => { Math.random = () => 0.05; });
     const room = nextRoom();
     await post(room, 'before');
     gate.set('refuse', path);

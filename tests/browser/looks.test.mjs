@@ -77,7 +77,12 @@ await check('a fresh page says what to press, and what each lane is', async () =
   for (const blank of await page.locator('.blank').all()) {
     assert.match(await blank.innerText(), /\w+\. Press Start\.$/);
   }
+  assert.match(await page.locator('.first-steps').innerText(), /every byte\.\s+Press Start all.*\s+Send.*\s+Open Chaos/);
+  assert.equal(await page.locator('#log-in:visible, #who-button:visible').count(), 0, 'the server has no keys');
   await looks('fresh', 'body');
+  await page.click('[popovertarget="about-page"]');
+  await looks('about-page', '#about-page');
+  await page.keyboard.press('Escape');
 });
 
 await check('with open lanes, the button Send is highlighted', async () => {
@@ -178,6 +183,31 @@ await check('missing messages, and the explanation of the six connections', asyn
   await page.click('[popovertarget="about-limit"]');
   await looks('about', '#about-limit');
   await page.keyboard.press('Escape');
+});
+
+await check('at 1024 pixels, and with the wider letters of other browsers, nothing is cut or covered', async () => {
+  await page.setViewportSize({ width: 1024, height: 768 });
+  const space = (spacing) => page.evaluate((spacing) => (
+    document.querySelectorAll('*').forEach(({ style }) => { style && (style.letterSpacing = spacing); })), spacing);
+  await space('0.03em');
+  await page.screenshot({ path: join(screenshots, 'wider-1024.png') });
+  const wrong = await page.evaluate(() => {
+    const box = (one) => one.getBoundingClientRect();
+    const outside = [...document.querySelectorAll('.panel header > *, .facts > *, .panel form > *')].filter((one) => (
+      one.checkVisibility() && (box(one).right > box(one.closest('.panel')).right + 1)));
+    const covered = [...document.querySelectorAll('.bar > *, .panel header > *, .facts > *, .tabs > *')].filter((one) => {
+      const next = one.nextElementSibling;
+      return next && one.checkVisibility() && next.checkVisibility() && box(one).bottom > box(next).top + 1
+        && box(one).top < box(next).bottom - 1 && box(one).right > box(next).left + 1
+        && box(one).left < box(next).right - 1;
+    });
+    const low = [...document.querySelectorAll('.bar, .dock')].filter((one) => box(one).bottom > innerHeight + 1);
+    return [...outside, ...covered, ...low].map((one) => one.outerHTML.slice(0, 120));
+  });
+  assert.deepEqual(wrong, []);
+  assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth));
+  assert.ok(await page.locator('.bar').evaluate((bar) => bar.offsetHeight < 80), 'the bar has two lines at most');
+  await space('');
 });
 
 await check('one lane alone, and three with mailboxes', async () => {

@@ -285,7 +285,7 @@ await check('Stop ends each connection, and nothing is asked for afterwards', as
   await held(() => 1);
   await until(10_000, () => a.evaluate(() => window.closeCodes.length === 1), 'the end of the closing handshake');
   assert.deepEqual(await a.evaluate(() => window.closeCodes), [1000]);
-  await quiet(a, 3);
+  await quiet(a, 2.2); // longer than between two short polls
 });
 
 await check('messages sent meanwhile are there after Start', async () => {
@@ -384,7 +384,7 @@ await check('Stop also ends the wait for a server that is gone', async () => {
     await click(page, lane, 'stop');
   });
   server = await Server.tapped({ port, tapPort });
-  await quiet(a, 3);
+  await quiet(a, 2.2); // longer than between two short polls
   expectFailures = false;
   await held(() => 0);
 });

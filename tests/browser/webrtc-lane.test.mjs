@@ -201,7 +201,7 @@ await check('channels stay while the server is away, and are replaced when it is
   await met(a, b);
   await server.kill();
   for (const page of [a, b]) {
-    const noticed = async () => (await said(page, 'problem')).some((text) => text.startsWith('signalling closed'));
+    const noticed = async () => (await said(page, 'problem')).some((text) => text.includes('signalling closed'));
     await until(15_000, noticed, 'the loss of the server');
   }
   const all = [...await sendAll(a, ['without', 'a server']), ...await sendAll(b, ['from', 'b'])];

@@ -37,7 +37,10 @@ const SCRIPT = `
   for (const type of ['open', 'lost', 'error', 'commanded']) {
     tap.addEventListener(type, ({ detail }) => said.push([type, detail]));
   }
-  window.view = mountWireView(document.querySelector('#view'), { tap, lanes });
+  window.pointed = [];
+  window.shown = [];
+  const messages = { show: (id) => shown.push(id), point: (id) => id && pointed.push(id) };
+  window.view = mountWireView(document.querySelector('#view'), { tap, lanes, messages });
   tap.start();`;
 const POLICY = "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'";
 
@@ -123,7 +126,8 @@ const rows = () => page.locator('.wire-row:not([hidden])');
 const button = (action) => page.locator(`[data-action="${action}"]`);
 const texts = (locator) => locator.allTextContents();
 const status = () => page.locator('.wire-status').textContent();
-const detail = () => page.locator('.wire-detail').textContent();
+const detail = async () => (await texts(page.locator('.wire-detail > :not(.wire-acts)'))).join('');
+const act = (name) => page.locator(`[data-act="${name}"]`);
 const fields = (row) => row.locator('.wire-field');
 const lit = (row, where) => texts(row.locator(`${where} .is-lit, ${where}.is-lit`));
 
@@ -440,6 +444,19 @@ await check('rows are filtered by text, direction, lane and keep-alive', async (
   assert.equal(await page.locator('[data-shows=sse]').getAttribute('aria-pressed'), 'true');
 });
 
+await check('a poll that brings nothing is hidden with the keep-alive: its request, its answer, its end', async () => {
+  const poll = (exchange, content) => [
+    event('short-poll', 'client', [piece('request line', `GET /${exchange} HTTP/1.1\r\n`)], { exchange }),
+    event('short-poll', 'server', [piece('content', content)], { exchange }),
+    { type: 'end', label: 'short-poll', connection: '127.0.0.1:53122', exchange, closed: false, time: clock }];
+  await showAll([...poll(20, '{"messages":[],"recovered":true}'), ...poll(21, '{"messages":[{"id":"a"}]}')]);
+  await page.check('text=hide keep-alive');
+  await count(3);
+  assert.match(await rows().first().textContent(), /GET \/21/);
+  await page.uncheck('text=hide keep-alive');
+  await count(6);
+});
+
 await check('times count from the first row, or from the one before', async () => {
   await showAll([message('a'), message('b', 'short-poll'), message('c')]);
   const times = () => texts(page.locator('.wire-row:not([hidden]) .wire-time'));
@@ -507,6 +524,112 @@ await check('events without bytes are rows too, and bytes are never markup', asy
   assert.match(await rows().last().textContent(), /broken.*it ended early/);
 });
 
+const MESSAGE_ID = '7c1a3b00-5e2d-8f4a-9b3c-4d0000000001';
+const asked = (method, target, fields, content = '') => event('sse', 'client', [
+  piece('request line', `${method} ${target} HTTP/1.1\r\n`),
+  ...fields.map((line) => piece('field line', `${line}\r\n`)), piece('end of head', '\r\n'),
+  ...content ? [piece('content', content)] : []]);
+const answered = (...pieces) => event('sse', 'server', [piece('status line', 'HTTP/1.1 200 OK\r\n'),
+  piece('field line', 'Content-Type: application/json\r\n'), piece('end of head', '\r\n'), ...pieces]);
+
+await check('a row is copied as hex, and its request as a line for curl', async () => {
+  await showAll([asked('POST', '/api/send?tap=f00.sse&x=1', ['Host: a:8000', 'Content-Length: 13', "X-Name: it's"],
+    '{"text":"hi"}'), answered(piece('content', `{"message_id":"${MESSAGE_ID}"}`)),
+  { ...asked('GET', '/api/ws', ['Host: a', 'Upgrade: websocket', 'Sec-WebSocket-Key: k']), exchange: 8 }]);
+  const clip = async (name) => {
+    await act(name).click();
+    await until(5_000, async () => (await page.locator('.wire-told').textContent()) === 'Copied.', 'the copy');
+    const text = await page.evaluate(() => navigator.clipboard.readText());
+    await page.evaluate(() => { document.querySelector('.wire-told').textContent = ''; });
+    return text;
+  };
+  assert.ok(await act('curl').isHidden());
+  await fields(rows().nth(1)).first().click(); // the line is the same from the answer
+  assert.equal(await clip('curl'),
+    "curl -H 'X-Name: it'\\''s' --data-raw '{\"text\":\"hi\"}' 'http://a:8000/api/send?x=1'");
+  assert.equal(await clip('hex'), (await texts(rows().nth(1).locator('.wire-eight'))).join(' '));
+  await act('message').click();
+  assert.deepEqual(await page.evaluate(() => window.shown), [MESSAGE_ID]);
+  await fields(rows().nth(2)).first().click();
+  assert.equal(await clip('curl'), "curl -vN --http1.1 -H 'Connection: Upgrade' -H 'Upgrade: websocket' "
+    + "-H 'Sec-WebSocket-Key: k' http://a/api/ws");
+  assert.ok(await act('message').isHidden(), 'it has no message');
+});
+
+await check('the exchanges are saved as HAR, with the frames of a WebSocket', async () => {
+  await showAll([asked('GET', '/api/poll?tap=f00.sse&room=tea', ['Host: a'], ''), 
+    answered(...chunk(field('line', '{"a":')), ...chunk(field('line', '1}'))), event('websocket', 'client', [piece('request line', 'GET /ws HTTP/1.1\r\n')]),
+  event('websocket', 'client', HELLO), event('websocket', 'server', [piece('content', 'no request before it')],
+    { exchange: 99 })]);
+  const download = page.waitForEvent('download');
+  await button('har').click();
+  const file = await download;
+  assert.equal(file.suggestedFilename(), 'overwire-all.har');
+  const { log } = JSON.parse(readFileSync(await file.path(), 'utf8'));
+  assert.deepEqual([log.version, log.entries.length], ['1.2', 2]);
+  const [poll, socket] = log.entries;
+  assert.deepEqual([poll.request.method, poll.request.url, poll.request.queryString, poll.response.status,
+    poll.response.content.text, poll.response.content.mimeType, poll.time, poll.timings.wait],
+  ['GET', 'http://a/api/poll?room=tea', [{ name: 'room', value: 'tea' }], 200, '{"a":1}', 'application/json', 125, 125]);
+  assert.ok(!Number.isNaN(Date.parse(poll.startedDateTime)));
+  assert.deepEqual(socket._webSocketMessages.map(({ type, opcode, data }) => [type, opcode, data]), [['send', 1, 'Hello']]);
+});
+
+await check('a message is found among the bytes, and bytes point at their message', async () => {
+  await showAll([message('before'), event('sse', 'server', chunk(field('id field', `id: ${MESSAGE_ID}\n`),
+    field('data field', 'data: x\n'), endOfEvent())), ...Array.from({ length: 30 }, (_, at) => message(`after ${at}`))]);
+  await page.evaluate((id) => window.view.find('sse', id), MESSAGE_ID);
+  const held = page.locator('.wire-field.is-held');
+  await held.waitFor();
+  assert.equal(await held.textContent(), `id: ${MESSAGE_ID}\\n`);
+  assert.ok(await held.evaluate((one) => {
+    const [box, list] = [one.getBoundingClientRect(), one.closest('.wire-list').getBoundingClientRect()];
+    return box.top >= list.top && box.bottom <= list.bottom;
+  }), 'it is in sight');
+  await fields(rows().nth(1)).nth(2).hover();
+  await fields(rows().nth(1)).nth(1).hover();
+  assert.equal((await page.evaluate(() => window.pointed)).at(-1), MESSAGE_ID);
+  await page.evaluate(() => window.view.find('sse', '00000000-0000-8000-8000-000000000000'));
+  assert.equal(await page.locator('.wire-told').textContent(), 'The bytes of this message are not kept.');
+});
+
+await check('in the list each row is one line, and the chosen row is whole beside it', async () => {
+  await showAll([asked('GET', '/api/events', ['Host: a']), message('hello'), event('websocket', 'client', HELLO)]);
+  const list = page.getByLabel('list', { exact: true });
+  await list.check();
+  await page.locator('.wire-brief').nth(2).waitFor();
+  const inList = page.locator('.wire-list .wire-row');
+  assert.deepEqual(await texts(inList.locator('.wire-brief')),
+    ['GET /api/events HTTP/1.1\\r\\n', 'id: 5\\n data: hello\\n \\n', 'Hello']);
+  assert.deepEqual(await texts(inList.locator('.wire-length')), ['37 B', '25 B', '11 B']);
+  assert.equal(await page.locator('.wire-list .wire-eight').count(), 0);
+  await inList.nth(1).click();
+  const pane = page.locator('.wire-pane');
+  assert.match((await texts(pane.locator('.wire-field'))).join(), /id: 5\\n,data: hello/);
+  await page.locator('.wire-list').focus();
+  await page.keyboard.press('ArrowDown');
+  await pane.locator('.wire-bits').click();
+  await pane.locator('.frame-panel').waitFor();
+  await page.evaluate(() => window.view.find('sse', 'hello'));
+  await until(5_000, async () => /data: hello/.test(await pane.textContent()), 'the row that was looked for');
+  await list.uncheck();
+  await count(2); // those of the lane
+  assert.equal((await texts(page.locator('.wire-list .wire-field'))).includes('data: hello\\n'), true);
+});
+
+await check('the characters beside the hex are those of the bytes, and a selection of the hex has only the bytes', async () => {
+  await showAll([event('sse', 'server', [piece('content', 'The quick \u00e9 brown fox\x00')])]);
+  assert.equal((await texts(rows().first().locator('.wire-ascii'))).join(''), 'The quick .. brown fox.');
+  const selected = await rows().first().locator('.wire-hex').evaluate((one) => {
+    getSelection().selectAllChildren(one);
+    const text = String(getSelection());
+    getSelection().removeAllRanges();
+    return text;
+  });
+  assert.equal(Buffer.from(selected.replace(/\s/g, ''), 'hex').toString(), 'The quick \u00e9 brown fox\x00');
+  assert.match(selected, /^[0-9a-f]{2}(\s+[0-9a-f]{2})*\s*$/, 'they are apart');
+});
+
 await check('500 rows and 1 MiB are kept, and a busy lane does not push out a quiet one', async () => {
   await clear();
   say(message('quiet', 'short-poll'));
@@ -533,6 +656,29 @@ await check('a long row shows its first part, and a button the rest', async () =
   assert.equal(await row.locator('[data-action=more]').textContent(), 'Show 952 bytes more');
   assert.deepEqual(await bytesOf('.wire-row'), long);
   assert.equal(await row.locator('.wire-field').textContent(), long.toString());
+});
+
+await check('the button of a long row can be pressed wherever the list is scrolled to', async () => {
+  await showAll([event('sse', 'server', [piece('content', Buffer.alloc(64 * 1024, 'word '))])]);
+  await page.locator('.wire-list').evaluate((one) => { one.scrollTop = one.scrollHeight; });
+  assert.ok(await button('more').evaluate((one) => {
+    const { left, top, width, height } = one.getBoundingClientRect();
+    return document.elementFromPoint(left + width / 2, top + height / 2) === one;
+  }), 'nothing is over it');
+  const position = () => page.locator('.wire-text').evaluate((one) => getComputedStyle(one).position);
+  assert.equal(await position(), 'static', 'the text stays above it');
+  await showAll([message('short')]);
+  assert.equal(await position(), 'sticky', 'a text without a button stays beside its hex');
+});
+
+await check('the button that opens a frame stays in sight, also in a low list', async () => {
+  await page.setViewportSize({ width: 1600, height: 420 });
+  await showAll([...Array.from({ length: 9 }, (_, at) => message(`before ${at}`)), event('websocket', 'client', HELLO),
+    message('after')]);
+  await page.locator('.wire-bits').click();
+  assert.ok(await page.locator('.wire-bits').evaluate((one) => (
+    one.getBoundingClientRect().top >= one.closest('.wire-list').getBoundingClientRect().top)));
+  await page.setViewportSize({ width: 1600, height: 1000 });
 });
 
 await check('the list follows its end, unless the reader has scrolled up', async () => {
@@ -616,6 +762,20 @@ await check('rows in sight do not move while others come and go', async () => {
   assert.deepEqual((await seen()).at(-1)[1].match(/number \d+/)[0], 'number 1599');
 });
 
+await check('under load the newest row is the last one, and the list follows it', async () => {
+  await clear();
+  for (let number = 0; number < 1200; number += 1) { // without a wait: rows go before they are drawn, and after
+    say(ofAllHeights(number));
+    number % 100 === 0 && await page.evaluate(() => new Promise(requestAnimationFrame));
+  }
+  const last = () => page.locator('.wire-list .wire-row').last().textContent();
+  await until(20_000, async () => /number 1199 /.test(await last()), last);
+  await count(500);
+  assert.ok(await page.locator('.wire-to-end').isHidden());
+  const numbers = (await texts(rows())).map((text) => Number(/number (\d+) /.exec(text)[1]));
+  assert.deepEqual(numbers, numbers.toSorted((one, other) => one - other));
+});
+
 await check('a view out of sight draws nothing, and everything when it is in sight again', async () => {
   await clear();
   await page.evaluate(async () => {
@@ -652,6 +812,20 @@ await check('messages of a data channel are shown as the lane reports them, with
   assert.equal(await page.locator('.wire-hex').count(), 0);
   assert.equal((await texts(page.locator('.wire-remark'))).filter((text) => /no server sees/.test(text)).length, 1);
   assert.match((await texts(page.locator('.wire-way'))).join(), /to peers.*from a peer/);
+});
+
+await check('messages of a data channel are in order with the rows of the tap, whose clock is another', async () => {
+  await clear();
+  const early = () => Date.now() / 1000 - 3_600;
+  say(message('one')); // by the clock of before
+  await clear();
+  say({ ...message('two'), time: early() });
+  await count(1);
+  await page.evaluate(() => window.wire(window.lane, 'sent', '{"text":"three"}'));
+  say({ ...message('four'), time: early() });
+  await until(5_000, async () => (await texts(rows())).length === 4, 'with the explanation');
+  const order = (await texts(rows())).map((text) => /two|three|four/.exec(text)?.[0]).filter(Boolean);
+  assert.deepEqual(order, ['two', 'three', 'four']);
 });
 
 for (const colorScheme of ['light', 'dark']) {
