@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use overwire::server::Drain;
 use overwire::websocket::Opcode;
+use serde_json::json;
 
 use crate::common::{Answer, Client, PATIENCE, Running, TestServer};
 
@@ -81,8 +82,8 @@ fn a_connection_that_was_just_opened_gets_its_first_answer() {
 /// The number of followers of each transport.
 const FOLLOWERS: usize = 250;
 
-/// Advances the clock by this at a time.
-const STEP: Duration = Duration::from_millis(100);
+/// Advances the clock by this at a time. The server does not make up at once for a longer delay.
+const STEP: Duration = Duration::from_millis(20);
 
 #[test]
 fn ends_are_spread_so_that_no_100_ms_have_more_than_3_times_their_share() {
@@ -102,15 +103,18 @@ fn ends_are_spread_so_that_no_100_ms_have_more_than_3_times_their_share() {
     for transport in ["stream", "sse", "long_poll", "websocket"] {
         server.wait_for_open(transport, FOLLOWERS as u64);
     }
-    let mut watchers = kept(&server, 200);
+    let mut watchers = kept(&server, 250);
     // The clock of the server is this one and what it was advanced by.
     let (start, mut advanced, mut before, mut left) = (Instant::now(), Duration::ZERO, Duration::ZERO, 4 * FOLLOWERS);
     server.shut_down();
     wait_until_refused(server.address);
-    while left > FOLLOWERS {
-        server.remote().advance_clock(STEP);
-        advanced += STEP;
-        let stats = watchers.pop().expect("the ends take 5 s").get("/api/stats").json();
+    while left > FOLLOWERS && before < Duration::from_millis(3800) {
+        let mut stats = json!(null);
+        for _ in 0..5 {
+            server.remote().advance_clock(STEP);
+            advanced += STEP;
+            stats = watchers.pop().expect("the ends take 5 s").get("/api/stats").json();
+        }
         let now = start.elapsed() + advanced;
         let held = ["stream", "sse", "long_poll", "websocket"].map(|name| stats["transports"][name]["open"].as_u64());
         let ended = left - held.map(|open| open.unwrap() as usize).iter().sum::<usize>();
@@ -176,6 +180,42 @@ fn what_is_sent_during_the_spread_reaches_all_that_are_still_open() {
         assert!(lines.iter().zip(expected).all(|(line, text)| line.contains(&text)), "{lines:?}");
     }
     assert!(counts.iter().any(|count| *count > 0), "{counts:?}");
+    server.stop();
+}
+
+/// A message answers all held polls at once. If their clients had to open new connections for the next poll, they would
+/// all come to the next server in one moment.
+#[test]
+fn polls_that_a_message_answers_during_the_spread_keep_their_connections() {
+    const POLLS: usize = 400; // their ends take 2 s
+    let server = server(0, 60);
+    let poll =
+        |number: usize, cursor: &str| format!("/api/poll?client_id={number}&timeout=60&last_message_id={cursor}");
+    let mut polls: Vec<Client> = (0..POLLS).map(|_| server.connect()).collect();
+    polls.iter_mut().enumerate().for_each(|(number, client)| _ = client.send_get(&poll(number, "")));
+    server.wait_for_open("long_poll", POLLS as u64);
+    let mut sender = kept(&server, 1).remove(0);
+    server.shut_down();
+    wait_until_refused(server.address);
+    assert_eq!(sender.post("/api/send", r#"{"sender":"a","text":"news"}"#).status, 200);
+    let mut kept = 0;
+    let is_end = |answer: &Answer| answer.json()["timeout"] == true && answer.field("Connection") == Some("close");
+    polls.retain_mut(|client| {
+        let answer = client.answer();
+        if is_end(&answer) {
+            return false;
+        }
+        assert_eq!((answer.texts(), answer.field("Connection")), (vec!["news".into()], None), "{answer:?}");
+        client.send_get(&poll(kept, answer.json()["last_message_id"].as_str().unwrap()));
+        kept += 1;
+        true
+    });
+    for client in &mut polls {
+        let answer = client.answer();
+        assert!(is_end(&answer), "{answer:?}");
+        client.expect_end();
+    }
+    assert!(kept > 0, "all ends came before the message");
     server.stop();
 }
 

@@ -320,6 +320,12 @@ impl EventLoop {
         self.agenda.budget.sum()
     }
 
+    /// Returns the id of the latest request on the connection of `id`: `id` itself, or that of a request after it. `None` if
+    /// the connection is closed.
+    pub fn latest(&self, id: ExchangeId) -> Option<ExchangeId> {
+        self.peers.get(id.key).map(|peer| ExchangeId { key: id.key, number: peer.exchange })
+    }
+
     /// Returns the number of bytes that a connection has moved since it was opened. It is known until the event after
     /// [`Event::Closed`].
     pub fn traffic(&self, id: ExchangeId) -> Traffic {
@@ -503,6 +509,25 @@ impl EventLoop {
             connection.respond(&response, context);
             None
         });
+    }
+
+    /// Answers a request completely, and keeps its connection even if the loop does not [listen](Self::stop_listening)
+    /// any more. It is for a client that asks again at once, such as one that polls: it may be sent away with a later
+    /// answer.
+    ///
+    /// ```no_run
+    /// use overwire::http::Response;
+    /// use overwire::{EventLoop, ExchangeId};
+    ///
+    /// /// Answers the polls that wait for this message. Their clients do not all open a connection in one moment.
+    /// fn answer_polls(server: &mut EventLoop, polls: Vec<ExchangeId>, message: &str) {
+    ///     polls.into_iter().for_each(|id| server.respond_and_keep(id, Response::text(200, message.to_owned())));
+    /// }
+    /// ```
+    pub fn respond_and_keep(&mut self, id: ExchangeId, response: Response) {
+        let draining = mem::replace(&mut self.context.draining, false);
+        self.respond(id, response);
+        self.context.draining = draining;
     }
 
     /// Answers a request with a head whose content follows by [`send`](Self::send): chunks, which an HTTP/1.0 client

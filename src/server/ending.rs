@@ -2,7 +2,7 @@
 //!
 //! After a shutdown the server is not ready, but it goes on for [`Drain::delay`], until a load balancer has noticed.
 //! Then it stops listening, and ends what it holds one after the other over [`Drain::time`]. What is not ended yet goes
-//! on as before. At last it refuses new requests, and waits until all senders have their answer.
+//! on as before: a poll that is answered by a message comes again on its connection, until its turn to end. At last it refuses new requests, and waits until all senders have their answer.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -13,6 +13,10 @@ use crate::event_loop::{ExchangeId, TimerId};
 
 /// The largest interval between two ends. So a server with few clients ends soon.
 const LARGEST_INTERVAL: Duration = Duration::from_millis(5);
+
+/// The longest delay that is made up for at once. After a longer one, such as that of a message to all, the ends of the
+/// delay are spread over the rest of the time.
+const LARGEST_DELAY: Duration = Duration::from_millis(20);
 
 /// The time in which the last ends reach their clients.
 const LAST: Duration = Duration::from_secs(1);
@@ -70,15 +74,23 @@ pub struct Spread {
 }
 
 impl Spread {
-    /// Removes and returns those that are to end by now.
-    fn take_due(&mut self, now: Instant) -> Vec<ExchangeId> {
+    /// Removes and returns those that are to end by now. `held` returns what is held on a connection now: a poll that was
+    /// answered since has a successor. `count` is the number of all that are held.
+    fn take_due(
+        &mut self,
+        now: Instant,
+        count: usize,
+        held: impl Fn(ExchangeId) -> Option<ExchangeId>,
+    ) -> Vec<ExchangeId> {
         let mut due = Vec::new();
+        self.next = self.next.max(now.checked_sub(LARGEST_DELAY).unwrap_or(now));
         while self.next <= now || self.until <= now {
-            let left = self.until.saturating_duration_since(self.next);
-            let interval = LARGEST_INTERVAL.min(left / self.queue.len().max(1) as u32);
             let Some(id) = self.queue.pop_front() else { break };
-            self.next += interval;
-            due.push(id);
+            if let Some(id) = held(id) {
+                let left = self.until.saturating_duration_since(self.next);
+                self.next += LARGEST_INTERVAL.min(left / count.saturating_sub(due.len()).max(1) as u32);
+                due.push(id);
+            }
         }
         due
     }
@@ -124,6 +136,7 @@ impl Server {
         let until = over_by - LAST.min(self.drain.time / 5);
         let spread = Spread { queue: VecDeque::new(), next: now, until, over_by, timer };
         self.phase = Phase::Spreading(spread);
+        self.exchanges.is_ending = true;
     }
 
     /// Ends the held exchanges that are due. Those that have begun since the shutdown come after the others.
@@ -133,15 +146,17 @@ impl Server {
         if spread.queue.is_empty() {
             (spread.queue, spread.next) = (self.exchanges.held().into(), now);
         }
-        let is_late = spread.until <= now;
-        for id in spread.take_due(now) {
+        let is_late = spread.over_by <= now;
+        let exchanges = &self.exchanges;
+        let held = |id| exchanges.event_loop.latest(id).filter(|id| exchanges.record(*id).is_some());
+        for id in spread.take_due(now, exchanges.count_held(), held) {
             if let Some((feature, exchanges)) = self.owner(id) {
                 feature.end(exchanges, id, EndReason::GoingAway);
             }
         }
-        let awaits = !is_late && self.exchanges.event_loop.awaits_first_request();
+        let awaits = self.exchanges.event_loop.awaits_first_request() || self.exchanges.awaits_poll();
         let Phase::Spreading(spread) = &mut self.phase else { return };
-        if !self.exchanges.holds_some() && !awaits {
+        if self.exchanges.count_held() == 0 && (is_late || !awaits) {
             self.exchanges.journal.leave();
             self.phase = Phase::Finishing(spread.over_by);
         } else {
@@ -167,7 +182,7 @@ mod tests {
         let queue = std::iter::repeat_n(id, count).collect();
         let mut spread = Spread { queue, next: now, until: now + time, over_by: now + time, timer };
         let at = |ms: u64| now + Duration::from_millis(ms);
-        let due = (0..=10_000).flat_map(|ms| vec![ms; spread.take_due(at(ms)).len()]);
+        let due = (0..=10_000).flat_map(|ms| vec![ms; spread.take_due(at(ms), spread.queue.len(), Some).len()]);
         due.collect()
     }
 
@@ -179,6 +194,30 @@ mod tests {
             let share = ends.iter().filter(|ms| **ms / 100 == bucket).count();
             assert!((199..=201).contains(&share), "bucket {bucket} has {share} of 200");
         }
+    }
+
+    #[test]
+    fn polls_that_come_again_keep_their_turns() {
+        let mut exchanges = Exchanges::for_test();
+        let id = exchanges.request("GET", "/", "").id;
+        let now = exchanges.now();
+        let timer = exchanges.event_loop.set_timer(Duration::ZERO);
+        let until = now + Duration::from_secs(4);
+        let mut spread = Spread { queue: vec![id; 4000].into(), next: now, until, over_by: until, timer };
+        let mut left = 4000;
+        for ms in 0..4000 {
+            // Every 250 ms, half of them are over for 20 ms.
+            let is_between = ms % 250 < 20;
+            let held = |id| (!is_between || ms % 2 == 0).then_some(id);
+            let count = if is_between { left / 2 } else { left };
+            let ended = spread.take_due(now + Duration::from_millis(ms), count, held).len();
+            left -= ended;
+            assert!(ended <= 3, "{ended} have ended in a millisecond");
+            if spread.queue.is_empty() {
+                spread.queue = vec![id; left].into();
+            }
+        }
+        assert!(left < 10, "{left} are left to the last moment");
     }
 
     #[test]

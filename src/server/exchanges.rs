@@ -109,6 +109,9 @@ impl Opening {
     }
 }
 
+/// The time in which a client that was answered polls again.
+const NEXT_POLL: Duration = Duration::from_secs(1);
+
 /// The close code for a lost identity: 4000 to 4999 are for applications, and the last digits are those of the status.
 const SESSION_OVER: CloseCode = CloseCode::new(4401).expect("it is below 5000");
 
@@ -222,6 +225,10 @@ pub struct Exchanges {
     stats: Stats,
     held: HashMap<ExchangeId, Held>,
     timers: HashMap<TimerId, ExchangeId>,
+    /// Whether the server ends what it holds, one after the other.
+    pub is_ending: bool,
+    /// The time of the last answer since then whose client polls again on the same connection.
+    kept: Option<Instant>,
 }
 
 impl Exchanges {
@@ -243,6 +250,8 @@ impl Exchanges {
             stats: Stats::default(),
             held: HashMap::new(),
             timers: HashMap::new(),
+            is_ending: false,
+            kept: None,
         })
     }
 
@@ -306,7 +315,10 @@ impl Exchanges {
         match reply {
             Reply::Now(response) => self.event_loop.respond(id, response),
             Reply::Counted(response, transport, messages) => {
-                self.event_loop.respond(id, response);
+                match transport {
+                    Transport::LongPoll => self.respond_to_poll(id, response),
+                    _ => self.event_loop.respond(id, response),
+                }
                 self.count(transport, messages);
                 self.stats.add_traffic(transport, since, self.event_loop.traffic(id));
             }
@@ -419,9 +431,9 @@ impl Exchanges {
         self.held.keys().copied().collect()
     }
 
-    /// Whether an exchange is held.
-    pub fn holds_some(&self) -> bool {
-        !self.held.is_empty()
+    /// Returns the number of held exchanges.
+    pub fn count_held(&self) -> usize {
+        self.held.len()
     }
 
     /// Returns a random time for the client of an event stream to wait before it reconnects. Without the randomness, all
@@ -434,9 +446,24 @@ impl Exchanges {
     pub fn answer(&mut self, id: ExchangeId, response: Response, messages: u64) {
         let Some(Held { transport, .. }) = self.remove(id) else { return };
         let before = self.event_loop.traffic(id);
-        self.event_loop.respond(id, response);
+        match messages {
+            0 => self.event_loop.respond(id, response),
+            _ => self.respond_to_poll(id, response),
+        }
         self.count(transport, messages);
         self.stats.add_traffic(transport, before, self.event_loop.traffic(id));
+    }
+
+    /// Answers a poll with messages. Its client polls again on the same connection, also while the server ends what it
+    /// holds: the turn of that poll will come. Otherwise a message would send all polls to another server in one moment.
+    fn respond_to_poll(&mut self, id: ExchangeId, response: Response) {
+        self.event_loop.respond_and_keep(id, response);
+        self.kept = self.is_ending.then(|| self.now());
+    }
+
+    /// Whether a poll is to come again on the connection of one that was just answered.
+    pub fn awaits_poll(&self) -> bool {
+        self.kept.is_some_and(|kept| self.now().saturating_duration_since(kept) < NEXT_POLL)
     }
 
     /// Answers a held poll whose permission is lost.
