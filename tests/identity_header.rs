@@ -124,6 +124,8 @@ fn a_field_that_names_no_one_user_is_refused() {
         ("Remote-User: alice\r\nremote-user: alice\r\n", "Remote-User: expected it once"),
         ("Remote-User: alice\r\nRemote-User:\r\n", "Remote-User: expected it once"),
         ("Remote-User:\r\nRemote-User: alice\r\n", "Remote-User: expected it once"),
+        ("Remote-User: mallory, alice\r\n", "Remote-User: expected it once, without a comma"),
+        ("Remote-User: alice,\r\n", "Remote-User: expected it once"),
         ("Remote-User: a/b\r\n", "Remote-User: expected 1 to 64 characters"),
         (&long, "Remote-User: expected 1 to 64 characters"),
     ] {

@@ -178,6 +178,24 @@ fn a_ticket_of_one_server_opens_a_websocket_on_the_other_once() {
 }
 
 #[test]
+fn a_ticket_that_two_clients_show_together_serves_one() {
+    if !is_installed() {
+        return;
+    }
+    let (process, _keys, [one, two], key) = two_servers();
+    let answer = ask(&one, "POST", "/api/ticket", &bearer(&key), r#"{"endpoint":"/api/history"}"#);
+    let target = format!("/api/history?ticket={}", answer.json()["ticket"].as_str().unwrap());
+    process.signal("STOP"); // so that all of them wait for Redis
+    let mut clients = [&one, &two, &two].map(|server| server.connect());
+    clients.iter_mut().for_each(|client| drop(client.send_get(&target)));
+    [&one, &two].into_iter().for_each(|server| drop(server.get("/health")));
+    process.signal("CONT");
+    let mut statuses = clients.map(|mut client| client.answer().status);
+    statuses.sort_unstable();
+    assert_eq!(statuses, [200, 401, 401]);
+}
+
+#[test]
 fn a_session_in_use_on_one_server_is_not_idle_on_the_other() {
     if !is_installed() {
         return;

@@ -141,7 +141,7 @@ impl Guard {
     /// is one without it.
     ///
     /// # Errors
-    /// 400 if the field has no name, or comes twice: the proxy has added its own to that of a client.
+    /// 400 if the field has no name, or comes twice: a proxy has added its own to that of a client.
     fn name_of_proxy<'a>(
         &self,
         exchanges: &Exchanges,
@@ -153,9 +153,11 @@ impl Guard {
         let (first, second) = (values.next(), values.next());
         match first.filter(|_| exchanges.event_loop.is_shared(id)) {
             None => Ok(None),
-            // Also if one of them is empty: it may be the proxy's, which has nobody logged in.
-            Some(_) if second.is_some() => {
-                let sentence = format!("{header}: expected it once: a proxy has to replace what a client sends");
+            // Also if one of them is empty: it may be the proxy's, which has nobody logged in. A comma may be between two
+            // that another proxy has joined (RFC 9110, section 5.3).
+            Some(first) if second.is_some() || first.contains(&b',') => {
+                let sentence =
+                    format!("{header}: expected it once, without a comma: a proxy has to replace what a client sends");
                 Err(Response::error(400, &sentence))
             }
             Some(b"") => Ok(None),
