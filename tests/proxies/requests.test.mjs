@@ -198,7 +198,7 @@ await check('naive: the page reads, and says what fails', async () => {
   await shows(page, ['sse'], ['hello']);
   await say(page, 'sse', 'from the page');
   for (const [lane, problem] of [['websocket', 'closed with 1006'], ['sse', 'Sending failed: 403 Origin: ']]) {
-    await until(PATIENCE, async () => (await log(page, lane, 'problem')).some((text) => text.startsWith(problem)),
+    await until(PATIENCE, async () => (await log(page, lane, 'problem')).some((text) => text.includes(problem)),
       async () => `${lane} to say ${problem}; it says ${await log(page, lane, 'problem')}`);
   }
   if (process.env.SCREENSHOTS) {
