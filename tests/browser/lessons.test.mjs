@@ -1,7 +1,8 @@
 // The page of each lesson, with the lesson's own server: it shows each message as text, and resumes when its connection
 // is lost. Lesson 00 has no page, and that of lesson 07 has its own test.
 //
-// PROGRAMS names the folder with the binaries of the lessons.
+// PROGRAMS names the folder with the binaries of the lessons. With SCREENSHOTS=screenshots/lessons, it makes the pictures
+// of the lessons.
 
 import assert from 'node:assert/strict';
 import { execFileSync, spawn } from 'node:child_process';
@@ -12,6 +13,7 @@ import { join } from 'node:path';
 import { chromium } from 'playwright-core';
 import { Server, check, finish, freePort, until } from '../interop/server.mjs';
 import { Cable } from './cable.mjs';
+import { smaller } from './smaller.mjs';
 
 const FLAGS = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
   '--disable-background-networking', '--disable-component-update', '--disable-sync'];
@@ -20,6 +22,7 @@ const MARKUP = '<img src=x onerror="window.injected = true"> & \u{1F40E}';
 process.setMaxListeners(50); // each server has one
 const screenshots = process.env.SCREENSHOTS ?? mkdtempSync(join(tmpdir(), 'overwire-lessons-'));
 const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', args: FLAGS });
+const painter = await browser.newPage();
 const lesson = (name) => Server.start(0, join(process.env.PROGRAMS, name));
 
 async function open(url) {
@@ -39,7 +42,8 @@ async function shows(page, log, wanted, kind) {
 }
 
 async function done(page, name) {
-  await page.screenshot({ path: join(screenshots, `${name}.png`), fullPage: true });
+  await page.setViewportSize({ width: 900, height: 600 });
+  writeFileSync(join(screenshots, `${name}.png`), await smaller(painter, await page.screenshot({ fullPage: true })));
   assert.equal(await page.evaluate(() => window.injected), undefined, 'what was typed ran as markup');
   assert.deepEqual(page.complaints, []);
   await page.context().close();

@@ -4,11 +4,12 @@
 // LESSON names the lesson's binary, OVERWIRE that of the full server.
 
 import assert from 'node:assert/strict';
-import { mkdtempSync } from 'node:fs';
+import { mkdtempSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { chromium } from 'playwright-core';
 import { Server, check, finish, until } from '../interop/server.mjs';
+import { smaller } from './smaller.mjs';
 
 const FLAGS = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
   '--disable-background-networking', '--disable-component-update', '--disable-sync'];
@@ -90,7 +91,8 @@ await check('the messages of the peers do not pass the server', async () => {
   await talk(b, a);
   assert.equal(await text(a, 'signalled'), before);
   assert.match(await text(a, 'said'), /^4 messages/);
-  await a.screenshot({ path: join(screenshots, 'webrtc-open.png'), fullPage: true });
+  const picture = await smaller(await browser.newPage(), await a.screenshot({ fullPage: true }));
+  writeFileSync(join(screenshots, '07-webrtc-signalling.png'), picture); // that of the lesson, with SCREENSHOTS=screenshots/lessons
 });
 
 await check('a third tab learns that the room is full', async () => {
