@@ -187,8 +187,12 @@ fn a_ticket_that_two_clients_show_together_serves_one() {
     let target = format!("/api/history?ticket={}", answer.json()["ticket"].as_str().unwrap());
     process.signal("STOP"); // so that all of them wait for Redis
     let mut clients = [&one, &two, &two].map(|server| server.connect());
-    clients.iter_mut().for_each(|client| drop(client.send_get(&target)));
-    [&one, &two].into_iter().for_each(|server| drop(server.get("/health")));
+    for client in &mut clients {
+        client.send_get(&target);
+    }
+    for server in [&one, &two] {
+        assert_eq!(server.get("/health").status, 200); // all of them wait by then
+    }
     process.signal("CONT");
     let mut statuses = clients.map(|mut client| client.answer().status);
     statuses.sort_unstable();
