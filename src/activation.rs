@@ -26,6 +26,7 @@ static IS_TAKEN: AtomicBool = AtomicBool::new(false);
 ///
 /// # Errors
 /// A sentence, when there is more than one socket, or when it is not a socket of TCP.
+// ANCHOR: take
 pub fn take_socket() -> Result<Option<TcpListener>, String> {
     let number = |name| env::var(name).ok().and_then(|text| text.parse::<u32>().ok());
     if number("LISTEN_PID") != Some(process::id()) {
@@ -36,6 +37,7 @@ pub fn take_socket() -> Result<Option<TcpListener>, String> {
         Some(1) => {}
         Some(count) => return Err(format!("LISTEN_FDS: expected one socket, not {count}")),
     }
+    // ANCHOR_END: take
     if IS_TAKEN.swap(true, Ordering::Relaxed) {
         return Ok(None);
     }

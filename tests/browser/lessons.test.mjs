@@ -374,5 +374,26 @@ await check('12: a proxy that buffers or loses the upgrade is seen, and HTTP/2 h
   await server.stop();
 });
 
+await check('13: the page follows from one process to the next, and misses nothing', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'overwire-13-'));
+  const server = await Server.start(0, join(process.env.PROGRAMS, '13-supervisor'), ['--data', folder]);
+  const page = await open(server.url);
+  await page.fill('#text', MARKUP);
+  await page.click('form button');
+  await shows(page, 'log', MARKUP, 'in');
+  const processes = async () => (await lines(page, 'log')).filter((line) => line.startsWith('process'));
+  server.child.kill('SIGHUP');
+  await until(15_000, async () => (await processes()).length === 2, 'a second process');
+  const [first, second] = await processes();
+  assert.match(second, /^process \d+, after \d\.\d s$/);
+  assert.notEqual(second.split(',')[0], first);
+  await server.post('/add-message', { message: 'from the next' });
+  await shows(page, 'log', 'from the next', 'in');
+  assert.deepEqual(await lines(page, 'log', 'in'), [MARKUP, 'from the next']);
+  assert.deepEqual(await lines(page, 'log', 'bad'), []);
+  await done(page, '13-replacing');
+  await server.stop();
+});
+
 console.log(`screenshots are in ${screenshots}`);
 finish();

@@ -24,6 +24,7 @@ mod lesson_09;
 mod lesson_10;
 mod lesson_11;
 mod lesson_12;
+mod lesson_13;
 mod masks;
 mod pages;
 mod tap;

@@ -1,5 +1,5 @@
 //! Masks for what differs from run to run: dates, ids, secrets, checksums, ports, times, amounts of memory, shares of
-//! waits. Both sides of a comparison are masked.
+//! waits, plots. Both sides of a comparison are masked.
 
 use std::collections::HashMap;
 
@@ -25,7 +25,7 @@ pub fn masked(line: &str, mask_keys: bool, ids: &mut Ids) -> String {
     if mask_keys {
         line = mask_value(mask_value(line, "Sec-WebSocket-Key: "), "Sec-WebSocket-Accept: ");
     }
-    line = mask_checks(line);
+    line = mask_checks(mask_deploy(line));
     let characters: Vec<char> = line.chars().collect();
     let (mut out, mut at) = (String::new(), 0);
     while at < characters.len() {
@@ -73,6 +73,28 @@ fn mask_value(line: String, field: &str) -> String {
     match line.find(field) {
         Some(at) => line[..at + field.len()].to_owned() + "<value>",
         None => line,
+    }
+}
+
+/// Masks what differs between two replacements of a server: the plot, its sums, and the numbers of processes. The time
+/// that a client is told to wait is random, unless it is that of all.
+fn mask_deploy(line: String) -> String {
+    let number =
+        |text: &str| text.trim_start().split(|character: char| !character.is_ascii_digit()).next().unwrap().len();
+    if line.starts_with("       +---")
+        || line.split_once(" |").is_some_and(|(label, _)| number(label) > 0 && label.len() == 6)
+    {
+        return "<plot>".to_owned();
+    }
+    let is_some = |name: &str| line.split_once(name).is_some_and(|(_, rest)| !rest.starts_with('0'));
+    match () {
+        () if line.starts_with("missing: ") && is_some("refused: ") => mask_value(line, "refused: "),
+        () if line.starts_with("slowest answer: ") => mask_value(line, "slowest answer: "),
+        () if line.starts_with("retry: ") && line != "retry: 2000" => mask_value(line, "retry: "),
+        () => match line.split_once("\"process\":") {
+            Some((before, after)) => format!("{before}\"process\":<number>{}", &after[number(after)..]),
+            None => line,
+        },
     }
 }
 
@@ -132,6 +154,7 @@ fn number(rest: &[char]) -> Option<(usize, &'static str)> {
         _ if whole == 10 => return Some((end, "<timestamp>")),
         " KB" if number < 4.0 => return Some((end, "<less than 4>")),
         " wa" => return Some((end, if number > 0.9 { "<most>" } else { "<few>" })),
+        " ti" => return Some((end, if number <= 5.0 { "<flat>" } else { "<peak>" })),
         " us" => number / 1000.0,
         " ms" => number,
         " s" => number * 1000.0,

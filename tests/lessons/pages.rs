@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 /// The project's folder, which holds the folder of the lessons' package.
 pub const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
-pub const LESSONS: [&str; 13] = [
+pub const LESSONS: [&str; 14] = [
     "00-readiness",
     "01-http",
     "02-short-polling",
@@ -23,6 +23,7 @@ pub const LESSONS: [&str; 13] = [
     "10-many-servers",
     "11-who-are-you",
     "12-in-front",
+    "13-replacing",
 ];
 
 /// The pages that are not lessons.

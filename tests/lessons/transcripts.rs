@@ -253,6 +253,7 @@ transcripts! {
     transcripts_of_choosing: 8,
     transcripts_of_keeping_it: 9,
     transcripts_of_who_are_you: 11,
+    transcripts_of_replacing: 13,
 }
 
 /// Runs the transcripts of a page written for this test.
