@@ -1,8 +1,8 @@
 // The page of each lesson, with the lesson's own server: it shows each message as text, and resumes when its connection
 // is lost. Lesson 00 has no page, and that of lesson 07 has its own test.
 //
-// PROGRAMS names the folder with the binaries of the lessons. With SCREENSHOTS=screenshots/lessons, it makes the pictures
-// of the lessons.
+// PROGRAMS names the folder with the binaries of the lessons. With SCREENSHOTS=screenshots/lessons, it makes the
+// pictures of the lessons.
 
 import assert from 'node:assert/strict';
 import { execFileSync, spawn } from 'node:child_process';
