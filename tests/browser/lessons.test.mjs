@@ -108,6 +108,30 @@ await check('02: the broken client shows a message more than once', async () => 
   await server.stop();
 });
 
+await check('05: the broken client misses what is sent while its connection is cut', async () => {
+  const server = await lesson('05-server-sent-events');
+  const cable = await Cable.plug(server.port);
+  const page = await open(cable.url);
+  await page.check('#quiet');
+  await page.click('#broken');
+  await until(15_000, async () => {
+    await server.post('/add-message', { message: 'to both' });
+    return (await lines(page, 'log', 'bad')).includes('broken: to both');
+  }, 'the broken client to be there');
+  await shows(page, 'log', 'to both', 'in');
+  cable.cut();
+  await server.post('/add-message', { message: 'while it was cut' });
+  await shows(page, 'log', 'while it was cut', 'in');
+  await until(15_000, async () => {
+    await server.post('/add-message', { message: 'later' });
+    return (await lines(page, 'log', 'bad')).includes('broken: later');
+  }, 'the broken client to be back');
+  assert.ok(!(await lines(page, 'log', 'bad')).includes('broken: while it was cut'));
+  await done(page, '05-broken');
+  cable.unplug();
+  await server.stop();
+});
+
 await check('06: two pages chat, come back after a cut, and one leaves', async () => {
   const server = await lesson('06-websocket');
   const cable = await Cable.plug(server.port);

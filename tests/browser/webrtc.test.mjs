@@ -154,8 +154,16 @@ await check('candidates wait for the offer and the answer that they overtake', a
   const script = [() => {
     window.WebSocket = class extends WebSocket {
       send(data) {
-        const isDescription = ['offer', 'answer'].includes(JSON.parse(data).type);
-        setTimeout(() => super.send(data), isDescription ? 500 : 0);
+        const { type } = JSON.parse(data);
+        if (type === 'offer' || type === 'answer') {
+          this.late = data; // until a candidate has overtaken it
+        } else {
+          super.send(data);
+        }
+        if (type === 'candidate' && this.late) {
+          super.send(this.late);
+          this.late = undefined;
+        }
       }
     };
   }];

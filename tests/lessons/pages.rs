@@ -277,6 +277,9 @@ fn lessons_have_their_parts_in_order() {
         let wanted = HEADINGS.iter().filter(|heading| has_broken || !OPTIONAL.contains(heading)).copied();
         assert_eq!(headings, wanted.collect::<Vec<_>>(), "{lesson}");
         assert!(lines.iter().any(|line| line == "```mermaid"), "{lesson} has no diagram");
+        let has_page = Path::new(ROOT).join("lessons").join(lesson).join("page.html").exists();
+        let has_picture = lines.iter().any(|line| line.starts_with("![") && line.contains("/screenshots/lessons/"));
+        assert_eq!(has_picture, has_page, "{lesson}: a picture of its page");
         let number = &lesson[..2];
         for (exercise, answer) in exercises(lesson) {
             let text = lines.join("\n");
