@@ -46,7 +46,7 @@ fn pass_on(mut client: &TcpStream, to: u16) -> io::Result<()> {
     let mut requests = BufReader::new(client);
     let mut request = Head::read(&mut requests)?;
     let content = content(&request, &mut requests)?;
-    // BUG: an upgrade is for one connection. Whoever wants it on the next one has to ask again.
+    // BUG: an upgrade is for one connection. A client that wants it on the next one asks again.
     request.keep_end_to_end();
     request.set("Connection", "close");
     // BUG: this is the server's own name. Its page has another one, so what the page sends looks foreign.
