@@ -275,32 +275,50 @@ fn processor_time(thread: &std::path::Path) -> u64 {
     text.split(' ').next().and_then(|number| number.parse().ok()).unwrap_or(0)
 }
 
-/// A request of 38 bytes must not cost a time that others decide.
+/// A server whose thread's time on a processor can be asked for.
+struct Measured {
+    server: TestServer,
+    thread: std::path::PathBuf,
+    client: Client,
+}
+
+impl Measured {
+    fn new() -> Self {
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let server = TestServer::spawn(move |ready| {
+            sender.send(std::fs::read_link("/proc/thread-self").unwrap_or_default()).unwrap();
+            let server = Server::bind(Config { port: 0, ..Config::default() })?;
+            ready(server.local_address(), server.remote());
+            server.run()
+        });
+        let client = server.connect();
+        Measured { server, thread: receiver.recv().unwrap(), client }
+    }
+
+    /// The time that ten requests for the statistics take, in nanoseconds.
+    fn cost(&mut self) -> u64 {
+        let before = processor_time(&self.thread);
+        (0..10).for_each(|_| drop(self.client.get("/api/stats")));
+        processor_time(&self.thread) - before
+    }
+}
+
+/// A request of 38 bytes must not cost a time that others decide. What else runs on the processor makes some of the
+/// requests dearer, but not the cheapest of both servers, which are asked in turn. If each reader were looked at, the
+/// cheapest would cost four times as much.
 #[test]
 fn statistics_cost_as_much_for_many_readers_and_clients_as_for_none() {
-    const REQUESTS: u32 = 200;
-    let (sender, receiver) = std::sync::mpsc::channel();
-    let server = TestServer::spawn(move |ready| {
-        sender.send(std::fs::read_link("/proc/thread-self").unwrap_or_default()).unwrap();
-        let server = Server::bind(Config { port: 0, ..Config::default() })?;
-        ready(server.local_address(), server.remote());
-        server.run()
-    });
-    let thread = receiver.recv().unwrap();
-    let mut client = server.connect();
-    let mut cost = || {
-        (0..3).for_each(|_| drop(client.get("/api/stats"))); // counts what has happened meanwhile
-        let before = processor_time(&thread);
-        (0..REQUESTS).for_each(|_| drop(client.get("/api/stats")));
-        processor_time(&thread) - before
-    };
-    let alone = cost();
-    let mut others: Vec<Client> = (0..600).map(|_| server.connect()).collect();
+    let (mut alone, mut crowded) = (Measured::new(), Measured::new());
+    let mut others: Vec<Client> = (0..600).map(|_| crowded.server.connect()).collect();
     for (number, other) in others.iter_mut().enumerate() {
         (0..20).for_each(|_| _ = other.send_post("/poll", "")); // a new mailbox
         other.send_get(&format!("/api/stream?room=tea&client_id=a.{number}"));
     }
-    server.wait_for_open("stream", others.len() as u64);
-    let crowded = cost();
-    assert!(crowded <= 2 * alone, "{crowded} ns, and {alone} ns without others, for {REQUESTS} requests");
+    crowded.server.wait_for_open("stream", others.len() as u64);
+    let (mut least, mut most) = (u64::MAX, u64::MAX);
+    for _ in 0..40 {
+        least = least.min(alone.cost());
+        most = most.min(crowded.cost());
+    }
+    assert!(most <= 2 * least, "{most} ns, and {least} ns without others, for ten requests");
 }
