@@ -56,7 +56,7 @@ async function strike(what) {
     await post([`${name} is well`]);
     await fault(page, name, what);
     await post(numbered(`${name} is struck`, 5));
-    await until(15_000, async () => (await strikesOf(page, name)) > 0, `${what} to strike ${name}`);
+    await until(async () => (await strikesOf(page, name)) > 0, `${what} to strike ${name}`);
   }
   await post(numbered('afterwards', 3));
   return scenery;
@@ -90,7 +90,7 @@ await check('half-open: each lane gives the silent connection up', async () => {
   await everywhere('half-open');
   await post(numbered('into the silence', 5));
   for (const name of NAMES) {
-    await until(30_000, async () => (await said(page, name, 'problem')).slice(before[name])
+    await until(async () => (await said(page, name, 'problem')).slice(before[name])
       .some((problem) => /^nothing came for/.test(problem)), async () => `${name} to notice: ${await said(page, name, 'problem')}`);
   }
   await post(['afterwards']);
@@ -178,7 +178,7 @@ await check('502: an answer of a proxy is a problem, not a message', async () =>
     await reported(page, name, 'problem', /^502 Bad Gateway$/);
   }
   for (const name of NAMES) {
-    await until(15_000, async () => (await get(page, name, 'state')) === 'waiting', `${name} to wait`);
+    await until(async () => (await get(page, name, 'state')) === 'waiting', `${name} to wait`);
   }
   await everywhere('502', 0);
   await post(['afterwards']);
@@ -229,7 +229,7 @@ await check('isolated: a mailbox outlives its connections, and its lane resumes'
   const tap = await tapped(page);
   for (const name of ['mailbox-poll', 'mailbox-sse']) {
     await started(page, [name], { tap: `${tap}.${name}` });
-    await until(15_000, () => get(page, name, 'id'), 'the mailbox');
+    await until(() => get(page, name, 'id'), 'the mailbox');
     const content = (text) => ({ connection_id: mailbox, text });
     const mailbox = await get(page, name, 'id');
     const all = [];
@@ -240,7 +240,7 @@ await check('isolated: a mailbox outlives its connections, and its lane resumes'
         all.push(text);
       }
       await received(page, [name], all);
-      await until(15_000, async () => (await strikesOf(page, name)) > 0, `${what} to strike ${name}`);
+      await until(async () => (await strikesOf(page, name)) > 0, `${what} to strike ${name}`);
     }
     assert.equal(await get(page, name, 'id'), mailbox);
     assert.deepEqual(await said(page, name, 'notice'), [], name);
@@ -252,7 +252,7 @@ await check('isolated: each connection to /ws has a new mailbox, and its lane sa
   const page = await blank(browser, server.tapUrl);
   const tap = await tapped(page);
   await started(page, ['mailbox-websocket'], { tap: `${tap}.ws` });
-  await until(15_000, () => get(page, 'mailbox-websocket', 'id'), 'the mailbox');
+  await until(() => get(page, 'mailbox-websocket', 'id'), 'the mailbox');
   assert.equal((await send(page, 'mailbox-websocket', 'me', 'first')).error, undefined);
   await fault(page, 'ws', 'drop');
   await reported(page, 'mailbox-websocket', 'notice', /mailbox/);

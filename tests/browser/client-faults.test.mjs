@@ -118,10 +118,10 @@ await check('nothing is repeated when the server may have forgotten its key', be
   await open(sheet);
   gate.set('lose', '/api/send');
   const sent = send(sheet, 'lost', 'one', { timeout: Infinity });
-  await until(10_000, () => asked(gate) > 0, 'the first request');
+  await until(() => asked(gate) > 0, 'the first request');
   const { now } = Date;
   Date.now = () => now() + 271_000;
-  const { error } = await within(10_000, sent, 'the rejection').finally(() => { Date.now = now; });
+  const { error } = await within(sent, 'the rejection').finally(() => { Date.now = now; });
   assert.match(error, /^the server cannot be reached; the message may still come$/);
 }));
 
@@ -129,7 +129,7 @@ let isStuck = true;
 const ticket = () => (isStuck ? new Promise(() => {}) : 'any');
 await check('a ticket that does not come is a failure', behindGate('stuck', { ticket }, { ANSWER: 200 }, async () => {
   const failed = ({ state, why }) => state === 'waiting' && /the ticket did not come in time/.test(why);
-  await until(5_000, async () => (await get(sheet)).states.some(failed), 'the failure');
+  await until(async () => (await get(sheet)).states.some(failed), 'the failure');
   isStuck = false;
   await open(sheet, 'websocket');
 }));
@@ -143,7 +143,7 @@ await check('a better transport that fails while it is tried costs no message',
     await open(sheet, 'sse');
     for (let round = 0; round < 2; round += 1) {
       const before = tries();
-      await until(10_000, () => tries() > before, 'another try');
+      await until(() => tries() > before, 'another try');
       texts.push(...await postAll(server, room, numbered(`round ${round}`, 3)));
       round < 1 || gate.cut(); // both
     }
@@ -164,7 +164,7 @@ hasRedis && await check('a client that goes from server to server misses nothing
   const port = await freePort();
   const redis = spawn('redis-server', ['--port', String(port), '--bind', '127.0.0.1', '--dir', folder, '--save', ''],
     { stdio: 'ignore' });
-  await until(10_000, () => answers(port), 'Redis to answer');
+  await until(() => answers(port), 'Redis to answer');
   const start = () => Server.start(0, process.env.OVERWIRE, ['--no-tap', '--redis', `redis://127.0.0.1:${port}`]);
   const servers = [await start(), await start()];
   const gate = await Gate.open(...servers.map((server) => server.port));
@@ -224,7 +224,7 @@ await check('a key opens every transport, a ticket opens a reader, and an end of
   }
   await connect(sheet, server.url, clients);
   for (const [name, why] of [['wrong', /^401 /], ['elsewhere', /^403 room: expected/]]) {
-    await until(10_000, async () => (await get(sheet, name)).state === 'closed', `${name} to be closed`);
+    await until(async () => (await get(sheet, name)).state === 'closed', `${name} to be closed`);
     assert.match((await get(sheet, name)).error, why);
   }
   const good = Object.keys(clients).slice(2);
@@ -235,7 +235,7 @@ await check('a key opens every transport, a ticket opens a reader, and an end of
   }
   keys.revoke('ada');
   for (const name of good) {
-    await until(15_000, async () => (await get(sheet, name)).state === 'closed',
+    await until(async () => (await get(sheet, name)).state === 'closed',
       async () => `${name} to be closed; it has ${JSON.stringify(await get(sheet, name))}`);
   }
   await server.stop();
@@ -277,7 +277,7 @@ await check('an event stream is read byte by byte, and its `retry` is obeyed', a
   }));
   await new Promise((resolve) => { raw.listen(0, '127.0.0.1', resolve); });
   await connect(sheet, `http://127.0.0.1:${raw.address().port}`, { one: { room: 'raw', transports: ['sse'] } });
-  await until(10_000, () => asked.length >= 3, 'the next connection');
+  await until(() => asked.length >= 3, 'the next connection');
   assert.deepEqual((await get(sheet)).texts, ['\u{1F40E} 2']);
   assert.match(asked[1].target, new RegExp(`last_event_id=${id(1)}`));
   assert.match(asked[2].target, new RegExp(`last_event_id=${id(2)}`));
@@ -295,7 +295,7 @@ await check('silence is judged after what came in time is read, even if the cloc
   assert.equal(ended, undefined);
   silence.heard();
   Date.now = now;
-  await until(5_000, () => ended, 'the silence');
+  await until(() => ended, 'the silence');
   assert.equal(ended, 'nothing came for 0.05 s');
 });
 

@@ -107,9 +107,9 @@ export const send = (sheet, text, name = 'one', options = {}) => sheet.evaluate(
 export const close = (sheet, name = 'one') => sheet.evaluate((name) => globalThis.clients[name].close(), name);
 
 /** Waits until the client is open, with this transport if one is given. */
-export async function open(sheet, transport = undefined, name = 'one', limit = 15_000) {
+export async function open(sheet, transport = undefined, name = 'one') {
   let now;
-  await until(limit, async () => {
+  await until(async () => {
     now = await get(sheet, name);
     return now.state === 'open' && (transport ?? now.transport) === now.transport;
   }, () => `${name} to be open with ${transport}; it has ${JSON.stringify(now)}`);
@@ -119,7 +119,7 @@ export async function open(sheet, transport = undefined, name = 'one', limit = 1
 /** Waits for the last of the texts, and asserts that the client received exactly these, in this order. */
 export async function received(sheet, texts, { name = 'one', gaps = 0 } = {}) {
   let now;
-  await until(20_000, async () => {
+  await until(async () => {
     now = await get(sheet, name);
     return now.texts.includes(texts.at(-1));
   }, () => `${name} to receive ${texts.at(-1)}; it has ${JSON.stringify(now)}`);

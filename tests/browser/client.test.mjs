@@ -125,7 +125,7 @@ everywhere('after the last transport the first is next, without haste', async (a
     const { states } = await get(sheet);
     return states.slice(states.findIndex(({ why }) => /^Server-sent .*, WebSocket is next$/.test(why)) + 1 || Infinity);
   };
-  await until(10_000, async () => (await next()).length > 0, async () => JSON.stringify(await get(sheet)));
+  await until(async () => (await next()).length > 0, async () => JSON.stringify(await get(sheet)));
   assert.equal((await next())[0].state, 'waiting');
   gate.rules.clear();
   await open(sheet, 'websocket');
@@ -170,10 +170,10 @@ everywhere('a server that is away is waited for, and its transport is not blamed
   await received(sheet, ['before']);
   await own.stop();
   const waits = async () => (await get(sheet)).states.filter(({ state }) => state === 'waiting').length;
-  await until(10_000, async () => await waits() >= 4, 'four waits');
+  await until(async () => await waits() >= 4, 'four waits');
   own = await Server.start(own.port);
   await post(['after'], own);
-  await open(sheet, 'websocket', 'one', 30_000);
+  await open(sheet, 'websocket');
   await received(sheet, ['before', 'after'], { gaps: 1 }); // its messages were in memory
   assert.ok((await get(sheet)).states.every(({ transport }) => transport === 'websocket'));
   await own.stop();
@@ -198,7 +198,7 @@ everywhere('Retry-After is obeyed, and nothing is blamed', async (at) => {
   gate.set(busy, '/api/history', PATHS.sse, '/api/send');
   await connect(sheet, gate.url, { one: { room, sender: 'ada', transports: ['sse', 'short-poll'] } });
   const sent = send(sheet, 'patient');
-  await until(5_000, async () => (await get(sheet)).states.some(({ state }) => state === 'waiting'), 'the wait');
+  await until(async () => (await get(sheet)).states.some(({ state }) => state === 'waiting'), 'the wait');
   const { wait, why } = (await get(sheet)).states.at(-1);
   assert.ok(wait >= 1_000, String(wait));
   assert.match(why, /503 busy/);
@@ -206,7 +206,7 @@ everywhere('Retry-After is obeyed, and nothing is blamed', async (at) => {
   await open(sheet, 'sse');
   assert.ok((await sent).id);
   await post(['after']);
-  await until(5_000, async () => (await get(sheet)).texts.includes('after'), 'the message');
+  await until(async () => (await get(sheet)).texts.includes('after'), 'the message');
 });
 
 everywhere('a client that is refused stays away, and says why', async (at) => {
@@ -216,7 +216,7 @@ everywhere('a client that is refused stays away, and says why', async (at) => {
   await open(sheet, 'stream');
   gate.set(refusal, PATHS.stream);
   gate.cut();
-  await until(5_000, async () => (await get(sheet)).state === 'closed', 'the end');
+  await until(async () => (await get(sheet)).state === 'closed', 'the end');
   assert.equal((await get(sheet)).error, '401 the session is over');
   assert.deepEqual(await send(sheet, 'x'), { error: '401 the session is over; the message is not sent' });
   const asked = gate.seen.length;
@@ -229,7 +229,7 @@ everywhere('a message whose answer is lost is sent again with its key, and publi
   gate.set('lose', '/api/send');
   await connect(sheet, gate.url, { one: { room, sender: 'ada' } });
   const [first, second] = [send(sheet, 'first'), send(sheet, 'second')];
-  await until(10_000, () => gate.seen.filter((path) => path === '/api/send').length >= 3, 'repeated requests');
+  await until(() => gate.seen.filter((path) => path === '/api/send').length >= 3, 'repeated requests');
   gate.rules.clear();
   assert.ok((await first).id && (await second).id);
   assert.deepEqual(await history(), ['first', 'second']);
@@ -271,9 +271,9 @@ everywhere('it runs in a worker', async ({ place, sheet, gate, room, post }) => 
     globalThis.worker.addEventListener('message', ({ data }) => globalThis.told.push(data));
   });
   const told = () => sheet.evaluate(() => globalThis.told);
-  await until(10_000, async () => (await told()).includes('open'), 'the worker to be connected');
+  await until(async () => (await told()).includes('open'), 'the worker to be connected');
   await post(['to the worker']);
-  await until(10_000, async () => (await told()).includes('to the worker'), 'the message');
+  await until(async () => (await told()).includes('to the worker'), 'the message');
 });
 
 /** Two tabs of one browser, with a shared connection each. */
@@ -315,7 +315,7 @@ everywhere('a tab that hears nothing of the one that reads takes its place, and 
     return;
   }
   await inTwoTabs(at, async (other) => {
-    await until(5_000, () => sockets(gate) === 2, 'a socket of the other tab');
+    await until(() => sockets(gate) === 2, 'a socket of the other tab');
     await open(other, 'websocket');
     const texts = await post(numbered('told', 5));
     await received(sheet, texts);
@@ -383,7 +383,7 @@ everywhere('a page that is left has no connection, and resumes when it is shown 
   await leave('pageshow');
   await received(sheet, ['meanwhile']);
   await sheet.evaluate(() => { dispatchEvent(new Event('online')); }); // the connection belongs to another network
-  await until(10_000, () => sockets(gate) === 3, 'another socket');
+  await until(() => sockets(gate) === 3, 'another socket');
   await open(sheet, 'websocket');
   await post(['after']);
   await received(sheet, ['meanwhile', 'after']);

@@ -175,19 +175,19 @@ const chaosLog = (page) => page.locator('.chaos-log li').evaluateAll((items) => 
 
 async function shows(page, label, figures) {
   for (const [key, text] of Object.entries(figures)) {
-    await until(15_000, async () => await figure(page, label, key).textContent() === text,
+    await until(async () => await figure(page, label, key).textContent() === text,
       async () => `${label} ${key} ${text}; it is ${await figure(page, label, key).textContent()}`);
   }
 }
 
 async function status(page, panel, pattern) {
   const at = page.locator(`#${panel} [role="status"]`);
-  await until(15_000, async () => pattern.test(await at.textContent()),
+  await until(async () => pattern.test(await at.textContent()),
     async () => `${pattern}, not ${await at.textContent()}`);
 }
 
 async function logs(page, ...wanted) {
-  await until(15_000, async () => {
+  await until(async () => {
     const log = await chaosLog(page);
     return wanted.every((pattern) => log.some((line) => pattern.test(line)));
   }, async () => `${wanted} in ${(await chaosLog(page)).join('\n')}`);
@@ -384,7 +384,7 @@ await check('a stopped burst does not wait for a message that is being sent', as
     };
   });
   await action(page, 'burst').click();
-  await until(15_000, () => page.evaluate(() => window.published.length === 1), 'the first one');
+  await until(() => page.evaluate(() => window.published.length === 1), 'the first one');
   await action(page, 'stop').click();
   await status(page, 'compare', /^Stopped/);
   assert.equal(await page.evaluate(() => window.published.length), 1);
@@ -395,7 +395,7 @@ await check('a stopped burst does not wait for a message that is being sent', as
 
 const control = (page, label, fault) => page.locator(`.chaos-table [data-row="${label}"] [data-fault="${fault}"]`)
   .locator('input, select, button');
-const commanded = (page, ...wanted) => until(15_000, () => {
+const commanded = (page, ...wanted) => until(() => {
   const commands = page.commands.map((command) => JSON.stringify(command));
   return wanted.every((one) => commands.includes(JSON.stringify(one)));
 }, () => `${JSON.stringify(wanted)} in ${JSON.stringify(page.commands)}`);
@@ -437,7 +437,7 @@ await check('switches are sent again when the tap reopens, strikes are not', asy
   page.commands.length = 0;
   const before = page.sockets.length;
   await page.sockets.at(-1).close({ code: 1001 });
-  await until(10_000, () => page.sockets.length > before, 'the tap to come back');
+  await until(() => page.sockets.length > before, 'the tap to come back');
   await commanded(page, { label: 'sse', fault: 'delay', value: 300 }, { label: 'websocket', fault: 'slow', value: 256 },
     { label: 'long-poll', fault: '502', value: 1 },
     ...LANES.map(({ label }) => ({ label, fault: 'buffer', value: 1024 })));
@@ -551,7 +551,7 @@ await check('a silent hole is found, and a second strike does not hide a loss', 
   await comes('sse', id(1), id(2));
   const struck = (await chaosLog(page)).length;
   strike('sse');
-  await until(15_000, async () => (await chaosLog(page)).length > struck, 'the strike');
+  await until(async () => (await chaosLog(page)).length > struck, 'the strike');
   await stateOf(page, 'sse', 'waiting', 'waiting to retry in 0.1 s');
   await stateOf(page, 'sse', 'open');
   await comes('sse', id(0xa));
@@ -673,7 +673,7 @@ await check('no layout shift while numbers change', async () => {
   for (let number = 0; number < 50; number += 1) {
     show(full, bytesOf('stream', 'server', { payload: 1000, framing: 8 }));
   }
-  await until(15_000, async () => /^5\d,/.test(await figure(full, 'stream', 'down-total').textContent()), 'more bytes');
+  await until(async () => /^5\d,/.test(await figure(full, 'stream', 'down-total').textContent()), 'more bytes');
   assert.deepEqual(await box(), before);
 });
 
@@ -684,7 +684,7 @@ await full.context().close();
 /** Speaks to the tap without a browser. Ends when `isComplete` is true of the bytes that came, and returns them. */
 function raw(request, isComplete, next) {
   let received = '';
-  return within(10_000, new Promise((resolve, reject) => {
+  return within(new Promise((resolve, reject) => {
     const socket = connect(server.tapPort, '127.0.0.1');
     socket.on('connect', () => socket.write(request, 'latin1'));
     socket.on('error', reject);
@@ -778,7 +778,7 @@ await check('in the page, a burst reaches the real lanes, and a cut loses nothin
   page.on('pageerror', (error) => complaints.push(error.stack));
   await page.goto(`${server.tapUrl}/?room=burst&lanes=stream,sse,websocket&start`);
   await page.locator('#tab-compare').click();
-  await until(10_000, () => page.evaluate(() => (
+  await until(() => page.evaluate(() => (
     document.querySelectorAll('.compare-live [data-state="open"]').length === 3)), 'three lanes to be open');
   await action(page, 'burst').click();
   await result(page, 'burst').waitFor({ timeout: 60_000 });

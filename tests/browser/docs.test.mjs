@@ -53,17 +53,17 @@ const output = (operation) => article(operation).locator('.output').textContent(
 const result = (operation) => article(operation).locator('.result').textContent();
 
 async function shows(operation, pattern) {
-  await until(10_000, async () => pattern.test(await output(operation)),
+  await until(async () => pattern.test(await output(operation)),
     async () => `${operation} to show ${pattern}; it shows ${await result(operation)}: ${await output(operation)}`);
 }
 
 async function results(operation, pattern) {
-  await until(10_000, async () => pattern.test(await result(operation)),
+  await until(async () => pattern.test(await result(operation)),
     async () => `the result ${pattern} of ${operation}; it is ${await result(operation)}`);
 }
 
 async function held(transport, count) {
-  await until(10_000, async () => (await server.get('/api/stats')).transports[transport].open === count,
+  await until(async () => (await server.get('/api/stats')).transports[transport].open === count,
     `${count} open ${transport}`);
 }
 
@@ -102,7 +102,7 @@ await check('the page links to /docs', async () => {
 
 await check('a link with an anchor shows that endpoint', async () => {
   await open('/docs#roomHistory');
-  await until(10_000, () => article('roomHistory').evaluate((one) => {
+  await until(() => article('roomHistory').evaluate((one) => {
     const { top } = one.getBoundingClientRect();
     return top >= 0 && top < innerHeight / 2;
   }), 'the endpoint to be in view');
@@ -138,7 +138,7 @@ await check('the curl line follows the form, and can be copied', async () => {
   const wanted = `curl '${server.url}/api/history?room=it'\\''s&limit=2'`;
   assert.equal(await line.textContent(), wanted);
   await article('roomHistory').locator('.curl button').click();
-  await until(10_000, async () => (await page.evaluate(() => navigator.clipboard.readText())) === wanted, 'the copy');
+  await until(async () => (await page.evaluate(() => navigator.clipboard.readText())) === wanted, 'the copy');
   const send = await article('demoSend').locator('.curl code').textContent();
   assert.equal(send, `curl -d '{"message":"Hello"}' ${server.url}/send`);
 });
@@ -235,14 +235,14 @@ await check('the time of an answer does not include the layout of what is printe
   await article('roomHistory').locator('.output').evaluate((one) => {
     const { set } = Object.getOwnPropertyDescriptor(Node.prototype, 'textContent');
     Object.defineProperty(one, 'textContent', { set(text) {
-      for (const end = performance.now() + 400; performance.now() < end;); // as much text takes
+      for (const end = performance.now() + 2_000; performance.now() < end;); // as much text takes
       set.call(this, text);
     }, configurable: true });
   });
   await button('roomHistory', 'start').click();
   await results('roomHistory', /bytes in \d+ ms$/);
   const [, took] = /in (\d+) ms$/.exec(await result('roomHistory'));
-  assert.ok(took < 400, `${took} ms`);
+  assert.ok(took < 2_000, `${took} ms`);
 });
 
 await check('the endpoints are found by their words, and the contents shows only them', async () => {
@@ -267,9 +267,9 @@ await check('endpoints fold to their first lines, and a link unfolds', async () 
   assert.equal(await page.locator('main form:visible').count(), 0);
   assert.equal(await page.locator('.summary:visible').count(), described.length);
   await page.locator('#contents a[href="#roomSend"]').click();
-  await until(5_000, () => page.locator('main form:visible').count(), 'the form');
+  await until(() => page.locator('main form:visible').count(), 'the form');
   assert.deepEqual(await page.locator('article:has(form:visible)').evaluateAll((all) => all.map(({ id }) => id)), ['roomSend']);
-  await until(5_000, async () => (await page.locator('#contents [aria-current]').getAttribute('href')) === '#roomSend',
+  await until(async () => (await page.locator('#contents [aria-current]').getAttribute('href')) === '#roomSend',
     'the place in the contents');
   await open('/docs');
   assert.equal(await page.locator('main form:visible').count(), 0, 'the choice is kept');

@@ -29,7 +29,7 @@ const panels = (page) => page.locator('#panels [data-lane]');
 const post = (room, text, sender = 'node') => server.post('/api/send', { room, sender, text });
 
 async function running(page) {
-  await until(20_000, () => panels(page).evaluateAll((all) => (
+  await until(() => panels(page).evaluateAll((all) => (
     all.every(({ dataset }) => ['open', 'holding'].includes(dataset.state)))), 'the lanes to be open');
 }
 
@@ -38,7 +38,7 @@ const messages = (page, label) => lane(page, label).locator('[data-kind="message
   entries.map((entry) => [entry.querySelector('span').textContent, entry.querySelector('data').textContent])));
 
 async function comes(page, label, text) {
-  await until(15_000, async () => (await messages(page, label)).some(([one, delay]) => one === text && delay),
+  await until(async () => (await messages(page, label)).some(([one, delay]) => one === text && delay),
     async () => `${text} in ${label}; there is ${JSON.stringify(await messages(page, label))}`);
 }
 
@@ -65,7 +65,7 @@ for (const wrong of [HOUR, -HOUR]) {
 await check('the number of people is right in a room with the name of a method', async () => {
   const page = await open({ room: 'toString', lanes: 'sse' });
   const present = () => page.locator('#present').evaluate((output) => output.value);
-  await until(10_000, async () => await present() !== '–', 'a number');
+  await until(async () => await present() !== '–', 'a number');
   assert.equal(await present(), '0');
   await close(page);
 });
@@ -101,7 +101,7 @@ await check('lanes that start or return with the page wait for the tap, and are 
   const requests = { stream: 'GET /api/stream', sse: 'GET /api/events', websocket: 'GET /api/ws' };
   const seen = async () => {
     for (const [label, request] of Object.entries(requests)) {
-      await until(10_000, () => page.locator(`.wire-row[data-label="${label}"]`, { hasText: request }).count(),
+      await until(() => page.locator(`.wire-row[data-label="${label}"]`, { hasText: request }).count(),
         `${request} among the bytes of ${label}`);
     }
   };
@@ -130,10 +130,10 @@ await check('a message into a silent connection is published once', async () => 
   await page.click('#tab-chaos');
   for (const what of ['cut', 'half-open']) {
     await page.click(`.chaos-table tr[data-row="sse"] td[data-fault="${what}"] button`);
-    await until(10_000, async () => /strikes/.test(await page.textContent('.chaos-status')), 'the strike to be sent');
+    await until(async () => /strikes/.test(await page.textContent('.chaos-status')), 'the strike to be sent');
     await lane(page, 'sse').locator('[data-part="text"]').fill(what);
     await lane(page, 'sse').locator('[data-action="send"]').click();
-    await until(15_000, async () => Number(await lane(page, 'sse').locator('[data-part="sent"]').textContent())
+    await until(async () => Number(await lane(page, 'sse').locator('[data-part="sent"]').textContent())
       === (what === 'cut' ? 1 : 2), `${what} to be sent`);
   }
   const { messages: said } = await server.get('/api/history?room=once');
@@ -150,11 +150,11 @@ await check('a message without an answer is published once, even if it is sent a
   });
   await page.fill('#message', 'hello');
   await page.click('[data-action="publish"]');
-  await until(10_000, async () => /^Sending failed/.test(await page.textContent('#composer-says')), 'the page to say so');
+  await until(async () => /^Sending failed/.test(await page.textContent('#composer-says')), 'the page to say so');
   await page.unroute('**/api/send');
   assert.equal(await page.inputValue('#message'), 'hello');
   await page.click('[data-action="publish"]');
-  await until(10_000, async () => await page.inputValue('#message') === '', 'the answer');
+  await until(async () => await page.inputValue('#message') === '', 'the answer');
   const { messages: said } = await server.get('/api/history?room=by%20hand');
   assert.deepEqual(said.map(({ text }) => text), ['hello']);
   await close(page);
@@ -176,7 +176,7 @@ await check('a lane that is started while the mode changes does not run unseen',
   const answer = () => page.evaluate(() => window.answer());
   await page.waitForFunction(() => window.answer);
   await answer();
-  await until(10_000, async () => /^6 of 6/.test(await page.textContent('#gauge-text')), 'six to be held');
+  await until(async () => /^6 of 6/.test(await page.textContent('#gauge-text')), 'six to be held');
   await page.evaluate(() => {
     window.release.forEach((release) => release());
     window.answer = undefined;
@@ -185,7 +185,7 @@ await check('a lane that is started while the mode changes does not run unseen',
   await page.waitForFunction(() => window.answer);
   await page.check('[name=mode][value=isolated]', { force: true });
   await answer();
-  await until(10_000, async () => !/^6 of 6/.test(await page.textContent('#gauge-text')), 'none to be held');
+  await until(async () => !/^6 of 6/.test(await page.textContent('#gauge-text')), 'none to be held');
   assert.match(await page.textContent('#gauge-text'), /^0 of 6/);
   await close(page);
 });
@@ -240,21 +240,21 @@ await check('with nine lanes in other tabs the gauge says that three wait, and t
       navigator.locks.request(`overwire-connection-other-${number}`, () => new Promise(() => {}));
     }
   });
-  await until(10_000, async () => await page.textContent('#gauge-text') === '6 of 6, 3 wait',
+  await until(async () => await page.textContent('#gauge-text') === '6 of 6, 3 wait',
     async () => `three to wait; it says ${await page.textContent('#gauge-text')}`);
-  await until(10_000, async () => await page.locator('#present').evaluate(({ value }) => value) === '–', 'the number');
+  await until(async () => await page.locator('#present').evaluate(({ value }) => value) === '–', 'the number');
   await page.evaluate(async () => { (await import('./lanes/sse.js')).Sse.ANSWER = 200; });
   await page.route('**/api/history?*', () => {}); // it waits in the browser
   await lane(page, 'sse').locator('[data-action="start"]').click();
   await page.click('#warning [value=start]');
-  await until(10_000, async () => /^The request waits in the browser: all six connections are held\.$/.test(
+  await until(async () => /^The request waits in the browser: all six connections are held\.$/.test(
     (await lane(page, 'sse').locator('[data-kind="problem"] span').allTextContents())[0]), 'the lane to say so');
   await close(page);
 });
 
 await check('what was sent while no lane runs, and what a change of mode stops, is said', async () => {
   const page = await open({ room: 'said', lanes: 'sse,stream' });
-  const says = (text) => until(10_000, async () => await page.textContent('#composer-says') === text,
+  const says = (text) => until(async () => await page.textContent('#composer-says') === text,
     async () => `${text}; it says ${await page.textContent('#composer-says')}`);
   await page.fill('#sender', 'ada');
   await page.fill('#message', 'x'.repeat(3_000)); // all of it: the server takes 65,536
@@ -279,7 +279,7 @@ await check('a wait counts down, and can be ended', async () => {
   await page.route('**/api/**', (route) => route.fulfill({ status: 502, body: '' }));
   await lane(page, 'stream').locator('[data-action="start"]').click();
   const state = () => lane(page, 'stream').locator('[data-part="state"]').textContent();
-  await until(10_000, async () => /^retry in 2[89] s$/.test(await state()), state);
+  await until(async () => /^retry in 2[89] s$/.test(await state()), state);
   await page.unroute('**/api/**');
   await lane(page, 'stream').locator('[data-part="retry"]').click();
   await running(page);
@@ -311,7 +311,7 @@ await check('a message leads to its bytes, and its bytes to the message', async 
   assert.deepEqual(await page.locator('li.marked').evaluateAll((all) => all.map((one) => one.dataset.id)), [id, id]);
   await entry('second').focus();
   await page.keyboard.press('Enter');
-  await until(10_000, async () => (await held.textContent()).includes(await entry('second').getAttribute('data-id')),
+  await until(async () => (await held.textContent()).includes(await entry('second').getAttribute('data-id')),
     'the bytes of the other');
   await page.click('#maximise');
   assert.ok(await page.locator('#panels').isHidden());
@@ -322,7 +322,7 @@ await check('a message leads to its bytes, and its bytes to the message', async 
 
 await check('where there is no WebRTC the lane says so and stops, and only this machine has another name', async () => {
   const page = await open({ room: 'old', lanes: 'webrtc', start: '' }, () => { delete window.RTCPeerConnection; });
-  await until(10_000, async () => (await lane(page, 'webrtc').locator('[data-kind="problem"] span').allTextContents())
+  await until(async () => (await lane(page, 'webrtc').locator('[data-kind="problem"] span').allTextContents())
     .join() === 'This browser has no WebRTC.', 'the lane to say so');
   assert.equal(await lane(page, 'webrtc').getAttribute('data-state'), 'stopped');
   assert.equal(await page.textContent('#other-host'), `127.0.0.1:${server.tapPort}`);
@@ -342,7 +342,7 @@ await check('the controls wait for the modules, and what was typed stays', async
   await page.press('#message', 'Enter');
   assert.ok(await page.locator('[data-action="start-all"]').isDisabled());
   go();
-  await until(10_000, () => page.locator('[data-action="publish"]').isEnabled(), 'the modules');
+  await until(() => page.locator('[data-action="publish"]').isEnabled(), 'the modules');
   assert.equal(await page.inputValue('#message'), 'early');
   const [listed, loaded] = await page.evaluate(() => [
     [...document.querySelectorAll('[rel=modulepreload]')].map(({ href }) => href),
@@ -356,7 +356,7 @@ await check('a message that was sent before a lane was started is history there'
   const page = await open({ room: 'before', lanes: 'sse' });
   await page.fill('#message', 'before');
   await page.click('[data-action="publish"]');
-  await until(10_000, async () => await page.inputValue('#message') === '', 'the answer');
+  await until(async () => await page.inputValue('#message') === '', 'the answer');
   await lane(page, 'sse').locator('[data-action="start"]').click();
   await comes(page, 'sse', 'before');
   assert.deepEqual(await messages(page, 'sse'), [['before', 'history']]);
@@ -374,7 +374,7 @@ await check('where no WebSocket passes, the bytes are not shown, and the page sa
       close() {}
     };
   });
-  await until(10_000, async () => /^The tap cannot be opened/.test(await page.textContent('.wire-empty')), 'the reason');
+  await until(async () => /^The tap cannot be opened/.test(await page.textContent('.wire-empty')), 'the reason');
   assert.doesNotMatch(await (await page.request.get(server.url)).text(), /<noscript>.*:\d+.*<\/noscript>/s);
   await close(page);
 });

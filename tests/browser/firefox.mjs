@@ -8,8 +8,6 @@ import { createInterface } from 'node:readline';
 import WebSocket from 'ws';
 import { until, within } from '../interop/server.mjs';
 
-const START = 30_000; // milliseconds
-
 export class Firefox {
   /** The errors that the pages threw. */
   complaints = [];
@@ -30,7 +28,7 @@ export class Firefox {
       '--headless', '--no-remote', '--profile', firefox.#profile, '--remote-debugging-port', '0',
     ], { stdio: ['ignore', 'ignore', 'pipe'] });
     process.once('exit', () => firefox.#child.kill('SIGKILL'));
-    await firefox.#connect(await within(START, firefox.#address(), 'Firefox to say its address'));
+    await firefox.#connect(await within(firefox.#address(), 'Firefox to say its address'));
     return firefox;
   }
 
@@ -69,7 +67,7 @@ export class Firefox {
     this.#made += 1;
     const id = this.#made;
     this.#socket.send(JSON.stringify({ id, method, params }));
-    return within(START, new Promise((resolve, reject) => this.#waiting.set(id, { resolve, reject })), method);
+    return within(new Promise((resolve, reject) => this.#waiting.set(id, { resolve, reject })), method);
   }
 
   /** Opens a tab at `url`. */
@@ -107,10 +105,10 @@ class Tab {
     return result.value === undefined ? undefined : JSON.parse(result.value);
   }
 
-  /** Waits until the function returns something that is true. */
-  async until(act, what, milliseconds = 10_000) {
+  /** Waits until the function returns something that is true, and returns how long that took, in milliseconds. */
+  async until(act, what) {
     const start = performance.now();
-    await until(milliseconds, () => this.evaluate(act), what);
+    await until(() => this.evaluate(act), what);
     return performance.now() - start;
   }
 

@@ -15,14 +15,14 @@ await check('a stream of an empty room is open at once', async () => {
   await tab.until(() => document.querySelector('[data-lane]') !== null, 'the page');
   await tab.evaluate(() => document.querySelector('[data-lane] [data-action=start]').click());
   const took = await tab.until(() => document.querySelector('[data-lane]').dataset.state === 'open', 'the stream');
-  assert.ok(took < 3_000, `it took ${took} ms`);
+  assert.ok(took < 12_000, `it took ${took} ms`); // the first comment comes after 15 s
   await tab.close();
 });
 
 await check('with all site data blocked, the page has its lanes and counts only this tab', async () => {
   const strict = await Firefox.start({ 'network.cookie.cookieBehavior': 2 });
   const tab = await strict.open(`${server.url}/?room=strict&lanes=sse&start`);
-  await tab.until(() => document.querySelector('[data-lane]')?.dataset.state === 'open', 'the lane', 15_000);
+  await tab.until(() => document.querySelector('[data-lane]')?.dataset.state === 'open', 'the lane');
   await tab.until(() => /this tab only/.test(document.querySelector('#gauge-text').textContent), 'the gauge');
   assert.deepEqual(strict.complaints, []);
   await strict.close();
@@ -43,7 +43,7 @@ await check('after a look at the API, the lanes that ran are back with their mes
   await tab.until(() => document.querySelector('article') !== null, 'the API');
   await tab.back();
   await tab.until(() => document.querySelectorAll('[data-state=open]').length === 2
-    && document.querySelectorAll('li[data-id]').length === 2, 'the lanes', 15_000);
+    && document.querySelectorAll('li[data-id]').length === 2, 'the lanes');
   assert.equal(await tab.evaluate(all), 'stream,open,true sse,stopped,false websocket,open,true');
   await tab.close();
 });
@@ -58,12 +58,12 @@ await check('the form logs in, the page says who it is, and a log-out stops its 
     document.querySelector('#key').value = key;
     document.querySelector('#log-in').requestSubmit();
   }, key);
-  await tab.until(() => document.querySelectorAll('[data-state=open]').length === 3, 'the lanes', 20_000);
+  await tab.until(() => document.querySelectorAll('[data-state=open]').length === 3, 'the lanes');
   assert.equal(await tab.evaluate(() => document.querySelector('#who-button').textContent), 'ada');
   await tab.evaluate(() => document.querySelector('#log-out').click());
   const over = () => [...document.querySelectorAll('[data-part=state]')].every(({ textContent }) => (
     textContent === 'session over'));
-  await tab.until(over, 'the end of the lanes', 1_000);
+  await tab.until(over, 'the end of the lanes');
   await tab.until(() => document.querySelector('#log-in').checkVisibility(), 'the form');
   await tab.close();
   await guarded.stop();
@@ -74,7 +74,7 @@ await check('the panel Auto says which transport it has chosen, and why', async 
   const gate = await Gate.open(server.port);
   gate.set('refuse', '/api/ws');
   const tab = await firefox.open(`${gate.url}/?room=auto&lanes=auto&start`);
-  await tab.until(() => document.querySelector('[data-part=state]').textContent === 'open: sse', 'the lane', 20_000);
+  await tab.until(() => document.querySelector('[data-part=state]').textContent === 'open: sse', 'the lane');
   await tab.until(() => /Server-sent events: open/.test(document.querySelector('[data-part=log]').textContent), 'its log');
   const log = await tab.evaluate(() => document.querySelector('[data-part=log]').textContent);
   assert.match(log, /WebSocket does not work here \(.*\), Server-sent events is next/);

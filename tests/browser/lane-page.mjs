@@ -69,21 +69,21 @@ export async function started(page, names, options) {
 }
 
 export async function running(page, name) {
-  await until(30_000, async () => ['open', 'holding'].includes(await get(page, name, 'state')),
+  await until(async () => ['open', 'holding'].includes(await get(page, name, 'state')),
     async () => `${name} to be open; it is ${await get(page, name, 'state')}: ${await said(page, name, 'problem')}`);
 }
 
 /** Waits for the last of `wanted`, and asserts that the lane received exactly these, in this order. */
 export async function received(page, names, wanted) {
   for (const name of names) {
-    await until(30_000, async () => (await texts(page, name)).includes(wanted.at(-1)),
+    await until(async () => (await texts(page, name)).includes(wanted.at(-1)),
       async () => `${name} to receive ${wanted.at(-1)}; it has ${(await texts(page, name)).slice(-5)}; ${JSON.stringify(await get(page, name, 'said'))}`);
     assert.deepEqual(await texts(page, name), wanted, name);
   }
 }
 
 export async function reported(page, name, kind, pattern) {
-  await until(30_000, async () => (await said(page, name, kind)).some((one) => pattern.test(one.text ?? one)),
+  await until(async () => (await said(page, name, kind)).some((one) => pattern.test(one.text ?? one)),
     async () => `${kind} ${pattern} of ${name}; it has ${JSON.stringify(await said(page, name, kind))}`);
 }
 

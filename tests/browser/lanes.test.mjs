@@ -106,7 +106,7 @@ await check('a tapped lane marks every request, also those that send', async () 
     await send(page, name, 'ada', `by ${name}`);
   }
   await started(page, MAILBOX_LANES, { tap: 'f00.x' });
-  await until(5_000, () => get(page, 'mailbox-sse', 'id'), 'the mailbox');
+  await until(() => get(page, 'mailbox-sse', 'id'), 'the mailbox');
   for (const name of MAILBOX_LANES) {
     await send(page, name, 'ada', `by ${name}`);
   }
@@ -196,7 +196,7 @@ await check('a lane is notified when messages after its cursor are gone', async 
   const { port } = server;
   await server.stop();
   for (const name of NAMES) {
-    await until(15_000, async () => (await said(page, name, 'problem')).length > 0, `${name} to notice`);
+    await until(async () => (await said(page, name, 'problem')).length > 0, `${name} to notice`);
   }
   assert.match((await said(page, 'websocket', 'problem'))[0], /^closed with 1001/);
   server = await Server.start(port);
@@ -223,7 +223,7 @@ await check('a silent connection is given up, and the next one resumes', async (
   await received(page, NAMES, ['before', 'meanwhile']);
   for (const name of HELD) {
     await reported(page, name, 'problem', /^nothing came for 1\.5 s$/);
-    await until(15_000, async () => (await wire(page, name, 'reconnection')).length > 0, `${name} to reconnect`);
+    await until(async () => (await wire(page, name, 'reconnection')).length > 0, `${name} to reconnect`);
   }
   await page.context().close();
 });
@@ -303,7 +303,7 @@ await check('an attempt waits until the tap is ready, and a lane that was stoppe
   });
   assert.deepEqual(asked.filter((path) => path.startsWith('/api/')), []);
   await page.evaluate(() => window.ready());
-  await until(10_000, () => page.evaluate(() => window.lane.state === 'open'), 'the lane to be open');
+  await until(() => page.evaluate(() => window.lane.state === 'open'), 'the lane to be open');
   assert.deepEqual(asked.filter((path) => path === '/api/stream'), ['/api/stream']);
   await page.context().close();
 });
@@ -330,7 +330,7 @@ await check('a slow answer is not given up', async () => {
   await limits(page, { ANSWER: 1_000 }); // the answer takes longer
   await make(page, ['short-poll']);
   await call(page, 'short-poll', 'start');
-  await until(15_000, async () => (await texts(page, 'short-poll')).length === 2
+  await until(async () => (await texts(page, 'short-poll')).length === 2
     && (await get(page, 'short-poll', 'state')) === 'stopped', 'two answers, of which the last one says to stop');
   await received(page, ['short-poll'], ['\u{1F40E}', '\u{1F40E}']); // the history, and the first poll
   assert.deepEqual(await said(page, 'short-poll', 'problem'), []);
@@ -347,7 +347,7 @@ await check('an answer of a proxy is a problem, and being online again ends the 
   const overHttp = NAMES.filter((name) => name !== 'websocket');
   const problems = async (count) => {
     for (const name of overHttp) {
-      await until(5_000, async () => (await get(page, name, 'state')) === 'waiting'
+      await until(async () => (await get(page, name, 'state')) === 'waiting'
         && (await said(page, name, 'problem')).length === count, `${name} to have tried ${count} times`);
       assert.equal((await said(page, name, 'problem')).at(-1), '502 Bad Gateway');
     }
@@ -395,7 +395,7 @@ await check('an EventSource that finds no server leaves the next attempt to the 
   await started(page, ['sse'], { room: nextRoom() });
   const { port } = server;
   await server.stop();
-  await until(20_000, async () => (await get(page, 'sse', 'state')) === 'waiting', 'the lane to wait');
+  await until(async () => (await get(page, 'sse', 'state')) === 'waiting', 'the lane to wait');
   const problems = await said(page, 'sse', 'problem');
   assert.equal(problems[0], 'the connection was lost, the browser reconnects');
   assert.equal(problems[1], 'the connection could not be opened');
@@ -433,7 +433,7 @@ for (const [status, text] of [[401, 'session over'], [403, 'refused']]) {
     await make(page, NAMES, { room });
     for (const name of NAMES) {
       await call(page, name, 'start');
-      await until(5_000, async () => (await said(page, name, 'refused')).length === 1, `${name} to be refused`);
+      await until(async () => (await said(page, name, 'refused')).length === 1, `${name} to be refused`);
       assert.deepEqual((await said(page, name, 'state')).at(-1), { state: 'stopped', text }, name);
       assert.match((await said(page, name, 'problem')).join(), /\bno$/, name);
     }
@@ -474,7 +474,7 @@ for (const [name, path] of [['sse', '/api/events'], ['websocket', '/api/ws']]) {
     gate.rules.set('/api/messages', { status: 401, content: '{"error":"no"}' });
     await make(page, [name], { room });
     await call(page, name, 'start');
-    await until(5_000, async () => (await said(page, name, 'refused')).length === 1, 'the refusal');
+    await until(async () => (await said(page, name, 'refused')).length === 1, 'the refusal');
     assert.equal(gate.seen.filter((seen) => seen === path).length, 1);
     gate.close();
     await page.context().close();
@@ -511,7 +511,7 @@ await check('a silent WebSocket asks for heartbeats and stays open', async () =>
   const page = await blank();
   await limits(page, { file: 'websocket', name: 'WebSocketLane', HEARTBEAT: 200 });
   await started(page, ['websocket'], { room: nextRoom() });
-  await until(10_000, async () => (await wire(page, 'websocket', 'heartbeat')).length >= 5, 'heartbeats');
+  await until(async () => (await wire(page, 'websocket', 'heartbeat')).length >= 5, 'heartbeats');
   assert.equal((await wire(page, 'websocket', 'request')).length, 3, 'history, messages and one handshake');
   assert.deepEqual(await said(page, 'websocket', 'problem'), []);
   await page.context().close();
@@ -526,7 +526,7 @@ await check('a WebSocket without heartbeats is given up, and the next one resume
   const seen = await script(page, [{ onOpen: (say) => say(message) }], { answers: false });
   await started(page, ['websocket'], { room });
   await reported(page, 'websocket', 'problem', /^nothing came for 1 s$/);
-  await until(10_000, () => seen.length > 1, 'the next connection');
+  await until(() => seen.length > 1, 'the next connection');
   assert.equal(new URL(seen[1].url).searchParams.get('last_message_id'), cursor(7));
   assert.deepEqual(seen[0].said, [{ type: 'heartbeat' }]);
   await page.context().close();
@@ -577,11 +577,11 @@ for (const name of MAILBOX_LANES) {
     assert.equal(await get(page, name, 'id'), undefined);
     assert.ok((await send(page, name, 'ada', 'too early')).error);
     await call(page, name, 'start');
-    const id = await until(10_000, () => get(page, name, 'id'), 'the mailbox');
+    const id = await until(() => get(page, name, 'id'), 'the mailbox');
     await running(page, name);
     const all = numbered('text', 30);
     const sent = await Promise.all(all.map((text) => send(page, name, 'ada', text)));
-    await until(10_000, async () => (await texts(page, name)).length >= 30, 'all texts');
+    await until(async () => (await texts(page, name)).length >= 30, 'all texts');
     const messages = await said(page, name, 'message');
     assert.deepEqual(messages.map(({ text }) => text).sort(), [...all].sort());
     assert.deepEqual(messages.map(({ id }) => id).sort(), sent.map(({ id }) => id).sort());
@@ -590,11 +590,11 @@ for (const name of MAILBOX_LANES) {
     assert.deepEqual(await said(page, name, 'notice'), []);
 
     await server.delete(`/api/client/${id}`);
-    await until(10_000, async () => (await said(page, name, 'id')).length === 2, 'another mailbox');
+    await until(async () => (await said(page, name, 'id')).length === 2, 'another mailbox');
     assert.equal((await said(page, name, 'notice')).length, 1);
     await running(page, name);
     assert.ok((await send(page, name, 'ada', 'there')).id);
-    await until(10_000, async () => (await texts(page, name)).at(-1) === 'there', 'what is in it');
+    await until(async () => (await texts(page, name)).at(-1) === 'there', 'what is in it');
     await page.context().close();
   });
 }
@@ -603,7 +603,7 @@ for (const name of ['mailbox-poll', 'mailbox-sse']) {
   await check(`${name}: the mailbox survives a lost connection and a stop`, async () => {
     const page = await blank();
     await started(page, [name]);
-    const id = await until(10_000, () => get(page, name, 'id'), 'the mailbox');
+    const id = await until(() => get(page, name, 'id'), 'the mailbox');
     const put = (text) => server.post('/sse/message', { connection_id: id, text });
     await put('one');
     await received(page, [name], ['one']);

@@ -37,7 +37,7 @@ async function open(url) {
 const lines = (page, log, kind) => page.locator(`#${log} li${kind ? `.${kind}` : ''}`).allTextContents();
 
 async function shows(page, log, wanted, kind) {
-  await until(15_000, async () => (await lines(page, log, kind)).some((line) => line.includes(wanted)),
+  await until(async () => (await lines(page, log, kind)).some((line) => line.includes(wanted)),
     async () => `#${log} to show ${wanted}; it shows ${(await lines(page, log)).join('\n')}`);
 }
 
@@ -102,7 +102,7 @@ await check('02: the broken client shows a message more than once', async () => 
   const page = await open(server.url);
   await page.click('#broken');
   await server.post('/add-message', { message: 'once' });
-  await until(9_000, async () => (await lines(page, 'log', 'bad')).filter((line) => line === 'broken: once').length > 1,
+  await until(async () => (await lines(page, 'log', 'bad')).filter((line) => line === 'broken: once').length > 1,
     'a message that is shown twice');
   await done(page, '02-broken');
   await server.stop();
@@ -114,7 +114,7 @@ await check('05: the broken client misses what is sent while its connection is c
   const page = await open(cable.url);
   await page.check('#quiet');
   await page.click('#broken');
-  await until(15_000, async () => {
+  await until(async () => {
     await server.post('/add-message', { message: 'to both' });
     return (await lines(page, 'log', 'bad')).includes('broken: to both');
   }, 'the broken client to be there');
@@ -122,7 +122,7 @@ await check('05: the broken client misses what is sent while its connection is c
   cable.cut();
   await server.post('/add-message', { message: 'while it was cut' });
   await shows(page, 'log', 'while it was cut', 'in');
-  await until(15_000, async () => {
+  await until(async () => {
     await server.post('/add-message', { message: 'later' });
     return (await lines(page, 'log', 'bad')).includes('broken: later');
   }, 'the broken client to be back');
@@ -137,7 +137,7 @@ await check('06: two pages chat, come back after a cut, and one leaves', async (
   const cable = await Cable.plug(server.port);
   const [a, b] = [await open(cable.url), await open(cable.url)];
   for (const page of [a, b]) {
-    await until(15_000, async () => (await page.textContent('#state')) === 'open',
+    await until(async () => (await page.textContent('#state')) === 'open',
       async () => `the chat to be open; it is ${await page.textContent('#state')}`);
   }
   await a.fill('#text', MARKUP);
@@ -147,7 +147,7 @@ await check('06: two pages chat, come back after a cut, and one leaves', async (
   await shows(a, 'echo', 'Hello');
   cable.cut();
   await shows(a, 'echo', 'closed with 1006', 'bad');
-  await until(15_000, async () => {
+  await until(async () => {
     await a.fill('#text', 'after the cut');
     await a.click('#say button');
     return (await lines(b, 'chat')).some((line) => line.includes('after the cut'));
@@ -162,10 +162,10 @@ await check('06: two pages chat, come back after a cut, and one leaves', async (
 await check('08: five readers are measured, and the follower falls back without loss', async () => {
   const server = await lesson('08-choosing');
   const page = await open(server.url);
-  await until(15_000, async () => (await server.get('/report')).ws.requests === 2, 'two WebSockets');
+  await until(async () => (await server.get('/report')).ws.requests === 2, 'two WebSockets');
   await page.fill('[name=text]', MARKUP);
   await page.click('#publish button');
-  await until(15_000, async () => {
+  await until(async () => {
     const rows = await page.locator('#lanes tr').all();
     const delays = await Promise.all(rows.map((row) => row.locator('td').nth(2).textContent()));
     return delays.length === 5 && delays.every((delay) => delay.endsWith(' ms'));
@@ -206,7 +206,7 @@ await check('09: the page goes on after a kill, and fetches the state when a cha
   truncateSync(log, bytes.lastIndexOf('00000059 '));
   server = await start(port);
   await shows(page, 'log', 'changes are missing', 'bad');
-  await until(15_000, async () => (await lines(page, 'counts')).length === 2, 'the counts without the lost voice');
+  await until(async () => (await lines(page, 'counts')).length === 2, 'the counts without the lost voice');
   await vote('new');
   await done(page, '09-keeping-it');
   await server.stop();
@@ -267,7 +267,7 @@ const firstOf = (page, url) => page.evaluate((at) => new Promise((resolve) => {
 await check('11: a log-out in one tab ends the socket of the other, and no script sees the cookie', async () => {
   const server = await knowsAda('11-who-are-you');
   const page = await open(server.url);
-  await until(15_000, async () => (await page.textContent('#state')) === 'expected a key', 'the question for a key');
+  await until(async () => (await page.textContent('#state')) === 'expected a key', 'the question for a key');
   await page.fill('#key', 'wrong');
   await page.click('#enter button[value=cookie]');
   await shows(page, 'log', 'not logged in', 'bad');
@@ -282,7 +282,7 @@ await check('11: a log-out in one tab ends the socket of the other, and no scrip
   await shows(second, 'log', 'the socket of ada is open, by the cookie');
   await second.click('#leave');
   for (const each of [page, second]) {
-    await until(15_000, async () => (await each.textContent('#state')) === 'logged out' && each.isVisible('#enter'),
+    await until(async () => (await each.textContent('#state')) === 'logged out' && each.isVisible('#enter'),
       async () => `the log-out; it says ${await each.textContent('#state')}`);
   }
   await done(page, '11-who-are-you');
@@ -297,13 +297,13 @@ await check('11: a page without a cookie comes back with another ticket', async 
   page.on('websocket', (socket) => opened.push(new URL(socket.url()).searchParams.get('ticket')));
   await showKey(page, 'tickets');
   cable.cut();
-  await until(15_000, async () => (await lines(page, 'log')).filter((line) => line.includes('by a ticket')).length === 2,
+  await until(async () => (await lines(page, 'log')).filter((line) => line.includes('by a ticket')).length === 2,
     'the second socket');
   assert.equal(new Set(opened).size, 2);
   assert.equal(await firstOf(page, `${cable.url}/chat?ticket=${opened[0]}`), 1006, 'it is used up');
   assert.deepEqual(await page.context().cookies(), []);
   await page.reload();
-  await until(15_000, async () => (await page.textContent('#state')) === 'expected a key', 'the key to be forgotten');
+  await until(async () => (await page.textContent('#state')) === 'expected a key', 'the key to be forgotten');
   await done(page, '11-tickets');
   cable.unplug();
   await server.stop();
@@ -349,7 +349,7 @@ await check('12: a proxy that buffers or loses the upgrade is seen, and HTTP/2 h
   const server = await Server.start(0, join(process.env.PROGRAMS, '12-server'), []);
   const front = (...options) => Server.start(0, join(process.env.PROGRAMS, '12-in-front'),
     ['--to', String(server.port), ...options]);
-  const state = (page, wanted) => until(15_000, async () => (await page.textContent('#state')) === wanted,
+  const state = (page, wanted) => until(async () => (await page.textContent('#state')) === wanted,
     async () => `${wanted}; it is ${await page.textContent('#state')}`);
   const send = async (page, text) => {
     await page.fill('#text', text);
@@ -383,13 +383,13 @@ await check('12: a proxy that buffers or loses the upgrade is seen, and HTTP/2 h
   await done(page, '12-buffered');
 
   const proxy = await haproxy(server.port);
-  page = await until(15_000, () => open(proxy.url).catch(() => false), 'haproxy to listen');
+  page = await until(() => open(proxy.url).catch(() => false), 'haproxy to listen');
   await shows(page, 'log', 'WebSocket: open', 'in');
   await page.click('#open');
   await state(page, '7 of 7 streams are open');
   await send(page, 'to all seven');
   await shows(page, 'streams', 'stream 7: open, 1 received');
-  await until(15_000, async () => (await lines(page, 'streams')).every((line) => line.endsWith('open, 1 received')),
+  await until(async () => (await lines(page, 'streams')).every((line) => line.endsWith('open, 1 received')),
     async () => `a message on each stream; ${await lines(page, 'streams')}`);
   assert.equal(await page.textContent('#protocol'), 'h2');
   await done(page, '12-in-front');
@@ -407,7 +407,7 @@ await check('13: the page follows from one process to the next, and misses nothi
   await shows(page, 'log', MARKUP, 'in');
   const processes = async () => (await lines(page, 'log')).filter((line) => line.startsWith('process'));
   server.child.kill('SIGHUP');
-  await until(15_000, async () => (await processes()).length === 2, 'a second process');
+  await until(async () => (await processes()).length === 2, 'a second process');
   const [first, second] = await processes();
   assert.match(second, /^process \d+, after \d\.\d s$/);
   assert.notEqual(second.split(',')[0], first);

@@ -42,7 +42,7 @@ async function say(text) {
 
 async function areOpen() {
   for (const lane of STREAMS) {
-    await until(30_000, async () => await state(lane) === 'open', `${lane} to be open`);
+    await until(async () => await state(lane) === 'open', `${lane} to be open`);
   }
 }
 
@@ -52,7 +52,7 @@ async function looks(name, within, looked = page) {
   for (const [width, colorScheme] of SIZES) {
     await looked.setViewportSize({ width, height: 800 });
     await looked.emulateMedia({ colorScheme });
-    await until(15_000, () => looked.evaluate(() => document.getAnimations().length === 0), 'the end of the flashes');
+    await until(() => looked.evaluate(() => document.getAnimations().length === 0), 'the end of the flashes');
     if (width < 1600) {
       const { violations, passes } = await looked.evaluate((one) => window.axe.run(one), within);
       assert.ok(passes.some(({ id }) => id === 'color-contrast'), 'it has looked at the contrast');
@@ -221,7 +221,7 @@ await check('one lane alone, and three with mailboxes', async () => {
 await check('the composer says that the server cannot be reached', async () => {
   await server.stop();
   await say('Is anybody there?');
-  await until(10_000, async () => /^Sending failed: the server cannot be reached/.test(
+  await until(async () => /^Sending failed: the server cannot be reached/.test(
     await page.locator('#composer-says').innerText()), 'the composer to say so');
   assert.equal(await page.inputValue('#message'), 'Is anybody there?');
   await looks('no-server', '#composer');

@@ -30,7 +30,7 @@ async function listening(port, program, args) {
   const child = spawn(program, args, { stdio: 'ignore' });
   process.once('exit', () => child.kill('SIGKILL'));
   child.once('error', (error) => { throw error; });
-  await until(10_000, () => new Promise((resolve) => {
+  await until(() => new Promise((resolve) => {
     const socket = connect(port, '127.0.0.1', () => resolve(true)).once('error', () => resolve(false));
     socket.unref();
   }), `${program} to listen`);
@@ -62,7 +62,7 @@ ${nodes.map(({ port }, at) => `  server node${at} 127.0.0.1:${port} check inter 
 `);
 await listening(balancer, 'haproxy', ['-q', '-db', '-f', join(folder, 'haproxy.cfg')]);
 const url = `http://localhost:${balancer}`;
-await until(10_000, async () => (await fetch(`${url}/health/ready`)).ok, 'the servers to reach Redis');
+await until(async () => (await fetch(`${url}/health/ready`)).ok, 'the servers to reach Redis');
 
 const browser = await chromium.launch({
   executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
@@ -75,7 +75,7 @@ const log = (lane, kind = 'message') => panel(lane).locator(`[data-kind="${kind}
 /** Sends a message through the balancer. A server that is killed gives no answer: the key makes a retry safe. */
 async function send(text) {
   const body = JSON.stringify({ sender: 'node', text, key: text });
-  await until(10_000, async () => (await fetch(`${url}/api/send`, { method: 'POST', body }).catch(() => ({}))).ok,
+  await until(async () => (await fetch(`${url}/api/send`, { method: 'POST', body }).catch(() => ({}))).ok,
     `${text} to be sent`);
 }
 
@@ -83,7 +83,7 @@ await check('every lane opens through the balancer', async () => {
   await page.goto(url);
   for (const lane of LANES) await panel(lane).locator('[data-action="start"]').click();
   for (const lane of LANES) {
-    await until(15_000, async () => ['open', 'holding'].includes(await panel(lane).getAttribute('data-state')),
+    await until(async () => ['open', 'holding'].includes(await panel(lane).getAttribute('data-state')),
       `${lane} to open`);
   }
 });
@@ -99,7 +99,7 @@ await check('a server is killed, and each lane shows each message once and in or
     await send(text);
   }
   for (const lane of LANES) {
-    await until(20_000, async () => (await log(lane)).includes(texts.at(-1)),
+    await until(async () => (await log(lane)).includes(texts.at(-1)),
       async () => `${lane} to show the last message; it shows ${(await log(lane)).slice(-3)}`);
     assert.deepEqual((await log(lane)).filter((text) => text.startsWith('message ')), texts, lane);
   }

@@ -34,9 +34,9 @@ const rows = () => page.locator('#people-rows tr').evaluateAll((all) => all.map(
   [...row.children].slice(0, 2).map(({ textContent }) => textContent))));
 
 await check('a row for each lane of each page: who, and on what', async () => {
-  await until(20_000, async () => (await server.get('/api/connections?room=tea')).connections.length === 6, 'six');
+  await until(async () => (await server.get('/api/connections?room=tea')).connections.length === 6, 'six');
   await page.click('[popovertarget=people]');
-  await until(10_000, async () => (await rows()).length === 6, async () => `six rows, not ${await rows()}`);
+  await until(async () => (await rows()).length === 6, async () => `six rows, not ${await rows()}`);
   const own = (await rows()).filter(([who]) => who.endsWith(', this page')).map(([, on]) => on);
   assert.deepEqual(own.sort(), ['SSE', 'WebSocket', 'stream']);
   assert.equal(await page.textContent('#people-room'), 'tea');
@@ -60,20 +60,20 @@ await check('the button ends a connection, and its lane comes back without a los
   const before = await ids();
   const foreign = page.locator('#people-rows tr:not(.own)', { hasText: 'WebSocket' });
   await foreign.locator('button').click();
-  await until(10_000, async () => (await ids()).filter((id) => before.includes(id)).length === 1, 'its end');
+  await until(async () => (await ids()).filter((id) => before.includes(id)).length === 1, 'its end');
   await server.post('/api/send', { room: 'tea', sender: 'operator', text: 'while you were away' });
-  await until(20_000, async () => await state(other, 'websocket') === 'open', 'the lane to be back');
-  await until(10_000, async () => (await other.locator('[data-lane="websocket"] li[data-kind="message"] span')
+  await until(async () => await state(other, 'websocket') === 'open', 'the lane to be back');
+  await until(async () => (await other.locator('[data-lane="websocket"] li[data-kind="message"] span')
     .allTextContents()).includes('while you were away'), 'the message');
 });
 
 await check('who is no operator is told so', async () => {
   await page.route('**/api/connections?*', (route) => route.fulfill({
     status: 403, contentType: 'application/json', body: '{"type":"error","error":"expected an operator"}' }));
-  await until(10_000, async () => await page.textContent('#people-says') === 'Not known: expected an operator', 'it');
+  await until(async () => await page.textContent('#people-says') === 'Not known: expected an operator', 'it');
   assert.deepEqual(await rows(), []);
   await page.unroute('**/api/connections?*');
-  await until(10_000, async () => (await rows()).length === 6, 'the rows to be back');
+  await until(async () => (await rows()).length === 6, 'the rows to be back');
 });
 
 await check('no page has thrown an error', () => assert.deepEqual(errors, []));
@@ -82,12 +82,12 @@ await browser.close();
 await check('Firefox shows the same', async () => {
   const firefox = await Firefox.start();
   const tab = await firefox.open(`${server.url}/${query}`);
-  await tab.until(() => document.querySelectorAll('[data-state=open]').length === 3, 'the lanes', 20_000);
+  await tab.until(() => document.querySelectorAll('[data-state=open]').length === 3, 'the lanes');
   await tab.evaluate(() => document.querySelector('[popovertarget=people]').click());
-  await tab.until(() => document.querySelectorAll('#people-rows tr.own').length === 3, 'its rows', 20_000);
+  await tab.until(() => document.querySelectorAll('#people-rows tr.own').length === 3, 'its rows');
   writeFileSync(join(screenshots, 'people-firefox.png'), await tab.screenshot());
   await tab.evaluate(() => document.querySelector('#people-rows button').click());
-  await tab.until(() => document.querySelectorAll('#people-rows tr.own').length < 3, 'the end of one', 20_000);
+  await tab.until(() => document.querySelectorAll('#people-rows tr.own').length < 3, 'the end of one');
   assert.deepEqual(firefox.complaints, []);
   await firefox.close();
 });

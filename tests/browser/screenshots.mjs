@@ -43,7 +43,7 @@ const last = (page, lane) => (
   page.locator(`.panel[data-lane="${lane}"] [data-kind="message"] span`).last().textContent());
 const heartbeats = async (lane) => (
   Number(await grace.locator(`.panel[data-lane="${lane}"] [data-part="heartbeats"]`).textContent()));
-const hush = () => until(10_000, () => grace.evaluate(() => document.getAnimations().length === 0), 'no flash');
+const hush = () => until(() => grace.evaluate(() => document.getAnimations().length === 0), 'no flash');
 
 async function picture(name, page = grace) {
   await page.mouse.move(0, 0);
@@ -66,10 +66,10 @@ for (const page of [ada, grace]) {
   await page.locator('[data-action="start-all"]').dispatchEvent('click'); // also in the background tab
 }
 for (const page of [ada, grace]) {
-  await until(15_000, async () => await state(page, 'webrtc') === 'open', 'the tabs to find each other');
+  await until(async () => await state(page, 'webrtc') === 'open', 'the tabs to find each other');
 }
 for (const lane of LANES) {
-  await until(15_000, async () => ['open', 'holding'].includes(await state(grace, lane)), `${lane} to be open`);
+  await until(async () => ['open', 'holding'].includes(await state(grace, lane)), `${lane} to be open`);
 }
 await grace.click('#tab-compare');
 for (const [name, text] of TALK) {
@@ -79,10 +79,10 @@ for (const [name, text] of TALK) {
   await new Promise((resolve) => setTimeout(resolve, PAUSE)); // as people talk
 }
 for (const lane of LANES) {
-  await until(10_000, async () => await last(grace, lane) === TALK.at(-1)[1], `${lane} to have the last message`);
+  await until(async () => await last(grace, lane) === TALK.at(-1)[1], `${lane} to have the last message`);
 }
 for (const lane of ['stream', 'sse', 'websocket']) {
-  await until(40_000, async () => await heartbeats(lane) > 0, `a heartbeat on ${lane}`);
+  await until(async () => await heartbeats(lane) > 0, `a heartbeat on ${lane}`);
 }
 await hush();
 await picture('client-light.png');
@@ -111,7 +111,7 @@ const tap = await Server.tapOf(chat.url);
 const viewer = await context.newPage();
 await viewer.setViewportSize({ width: 1400, height: 900 });
 await viewer.goto(`${tap.url}/-/tap/`);
-await until(10_000, async () => /^open/.test(await viewer.textContent('#state')), 'the tap to be open');
+await until(async () => /^open/.test(await viewer.textContent('#state')), 'the tap to be open');
 const visitor = await context.newPage();
 await visitor.goto(`${tap.url}/`);
 await visitor.evaluate(async () => {

@@ -37,7 +37,7 @@ const except = (wanted, of = page) => of.locator('[data-lane]').evaluateAll((all
   all.filter(({ dataset }) => !wanted.includes(dataset.state)).map((one) => (
     `${one.dataset.lane}: ${one.querySelector('[data-part=state]').textContent}`))), wanted);
 
-const areOpen = (of) => until(20_000, async () => (await except(['open', 'holding'], of)).length === 0,
+const areOpen = (of) => until(async () => (await except(['open', 'holding'], of)).length === 0,
   async () => `all lanes to be open; ${await except(['open', 'holding'], of)}`);
 
 const isOver = (of = page) => of.locator('[data-lane] [data-part=state]').evaluateAll((all) => (
@@ -62,7 +62,7 @@ async function post(text) {
 
 async function show(text) {
   for (const lane of LANES.filter((lane) => lane !== 'webrtc')) {
-    await until(10_000, async () => (await texts(lane)).includes(text),
+    await until(async () => (await texts(lane)).includes(text),
       async () => `${lane} to show ${text}; it shows ${await texts(lane)}, ${await texts(lane, 'problem')}`);
   }
 }
@@ -75,7 +75,7 @@ await check('nobody is logged in: a form says where a key comes from, and nothin
   assert.equal(await page.locator('#panels [data-part=toggle]:enabled').count(), 0);
   assert.equal(await page.evaluate(() => document.activeElement.id), 'key');
   await logIn(page, 'ow_wrong');
-  await until(5_000, async () => /^Not logged in: 401 key: it is unknown/.test(await says()), says);
+  await until(async () => /^Not logged in: 401 key: it is unknown/.test(await says()), says);
 });
 
 await check('the form fits and axe-core finds nothing, narrow and wide, light and dark', async () => {
@@ -112,10 +112,10 @@ await check('a log-out in another tab stops every lane within a second, and noth
   await areOpen(other);
   await other.click('#who-button');
   await other.click('#log-out');
-  await until(1_000, () => isOver(), async () => `the end of every lane: ${await except([])}`);
+  await until(() => isOver(), async () => `the end of every lane: ${await except([])}`);
   assert.ok(await isOver(other));
   assert.equal(await says(other), 'You are logged out.');
-  await until(1_000, async () => await says() === 'The session is over.', says);
+  await until(async () => await says() === 'The session is over.', says);
   const asked = [];
   const note = (request) => asked.push(request.url());
   page.on('request', note).on('websocket', note);
@@ -141,7 +141,7 @@ await check('a server that has forgotten the session ends it, also where a brows
   await server.stop();
   server = await Server.tapped({ port, tapPort, options });
   for (const of of [page, other]) {
-    await until(10_000, () => isOver(of), async () => `the end: ${await except([], of)}`);
+    await until(() => isOver(of), async () => `the end: ${await except([], of)}`);
   }
   await logIn(page, key);
   await areOpen(page);
@@ -149,8 +149,8 @@ await check('a server that has forgotten the session ends it, also where a brows
 
 await check('a revoked key ends the session', async () => {
   keys.revoke('ada');
-  await until(10_000, () => isOver(), async () => `the end: ${await except([])}`);
-  await until(1_000, async () => await says() === 'The session is over.', says);
+  await until(() => isOver(), async () => `the end: ${await except([])}`);
+  await until(async () => await says() === 'The session is over.', says);
 });
 
 await check('no page has thrown an error', () => assert.deepEqual(errors, []));

@@ -54,7 +54,7 @@ const row = (text) => viewer.locator('.wire-row:not([hidden])', { hasText: text 
 const said = () => viewer.locator('.chaos-log li').allTextContents();
 
 async function logs(pattern) {
-  await until(10_000, async () => (await said()).some((line) => pattern.test(line)),
+  await until(async () => (await said()).some((line) => pattern.test(line)),
     async () => `${pattern} in ${(await said()).join('\n')}`);
 }
 
@@ -78,12 +78,12 @@ async function talk(...texts) {
     await new Promise((resolve, reject) => Object.assign(socket, { onopen: resolve, onerror: reject }));
     all.forEach((text) => socket.send(text));
   }, texts);
-  await until(10_000, () => visitor.evaluate((last) => window.heard.includes(last), texts.at(-1)), 'the last text');
+  await until(() => visitor.evaluate((last) => window.heard.includes(last), texts.at(-1)), 'the last text');
 }
 
 await check('the page says which server it is in front of, and what to do', async () => {
   await viewer.goto(`${tap.url}/-/tap/`);
-  await until(10_000, async () => /^open/.test(await viewer.textContent('#state')), 'the tap to be open');
+  await until(async () => /^open/.test(await viewer.textContent('#state')), 'the tap to be open');
   assert.equal(await viewer.textContent('#target'), `http://127.0.0.1:${recorder.port}`);
   assert.equal(await viewer.textContent('.wire-empty'),
     `Nothing yet. Send a request to ${tap.url}/, and its bytes appear here.`);
@@ -116,12 +116,12 @@ await check('a frame opens into its bits, and keep-alive can be hidden', async (
   await frame.locator('.wire-bits').first().click();
   assert.ok(await row('FIN Ping').count() > 0);
   await viewer.check('text=hide keep-alive');
-  await until(5_000, async () => await row('FIN Ping').count() === 0, 'the pings to be hidden');
+  await until(async () => await row('FIN Ping').count() === 0, 'the pings to be hidden');
   assert.ok(await rows().count() < shown);
   await viewer.uncheck('text=hide keep-alive');
   await viewer.fill('input[type=search]', 'hello');
   const ways = () => rows().evaluateAll((all) => [...new Set(all.map(({ dataset }) => dataset.from))].join());
-  await until(5_000, async () => await ways() === 'client,server', 'the text, there and back');
+  await until(async () => await ways() === 'client,server', 'the text, there and back');
   assert.equal(await rows().count(), await row('Hello').count());
   await viewer.fill('input[type=search]', '');
 });
@@ -138,9 +138,9 @@ await check('a strike closes the open connection, and the page says so', async (
 
 await check('a fault stays until it is off', async () => {
   await viewer.locator('.chaos-table [data-fault="502"] input').check();
-  await until(10_000, () => visitor.evaluate(async () => (await fetch('/')).status === 502), 'an answer of a proxy');
+  await until(() => visitor.evaluate(async () => (await fetch('/')).status === 502), 'an answer of a proxy');
   await viewer.click('[data-action="calm"]');
-  await until(10_000, () => visitor.evaluate(async () => (await fetch('/')).status === 200), 'an answer of the server');
+  await until(() => visitor.evaluate(async () => (await fetch('/')).status === 200), 'an answer of the server');
 });
 
 await check('the server is down for some seconds, and the viewer stays', async () => {

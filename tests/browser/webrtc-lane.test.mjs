@@ -9,7 +9,6 @@ import * as lanes from './lane-page.mjs';
 const FLAGS = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
   '--disable-background-networking', '--disable-component-update', '--disable-sync',
   '--disable-features=WebRtcHideLocalIpsWithMdns'];
-const PATIENCE = 60_000; // milliseconds. A link whose first attempt is lost is tried again after 20 s of silence
 const KEPT = 200; // messages that a peer keeps for the others
 
 const options = ['--chaos'];
@@ -73,7 +72,7 @@ const sendAll = (page, all) => page.evaluate(async (all) => {
 }, all);
 
 async function inState(page, wanted) {
-  await until(PATIENCE, async () => wanted.test(await state(page)),
+  await until(async () => wanted.test(await state(page)),
     async () => `${wanted}; it is ${await state(page)}: ${JSON.stringify(await page.evaluate(() => window.said))}`);
 }
 
@@ -87,7 +86,7 @@ async function met(...pages) {
 /** Waits for the last of `wanted` on each page, and asserts that the page received each text once. */
 async function received(pages, wanted) {
   for (const page of pages) {
-    await until(PATIENCE, async () => (await texts(page)).length >= wanted.length,
+    await until(async () => (await texts(page)).length >= wanted.length,
       async () => `${wanted.length} messages; there are ${(await texts(page)).length}: ${await said(page, 'problem')}`);
     assert.deepEqual((await texts(page)).sort(), [...wanted].sort());
   }
@@ -157,7 +156,7 @@ await check('a channel that is lost during a flood loses nothing and repeats not
       await lose(page, how);
       for (const one of [a, b]) {
         // At once; or after half a minute, when ICE gives the connection up because its last packet was lost.
-        await until(60_000, async () => (await reconnections(one)) > before,
+        await until(async () => (await reconnections(one)) > before,
           async () => `another channel after ${how}; ${await state(one)}: ${await said(one, 'problem')}`);
       }
     }
@@ -202,19 +201,19 @@ await check('channels stay while the server is away, and are replaced when it is
   await server.kill();
   for (const page of [a, b]) {
     const noticed = async () => (await said(page, 'problem')).some((text) => text.includes('signalling closed'));
-    await until(15_000, noticed, 'the loss of the server');
+    await until(noticed, 'the loss of the server');
   }
   const all = [...await sendAll(a, ['without', 'a server']), ...await sendAll(b, ['from', 'b'])];
   await received([a, b], all);
   assert.deepEqual([await state(a), await state(b)], ['open to 1 peer', 'open to 1 peer']);
   server = await Server.tapped({ port, tapPort, options });
   for (const page of [a, b]) {
-    await until(60_000, async () => (await said(page, 'id')).length === 2, 'the next welcome');
+    await until(async () => (await said(page, 'id')).length === 2, 'the next welcome');
   }
   const connections = () => Promise.all([a, b].map((page) => (
     page.evaluate(() => window.connections.map(({ connectionState }) => connectionState)))));
   const renewed = (states) => /^(closed,)+connected$/.test(states.join());
-  await until(60_000, async () => (await connections()).every(renewed),
+  await until(async () => (await connections()).every(renewed),
     async () => `one new connection, and the end of the old one: ${await connections()}; ${JSON.stringify([
       await said(a, 'problem'), await said(b, 'problem')])}`);
   await met(a, b);
@@ -250,7 +249,7 @@ await check('rooms are separate, and an invalid message is a problem', async () 
   const garbage = ['{', '[]', 'null', '{"type":"constructor"}', '{"type":"hello","log":1,"have":{}}',
     '{"type":"message"}'];
   await b.evaluate((garbage) => garbage.forEach((text) => window.connections[0].channels[0].send(text)), garbage);
-  await until(10_000, async () => (await said(a, 'problem')).length === garbage.length, 'problems');
+  await until(async () => (await said(a, 'problem')).length === garbage.length, 'problems');
   await received([a, b], await sendAll(b, ['good']));
   assert.deepEqual(await texts(other), []);
   await close(a, b, other);
@@ -293,13 +292,13 @@ await check('a peer that claims the logs of others does not separate them', asyn
   await met(a, b);
   const c = await stranger('claimed');
   const hellos = () => c.evaluate(() => window.heard.filter(({ type }) => type === 'hello').map(({ log }) => log));
-  await until(15_000, async () => (await hellos()).length === 2, 'both to introduce themselves');
+  await until(async () => (await hellos()).length === 2, 'both to introduce themselves');
   await c.evaluate(() => {
     const logs = window.heard.map(({ log }) => log).reverse(); // to each peer the log of the other
     window.links.forEach((link) => logs.forEach((log) => link.say(JSON.stringify({ type: 'hello', log, have: {} }))));
   });
   for (const page of [a, b]) {
-    await until(15_000, async () => (await said(page, 'problem')).includes('a peer introduced itself twice'), 'the second hello');
+    await until(async () => (await said(page, 'problem')).includes('a peer introduced itself twice'), 'the second hello');
   }
   await c.context().close();
   const all = [...await sendAll(a, numbered('a', 3)), ...await sendAll(b, numbered('b', 3))];
@@ -317,9 +316,9 @@ await check('a peer that introduces itself repeatedly is answered once, and its 
       window.links[0].say(JSON.stringify({ type: 'hello', log: `log ${count}`, have: {} }));
     }
   });
-  await until(15_000, async () => (await said(a, 'problem')).length === 49, 'the refusals');
+  await until(async () => (await said(a, 'problem')).length === 49, 'the refusals');
   await sendAll(a, ['last']);
-  await until(15_000, () => c.evaluate(() => window.heard.at(-1)?.text === 'last'), 'the last one');
+  await until(() => c.evaluate(() => window.heard.at(-1)?.text === 'last'), 'the last one');
   assert.deepEqual(await c.evaluate(() => window.heard.map(({ type, text }) => text ?? type)),
     ['hello', ...numbered('a', 20), 'last']);
   await c.evaluate(async () => {
@@ -335,7 +334,7 @@ await check('a peer that introduces itself repeatedly is answered once, and its 
     window.meet(window.peers[0]);
   });
   await inState(a, /^open to 32 peers$/);
-  await until(15_000, async () => (await said(a, 'problem')).at(-1) === 'there are too many peers', 'the last refusal');
+  await until(async () => (await said(a, 'problem')).at(-1) === 'there are too many peers', 'the last refusal');
   await close(a, c);
 });
 
@@ -361,7 +360,7 @@ await check('faults on the way to the server lose and repeat no message of the p
     await lanes.started(page, ['webrtc'], { room, tap: `${tap}.webrtc` });
     peers.push({ name, page });
   }
-  const openTo = ({ page }) => until(PATIENCE, async () => (await lanes.said(page, 'webrtc', 'state')).at(-1).text === 'open to 1 peer',
+  const openTo = ({ page }) => until(async () => (await lanes.said(page, 'webrtc', 'state')).at(-1).text === 'open to 1 peer',
     async () => `a channel: ${JSON.stringify(await lanes.get(page, 'webrtc', 'said'))}`);
   await Promise.all(peers.map(openTo));
   const all = [];
@@ -381,7 +380,7 @@ await check('faults on the way to the server lose and repeat no message of the p
     }
   }
   for (const peer of peers) {
-    await until(PATIENCE, async () => (await lanes.texts(peer.page, 'webrtc')).length >= all.length,
+    await until(async () => (await lanes.texts(peer.page, 'webrtc')).length >= all.length,
       async () => `${all.length} messages; there are ${(await lanes.texts(peer.page, 'webrtc')).length}`);
     await openTo(peer);
     const texts = await lanes.texts(peer.page, 'webrtc');

@@ -38,7 +38,7 @@ const text = (page, id) => page.locator(`#${id}`).textContent();
 const lines = (page, id) => page.locator(`#${id} li`).allTextContents();
 
 async function shows(page, id, wanted) {
-  await until(15_000, async () => wanted.test(await text(page, id)),
+  await until(async () => wanted.test(await text(page, id)),
     async () => `#${id} to show ${wanted}; it shows ${await text(page, id)}; ${(await lines(page, 'signals')).join('\n')}`);
 }
 
@@ -63,7 +63,7 @@ async function talk(a, b) {
   for (const [from, to] of [[a, b], [b, a]]) {
     said += 1;
     await say(from, `words ${said} <b>&amp; \u{1F40E}`);
-    await until(5_000, async () => (await lines(to, 'chat')).at(-1) === `< words ${said} <b>&amp; \u{1F40E}`,
+    await until(async () => (await lines(to, 'chat')).at(-1) === `< words ${said} <b>&amp; \u{1F40E}`,
       async () => `words ${said}; the chat is ${(await lines(to, 'chat')).join('\n')}`);
   }
 }
@@ -97,7 +97,7 @@ await check('the messages of the peers do not pass the server', async () => {
 
 await check('a third tab learns that the room is full', async () => {
   const c = await open(url);
-  await until(10_000, async () => (await lines(c, 'signals')).some((line) => line.startsWith('1013: the room is full')),
+  await until(async () => (await lines(c, 'signals')).some((line) => line.startsWith('1013: the room is full')),
     async () => `the room to be full; ${(await lines(c, 'signals')).join('\n')}`);
   assert.equal(await text(c, 'channel'), 'none');
   await c.context().close();
@@ -107,7 +107,7 @@ await check('a third tab learns that the room is full', async () => {
 await check('when the server is killed, the channel stays', async () => {
   await server.kill();
   for (const page of [a, b]) {
-    await until(10_000, async () => (await lines(page, 'signals')).includes('1006: the server is gone; the channel stays'),
+    await until(async () => (await lines(page, 'signals')).includes('1006: the server is gone; the channel stays'),
       async () => `the page to notice; ${(await lines(page, 'signals')).join('\n')}`);
   }
   await talk(a, b);
@@ -138,7 +138,7 @@ await check('when the server shuts down, the channel stays', async () => {
 
 await check('when a tab is closed, the other one notices, and the next one to come finds it', async () => {
   await b.context().close();
-  await until(15_000, async () => (await lines(a, 'chat')).at(-1) === 'the data channel is closed', 'the end of the channel');
+  await until(async () => (await lines(a, 'chat')).at(-1) === 'the data channel is closed', 'the end of the channel');
   const c = await open(url);
   await paired(a, c);
   await talk(a, c);

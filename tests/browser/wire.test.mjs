@@ -132,7 +132,7 @@ const fields = (row) => row.locator('.wire-field');
 const lit = (row, where) => texts(row.locator(`${where} .is-lit, ${where}.is-lit`));
 
 async function count(wanted) {
-  await until(5_000, async () => (await rows().count()) === wanted,
+  await until(async () => (await rows().count()) === wanted,
     async () => `${wanted} rows; there are ${await rows().count()}`);
 }
 
@@ -166,7 +166,7 @@ async function bytesOf(selector) {
 
 const copied = async () => {
   await button('copy').click();
-  await until(5_000, async () => (await page.locator('.wire-told').textContent()) === 'Copied.', 'the copy');
+  await until(async () => (await page.locator('.wire-told').textContent()) === 'Copied.', 'the copy');
   return page.evaluate(() => navigator.clipboard.readText());
 };
 
@@ -216,19 +216,19 @@ await check('the tap has a random id, and reopens with the same id', async () =>
   assert.equal(of, `${id}.sse`);
   assert.equal(new URL(sockets[0].url).search, `?tap=${id}`);
   assert.equal(await page.evaluate(() => window.tap.command({ label: 'sse', fault: 'cut' })), true);
-  await until(5_000, () => sockets[0].said.length === 1, 'the command');
+  await until(() => sockets[0].said.length === 1, 'the command');
   assert.deepEqual(sockets[0].said, [{ label: 'sse', fault: 'cut' }]);
   await sockets[0].socket.close({ code: 1011 });
-  await until(10_000, () => sockets.length === 2, 'the next tap');
+  await until(() => sockets.length === 2, 'the next tap');
   await page.waitForFunction(() => window.tap.open);
   assert.equal(sockets[1].url, sockets[0].url);
   assert.deepEqual((await page.evaluate(() => window.said)).map(([type]) => type), ['open', 'commanded', 'lost', 'open']);
-  await until(5_000, async () => (await texts(page.locator('.wire-remark'))).length === 2, 'two remarks');
+  await until(async () => (await texts(page.locator('.wire-remark'))).length === 2, 'two remarks');
   assert.match((await texts(page.locator('.wire-remark'))).join(), /is closed.*open again/);
   await page.evaluate(() => window.tap.stop());
   assert.equal(await page.evaluate(() => window.tap.open || window.tap.command({})), false);
   await page.evaluate(() => window.tap.start());
-  await until(10_000, () => sockets.length === 3, 'the tap to start again');
+  await until(() => sockets.length === 3, 'the tap to start again');
   await page.waitForFunction(() => window.tap.open);
 });
 
@@ -462,9 +462,9 @@ await check('times count from the first row, or from the one before', async () =
   const times = () => texts(page.locator('.wire-row:not([hidden]) .wire-time'));
   assert.deepEqual(await times(), ['0.000', '0.125', '0.250']);
   await page.selectOption('[aria-label=Time]', 'before');
-  await until(5_000, async () => (await times()).join() === '+0.000,+0.125,+0.125', times);
+  await until(async () => (await times()).join() === '+0.000,+0.125,+0.125', times);
   await page.click('.wire-lanes [data-shows=sse]');
-  await until(5_000, async () => (await times()).join() === '+0.000,+0.250', times);
+  await until(async () => (await times()).join() === '+0.000,+0.250', times);
   await page.selectOption('[aria-label=Time]', 'first');
 });
 
@@ -473,14 +473,14 @@ await check('Pause keeps what comes, Resume shows it, Clear forgets', async () =
   await button('pause').click();
   say(message('meanwhile'));
   say(message('also'));
-  await until(5_000, async () => /paused: 2 wait$/.test(await status()), status);
+  await until(async () => /paused: 2 wait$/.test(await status()), status);
   assert.equal(await rows().count(), 1);
   assert.equal(await button('pause').textContent(), 'Resume');
   await button('pause').click();
   await count(3);
   await button('clear').click();
   await count(0);
-  await until(5_000, async () => (await status()) === '0 of 0 rows, 0 B', status);
+  await until(async () => (await status()) === '0 of 0 rows, 0 B', status);
 });
 
 await check('Copy and Save give the rows as the client wire prints them', async () => {
@@ -538,7 +538,7 @@ await check('a row is copied as hex, and its request as a line for curl', async 
   { ...asked('GET', '/api/ws', ['Host: a', 'Upgrade: websocket', 'Sec-WebSocket-Key: k']), exchange: 8 }]);
   const clip = async (name) => {
     await act(name).click();
-    await until(5_000, async () => (await page.locator('.wire-told').textContent()) === 'Copied.', 'the copy');
+    await until(async () => (await page.locator('.wire-told').textContent()) === 'Copied.', 'the copy');
     const text = await page.evaluate(() => navigator.clipboard.readText());
     await page.evaluate(() => { document.querySelector('.wire-told').textContent = ''; });
     return text;
@@ -611,7 +611,7 @@ await check('in the list each row is one line, and the chosen row is whole besid
   await pane.locator('.wire-bits').click();
   await pane.locator('.frame-panel').waitFor();
   await page.evaluate(() => window.view.find('sse', 'hello'));
-  await until(5_000, async () => /data: hello/.test(await pane.textContent()), 'the row that was looked for');
+  await until(async () => /data: hello/.test(await pane.textContent()), 'the row that was looked for');
   await list.uncheck();
   await count(2); // those of the lane
   assert.equal((await texts(page.locator('.wire-list .wire-field'))).includes('data: hello\\n'), true);
@@ -636,7 +636,7 @@ await check('500 rows and 1 MiB are kept, and a busy lane does not push out a qu
   for (let number = 0; number < 520; number += 1) {
     say(message(`number ${number}`));
   }
-  await until(20_000, async () => /^500 of 500 rows.*, 21 older ones dropped$/.test(await status()), status);
+  await until(async () => /^500 of 500 rows.*, 21 older ones dropped$/.test(await status()), status);
   await count(500);
   assert.match(await rows().first().textContent(), /data: quiet/);
   assert.match(await rows().nth(1).textContent(), /data: number 21\\n/);
@@ -645,7 +645,7 @@ await check('500 rows and 1 MiB are kept, and a busy lane does not push out a qu
   for (let number = 0; number < 4; number += 1) {
     say(large());
   }
-  await until(20_000, async () => /^3 of 3 rows, 900\.0 KiB, 1 older ones dropped$/.test(await status()), status);
+  await until(async () => /^3 of 3 rows, 900\.0 KiB, 1 older ones dropped$/.test(await status()), status);
 });
 
 await check('a long row shows its first part, and a button the rest', async () => {
@@ -688,7 +688,7 @@ await check('the list follows its end, unless the reader has scrolled up', async
     const row = one.querySelector('.wire-row:last-child');
     return Math.abs(row.getBoundingClientRect().bottom - one.getBoundingClientRect().bottom) < 4;
   });
-  await until(5_000, isAtEnd, 'the end');
+  await until(isAtEnd, 'the end');
   await list.evaluate((one) => { one.scrollTop -= 900; });
   await page.locator('.wire-to-end').waitFor();
   const place = async () => (await rows().nth(15).boundingBox()).y;
@@ -697,10 +697,10 @@ await check('the list follows its end, unless the reader has scrolled up', async
   await count(31);
   assert.ok(Math.abs(await place() - before) < 1, `${before} has become ${await place()}`);
   await page.locator('.wire-to-end').click();
-  await until(5_000, isAtEnd, 'the end');
+  await until(isAtEnd, 'the end');
   say(message('last'));
   await count(32);
-  await until(5_000, isAtEnd, 'the end');
+  await until(isAtEnd, 'the end');
 });
 
 /** Rows of all heights, from two lines of hex to more than the list shows. */
@@ -754,7 +754,7 @@ await check('rows in sight do not move while others come and go', async () => {
   await isSame();
   await flood(1000, 600); // these too, but not while they are in sight
   await isSame();
-  await until(5_000, async () => await rows().count() === 500 + before.length, 'what is not seen to be dropped');
+  await until(async () => await rows().count() === 500 + before.length, 'what is not seen to be dropped');
   assert.deepEqual(await moved(), []);
   await page.locator('.wire-to-end').click();
   await count(500);
@@ -769,7 +769,7 @@ await check('under load the newest row is the last one, and the list follows it'
     number % 100 === 0 && await page.evaluate(() => new Promise(requestAnimationFrame));
   }
   const last = () => page.locator('.wire-list .wire-row').last().textContent();
-  await until(20_000, async () => /number 1199 /.test(await last()), last);
+  await until(async () => /number 1199 /.test(await last()), last);
   await count(500);
   assert.ok(await page.locator('.wire-to-end').isHidden());
   const numbers = (await texts(rows())).map((text) => Number(/number (\d+) /.exec(text)[1]));
@@ -823,7 +823,7 @@ await check('messages of a data channel are in order with the rows of the tap, w
   await count(1);
   await page.evaluate(() => window.wire(window.lane, 'sent', '{"text":"three"}'));
   say({ ...message('four'), time: early() });
-  await until(5_000, async () => (await texts(rows())).length === 4, 'with the explanation');
+  await until(async () => (await texts(rows())).length === 4, 'with the explanation');
   const order = (await texts(rows())).map((text) => /two|three|four/.exec(text)?.[0]).filter(Boolean);
   assert.deepEqual(order, ['two', 'three', 'four']);
 });
@@ -884,13 +884,13 @@ await check('the bytes shown of an event stream are those that a plain socket re
   const request = await bytesOf(`${ROW}[data-from=client]`);
   assert.match(request.toString(), new RegExp(`^GET /api/events\\?room=${room}&tap=\\w{32}\\.sse HTTP/1\\.1\\r\\n`));
   const plain = receive(request.toString('latin1').replace(/tap=\w{32}/, `tap=${'0'.repeat(32)}`));
-  await until(5_000, () => plain.bytes().includes('retry: '), 'the answer to the plain socket');
+  await until(() => plain.bytes().includes('retry: '), 'the answer to the plain socket');
   for (const text of ['one', 'w\u00f6rld \u{1f40e}\ntwo lines', 'x'.repeat(1900), 'last']) {
     await server.post('/api/send', { sender: 'node', text, room });
   }
   const shown = async () => comparable(await bytesOf(`${ROW}[data-from=server]`));
-  await until(10_000, () => plain.bytes().includes('"last"'), 'the last message');
-  await until(10_000, async () => (await shown()) === comparable(plain.bytes()),
+  await until(() => plain.bytes().includes('"last"'), 'the last message');
+  await until(async () => (await shown()) === comparable(plain.bytes()),
     async () => `the same bytes\n${await shown()}\nand\n${comparable(plain.bytes())}`);
   assert.match(await shown(), /^HTTP\/1\.1 200 OK\r\nTransfer-Encoding: chunked\r\n/);
   plain.socket.destroy();

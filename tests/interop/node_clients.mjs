@@ -14,26 +14,26 @@ async function connect(path, options) {
   const socket = new WebSocket(`ws://127.0.0.1:${server.port}${path}`, options);
   socket.received = [];
   socket.on('message', (data, binary) => socket.received.push(binary ? data : JSON.parse(data)));
-  await within(10_000, once(socket, 'open'), 'the opening handshake');
+  await within(once(socket, 'open'), 'the opening handshake');
   return socket;
 }
 
 /** Waits for `count` messages on a socket, and returns them. */
 async function received(socket, count) {
-  await until(10_000, () => socket.received.length >= count, () => `${count} messages, got ${JSON.stringify(socket.received)}`);
+  await until(() => socket.received.length >= count, () => `${count} messages, got ${JSON.stringify(socket.received)}`);
   assert.equal(socket.received.length, count);
   return socket.received;
 }
 
 async function closed(socket) {
-  const [code, reason] = await within(10_000, once(socket, 'close'), 'the closing handshake');
+  const [code, reason] = await within(once(socket, 'close'), 'the closing handshake');
   return [code, reason.toString()];
 }
 
 /** The response to a refused opening handshake. */
 async function refused(path, options) {
   const socket = new WebSocket(`ws://127.0.0.1:${server.port}${path}`, options);
-  const [, response] = await within(10_000, once(socket, 'unexpected-response'), 'the refusal');
+  const [, response] = await within(once(socket, 'unexpected-response'), 'the refusal');
   socket.on('error', () => {});
   socket.terminate();
   return response;
@@ -73,7 +73,7 @@ await check('ws: a ping is answered with its payload', async () => {
   const socket = await connect('/api/ws');
   const payload = Buffer.from('x'.repeat(125));
   socket.ping(payload);
-  const [answer] = await within(10_000, once(socket, 'pong'), 'a pong');
+  const [answer] = await within(once(socket, 'pong'), 'a pong');
   assert.deepEqual(answer, payload);
   socket.terminate();
 });
@@ -85,7 +85,7 @@ await check('ws: a message may be in fragments, with a ping between them', async
   socket.ping('between');
   socket.send('"text": "in ', { fin: false });
   socket.send('fragments"}', { fin: true });
-  const [answer] = await within(10_000, once(socket, 'pong'), 'a pong');
+  const [answer] = await within(once(socket, 'pong'), 'a pong');
   assert.equal(answer.toString(), 'between');
   assert.deepEqual(texts(await received(socket, 1)), ['in fragments']);
   socket.terminate();
@@ -190,19 +190,19 @@ await check('ws: 200 sockets receive 50 messages each, in order, and the server 
     assert.deepEqual(texts(await received(socket, 50)), range(0, 50));
     socket.terminate();
   }
-  await until(10_000, async () => (await server.get('/api/stats')).transports.websocket.open === 0, 'the end of the sockets');
+  await until(async () => (await server.get('/api/stats')).transports.websocket.open === 0, 'the end of the sockets');
 });
 
 await check('eventsource: messages arrive with their ids, without heartbeats and other rooms', async () => {
   const room = randomUUID();
   const source = listen(room);
-  await within(10_000, opened(source), 'the stream');
+  await within(opened(source), 'the stream');
   const sent = [];
   for (const text of ['one', 'line\r\nends\n', '🐎']) {
     sent.push((await send(room, text)).message_id);
   }
   await send(randomUUID(), 'elsewhere');
-  await until(10_000, () => source.messages.length === 3, 'three events');
+  await until(() => source.messages.length === 3, 'three events');
   assert.deepEqual(source.messages.map((event) => event.lastEventId), sent);
   assert.deepEqual(texts(source.messages), ['one', 'line\r\nends\n', '🐎']);
   source.close();
@@ -211,18 +211,18 @@ await check('eventsource: messages arrive with their ids, without heartbeats and
 await check('eventsource: a dropped stream resumes, also before its first message, without loss or repetition', async () => {
   const [room, client] = [randomUUID(), randomUUID()];
   const source = listen(room, `&client_id=${client}`);
-  await within(10_000, opened(source), 'the stream');
+  await within(opened(source), 'the stream');
   // This client keeps the ids of events with data only. The first one has data.
   await server.delete(`/api/client/${client}`);
   for (const text of range(0, 20)) {
     await send(room, text);
   }
-  await until(15_000, () => source.messages.length >= 20, 'the messages of the first gap');
+  await until(() => source.messages.length >= 20, 'the messages of the first gap');
   await server.delete(`/api/client/${client}`);
   for (const text of range(20, 40)) {
     await send(room, text);
   }
-  await until(15_000, () => source.messages.length >= 40, 'the messages of the second gap');
+  await until(() => source.messages.length >= 40, 'the messages of the second gap');
   assert.deepEqual(texts(source.messages), range(0, 40));
   assert.equal(source.notices.length, 0);
   source.close();
@@ -231,15 +231,15 @@ await check('eventsource: a dropped stream resumes, also before its first messag
 await check('SIGTERM: a socket gets 1001, an event stream goes on at the next server', async () => {
   const room = randomUUID();
   const [socket, source] = [await connect(`/api/ws?room=${room}`), listen(room)];
-  await within(10_000, opened(source), 'the stream');
+  await within(opened(source), 'the stream');
   await send(room, 'before');
-  await until(10_000, () => source.messages.length === 1, 'the event');
+  await until(() => source.messages.length === 1, 'the event');
   const port = server.port;
   const [[code]] = await Promise.all([closed(socket), server.stop()]);
   assert.equal(code, 1001);
   server = await Server.start(port);
   await send(room, 'after');
-  await until(10_000, () => source.messages.length === 2, 'the event after the restart');
+  await until(() => source.messages.length === 2, 'the event after the restart');
   assert.deepEqual(texts(source.messages), ['before', 'after']);
   assert.deepEqual(source.notices.map((event) => JSON.parse(event.data).recovered), [false]);
   source.close();

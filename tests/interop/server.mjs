@@ -59,7 +59,7 @@ export class Server {
   /** Shuts the server down like a service manager. */
   async stop() {
     this.child.kill('SIGTERM');
-    const code = await within(10_000, this.ended, 'the server to end after SIGTERM');
+    const code = await within(this.ended, 'the server to end after SIGTERM');
     if (code !== 0) {
       throw new Error(`after SIGTERM the server ended with ${code}, expected exit code 0`);
     }
@@ -68,7 +68,7 @@ export class Server {
   /** Ends the server like a crash: clients get no notice. */
   async kill() {
     this.child.kill('SIGKILL');
-    await within(10_000, this.ended, 'the server to end after SIGKILL');
+    await within(this.ended, 'the server to end after SIGKILL');
   }
 
   async get(path) {
@@ -87,11 +87,14 @@ export class Server {
   }
 }
 
+/** The time after which a test gives up, in milliseconds. Nothing takes it unless it hangs. */
+const PATIENCE = 60_000;
+
 /** The result of `promise`, or an error with `what` when the time is over. */
-export async function within(milliseconds, promise, what) {
+export async function within(promise, what) {
   let timer;
   const late = new Promise((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`waited ${milliseconds} ms for ${what}`)), milliseconds);
+    timer = setTimeout(() => reject(new Error(`waited ${PATIENCE} ms for ${what}`)), PATIENCE);
   });
   try {
     return await Promise.race([promise, late]);
@@ -101,15 +104,15 @@ export async function within(milliseconds, promise, what) {
 }
 
 /** Repeats `condition` until its result is true, and returns the result. */
-export async function until(milliseconds, condition, what) {
-  const deadline = Date.now() + milliseconds;
+export async function until(condition, what) {
+  const deadline = performance.now() + PATIENCE;
   for (;;) {
     const value = await condition();
     if (value) {
       return value;
     }
-    if (Date.now() > deadline) {
-      throw new Error(`waited ${milliseconds} ms for ${typeof what === 'function' ? await what() : what}`);
+    if (performance.now() > deadline) {
+      throw new Error(`waited ${PATIENCE} ms for ${typeof what === 'function' ? await what() : what}`);
     }
     await new Promise((resolve) => setTimeout(resolve, 20));
   }

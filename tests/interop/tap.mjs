@@ -16,7 +16,7 @@ async function tap(url) {
   const socket = new WebSocket(`ws://127.0.0.1:${tapped.port}/-/tap/view?tap=${ID}`);
   tapped.events = [];
   socket.on('message', (data) => tapped.events.push(JSON.parse(data)));
-  await until(10_000, () => tapped.events.length > 0, 'the viewer');
+  await until(() => tapped.events.length > 0, 'the viewer');
   assert.deepEqual(tapped.events[0], { type: 'open', mode: 'all', target: new URL(url).origin });
   return tapped;
 }
@@ -24,7 +24,7 @@ async function tap(url) {
 /** The events of exchange `number`, up to its end. */
 async function exchange(tapped, number) {
   const ofExchange = () => tapped.events.filter((event) => event.exchange === number);
-  await until(10_000, () => ofExchange().at(-1)?.type === 'end', () => `the end, got ${JSON.stringify(ofExchange())}`);
+  await until(() => ofExchange().at(-1)?.type === 'end', () => `the end, got ${JSON.stringify(ofExchange())}`);
   return ofExchange();
 }
 
@@ -45,14 +45,14 @@ await check("a tap shows a WebSocket of Node's ws, and masks its cookies", async
   const tapped = await tap(`http://127.0.0.1:${server.address().port}/`);
 
   const client = new WebSocket(`ws://127.0.0.1:${tapped.port}/chat`, { headers: { Cookie: 'a=secret' } });
-  await within(10_000, once(client, 'open'), 'the opening handshake');
+  await within(once(client, 'open'), 'the opening handshake');
   for (const text of ['hello', 'x'.repeat(100_000)]) {
     client.send(text);
-    const [echo] = await within(10_000, once(client, 'message'), 'the echo');
+    const [echo] = await within(once(client, 'message'), 'the echo');
     assert.equal(echo.toString(), text);
   }
   client.close(1000, 'done');
-  await within(10_000, once(client, 'close'), 'the closing handshake');
+  await within(once(client, 'close'), 'the closing handshake');
 
   const events = await exchange(tapped, 1);
   const head = bytes(events, 'client').toString('latin1').split('\r\n\r\n')[0];
@@ -74,14 +74,14 @@ await check("a tap cuts a WebSocket of Node's ws in the middle of a frame", asyn
   await once(sockets, 'listening');
   const tapped = await tap(`http://127.0.0.1:${sockets.address().port}/`);
   const client = new WebSocket(`ws://127.0.0.1:${tapped.port}/`);
-  await within(10_000, once(client, 'open'), 'the opening handshake');
+  await within(once(client, 'open'), 'the opening handshake');
   const viewer = new WebSocket(`ws://127.0.0.1:${tapped.port}/-/tap/view?tap=another-viewer-01`);
-  await within(10_000, once(viewer, 'open'), 'the viewer');
+  await within(once(viewer, 'open'), 'the viewer');
   viewer.send(JSON.stringify({ label: 'all', fault: 'cut' }));
   client.send('hello');
-  const [code] = await within(10_000, once(client, 'close'), 'the cut');
+  const [code] = await within(once(client, 'close'), 'the cut');
   assert.equal(code, 1006);
-  await until(10_000, () => tapped.events.some((event) => event.type === 'struck' && event.fault === 'cut'), 'struck');
+  await until(() => tapped.events.some((event) => event.type === 'struck' && event.fault === 'cut'), 'struck');
   await tapped.stop();
   sockets.close();
 });
@@ -90,7 +90,7 @@ await check("a tap shows files of Python's http.server", async () => {
   const python = spawn('python3', ['-u', '-m', 'http.server', '0', '--bind', '127.0.0.1', '--directory', '.'],
     { stdio: ['ignore', 'pipe', 'ignore'] });
   process.once('exit', () => python.kill('SIGKILL'));
-  const [line] = await within(10_000, once(createInterface({ input: python.stdout }), 'line'), 'http.server');
+  const [line] = await within(once(createInterface({ input: python.stdout }), 'line'), 'http.server');
   const tapped = await tap(`http://127.0.0.1:${/port (\d+)/.exec(line)[1]}/`);
 
   const response = await fetch(`${tapped.url}/package.json`);

@@ -38,7 +38,7 @@ https://localhost:${port} {
   process.once('exit', () => caddy.kill('SIGKILL'));
   const isReady = () => hasEnded || (log.includes('serving initial configuration') && existsSync(authority)
     && log.includes('certificate obtained successfully'));
-  await until(20_000, isReady, () => `Caddy: ${log}`);
+  await until(isReady, () => `Caddy: ${log}`);
   assert.ok(!hasEnded, log);
   return port;
 }
@@ -51,7 +51,7 @@ async function wire(args, typed = '') {
   child.stdout.on('data', (data) => (printed.output += data));
   child.stderr.on('data', (data) => (printed.complaint += data));
   child.stdin.end(typed);
-  const [code] = await within(20_000, once(child, 'close'), 'wire');
+  const [code] = await within(once(child, 'close'), 'wire');
   return { code, ...printed };
 }
 

@@ -4,7 +4,6 @@ import assert from 'node:assert/strict';
 import { chromium } from '../browser/node_modules/playwright-core/index.mjs';
 import { until } from '../interop/server.mjs';
 
-export const PATIENCE = 30_000; // milliseconds
 
 /** The errors that the pages threw. */
 export const complaints = [];
@@ -41,7 +40,7 @@ export const stateOf = (page, lane) => panel(page, lane).getAttribute('data-stat
 /** Waits until these lanes of the page are open. */
 export async function opened(page, lanes) {
   for (const lane of lanes) {
-    await until(PATIENCE, async () => ['open', 'holding'].includes(await stateOf(page, lane)), async () => (
+    await until(async () => ['open', 'holding'].includes(await stateOf(page, lane)), async () => (
       `${lane} to be open; it is ${await stateOf(page, lane)}: ${await log(page, lane, 'problem')}`));
   }
 }
@@ -49,7 +48,7 @@ export async function opened(page, lanes) {
 /** Waits until these lanes have the last of the texts, and asserts that each shows all of them once and in order. */
 export async function shows(page, lanes, texts) {
   for (const lane of lanes) {
-    await until(PATIENCE, async () => (await log(page, lane)).includes(texts.at(-1)), async () => (
+    await until(async () => (await log(page, lane)).includes(texts.at(-1)), async () => (
       `${lane} to show ${texts.at(-1)}; it shows ${(await log(page, lane)).slice(-5)}`));
     assert.deepEqual(await log(page, lane), texts, lane);
     assert.deepEqual(await log(page, lane, 'notice'), [], lane);

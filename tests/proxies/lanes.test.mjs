@@ -4,7 +4,7 @@
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { check, finish, until } from '../interop/server.mjs';
-import { PATIENCE, complaints, launch, log, open, opened, say, shows, stateOf } from './browser.mjs';
+import { complaints, launch, log, open, opened, say, shows, stateOf } from './browser.mjs';
 import { start } from './proxies.mjs';
 
 const MAILBOXES = ['mailbox-poll', 'mailbox-sse', 'mailbox-websocket'];
@@ -48,18 +48,18 @@ const other = (page, lane) => page.evaluate((lane) => {
 async function mailboxesBring(page, before, text) {
   for (const lane of MAILBOXES) {
     const state = async () => JSON.stringify(await other(page, lane));
-    await until(PATIENCE, async () => ['open', 'holding'].includes((await other(page, lane)).state), state);
+    await until(async () => ['open', 'holding'].includes((await other(page, lane)).state), state);
     await page.evaluate(([lane, text]) => window.lanes[lane].send('ada', text), [lane, text]);
-    await until(PATIENCE, async () => (await other(page, lane)).texts.includes(text), state);
+    await until(async () => (await other(page, lane)).texts.includes(text), state);
     assert.deepEqual((await other(page, lane)).texts, [...before, text], lane);
   }
 }
 
 /** Sends from the page to its peer without the server, and waits until it is there. */
 async function peerBrings({ page, others }, text) {
-  await until(PATIENCE, async () => await stateOf(page, 'webrtc') === 'open', () => log(page, 'webrtc', 'problem'));
+  await until(async () => await stateOf(page, 'webrtc') === 'open', () => log(page, 'webrtc', 'problem'));
   await say(page, 'webrtc', text);
-  await until(PATIENCE, async () => (await other(others, 'webrtc')).texts.includes(text), `the peer to have ${text}`);
+  await until(async () => (await other(others, 'webrtc')).texts.includes(text), `the peer to have ${text}`);
 }
 
 const numbered = (word, count) => Array.from({ length: count }, (_, at) => `${word} ${at}`);

@@ -54,7 +54,7 @@ class Proxy {
     this.child.stderr.on('data', (data) => { said += data; });
     this.ended = once(this.child, 'exit');
     for (const port of this.ports) {
-      await until(20_000, () => this.child.exitCode === null ? listens(port) : assert.fail(said), () => (
+      await until(() => this.child.exitCode === null ? listens(port) : assert.fail(said), () => (
         `${this.command} to listen: ${said}`));
     }
   }
@@ -62,7 +62,7 @@ class Proxy {
   /** Ends it like a restart of the service. */
   async stop() {
     this.child.kill('SIGTERM');
-    await within(20_000, this.ended, `${this.command} to end`);
+    await within(this.ended, `${this.command} to end`);
   }
 }
 

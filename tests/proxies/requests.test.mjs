@@ -5,7 +5,7 @@ import assert from 'node:assert/strict';
 import { execFile, spawn } from 'node:child_process';
 import { join } from 'node:path';
 import { check, finish, until } from '../interop/server.mjs';
-import { PATIENCE, complaints, launch, log, open, opened, say, shows } from './browser.mjs';
+import { complaints, launch, log, open, opened, say, shows } from './browser.mjs';
 import { pem, start } from './proxies.mjs';
 
 const CLIENT = '10.77.0.1'; // an address of the separate network
@@ -54,7 +54,7 @@ async function post(room, texts) {
 /** The address of the client that has asked for a target, by the log of the server. */
 async function addressIn(server, target) {
   const line = () => server.log.split('\n').find((one) => one.includes(` GET ${target} `));
-  await until(PATIENCE, line, () => `${target} in the log: ${server.log.slice(-500)}`);
+  await until(line, () => `${target} in the log: ${server.log.slice(-500)}`);
   return /GMT (\S+) GET/.exec(line())[1];
 }
 
@@ -86,7 +86,7 @@ await check('`/api/connections` shows the address of a reader, and refuses clien
   for (const proxy of fielded) {
     const room = `room-${proxy.port}`;
     const reader = follow(proxy, `/api/events?room=${room}`);
-    await until(PATIENCE, async () => (await rows(`&room=${room}`)).length === 1, 'the reader');
+    await until(async () => (await rows(`&room=${room}`)).length === 1, 'the reader');
     assert.equal((await rows(`&room=${room}`))[0].client, CLIENT, proxy.command);
     reader.stop();
   }
@@ -94,7 +94,7 @@ await check('`/api/connections` shows the address of a reader, and refuses clien
 
 await check('behind the PROXY protocol, an event arrives at once', async () => {
   const reader = follow(announcer, '/api/events?room=origins');
-  await until(PATIENCE, async () => {
+  await until(async () => {
     await curl(announcer, '/api/send', ...sending(announcer));
     return reader.content.includes('"text":"hello"');
   }, () => `an event; there is ${reader.content}`);
@@ -133,11 +133,11 @@ await check('nginx asks who the user is, and overwire believes nginx alone', asy
 
 await check('nginx asks before a stream and a WebSocket, and leads a page to the log-in', async () => {
   const reader = follow(guarded, '/api/events', ...LOGGED_IN);
-  await until(PATIENCE, () => reader.content.includes('event: '), () => `an event: ${reader.content}`);
+  await until(() => reader.content.includes('event: '), () => `an event: ${reader.content}`);
   reader.stop();
   assert.equal((await curl(guarded, '/api/ws', ...HANDSHAKE)).status, 401);
   const socket = follow(guarded, '/api/ws', '-i', ...HANDSHAKE, ...LOGGED_IN);
-  await until(PATIENCE, () => socket.content.startsWith('HTTP/1.1 101 '), () => `101: ${socket.content}`);
+  await until(() => socket.content.startsWith('HTTP/1.1 101 '), () => `101: ${socket.content}`);
   socket.stop();
   assert.equal(logIn.asked.at(-1).headers.upgrade, undefined, 'the question about a WebSocket is no handshake');
   const page = await curl(guarded, '/?lanes=sse', '-H', 'Sec-Fetch-Mode: navigate');
@@ -159,7 +159,7 @@ await check('nginx and Caddy use a connection to the server again; the naive ngi
   const before = (await rows()).map(({ id }) => id);
   await after(naive);
   const isKept = async () => (await rows()).some(({ id }) => !before.includes(id));
-  await until(PATIENCE, async () => !await isKept(), 'the connection of the naive nginx to end');
+  await until(async () => !await isKept(), 'the connection of the naive nginx to end');
 });
 
 await check('naive: a WebSocket is refused, a page may not send, and all clients look like nginx', async () => {
@@ -177,15 +177,15 @@ await check('naive: a WebSocket is refused, a page may not send, and all clients
 await check('naive: what nginx buffers arrives late and in a lump, unless the server asks for each byte', async () => {
   const at = (path, id) => follow(naive, `${path}?room=lumps&client_id=${id}`);
   const [prompt, buffered] = [at('/api/events', 'prompt'), at('/buffered/api/events', 'late')];
-  await until(PATIENCE, async () => (await rows('&room=lumps')).length === 2, 'two readers');
+  await until(async () => (await rows('&room=lumps')).length === 2, 'two readers');
   const texts = numbered('message', 3);
   await post('lumps', texts);
   const hasAll = ({ content }) => texts.every((text) => content.includes(text));
-  await until(PATIENCE, () => hasAll(prompt), 'the messages, because of X-Accel-Buffering: no');
+  await until(() => hasAll(prompt), 'the messages, because of X-Accel-Buffering: no');
   await new Promise((resolve) => setTimeout(resolve, 500));
   assert.equal(buffered.content, '');
   await server.delete('/api/client/late'); // the stream ends
-  await until(PATIENCE, () => hasAll(buffered), 'all messages at the end');
+  await until(() => hasAll(buffered), 'all messages at the end');
   prompt.stop();
 });
 
@@ -198,7 +198,7 @@ await check('naive: the page reads, and says what fails', async () => {
   await shows(page, ['sse'], ['hello']);
   await say(page, 'sse', 'from the page');
   for (const [lane, problem] of [['websocket', 'closed with 1006'], ['sse', 'Sending failed: 403 Origin: ']]) {
-    await until(PATIENCE, async () => (await log(page, lane, 'problem')).some((text) => text.includes(problem)),
+    await until(async () => (await log(page, lane, 'problem')).some((text) => text.includes(problem)),
       async () => `${lane} to say ${problem}; it says ${await log(page, lane, 'problem')}`);
   }
   if (process.env.SCREENSHOTS) {
