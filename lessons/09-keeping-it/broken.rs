@@ -32,11 +32,9 @@ pub fn serve(mut server: EventLoop, folder: &Path) -> io::Result<()> {
     fs::write(folder.join("pid"), format!("{}\n", std::process::id()))?;
     let path = folder.join("messages.log");
     let mut log = BufWriter::new(OpenOptions::new().append(true).create(true).open(&path)?);
-    // ANCHOR: read
     // BUG: a line that is only half there is skipped without a word. The next message is appended to that half.
     let lines = fs::read_to_string(&path)?;
     let mut messages: Vec<Value> = lines.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
-    // ANCHOR_END: read
     loop {
         match server.next_event()? {
             Event::Request(conn, request) => match (request.method(), &*request.path()) {
@@ -56,22 +54,22 @@ pub fn serve(mut server: EventLoop, folder: &Path) -> io::Result<()> {
     }
 }
 
-// ANCHOR: append
 fn append(log: &mut BufWriter<File>, messages: &mut Vec<Value>, text: &str) -> Result<Response, String> {
+    // ANCHOR: append
     // BUG: the line is in a buffer of this process when its sender is answered.
     writeln!(log, "{}", json!(text)).map_err(|error| error.to_string())?;
     messages.push(json!(text));
     Ok(Response::json(200, &json!({ "status": "Message added", "id": messages.len() })))
+    // ANCHOR_END: append
 }
-// ANCHOR_END: append
 
-// ANCHOR: answer
 /// The messages after a number.
 fn answer(messages: &[Value], request: &Request) -> Response {
     let after = number(request, "last_message_id", 0..=1_000_000).ok().flatten().unwrap_or(0) as usize;
+    // ANCHOR: answer
     // BUG: a number says how many messages there were. It does not say which.
     let recovered = after <= messages.len();
     let news = messages.get(after..).unwrap_or(messages);
     Response::json(200, &json!({ "messages": news, "last_message_id": messages.len(), "recovered": recovered }))
+    // ANCHOR_END: answer
 }
-// ANCHOR_END: answer

@@ -14,7 +14,6 @@ use overwire::journal::disk::{Damage, Record};
 /// The name of the file, so that `overwire log` can read it.
 const FILE: &str = "00000001.log";
 
-// ANCHOR: queue
 /// The records that wait for the thread, and its state.
 #[derive(Default)]
 struct Queue {
@@ -26,7 +25,6 @@ struct Queue {
     waits: u64,
     ended: bool,
 }
-// ANCHOR_END: queue
 
 /// A log that takes records. When it is dropped, everything appended is on the disk.
 pub struct Log {
@@ -43,7 +41,6 @@ impl Log {
         Log { shared, thread }
     }
 
-    // ANCHOR: append
     /// Appends a record to the queue, and returns its number. It never waits for the disk.
     pub fn append(&self, record: &Record<'_>) -> u64 {
         let (queue, changed) = &*self.shared;
@@ -58,7 +55,6 @@ impl Log {
     pub fn committed(&self) -> u64 {
         lock(&self.shared.0).committed
     }
-    // ANCHOR_END: append
 
     /// Returns the number of waits for the disk.
     pub fn waits(&self) -> u64 {
@@ -102,9 +98,9 @@ impl Writer {
         }
     }
 
-    // ANCHOR: commit
     /// Writes group after group, until the log ends.
     fn write(&mut self) -> io::Result<()> {
+        // ANCHOR: commit
         while let Some((bytes, last)) = self.next_group() {
             self.file.write_all(&bytes)?; // the system has it
             self.file.sync_data()?; // fdatasync: the disk has it
@@ -113,14 +109,14 @@ impl Writer {
             queue.waits += 1;
             self.remote.notify();
         }
+        // ANCHOR_END: commit
         Ok(())
     }
-    // ANCHOR_END: commit
 
-    // ANCHOR: group
     /// Waits until the queue has records, and takes all of them. `None`: the log has ended.
     fn next_group(&self) -> Option<(Vec<u8>, u64)> {
         let (queue, changed) = &*self.shared;
+        // ANCHOR: group
         let mut queue = changed.wait_while(lock(queue), |queue| queue.bytes.is_empty() && !queue.ended).ok()?;
         if queue.bytes.is_empty() {
             return None;
@@ -129,8 +125,8 @@ impl Writer {
         Record::Synced.encode(&mut group); // everything before this group is on the disk
         group.append(&mut queue.bytes);
         Some((group, queue.appended))
+        // ANCHOR_END: group
     }
-    // ANCHOR_END: group
 }
 
 /// Opens the log in a folder, and passes its records to `take`, oldest first. Cuts an unfinished write at its end.
@@ -167,7 +163,6 @@ pub fn open(folder: &Path, start: Cursor, mut take: impl FnMut(Record<'_>)) -> i
     Ok(file)
 }
 
-// ANCHOR: read
 /// Reads records up to the first damage. Returns the length of what is whole, and the damage after it.
 fn read(bytes: &[u8], take: &mut impl FnMut(Record<'_>)) -> (usize, Option<Damage>) {
     let mut at = 0;
@@ -190,4 +185,3 @@ fn is_synced_after(rest: &[u8]) -> bool {
     Record::Synced.encode(&mut mark);
     rest.windows(mark.len()).any(|window| window == mark)
 }
-// ANCHOR_END: read

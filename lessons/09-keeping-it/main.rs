@@ -48,12 +48,10 @@ pub fn serve(mut server: EventLoop, mut vote: Vote) -> io::Result<()> {
                 (Method::Get | Method::Head, "/messages") => server.respond(conn, vote.messages(&request)),
                 (Method::Get | Method::Head, "/state") => server.respond(conn, vote.state()),
                 (Method::Get | Method::Head, "/waits") => server.respond(conn, vote.waits()),
-                // ANCHOR: post
                 (Method::Post, "/add-message") => match text(request.content()) {
                     Ok(text) => vote.append(conn, text), // it is answered when it is committed
                     Err(sentence) => server.respond(conn, Response::error(400, &sentence)),
                 },
-                // ANCHOR_END: post
                 (method, "/messages" | "/state" | "/waits") => server.respond(conn, not_allowed(method, "GET, HEAD")),
                 (method, "/add-message") => server.respond(conn, not_allowed(method, "POST")),
                 _ => server.respond(conn, lessons::page(&request, PAGE)),
@@ -74,7 +72,6 @@ pub fn log() -> disk::Log<'static> {
     disk::Log { kind: LogKind::Room, name: "vote".into() }
 }
 
-// ANCHOR: pending
 /// A message that is not committed yet, and the sender that waits for it.
 struct Pending {
     number: u64,
@@ -82,7 +79,6 @@ struct Pending {
     id: Cursor,
     text: String,
 }
-// ANCHOR_END: pending
 
 /// The votes: each message is one for its text.
 pub struct Vote {
@@ -113,7 +109,6 @@ impl Vote {
         Ok(Vote { log, feed, counts, pending: VecDeque::new(), random })
     }
 
-    // ANCHOR: append
     /// Appends a message to the log. Nobody sees it before it is committed.
     fn append(&mut self, conn: ExchangeId, text: String) {
         let last = self.pending.back().map_or(self.feed.tip(), |pending| pending.id);
@@ -124,6 +119,7 @@ impl Vote {
         self.pending.push_back(Pending { number, conn, id, text });
     }
 
+    // ANCHOR: commit
     /// Delivers the messages that are on the disk now, and answers their senders.
     fn commit(&mut self, server: &mut EventLoop) {
         let committed = self.log.committed();
@@ -133,7 +129,7 @@ impl Vote {
             server.respond(next.conn, added(next.id));
         }
     }
-    // ANCHOR_END: append
+    // ANCHOR_END: commit
 
     /// The messages after a cursor, or all that are retained.
     fn messages(&self, request: &Request) -> Response {
@@ -149,12 +145,10 @@ impl Vote {
         }))
     }
 
-    // ANCHOR: state
     /// The state, and the cursor of the last change in it. Both are of one moment.
     fn state(&self) -> Response {
         uncached(&json!({ "counts": self.counts, "last_message_id": self.feed.tip().to_string() }))
     }
-    // ANCHOR_END: state
 
     fn waits(&self) -> Response {
         uncached(&json!({ "waits": self.log.waits() }))

@@ -18,6 +18,9 @@ use crate::process;
 /// When blessing, the number of lines is not known: this silence is their end.
 const SILENCE: Duration = Duration::from_secs(3);
 
+/// The line of a page that stands for the greeting of a program, which the reader knows.
+const GREETING: &str = "...";
+
 /// The file with curl's options is written once: another test may be reading it.
 static CURL_OPTIONS: Once = Once::new();
 
@@ -106,7 +109,7 @@ fn run_transcripts(page: &Path, port: u16, server: Option<&str>) -> String {
                 continue;
             };
             let before = part.interrupted.unwrap_or(part.end);
-            let printed = lines_for(running, &places, before - part.first);
+            let printed = lines_for(running, &places, length(&lines[part.first..before]));
             wrong += &comparisons.compare(running, &lines, part.first..before, printed, &place);
             if let Some(at) = part.interrupted {
                 running.interrupt();
@@ -123,7 +126,8 @@ fn run_transcripts(page: &Path, port: u16, server: Option<&str>) -> String {
     }
     let mut left: Vec<_> = terminals.into_iter().collect();
     left.sort_by(|(one, _), (other, _)| one.cmp(other));
-    // The lesson's program in terminal 1 may still run.
+    left.iter_mut().for_each(|(_, running)| running.interrupt()); // the reader ends what still runs
+    // The clients of the lesson's program in terminal 1 may still be there.
     for (_, mut running) in left.into_iter().filter(|(terminal, _)| terminal != "1") {
         wrong += &end_of(&mut running, &places, &page.display().to_string());
     }
@@ -141,6 +145,27 @@ fn end_of(running: &mut Terminal, places: &Places, place: &str) -> String {
         (true, more) => format!("{place}: before this, {} also printed\n{}\n", running.command, more.join("\n")),
         (false, _) => format!("{place}: before this, {} has not ended: is a ^C missing?\n", running.command),
     }
+}
+
+/// The number of printed lines that these lines of a page stand for.
+fn length(shown: &[String]) -> usize {
+    shown.iter().map(|line| if line == GREETING { 4 } else { 1 }).sum()
+}
+
+/// Shortens the greetings of programs to one line, if the page does.
+fn shorten(printed: &[String], shown: &[String]) -> Vec<String> {
+    let is_short = shown.iter().any(|line| line == GREETING);
+    let (mut lines, mut rest) = (Vec::new(), printed);
+    while let [line, others @ ..] = rest {
+        let after = match others {
+            [next, _, end, after @ ..] if next.starts_with("Try: ") && end == "Ctrl+C ends it." => Some(after),
+            _ => None,
+        };
+        let is_greeting = is_short && after.is_some();
+        lines.push(if is_greeting { GREETING.to_owned() } else { line.clone() });
+        rest = after.filter(|_| is_greeting).unwrap_or(others);
+    }
+    lines
 }
 
 /// Waits for `count` lines.
@@ -175,6 +200,7 @@ impl Comparisons {
         place: &str,
     ) -> String {
         running.shown += printed.len();
+        let printed = shorten(&printed, &lines[shown.clone()]);
         let mask = |lines: &[String], ids: &mut Ids| -> Vec<_> {
             lines.iter().map(|line| masked(line, running.mask_keys, ids)).collect()
         };
@@ -263,6 +289,9 @@ fn complaint(name: &str, page: &str) -> String {
     run_transcripts(&path, 8000, None)
 }
 
+/// A command that prints a greeting between two other lines.
+const GREET: &str = r"printf 'first\nx listens on y\nTry:      z\nLook for: it\nCtrl+C ends it.\nlast\n'";
+
 #[test]
 fn planted_mistakes_in_transcripts_are_found() {
     if blessing() {
@@ -284,6 +313,8 @@ fn planted_mistakes_in_transcripts_are_found() {
         ("ids.md", format!("Terminal 2:\n```console 2\n$ echo {one}; echo {one}\n{one}\n{other}\n```\n"), "-- printed"),
         ("pty.md", "Terminal 2:\n```console 2 pty\n$ [ -t 1 ] && echo one\none\n```\n".to_owned(), ""),
         ("pipe.md", "Terminal 2:\n```console 2\n$ [ -t 1 ] && echo one\none\n```\n".to_owned(), "-- printed"),
+        ("greeting.md", format!("Terminal 2:\n```console 2\n$ {GREET}\nfirst\n...\nlast\n```\n"), ""),
+        ("no-greeting.md", "Terminal 2:\n```console 2\n$ echo one\n...\n```\n".to_owned(), "-- printed:\none"),
         ("nothing.md", "Terminal 2:\n```console 2\none\n```\n".to_owned(), "nothing runs in terminal 2"),
     ] {
         let found = complaint(name, &page);
