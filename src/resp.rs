@@ -49,7 +49,6 @@ const VALUE: usize = size_of::<Value>();
 /// overwire::resp::command(&mut out, &[b"PUBLISH", b"tea", b"news"]);
 /// assert_eq!(out, b"*3\r\n$7\r\nPUBLISH\r\n$3\r\ntea\r\n$4\r\nnews\r\n");
 /// ```
-// ANCHOR: command
 pub fn command(out: &mut Vec<u8>, arguments: &[&[u8]]) {
     let mut line = |kind: char, number: usize, content: Option<&[u8]>| {
         write!(out, "{kind}{number}\r\n").expect("a Vec takes everything");
@@ -63,7 +62,6 @@ pub fn command(out: &mut Vec<u8>, arguments: &[&[u8]]) {
         line('$', argument.len(), Some(argument));
     }
 }
-// ANCHOR_END: command
 
 /// A reply, or a part of one.
 ///

@@ -28,8 +28,8 @@ fn main() -> ExitCode {
     })
 }
 
-// ANCHOR: balance
 fn balance(listener: &TcpListener, nodes: &[u16]) -> io::Result<()> {
+    // ANCHOR: balance
     for turn in 0.. {
         let (client, _) = listener.accept()?;
         let mut ports = nodes.iter().cycle().skip(turn % nodes.len()).take(nodes.len());
@@ -39,6 +39,7 @@ fn balance(listener: &TcpListener, nodes: &[u16]) -> io::Result<()> {
             None => _ = (&client).write_all(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"),
         }
     }
+    // ANCHOR_END: balance
     Ok(())
 }
 
@@ -52,4 +53,3 @@ fn join(client: TcpStream, node: TcpStream) -> io::Result<()> {
     }
     Ok(())
 }
-// ANCHOR_END: balance

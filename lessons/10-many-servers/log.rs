@@ -17,9 +17,9 @@ const BELL: &[u8] = b"lesson:bell";
 /// The key that holds the epoch of the log.
 const EPOCH: &[u8] = b"lesson:epoch";
 
-// ANCHOR: append
 /// Gives a message the next number and the check in ARGV[1], appends it, and rings. Redis runs a script whole: no other
 /// command comes between.
+// ANCHOR: append
 const APPEND: &[u8] = b"
 local last = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
 local number = last and tonumber(string.match(last[1], '^%d+')) + 1 or 1
@@ -60,7 +60,6 @@ impl Teller {
     }
 }
 
-// ANCHOR: epoch
 /// Returns the position before the first message. The node that comes first draws the epoch, and all others get it.
 pub fn start(redis: &mut Redis, random: &mut Random) -> io::Result<Cursor> {
     let drawn = Cursor::start(random).epoch().to_string();
@@ -68,11 +67,10 @@ pub fn start(redis: &mut Redis, random: &mut Random) -> io::Result<Cursor> {
     let epoch = text_of(&redis.ask(&[b"GET", EPOCH])?)?;
     epoch.parse().ok().and_then(|epoch| Cursor::of_parts(epoch, 0, 0)).ok_or_else(unexpected)
 }
-// ANCHOR_END: epoch
 
-// ANCHOR: follow
 /// Tells every message of the log, in order, forever.
 pub fn follow(mut bell: Redis, mut redis: Redis, start: Cursor, teller: &Teller) -> io::Result<()> {
+    // ANCHOR: follow
     bell.ask(&[b"SUBSCRIBE", BELL])?; // first
     let mut last = String::from("0");
     loop {
@@ -84,10 +82,9 @@ pub fn follow(mut bell: Redis, mut redis: Redis, start: Cursor, teller: &Teller)
         }
         bell.next_value()?; // it has rung, perhaps before we read
     }
+    // ANCHOR_END: follow
 }
-// ANCHOR_END: follow
 
-// ANCHOR: appender
 /// Appends the messages of senders, one after the other.
 pub fn append(
     mut redis: Redis,
@@ -103,7 +100,6 @@ pub fn append(
     }
     Ok(())
 }
-// ANCHOR_END: appender
 
 /// The name and the text of an entry: `["1-77", ["text", "hello"]]`.
 fn message_of(entry: &Value) -> io::Result<(String, String)> {

@@ -115,19 +115,20 @@ impl Node {
         Ok(Node { name, feed: Feed::new(start, RETAINED_MESSAGES, RETAINED_BYTES), held: Vec::new(), asks, news })
     }
 
-    // ANCHOR: poll
     /// Answers a poll if there is news, or holds it.
     fn poll(&mut self, server: &mut EventLoop, conn: ExchangeId, request: &Request) {
         let (after, timeout) = match self.question(request) {
             Ok(question) => question,
             Err(sentence) => return server.respond(conn, Response::error(400, &sentence)),
         };
+        // ANCHOR: poll
         if self.has_news(after) {
             return server.respond(conn, self.answer(after));
         }
         // Another node may have given out a cursor that this node does not have yet.
         let timeout = if self.is_ahead(after) { CATCH_UP } else { timeout };
         self.held.push(Held { conn, after, timer: server.set_timer(timeout) });
+        // ANCHOR_END: poll
     }
 
     fn is_ahead(&self, after: Cursor) -> bool {
@@ -138,9 +139,7 @@ impl Node {
     fn has_news(&self, after: Cursor) -> bool {
         !self.is_ahead(after) && (self.feed.after(after).len() > 0 || !self.feed.replay(after).recovered)
     }
-    // ANCHOR_END: poll
 
-    // ANCHOR: news
     /// Takes what the threads tell. A node without Redis ends: it cannot know what happens.
     fn take_news(&mut self, server: &mut EventLoop) -> io::Result<()> {
         while let Ok(news) = self.news.try_recv() {
@@ -159,7 +158,6 @@ impl Node {
         self.answer_held(server, |held, node| node.has_news(held.after));
         Ok(())
     }
-    // ANCHOR_END: news
 
     /// Answers the held polls that `is_due` chooses.
     fn answer_held(&mut self, server: &mut EventLoop, is_due: impl Fn(&Held, &Node) -> bool) {

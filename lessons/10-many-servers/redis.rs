@@ -8,7 +8,6 @@ use overwire::resp::{self, Decoder, Value};
 /// The largest reply, in bytes.
 const LARGEST: usize = 16 * 1024 * 1024;
 
-// ANCHOR: redis
 /// A connection, and the bytes that were read and not decoded yet.
 pub struct Redis {
     stream: TcpStream,
@@ -51,4 +50,3 @@ impl Redis {
         }
     }
 }
-// ANCHOR_END: redis

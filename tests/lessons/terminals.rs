@@ -112,6 +112,15 @@ impl Terminal {
         }
     }
 
+    /// Whether the command is a server: it has printed where it listens.
+    pub fn listens(&self, places: &Places) -> bool {
+        let printed = self.printed.0.lock().unwrap();
+        places
+            .lines(&printed.bytes, true)
+            .iter()
+            .any(|line| line.contains("listens on") || line.contains("listening on"))
+    }
+
     /// Sends Ctrl+C: a byte to a pseudo-terminal, or the signal that a terminal would send.
     pub fn interrupt(&mut self) {
         if self.device == Device::PseudoTerminal {
@@ -146,11 +155,11 @@ pub struct Places {
 /// The port of `wire tap` on every page.
 const TAP: u16 = 8100;
 
-/// The ports that a lesson has in addition to its own. Lesson 10: two nodes, and Redis. Lesson 12: the server behind the
+/// The ports that a lesson has in addition to its own. Lesson 10: two nodes, one more, and Redis. Lesson 12: the server behind the
 /// proxies, and two of haproxy.
 fn more_ports(own: u16) -> &'static [u16] {
     match own {
-        8010 => &[8011, 8012, 6310],
+        8010 => &[8011, 8012, 8013, 6310],
         8012 => &[9012, 8442, 8443],
         _ => &[],
     }

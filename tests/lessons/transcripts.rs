@@ -126,10 +126,14 @@ fn run_transcripts(page: &Path, port: u16, server: Option<&str>) -> String {
     }
     let mut left: Vec<_> = terminals.into_iter().collect();
     left.sort_by(|(one, _), (other, _)| one.cmp(other));
-    left.iter_mut().for_each(|(_, running)| running.interrupt()); // the reader ends what still runs
-    // The clients of the lesson's program in terminal 1 may still be there.
-    for (_, mut running) in left.into_iter().filter(|(terminal, _)| terminal != "1") {
-        wrong += &end_of(&mut running, &places, &page.display().to_string());
+    // The reader ends the servers. The first one may still have clients.
+    for (terminal, mut running) in left.into_iter().rev() {
+        if running.listens(&places) {
+            running.interrupt();
+        }
+        if terminal != "1" {
+            wrong += &end_of(&mut running, &places, &page.display().to_string());
+        }
     }
     if comparisons.differ && wrong.is_empty() {
         rewrite(page, lines, comparisons.changes);
