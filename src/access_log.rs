@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
-use crate::http::{decode_component, format_date, format_timestamp};
+use crate::http::{SECRET_PARAMETERS, decode_component, format_date, format_timestamp};
 use crate::output::Output;
 
 /// The form of the lines of the request log.
@@ -47,7 +47,7 @@ pub struct Entry {
 impl Entry {
     /// Creates the entry of a new request of `client`, `-` if it is not known. Its connection has queued `sent_before` bytes so far.
     pub fn new(client: String, method: &str, target: &str, began: Instant, sent_before: u64) -> Self {
-        let target = encode(&mask_ticket(target));
+        let target = encode(&mask_secrets(target));
         Entry { client, method: method.into(), target, began, sent_before, status: 0, identity: None, end: None }
     }
 
@@ -78,18 +78,17 @@ impl Entry {
     }
 }
 
-/// Replaces the value of the parameter `ticket` by `***`. It is a secret for some seconds, and a log is read by more
-/// people than those who may use it.
-fn mask_ticket(target: &str) -> Cow<'_, str> {
+/// Replaces the values of secret parameters by `***`: a log is read by more people than those who may use them.
+fn mask_secrets(target: &str) -> Cow<'_, str> {
     let Some((path, query)) = target.split_once('?') else { return Cow::Borrowed(target) };
-    let is_ticket = |pair: &str| {
-        let name = pair.split('=').next().unwrap_or_default();
-        decode_component(name, true).is_some_and(|name| name == "ticket")
+    let secret = |pair: &str| {
+        let name = decode_component(pair.split('=').next().unwrap_or_default(), true)?;
+        SECRET_PARAMETERS.into_iter().find(|secret| *secret == name)
     };
-    if !query.split('&').any(is_ticket) {
+    if !query.split('&').any(|pair| secret(pair).is_some()) {
         return Cow::Borrowed(target);
     }
-    let mask = |pair| if is_ticket(pair) { "ticket=***" } else { pair };
+    let mask = |pair| secret(pair).map_or(Cow::Borrowed(pair), |name| format!("{name}=***").into());
     Cow::Owned(format!("{path}?{}", query.split('&').map(mask).collect::<Vec<_>>().join("&")))
 }
 
@@ -162,14 +161,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tickets_are_masked() {
+    fn secret_parameters_are_masked() {
         for (target, masked) in [
             ("/a?ticket=secret", "/a?ticket=***"),
             ("/a?b=1&%74icket=secret&ticket=other&c", "/a?b=1&ticket=***&ticket=***&c"),
+            ("/a?access_token=secret&b", "/a?access_token=***&b"),
             ("/a?tickets=1&b=ticket=2", "/a?tickets=1&b=ticket=2"),
             ("/ticket=1", "/ticket=1"),
         ] {
-            assert_eq!(mask_ticket(target), masked);
+            assert_eq!(mask_secrets(target), masked);
         }
     }
 

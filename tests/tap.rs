@@ -438,8 +438,18 @@ fn secrets_are_masked_also_in_two_pieces() {
     assert!(cookie.bytes().all(|byte| byte == b'*') && cookie.len() > 40, "{server}");
     assert!(server.contains(r#""name":"alice""#), "an answer without a secret is not masked: {server}");
 
-    let request = post("/api/ticket", &bearer(&key), r#"{"endpoint":"/api/history"}"#);
-    for at in [request.find(&key).unwrap() + 20, request.len()] {
+    let request = post("/api/%73ession", "", &log_in);
+    let [client, server] = seen_in_pieces(&tap, &request, request.len());
+    assert!(!client.contains(&key) && server.contains(r#""name":"alice""#), "{client}{server}");
+    for misplaced in [json!({ "key": [key] }), json!(key), json!({ "key": key.repeat(3) })] {
+        let request = post("/api/session", "", &misplaced.to_string());
+        let [_, server] = seen_in_pieces(&tap, &request, request.len());
+        assert!(server.contains("400 Bad Request") && !server.contains(&key[..20]), "{server}");
+    }
+
+    for (path, at) in [("/api/ticket", 20), ("/api/ticket", usize::MAX), ("/api/%74icket", 0)] {
+        let request = post(path, &bearer(&key), r#"{"endpoint":"/api/history"}"#);
+        let at = request.find(&key).unwrap().saturating_add(at).min(request.len());
         let [client, server] = seen_in_pieces(&tap, &request, at);
         let stars = "*".repeat("Bearer ".len() + key.len());
         assert!(client.contains(&format!("Authorization: {stars}\r\n")) && client.ends_with("history\"}"), "{client}");

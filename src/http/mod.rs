@@ -36,6 +36,9 @@ pub fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii).filter(|element| !element.is_empty())
 }
 
+/// The query parameters whose values are secrets: a ticket, and a token in a URL (RFC 6750, section 2.3).
+pub(crate) const SECRET_PARAMETERS: [&str; 2] = ["ticket", "access_token"];
+
 /// Whether this is a token: the name of a field, a method or a coding (RFC 9110, section 5.6.2).
 ///
 /// ```

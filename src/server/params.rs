@@ -64,6 +64,12 @@ impl ApiError {
         ApiError { status: 503, sentence: "the server is going away".into() }
     }
 
+    /// Returns the same error without the received value, which may be a secret.
+    pub fn without_value(mut self) -> Self {
+        self.sentence.truncate(self.sentence.find(", not ").unwrap_or(self.sentence.len()));
+        self
+    }
+
     fn field(name: &str, expected: &str, received: &str) -> Self {
         ApiError::bad(format!("{name}: expected {expected}, not {}", shorten(received)))
     }

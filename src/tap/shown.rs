@@ -1,5 +1,6 @@
 //! The bytes of one exchange as its viewers see them: labelled, masked and counted, as JSON.
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
@@ -7,15 +8,16 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
+use crate::http::decode_component;
 use crate::json;
 use crate::websocket::Role;
 use crate::wire::{Candidate, Conversation, Counts, Line, Part, Piece, Secrets, Tally, mark_keep_alive};
 
 /// The end of the path where overwire takes a key, in JSON. A proxy may have added a prefix.
-const LOG_IN: &[u8] = b"/api/session";
+const LOG_IN: &str = "/api/session";
 
 /// The end of the path where overwire issues a ticket, in JSON.
-const TICKET: &[u8] = b"/api/ticket";
+const TICKET: &str = "/api/ticket";
 
 /// An exchange that viewers see.
 #[derive(Debug)]
@@ -151,10 +153,11 @@ impl Shown {
     }
 }
 
-/// The path of a target in a request line.
-fn path_of(line: &[u8]) -> &[u8] {
+/// The path of a target in a request line, decoded as the server does it: `%73ession` is `session`.
+fn path_of(line: &[u8]) -> Cow<'_, str> {
     let target = line.split(|byte| *byte == b' ').nth(1).unwrap_or_default();
-    target.split(|byte| matches!(byte, b'?' | b'#')).next().unwrap_or_default()
+    let path = target.split(|byte| matches!(byte, b'?' | b'#')).next().unwrap_or_default();
+    str::from_utf8(path).ok().and_then(|path| decode_component(path, false)).unwrap_or_default()
 }
 
 /// Recognizes what the applications of this repository, and many others, send only to keep a connection open.

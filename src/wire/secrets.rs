@@ -5,13 +5,10 @@
 use std::borrow::Cow;
 
 use super::{Part, Piece};
-use crate::http::decode_component;
+use crate::http::{SECRET_PARAMETERS, decode_component};
 
 /// The fields whose values are secrets, in lower case. So are all whose name begins with `proxy-`.
 const FIELDS: [&[u8]; 3] = [b"cookie", b"set-cookie", b"authorization"];
-
-/// The query parameters whose values are secrets: a ticket, and a token in a URL (RFC 6750, section 2.3).
-const PARAMETERS: [&str; 2] = ["ticket", "access_token"];
 
 /// More bytes of a name than the longest that is compared, also if each of its characters is percent-encoded.
 const LONGEST_NAME: usize = 64;
@@ -197,7 +194,7 @@ impl Parameters {
 
     fn is_secret(&self) -> bool {
         let name = str::from_utf8(&self.name).ok().and_then(|name| decode_component(name, true));
-        name.is_some_and(|name| PARAMETERS.contains(&&*name))
+        name.is_some_and(|name| SECRET_PARAMETERS.contains(&&*name))
     }
 }
 

@@ -16,8 +16,9 @@ use crate::server::{Server, uncached};
 impl Server {
     /// POST /api/session: a browser shows its key, and gets a cookie.
     pub(in crate::server) fn log_in(&mut self, call: &Call<'_>) -> Result<Reply, Halt> {
-        let fields = Fields::of_content(call.request)?;
-        let key = fields.required("key", &ID)?;
+        // A key in the wrong place is still a secret: a tap shows the answer.
+        let fields = Fields::of_content(call.request).map_err(ApiError::without_value)?;
+        let key = fields.required("key", &ID).map_err(ApiError::without_value)?;
         let (time, client) = (time(&self.exchanges), client(&self.exchanges, call.id, call.request));
         let Server { guard, exchanges, .. } = self;
         let guard = guard.as_mut().ok_or_else(no_identities)?;
