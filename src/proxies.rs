@@ -44,6 +44,9 @@ struct Network {
     bits: u32,
 }
 
+/// The number of bits before an IPv4 address that is mapped to IPv6, such as `::ffff:192.0.2.1`.
+const MAPPED: u32 = 96;
+
 /// The error for a text that is neither an address nor a network.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NotANetwork(pub String);
@@ -100,7 +103,10 @@ impl Network {
         let address: IpAddr = address.parse().ok()?;
         let most = if address.is_ipv4() { 32 } else { 128 };
         let bits = u32::try_from(bits.unwrap_or(most)).ok().filter(|bits| u64::from(*bits) <= most)?;
-        Some(Network { address, bits })
+        Some(match (address.to_canonical(), bits.checked_sub(MAPPED)) {
+            (mapped @ IpAddr::V4(_), Some(bits)) if address.is_ipv6() => Network { address: mapped, bits },
+            _ => Network { address, bits },
+        })
     }
 
     fn contains(&self, address: IpAddr) -> bool {
@@ -371,6 +377,8 @@ mod tests {
         for (text, inside, outside) in [
             ("10.0.0.0/8", "10.255.0.1", "11.0.0.0"),
             ("10.1.2.3/8", "10.255.0.1", "11.0.0.0"),
+            ("::ffff:10.0.0.0/104", "10.255.0.1", "11.0.0.0"),
+            ("::ffff:192.0.2.1", "::ffff:192.0.2.1", "192.0.2.2"),
             ("0.0.0.0/0", "255.0.0.1", "::1"),
             ("::/0", "2001:db8::1", "192.0.2.1"),
             ("192.0.2.1", "::ffff:192.0.2.1", "192.0.2.2"),
