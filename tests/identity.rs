@@ -381,6 +381,17 @@ fn a_session_is_a_cookie() {
     assert_error(&foreign, 403, "Origin");
 }
 
+#[test]
+fn a_cookie_of_another_program_may_have_any_bytes() {
+    let (scene, key) = Scene::alone();
+    let cookie = scene.log_in(&key);
+    let mut request = b"GET /api/session HTTP/1.1\r\nHost: localhost\r\nCookie: city=K\xf6ln; ".to_vec();
+    request.extend(cookie.strip_prefix("Cookie: ").unwrap().bytes().chain(*b"\r\n"));
+    let mut client = scene.server.connect();
+    client.send(&request);
+    assert_eq!(client.answer().status, 200);
+}
+
 /// Opens one of each kind of connection with these fields, and checks that `end` ends them all.
 #[track_caller]
 fn check_that_all_end(scene: &Scene, admin: &str, fields: &str, end: impl FnOnce()) {

@@ -236,16 +236,15 @@ impl Guard {
         grant.renew(self.identities.resolve(grant.credential(), time(exchanges))).is_ok()
     }
 
-    /// Takes over the keys that were read. Returns the sessions that are over.
-    fn read_keys(&mut self) -> Vec<Digest> {
-        match self.watch.as_ref().and_then(Watch::newest) {
-            Some(Ok(keys)) => return self.identities.set_keys(keys),
-            Some(Err(sentence)) => {
+    /// Takes over the keys that were read. Returns the sessions that are over. `None` if the keys are the same.
+    fn read_keys(&mut self) -> Option<Vec<Digest>> {
+        match self.watch.as_ref().and_then(Watch::newest)? {
+            Ok(keys) => Some(self.identities.set_keys(keys)),
+            Err(sentence) => {
                 output::complain(format_args!("--keys: {sentence}: the keys from before stay valid"));
+                None
             }
-            None => {}
         }
-        Vec::new()
     }
 
     /// Reads the keys file soon.
@@ -288,14 +287,12 @@ impl Server {
         true
     }
 
-    /// Another thread has something: it may be the keys.
+    /// Another thread has something: it may be the keys. A disk has something for each group of messages, so all that is
+    /// held is looked at only if there are keys.
     pub(super) fn take_over_keys(&mut self) {
-        if let Some(guard) = &mut self.guard {
-            for session in guard.read_keys() {
-                self.exchanges.drop_session(Sender::Server, session);
-            }
-            self.end_unauthorized();
-        }
+        let Some(over) = self.guard.as_mut().and_then(Guard::read_keys) else { return };
+        over.into_iter().for_each(|session| self.exchanges.drop_session(Sender::Server, session));
+        self.end_unauthorized();
     }
 
     /// Ends what is held without a permission.
@@ -332,9 +329,10 @@ fn bearer(request: &Request) -> Option<&str> {
 /// Returns the secrets of the first cookies with our name. A browser can have one for each path and domain (RFC 6265,
 /// section 5.4).
 fn cookies(request: &Request) -> impl Iterator<Item = &str> {
-    let pairs =
-        request.values("cookie").filter_map(|value| str::from_utf8(value).ok()).flat_map(|list| list.split(';'));
-    pairs.filter_map(|pair| pair.trim().strip_prefix(COOKIE)?.strip_prefix('=')).take(MOST_COOKIES)
+    // The cookies of other programs on this host may have any bytes.
+    let pairs = request.values("cookie").flat_map(|list| list.split(|byte| *byte == b';'));
+    let values = pairs.filter_map(|pair| pair.trim_ascii().strip_prefix(COOKIE.as_bytes())?.strip_prefix(b"="));
+    values.filter_map(|value| str::from_utf8(value).ok()).take(MOST_COOKIES)
 }
 
 fn too_many(wait: Duration) -> Response {

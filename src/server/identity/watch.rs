@@ -27,18 +27,39 @@ pub struct Watch {
 /// What differs between two versions of a file.
 type Stamp = Option<(u64, u64, i64, i64, i64, i64)>;
 
+/// The versions of the file that were seen.
+struct Seen {
+    /// The version that was read.
+    read: Stamp,
+    /// That of the last look.
+    last: Stamp,
+}
+
+impl Seen {
+    fn new(stamp: Stamp) -> Self {
+        Seen { read: stamp, last: stamp }
+    }
+
+    /// Notes a look at the file. Returns whether it is to be read: it has changed, and is the same as at the last look. An
+    /// editor empties a file before it writes it, and without its keys all sessions would be over.
+    fn look(&mut self, stamp: Stamp) -> bool {
+        let is_settled = std::mem::replace(&mut self.last, stamp) == stamp;
+        is_settled && std::mem::replace(&mut self.read, stamp) != stamp
+    }
+}
+
 impl Watch {
     /// Reads the file, and starts the thread. It calls [`Remote::notify`] when the file has changed.
     ///
     /// # Errors
     /// The file cannot be read, or the system has no thread left.
     pub fn start(path: PathBuf, remote: Remote) -> io::Result<(Self, Vec<AccessKey>)> {
-        let stamp = stamp(&path);
+        let seen = Seen::new(stamp(&path));
         let keys = read_keys(&path)?;
         let (sender, contents) = mpsc::channel();
         let (read_again, asked) = mpsc::channel();
         let look = move || {
-            look(&path, stamp, &asked, &|contents| {
+            look(&path, seen, &asked, &|contents| {
                 let is_taken = sender.send(contents).is_ok();
                 remote.notify();
                 is_taken
@@ -60,18 +81,16 @@ impl Watch {
 }
 
 /// The thread.
-fn look(path: &Path, mut known: Stamp, asked: &Receiver<()>, report: &dyn Fn(Contents) -> bool) {
+fn look(path: &Path, mut seen: Seen, asked: &Receiver<()>, report: &dyn Fn(Contents) -> bool) {
     loop {
         let is_asked = match asked.recv_timeout(INTERVAL) {
             Ok(()) => true,
             Err(RecvTimeoutError::Timeout) => false,
             Err(RecvTimeoutError::Disconnected) => return,
         };
-        let stamp = stamp(path);
-        if stamp == known && !is_asked {
+        if !seen.look(stamp(path)) && !is_asked {
             continue;
         }
-        known = stamp;
         if !report(read_keys(path).map_err(|error| error.to_string())) {
             return;
         }
@@ -82,4 +101,18 @@ fn look(path: &Path, mut known: Stamp, asked: &Receiver<()>, report: &dyn Fn(Con
 fn stamp(path: &Path) -> Stamp {
     let file = fs::metadata(path).ok()?;
     Some((file.ino(), file.size(), file.mtime(), file.mtime_nsec(), file.ctime(), file.ctime_nsec()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_read_when_nobody_writes_to_it_any_more() {
+        let stamp = |size| Some((1, size, 0, 0, 0, 0));
+        let mut seen = Seen::new(stamp(9));
+        let looks = [9, 9, 0, 4, 8, 8, 8].map(|size| seen.look(stamp(size)));
+        assert_eq!(looks, [false, false, false, false, false, true, false]);
+        assert_eq!([None, None, None].map(|stamp| seen.look(stamp)), [false, true, false], "the file is gone");
+    }
 }
