@@ -194,6 +194,14 @@ impl Journal {
         }
     }
 
+    /// Removes a log from this process, and soon from all, if no other uses it: its creator has too many.
+    pub fn shed(&mut self, log: &LogName) {
+        match self {
+            Journal::Local(local) => local.remove(log),
+            Journal::Redis(redis) => redis.shed(log),
+        }
+    }
+
     /// Removes a log from all processes. Does nothing if there is none.
     pub fn delete(&mut self, log: &LogName) {
         match self {

@@ -231,6 +231,45 @@ fn the_positions_of_a_client_are_known_on_all_nodes() {
 }
 
 #[test]
+fn the_rooms_with_a_position_of_one_client_are_bounded() {
+    if !is_installed() {
+        return;
+    }
+    let (process, mut one, mut two, tea) = two_nodes(&[]);
+    let cursor = one.tip(&tea);
+    let rooms = |process: &Process| match process.command(&["HLEN", "overwire:client:ada"]) {
+        Value::Number(rooms) => rooms,
+        other => panic!("{other:?}"),
+    };
+    for number in 0..64 {
+        one.redis.note_position("ada", &room(&number.to_string()), cursor);
+    }
+    wait([&mut one], |_| rooms(&process) == 64);
+    one.redis.note_position("ada", &room("64"), cursor);
+    wait([&mut one], |_| rooms(&process) == 1);
+    let ada = Wanted::Client("ada".into());
+    assert!(two.redis.find(&ada));
+    wait([&mut two], |[two]| two.answered.contains(&ada));
+    assert_eq!(two.dropped, ["ada".into()], "the client is told");
+}
+
+#[test]
+fn a_log_too_many_of_a_client_expires_unless_another_node_follows_it() {
+    if !is_installed() {
+        return;
+    }
+    let (process, mut one, mut two, tea) = two_nodes(&[]);
+    answer(&mut one, &tea, "hello", None);
+    wait([&mut two], |[two]| two.texts(&tea) == ["hello"]);
+    let left = || remaining(&process, "overwire:room:tea");
+    assert!(left() > 80_000_000, "{}", left());
+    one.redis.shed(&tea);
+    wait([&mut one], |_| left() <= 120_000);
+    sweep(&mut two);
+    wait([&mut two], |_| left() > 80_000_000);
+}
+
+#[test]
 fn a_message_to_a_mailbox_that_has_expired_is_refused() {
     if !is_installed() {
         return;

@@ -30,6 +30,8 @@ pub struct Node {
     pub truncated: Vec<Cursor>,
     pub removed: Vec<LogName>,
     pub positions: Vec<(Rc<str>, LogName, Cursor)>,
+    /// The clients whose positions were dropped.
+    pub dropped: Vec<Rc<str>>,
     pub answered: Vec<Wanted>,
     pub superseded: Vec<LogName>,
 }
@@ -43,9 +45,20 @@ impl Node {
         let event_loop = EventLoop::new(Limits::default()).unwrap();
         let redis = Redis::new(url.parse().unwrap(), retention, event_loop.now()).unwrap();
         let (feeds, answers) = Default::default();
-        let (truncated, removed, positions, answered, superseded) = Default::default();
-        let mut node =
-            Node { event_loop, redis, retention, feeds, answers, truncated, removed, positions, answered, superseded };
+        let (truncated, removed, positions, dropped, answered, superseded) = Default::default();
+        let mut node = Node {
+            event_loop,
+            redis,
+            retention,
+            feeds,
+            answers,
+            truncated,
+            removed,
+            positions,
+            dropped,
+            answered,
+            superseded,
+        };
         node.redis.flush(&mut node.event_loop);
         node
     }
@@ -96,7 +109,8 @@ impl Node {
                 Change::Answered(wanted) => self.answered.push(wanted),
                 Change::Superseded { log } => self.superseded.push(log),
                 Change::NumbersWanted => self.redis.announce(self.event_loop.now(), "{}"),
-                Change::EndClients { .. } | Change::Ended { .. } | Change::PositionsDropped { .. } => {}
+                Change::PositionsDropped { client } => self.dropped.push(client),
+                Change::EndClients { .. } | Change::Ended { .. } => {}
                 Change::Done { .. } | Change::Secret { .. } | Change::SecretsUnsure => {}
             }
         }

@@ -128,6 +128,12 @@ impl Redis {
         self.changes.extend(log.wanted.into_iter().map(Change::Answered));
     }
 
+    /// As [`Journal::shed`](crate::journal::Journal::shed). A node that follows the log extends its life again.
+    pub fn shed(&mut self, name: &LogName) {
+        self.remove(name);
+        self.ask_other(&["PEXPIRE", &key(name), &SHORT_LIFETIME.as_millis().to_string()]);
+    }
+
     /// As [`Journal::delete`](crate::journal::Journal::delete).
     pub fn delete(&mut self, name: &LogName) {
         self.remove(name);

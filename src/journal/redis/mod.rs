@@ -39,6 +39,7 @@ mod url;
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use self::appends::Script;
@@ -62,7 +63,8 @@ const OPEN: &str = include_str!("open.lua");
 /// The lifetime of a room without use, once it has had a message, and of the positions of a client.
 const LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The lifetime of a mailbox that no node follows, and of a room that has had no message: anybody may ask for any name.
+/// The lifetime of a mailbox that no node follows, of a room that has had no message, because anybody may ask for any
+/// name, and of a room that was one too many for the client that has created it.
 const SHORT_LIFETIME: Duration = Duration::from_secs(120);
 
 /// The time after which a node stops following a room that nobody uses there.
@@ -113,7 +115,11 @@ enum Name {
     /// The id of the mailbox with this epoch.
     Epoch(u64),
     /// The positions of a client.
-    Client(std::rc::Rc<str>),
+    Client(Rc<str>),
+    /// A position of a client.
+    Noted(Rc<str>),
+    /// The number of rooms in which a client has a position.
+    Rooms(Rc<str>),
     /// The text of a secret, with the number of the question.
     Secret(SecretName, u64),
     /// Something that the other nodes are to know of.
@@ -227,6 +233,8 @@ impl Redis {
                 News::Reply(Name::Claim(name), reply) => self.on_stored_claim(&name, &reply),
                 News::Reply(Name::Epoch(epoch), reply) => self.on_epoch(epoch, &reply),
                 News::Reply(Name::Client(client), reply) => self.on_client(client, &reply),
+                News::Reply(Name::Noted(client), reply) => self.on_noted(client, &reply),
+                News::Reply(Name::Rooms(client), reply) => self.on_rooms(&client, &reply),
                 News::Reply(Name::Secret(name, number), reply) => self.on_secret(name, number, &reply),
                 News::Reply(Name::Told(ticket), reply) => self.on_told(ticket, &reply),
                 News::Reply(Name::Other, _) => {}

@@ -16,6 +16,10 @@ const POSITION: &str = "position";
 /// The first word of a notice that a node has the newest reader of a mailbox: `reader NODE NUMBER`.
 const READER: &str = "reader";
 
+/// The most rooms in which Redis has the position of one client. A client chooses its rooms, and all of its positions are
+/// one reply.
+const MOST_ROOMS: i64 = 64;
+
 /// The field of a client whose positions were dropped. The other fields are the names of rooms, which are not empty.
 const DROPPED: &str = "";
 
@@ -41,7 +45,8 @@ impl Redis {
         match name {
             LogName::Room(room) => {
                 let (key, lifetime) = (client_key(client), LIFETIME.as_millis().to_string());
-                self.ask_other(&["HSET", &key, room, &cursor]);
+                self.session
+                    .ask(&[b"HSET", key.as_bytes(), room.as_bytes(), cursor.as_bytes()], Name::Noted(client.into()));
                 self.ask_other(&["PEXPIRE", &key, &lifetime]);
             }
             LogName::Mailbox(_) => {
@@ -49,6 +54,20 @@ impl Redis {
                 self.ask_other(&["SET", &reader_key(name), &cursor, "PX", &lifetime(name)]);
                 self.ask_other(&["PUBLISH", &self.channel(name), &notice]);
             }
+        }
+    }
+
+    /// Takes the reply to a position of a client: the number of rooms that are new to Redis.
+    pub(super) fn on_noted(&mut self, client: Rc<str>, reply: &Value) {
+        if *reply == Value::Number(1) {
+            self.session.ask(&[b"HLEN", client_key(&client).as_bytes()], Name::Rooms(client));
+        }
+    }
+
+    /// Drops the positions of a client in too many rooms.
+    pub(super) fn on_rooms(&mut self, client: &str, reply: &Value) {
+        if matches!(reply, Value::Number(rooms) if *rooms > MOST_ROOMS) {
+            self.drop_positions(client);
         }
     }
 

@@ -125,9 +125,8 @@ impl RoomMap {
     /// 503 when all rooms have readers.
     pub fn make_room(&mut self, exchanges: &mut Exchanges) -> Result<(), ApiError> {
         while self.rooms.len() >= self.retention.rooms {
-            if !self.evict(exchanges, |_| true) {
-                return Err(ApiError::full("rooms"));
-            }
+            let Some(log) = self.evict(|_| true) else { return Err(ApiError::full("rooms")) };
+            exchanges.journal.remove(&log);
         }
         Ok(())
     }
@@ -139,23 +138,21 @@ impl RoomMap {
     fn make_room_of_client(&mut self, exchanges: &mut Exchanges) -> Result<(), ApiError> {
         let Some(quota) = exchanges.quota.clone() else { return Ok(()) };
         while !quota.has_place(Bound::Rooms) {
-            if !self.evict(exchanges, |room| room.is_of(&quota)) {
+            let Some(log) = self.evict(|room| room.is_of(&quota)) else {
                 return Err(ApiError::exceeded(quota.refuse(Bound::Rooms)));
-            }
+            };
+            exchanges.journal.shed(&log);
         }
         Ok(())
     }
 
-    /// Removes the first of these rooms that has no readers, in the order of [`make_room`](Self::make_room). Returns
-    /// whether there was one.
-    fn evict(&mut self, exchanges: &mut Exchanges, is_candidate: impl Fn(&Room) -> bool) -> bool {
+    /// Removes the first of these rooms that has no readers, in the order of [`make_room`](Self::make_room). Returns its
+    /// log.
+    fn evict(&mut self, is_candidate: impl Fn(&Room) -> bool) -> Option<LogName> {
         let unused = self.rooms.values().filter(|room| !room.has_readers() && is_candidate(room));
-        let oldest = unused.min_by_key(|room| (room.is_written, room.read, room.used)).map(|room| room.log.clone());
-        if let Some(log) = &oldest {
-            self.remove(log.name());
-            exchanges.journal.remove(log);
-        }
-        oldest.is_some()
+        let oldest = unused.min_by_key(|room| (room.is_written, room.read, room.used))?.log.clone();
+        self.remove(oldest.name());
+        Some(oldest)
     }
 
     /// Returns the number of bytes that the rooms take.
