@@ -2,6 +2,7 @@
 //! function when the log is read, when it grows, and when records are carried forward.
 
 use std::collections::{HashMap, VecDeque};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::messages::Messages;
 use super::record::{Log, LogKind, Record};
@@ -89,8 +90,10 @@ pub(super) struct Index {
     client_times: VecDeque<(u64, Box<str>)>,
     /// The bytes of all live records but those of keys.
     bytes: u64,
-    /// The newest time in a record. The log needs no other clock.
+    /// The newest time in a record. What it has is judged by this time: a log that is read again has its own present.
     newest: u64,
+    /// The time of the last look at the clock. No time in a record counts as later: the clock may have been ahead.
+    clock: u64,
 }
 
 impl Index {
@@ -105,6 +108,7 @@ impl Index {
             client_times: VecDeque::new(),
             bytes: 0,
             newest: 0,
+            clock: clock(),
         }
     }
 
@@ -120,22 +124,44 @@ impl Index {
             Record::Start { log, cursor } => self.start(log, *cursor, place),
             Record::Message { log, cursor, time, key, body } => {
                 self.message(log, *cursor, place, body.len() as u32);
-                self.newest = self.newest.max(*time);
+                let time = self.past(*time);
+                self.newest = self.newest.max(time);
                 if let Some(key) = key {
-                    self.key(KnownKey { key: *key, cursor: *cursor, time: *time, place });
+                    self.key(KnownKey { key: *key, cursor: *cursor, time, place });
                 }
             }
-            Record::Key { key, cursor, time } => self.key(KnownKey { key: *key, cursor: *cursor, time: *time, place }),
+            Record::Key { key, cursor, time } => {
+                self.key(KnownKey { key: *key, cursor: *cursor, time: self.past(*time), place });
+            }
             Record::Remove { log } => self.remove(log),
             Record::Position { client, log, cursor, time } => {
-                self.newest = self.newest.max(*time);
-                self.position(client, log, *time, Position { cursor: *cursor, place });
+                let time = self.past(*time);
+                self.newest = self.newest.max(time);
+                self.position(client, log, time, Position { cursor: *cursor, place });
             }
+        }
+    }
+
+    fn past(&self, time: u64) -> u64 {
+        time.min(self.clock)
+    }
+
+    /// Looks at the clock. If it was set back, nothing is newer than it.
+    pub(super) fn look_at_clock(&mut self, clock: u64) {
+        self.clock = clock;
+        if clock < self.newest {
+            self.newest = clock;
+            let keys = self.keys.values_mut().map(|known| &mut known.time);
+            let clients = self.clients.values_mut().map(|state| &mut state.newest);
+            let times = self.key_times.iter_mut().map(|(time, _)| time);
+            let times = times.chain(self.client_times.iter_mut().map(|(time, _)| time));
+            keys.chain(clients).chain(times).for_each(|time| *time = (*time).min(clock));
         }
     }
 
     /// Adds records that lie at an offset of a segment.
     pub fn apply_all(&mut self, records: &[u8], segment: u32, offset: u64) {
+        self.look_at_clock(clock());
         for (place, record) in Records::new(records, segment, offset).flatten() {
             self.apply(&record, place);
         }
@@ -334,4 +360,9 @@ impl Index {
         });
         of_clients.chain(of_readers)
     }
+}
+
+/// Returns the time of the system in milliseconds since the epoch.
+fn clock() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as u64)
 }

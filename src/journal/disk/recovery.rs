@@ -274,6 +274,10 @@ pub(super) fn read_segment(
                 return Err(OpenError::Damaged { path, offset: offset as u64, damage });
             }
             Err(_) if segment::is_of_another_version(buffer) => return Err(OpenError::NotASegment(path)),
+            // Its checksum is right, so it was written as it is: by a later version.
+            Err(damage @ Damage::Unknown) => {
+                return Err(OpenError::Damaged { path, offset: offset as u64, damage });
+            }
             Err(damage) => {
                 segment.length = offset as u64;
                 return Ok(Some(Cut { path, length: offset as u64, bytes: length - offset as u64, damage }));

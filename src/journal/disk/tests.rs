@@ -4,8 +4,9 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use super::index::{Index, Place};
 use super::writer::MOST_SPARE_SEGMENTS;
 use super::*;
 use crate::event_loop::EventLoop;
@@ -542,4 +543,43 @@ fn missing_and_short_segments_are_refused() {
     fs::write(&segments[2], &bytes[..20]).unwrap();
     drop(Fixture::open(&folder, SyncMode::Always));
     assert_eq!(folder.segments(), segments[..2]);
+}
+
+/// A clock that was a day ahead for one message, as at the start of a machine.
+#[test]
+fn a_clock_that_was_ahead_ends_no_keys() {
+    const DAY: u64 = 24 * 60 * 60 * 1000;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64;
+    let log = Log { kind: LogKind::Room, name: "tea".into() };
+    let (mut read, mut live) = (Index::new(RETENTION), Index::new(RETENTION));
+    live.look_at_clock(now + DAY);
+    for (sequence, time) in [(1, now + DAY), (2, now - 1000)] {
+        let (cursor, place) = (Cursor::of_parts(7, 1, sequence).unwrap(), Place { segment: 1, offset: 0, length: 9 });
+        let key = Some(Key::new(7, &sequence.to_string(), "ada", "x"));
+        for index in [&mut read, &mut live] {
+            index.apply(&Record::Message { log: log.clone(), cursor, time, key, body: "{}" }, place);
+        }
+        live.look_at_clock(now);
+    }
+    for index in [read, live] {
+        let known: Vec<_> = index.keys().iter().map(|known| known.cursor.sequence()).collect();
+        assert_eq!(known, [2, 1], "in the order of their times, as far as they are known");
+    }
+}
+
+#[test]
+fn a_record_of_a_later_version_is_not_cut() {
+    let folder = Folder::new();
+    let mut bytes = Vec::new();
+    Record::Segment { number: 1, previous: 0 }.encode(&mut bytes);
+    let offset = bytes.len() as u64;
+    let payload = b"rename room \"tea\" \"coffee\"";
+    let length = format!("{:08x}", payload.len());
+    let sum = checksum(&[length.as_bytes(), payload]);
+    bytes.extend_from_slice(format!("{length} {sum:08x} ").as_bytes());
+    bytes.extend_from_slice(&[payload, &b"\n"[..]].concat());
+    folder.write(&bytes);
+    let error = Recovery::read(&folder.0, RETENTION).unwrap_err();
+    let is_refused = matches!(error, OpenError::Damaged { offset: at, damage: Damage::Unknown, .. } if at == offset);
+    assert!(is_refused, "{error}");
 }
