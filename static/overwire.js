@@ -239,7 +239,10 @@ async function* events(texts) {
   }
 }
 
-const LONGEST = 86_400; // seconds of Retry-After that are believed. A timer takes 24 days.
+const LONGEST = 86_400; // seconds of Retry-After, or of `retry`, that are believed. A timer takes 24 days.
+
+/** The value of `retry`: digits, or it is ignored (WHATWG HTML, 9.2.6). */
+const retryTime = (retry) => /^\d+$/.test(retry) ? Math.min(Number(retry), LONGEST * 1000) : undefined;
 
 /**
  * The error for a status that is not a success. A proxy answers in HTML: then only the status is known. `explained` is
@@ -410,7 +413,7 @@ async function sse(reader, signal) {
   for await (const { event = 'message', data, retry } of events(texts)) {
     signal.throwIfAborted(); // one read can bring several events, and none may be used after the end
     reader.opened();
-    reader.retry = retry === undefined ? reader.retry : Number(retry);
+    reader.retry = retryTime(retry) ?? reader.retry;
     if (event === 'heartbeat') {
       reader.receiveValue({ type: 'heartbeat' });
     } else if (data !== undefined && event !== 'connected') {

@@ -260,7 +260,7 @@ await check('an event stream is read byte by byte, and its `retry` is obeyed', a
   const id = (number) => `00000000-0000-8000-8000-${String(number).padStart(12, '0')}`;
   const message = (number) => JSON.stringify({ id: id(number), sender: 'a', text: `\u{1F40E} ${number}`, timestamp: 1 });
   const stream = `: comment\r\nretry: 700\r\nid: ${id(1)}\r\nevent: connected\ndata: {}\n\n`
-    + `event: message\rid: ${id(2)}\rdata: ${message(2).replace(',', '\rdata:,')}\n\n`;
+    + `event: message\rid: ${id(2)}\rretry: soon\rdata: ${message(2).replace(',', '\rdata:,')}\n\n`;
   const asked = [];
   const raw = createServer((socket) => socket.on('error', () => {}).on('data', async (data) => {
     const [, target] = String(data).split(' ');
@@ -282,6 +282,23 @@ await check('an event stream is read byte by byte, and its `retry` is obeyed', a
   assert.match(asked[1].target, new RegExp(`last_event_id=${id(1)}`));
   assert.match(asked[2].target, new RegExp(`last_event_id=${id(2)}`));
   assert.ok(asked[2].at - asked[1].at >= 700, 'the wait');
+  await close(sheet);
+  raw.close();
+});
+
+await check('a `retry` that no timer takes does not end the wait at once', async () => {
+  let asked = 0;
+  const raw = createServer((socket) => socket.on('error', () => {}).on('data', (data) => {
+    const isHistory = String(data).startsWith('GET /api/history');
+    asked += !isHistory;
+    socket.end(isHistory ? 'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n{"messages":[{"id":"1"}]}'
+      : 'HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\nretry: 99999999999\n\n');
+  }));
+  await new Promise((resolve) => { raw.listen(0, '127.0.0.1', resolve); });
+  await connect(sheet, `http://127.0.0.1:${raw.address().port}`, { one: { room: 'raw', transports: ['sse'] } });
+  await until(async () => (await get(sheet)).state === 'waiting', 'the wait');
+  await new Promise((resolve) => { setTimeout(resolve, 300); });
+  assert.equal(asked, 1);
   await close(sheet);
   raw.close();
 });
