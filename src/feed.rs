@@ -110,17 +110,22 @@ fn draw_check(random: &mut Random) -> u32 {
     u32::from_ne_bytes(random.bytes()) & LAST_CHECK
 }
 
+/// The hexadecimal digits of a UUID are lower-case (RFC 9562, section 4).
+const DIGITS: &[u8; 16] = b"0123456789abcdef";
+
 impl fmt::Display for Cursor {
-    /// Writes the digits one by one: a tenth of the instructions of five numbers with their formats. Each message has
-    /// its cursor in it.
+    /// Writes the digits byte by byte: a small part of the instructions of five numbers with their formats. Each message
+    /// has its cursor in it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let first = self.epoch >> 12 << 16 | 0x8 << 12 | self.epoch & 0xfff;
         let second = 0b10 << (CHECK_BITS + SEQUENCE_BITS) | u64::from(self.check) << SEQUENCE_BITS | self.sequence;
-        let mut text = *b"........-....-....-....-............";
-        let digits =
-            [first, second].into_iter().flat_map(|half| (0..64).step_by(4).rev().map(move |at| half >> at & 0xf));
-        for (byte, digit) in text.iter_mut().filter(|byte| **byte == b'.').zip(digits) {
-            *byte = b"0123456789abcdef"[digit as usize];
+        let bytes = (u128::from(first) << 64 | u128::from(second)).to_be_bytes();
+        let (mut text, mut at) = ([b'-'; 36], 0);
+        for (index, byte) in bytes.into_iter().enumerate() {
+            at += usize::from(matches!(index, 4 | 6 | 8 | 10)); // a hyphen
+            text[at] = DIGITS[usize::from(byte >> 4)];
+            text[at + 1] = DIGITS[usize::from(byte & 0xf)];
+            at += 2;
         }
         f.write_str(str::from_utf8(&text).expect("digits and hyphens"))
     }

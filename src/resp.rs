@@ -27,10 +27,9 @@
 //! they are an error here.
 
 use std::fmt;
-use std::io::Write;
 use std::mem;
 
-use crate::bytes::digits;
+use crate::bytes::{decimal, digits};
 
 /// The longest line, in bytes. Only simple strings, errors and numbers are lines.
 const LONGEST_LINE: usize = 64 * 1024;
@@ -50,17 +49,19 @@ const VALUE: usize = size_of::<Value>();
 /// assert_eq!(out, b"*3\r\n$7\r\nPUBLISH\r\n$3\r\ntea\r\n$4\r\nnews\r\n");
 /// ```
 pub fn command(out: &mut Vec<u8>, arguments: &[&[u8]]) {
-    let mut line = |kind: char, number: usize, content: Option<&[u8]>| {
-        write!(out, "{kind}{number}\r\n").expect("a Vec takes everything");
-        if let Some(content) = content {
-            out.extend_from_slice(content);
-            out.extend_from_slice(b"\r\n");
-        }
-    };
-    line('*', arguments.len(), None);
+    announce(out, b'*', arguments.len());
     for argument in arguments {
-        line('$', argument.len(), Some(argument));
+        announce(out, b'$', argument.len());
+        out.extend_from_slice(argument);
+        out.extend_from_slice(b"\r\n");
     }
+}
+
+/// Appends the line before an array or a blob string: its type, and the number of its elements or bytes.
+fn announce(out: &mut Vec<u8>, kind: u8, number: usize) {
+    out.push(kind);
+    out.extend_from_slice(decimal(number as u64, &mut [0; 20]));
+    out.extend_from_slice(b"\r\n");
 }
 
 /// A reply, or a part of one.

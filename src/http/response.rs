@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde_json::{Value, json};
 
 use super::Framing;
-use crate::bytes::{Rope, Shared};
+use crate::bytes::{Rope, Shared, decimal};
 use crate::json;
 
 /// The maximum length of the status line and the lines that the event loop adds, in bytes.
@@ -264,19 +264,6 @@ impl Response {
 /// Whether a byte would end a field line, or end it for a lenient recipient.
 fn ends_line(byte: u8) -> bool {
     matches!(byte, b'\r' | b'\n' | 0)
-}
-
-/// Writes `number` in decimal at the end of `space`.
-fn decimal(mut number: u64, space: &mut [u8; 20]) -> &[u8] {
-    let mut start = space.len();
-    loop {
-        start -= 1;
-        space[start] = b'0' + (number % 10) as u8;
-        number /= 10;
-        if number == 0 {
-            return &space[start..];
-        }
-    }
 }
 
 /// The reason phrase of a status code that this project sends (RFC 9110, section 15). Empty for others.

@@ -219,7 +219,7 @@ impl Mailboxes {
         key: Option<&str>,
     ) -> Result<(), ApiError> {
         let (now, timestamp) = (exchanges.now(), exchanges.timestamp());
-        let body = json::write(&json!({ "text": text, "timestamp": timestamp }));
+        let body = json::Object::new().text("text", text).number("timestamp", timestamp).end();
         let mailbox = self.mailboxes.with_room_for(id, body.len(), &mut exchanges.journal, now)?;
         let key = key.map(|key| Key::new(mailbox.feed.tip().epoch(), key, "", text));
         exchanges.append(sender, Draft { log: &mailbox.log, body, timestamp, key });

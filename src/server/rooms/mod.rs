@@ -19,7 +19,7 @@ use std::mem;
 use std::rc::Rc;
 use std::time::Instant;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use self::clients::Clients;
 use self::map::{OpenFor, RoomMap};
@@ -37,7 +37,7 @@ use super::message::{Transport, with_id};
 use super::params::{self, ApiError, Fields, KEY, NAME, TEXT};
 use super::parked::Halt;
 use super::senders::{Answer, Published, Sender};
-use super::{Feature, HEARTBEAT, Stores, uncached};
+use super::{Feature, HEARTBEAT, Stores};
 use crate::books;
 use crate::event_loop::ExchangeId;
 use crate::feed::{Cursor, Replay};
@@ -113,14 +113,14 @@ impl Rooms {
         let room = self.rooms.open(message.room, OpenFor::Publishing, exchanges)?;
         let epoch = room.feed.tip().epoch();
         let timestamp = exchanges.timestamp();
-        let body = json!({
-            "sender": message.sender,
-            "text": message.text,
-            "timestamp": timestamp,
-            "room": message.room,
-        });
+        let body = json::Object::new()
+            .text("room", message.room)
+            .text("sender", message.sender)
+            .text("text", message.text)
+            .number("timestamp", timestamp)
+            .end();
         let key = message.key.map(|key| Key::new(epoch, key, message.sender, message.text));
-        exchanges.append(sender, journal::Draft { log: &room.log, body: json::write(&body), timestamp, key });
+        exchanges.append(sender, journal::Draft { log: &room.log, body, timestamp, key });
         Ok(())
     }
 
@@ -375,5 +375,8 @@ pub fn bytes_of_readers(readers: usize) -> usize {
 /// Returns the answer to the sender of a message.
 pub fn sent(published: Published) -> Reply {
     let Published { id, timestamp } = published;
-    Reply::Now(uncached(&json!({ "status": "sent", "message_id": id.to_string(), "timestamp": timestamp })))
+    let answer = json::Object::new().text("message_id", &id.to_string()).text("status", "sent");
+    let mut json = answer.number("timestamp", timestamp).end();
+    json.push('\n');
+    Reply::Now(json_response(json))
 }
