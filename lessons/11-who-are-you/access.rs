@@ -62,7 +62,6 @@ impl Access {
         Ok(Access { keys, sessions: HashMap::new(), tickets: HashMap::new(), random: Random::open()? })
     }
 
-    // ANCHOR: identify
     /// Finds who sends a request. A key comes first: only a program sends one, on purpose.
     pub fn identify(&mut self, request: &Request, now: Instant) -> Option<Who> {
         if request.field("authorization").is_some() {
@@ -73,7 +72,6 @@ impl Access {
             None => cookies(request).find_map(|secret| self.owner_of_session(digest_of(secret))),
         }
     }
-    // ANCHOR_END: identify
 
     // ANCHOR: key
     /// Finds the owner of the key in `Authorization: Bearer KEY` (RFC 6750, section 2.1).

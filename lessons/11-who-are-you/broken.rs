@@ -93,8 +93,8 @@ impl Chat {
         Ok(Some(response))
     }
 
-    // ANCHOR: who
     fn who(&self, request: &Request) -> Option<String> {
+        // ANCHOR: who
         // BUG: a URL is in logs, in the history, and in `Referer`.
         if let Some(key) = request.parameter("key") {
             let digest: String = Sha1::digest(&*key).iter().map(|byte| format!("{byte:02x}")).collect();
@@ -102,8 +102,8 @@ impl Chat {
         }
         // BUG: a browser sends the cookie, whatever page has asked it to.
         self.sessions.get(cookie(request)?).cloned()
+        // ANCHOR_END: who
     }
-    // ANCHOR_END: who
 
     fn join(
         &mut self,

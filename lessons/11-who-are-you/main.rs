@@ -77,13 +77,11 @@ pub fn serve(server: EventLoop, access: Access) -> io::Result<()> {
     }
 }
 
-// ANCHOR: member
 /// An open stream or WebSocket, and who has opened it.
 struct Member {
     who: Who,
     transport: Transport,
 }
-// ANCHOR_END: member
 
 enum Transport {
     WebSocket,
@@ -150,7 +148,6 @@ impl Chat {
         Ok(uncached(&json!({ "ticket": ticket, "seconds": TICKET_TIME.as_secs() })))
     }
 
-    // ANCHOR: join
     /// Opens a stream or a WebSocket, and remembers for whom.
     fn join(&mut self, conn: ExchangeId, request: &Request) -> Result<(), Response> {
         let who = self.who(request)?;
@@ -161,7 +158,6 @@ impl Chat {
         self.members.insert(conn, member);
         Ok(())
     }
-    // ANCHOR_END: join
 
     fn open(&mut self, conn: ExchangeId, request: &Request) -> Result<Transport, Response> {
         if request.path() == "/events" {
@@ -187,12 +183,12 @@ impl Chat {
         }
     }
 
-    // ANCHOR: end
     /// Ends a session, and everything that it has opened.
     fn end_session(&mut self, session: Digest, reason: &str) {
         if let Some(timer) = self.access.end_session(session) {
             self.server.cancel_timer(timer);
         }
+        // ANCHOR: end
         for (conn, member) in self.members.extract_if(|_, member| member.who.session == Some(session)) {
             match member.transport {
                 Transport::WebSocket => self.server.close(conn, SESSION_OVER, reason),
@@ -202,8 +198,8 @@ impl Chat {
                 }
             }
         }
+        // ANCHOR_END: end
     }
-    // ANCHOR_END: end
 }
 
 fn send(server: &mut EventLoop, conn: ExchangeId, member: &Member, message: &Value) {
