@@ -41,11 +41,11 @@ fn main() -> ExitCode {
     })
 }
 
-// ANCHOR: pass_on
 fn pass_on(mut client: &TcpStream, to: u16) -> io::Result<()> {
     let mut requests = BufReader::new(client);
     let mut request = Head::read(&mut requests)?;
     let content = content(&request, &mut requests)?;
+    // ANCHOR: pass_on
     // BUG: an upgrade is for one connection. A client that wants it on the next one asks again.
     request.keep_end_to_end();
     request.set("Connection", "close");
@@ -57,9 +57,9 @@ fn pass_on(mut client: &TcpStream, to: u16) -> io::Result<()> {
     // BUG: a stream has no end. Its first byte would be passed on after its last.
     let mut answer = Vec::new();
     server.read_to_end(&mut answer)?;
+    // ANCHOR_END: pass_on
     client.write_all(&answer)
 }
-// ANCHOR_END: pass_on
 
 fn content(request: &Head, from: &mut impl Read) -> io::Result<Vec<u8>> {
     let length = request.value("content-length").and_then(|length| digits(length.as_bytes())).unwrap_or(0);

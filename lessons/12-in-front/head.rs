@@ -5,14 +5,12 @@ use std::io::{self, BufRead, ErrorKind, Read};
 /// The longest head, in bytes.
 const MAX_HEAD: u64 = 16 * 1024;
 
-// ANCHOR: hop_by_hop
 /// The fields for one connection alone (RFC 9110, section 7.6.1). `Transfer-Encoding` would be one of them: it stays,
 /// because the chunks are passed on as they are.
 const HOP_BY_HOP: [&str; 6] = ["connection", "keep-alive", "proxy-connection", "te", "trailer", "upgrade"];
 
 /// The fields that no `Connection` can name: without them, the next server finds another end of the message.
 const FRAMING: [&str; 3] = ["host", "content-length", "transfer-encoding"];
-// ANCHOR_END: hop_by_hop
 
 /// A head, without its line ends.
 pub struct Head {
@@ -68,7 +66,6 @@ impl Head {
         self.value("upgrade").filter(|_| is_meant).map(str::to_owned)
     }
 
-    // ANCHOR: end_to_end
     /// Removes the fields that are for one connection alone, and those that `Connection` names.
     pub fn keep_end_to_end(&mut self) {
         let named = self.connection();
@@ -78,7 +75,6 @@ impl Head {
             !HOP_BY_HOP.contains(&&*name) && !is_named(&name)
         });
     }
-    // ANCHOR_END: end_to_end
 
     /// Removes all fields with this name, and adds one.
     pub fn set(&mut self, name: &str, value: &str) {

@@ -55,7 +55,6 @@ fn main() -> ExitCode {
     })
 }
 
-// ANCHOR: frame
 /// A frame: nine bytes, and a payload.
 struct Frame {
     kind: u8,
@@ -71,7 +70,6 @@ impl Frame {
         let [d, e, f, g] = self.stream.to_be_bytes();
         [a, b, c, self.kind, self.flags, d, e, f, g]
     }
-    // ANCHOR_END: frame
 
     fn read(from: &mut impl Read) -> io::Result<Self> {
         let mut header = [0; 9];
@@ -93,7 +91,6 @@ impl Http2 {
         self.send(Frame { kind: SETTINGS, flags: 0, stream: 0, payload: Vec::new() })
     }
 
-    // ANCHOR: open
     /// Opens a stream by a request, and waits for the first event.
     fn open(&mut self, stream: u32) -> io::Result<()> {
         let mut payload = vec![0x82, 0x86]; // :method GET, :scheme http: numbers 2 and 6 of a table that all know
@@ -105,7 +102,6 @@ impl Http2 {
         while self.receive()?.kind != DATA {}
         Ok(())
     }
-    // ANCHOR_END: open
 
     /// Waits for one message on each stream. Prints them in the order of the streams, whatever their order was.
     fn messages(&mut self) -> io::Result<()> {

@@ -42,7 +42,6 @@ fn main() -> ExitCode {
 fn deliver(lost: u64, order: impl Fn(u64) -> u64) -> Vec<u64> {
     let mut last = [0; STREAMS as usize]; // the latest delivery in each order
     let messages = 1..=MESSAGES;
-    // ANCHOR: deliver
     let delay = |number: u64| {
         let sent = number * INTERVAL / STREAMS;
         let arrives = sent + DELAY + if number.is_multiple_of(lost) { NOTICE } else { 0 };
@@ -50,7 +49,6 @@ fn deliver(lost: u64, order: impl Fn(u64) -> u64) -> Vec<u64> {
         *last = arrives.max(*last); // nothing is delivered before what was sent before it
         *last - sent
     };
-    // ANCHOR_END: deliver
     messages.map(delay).collect()
 }
 

@@ -78,7 +78,6 @@ impl Proxy {
         let _ = client.shutdown(Shutdown::Both); // the other thread ends too
     }
 
-    // ANCHOR: pass_on
     /// Passes on one request and its answer, or what follows an upgrade.
     fn pass_on(self, mut client: &TcpStream) -> io::Result<()> {
         let mut requests = BufReader::new(client.try_clone()?);
@@ -95,13 +94,12 @@ impl Proxy {
         self.answer(&mut answers, client)?;
         self.copy(answers, client)
     }
-    // ANCHOR_END: pass_on
 
-    // ANCHOR: prepare
     /// Makes the head of the client's request that of ours.
     fn prepare(self, request: &mut Head, client: IpAddr) {
         let upgrade = request.upgrade().filter(|_| !self.loses_upgrade);
         let host = request.value("host").unwrap_or_default().to_owned();
+        // ANCHOR: prepare
         request.keep_end_to_end(); // first remove, then add
         request.remove("Forwarded");
         request.set("X-Forwarded-For", &client.to_string());
@@ -111,10 +109,9 @@ impl Proxy {
         if let Some(protocol) = upgrade {
             request.set("Upgrade", &protocol);
         }
+        // ANCHOR_END: prepare
     }
-    // ANCHOR_END: prepare
 
-    // ANCHOR: answer
     /// Passes on the head of the answer, after those that announce it (100 and 103).
     fn answer(self, server: &mut BufReader<TcpStream>, mut client: &TcpStream) -> io::Result<()> {
         loop {
@@ -134,11 +131,10 @@ impl Proxy {
             }
         }
     }
-    // ANCHOR_END: answer
 
-    // ANCHOR: copy
     /// Passes on what the server sends, until it ends or is silent for too long.
     fn copy(self, mut server: impl Read, client: &TcpStream) -> io::Result<()> {
+        // ANCHOR: copy
         let mut client = BufWriter::with_capacity(self.buffer, client); // of 0 bytes: it writes at once
         let mut bytes = [0; 16 * 1024];
         loop {
@@ -148,8 +144,8 @@ impl Proxy {
                 count => client.write_all(&bytes[..count])?,
             }
         }
+        // ANCHOR_END: copy
     }
-    // ANCHOR_END: copy
 }
 
 const BAD_GATEWAY: &[u8] = b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";

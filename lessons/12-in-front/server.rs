@@ -49,12 +49,10 @@ pub fn serve(mut server: EventLoop, heartbeat: Duration) -> io::Result<()> {
         match site.server.next_event()? {
             Event::Request(conn, request) => site.answer(conn, &request),
             Event::Message(conn, message) => site.server.send_message(conn, message),
-            // ANCHOR: heartbeat
             Event::Timer(_) => {
                 site.send_to_all(&http::chunk(&sse::comment("still here")));
                 site.server.set_timer(heartbeat);
             }
-            // ANCHOR_END: heartbeat
             Event::Closed(conn, _) => _ = site.streams.remove(&conn),
             Event::Shutdown => {
                 site.streams.iter().for_each(|conn| site.server.end(*conn));
@@ -124,13 +122,11 @@ impl Site {
     }
 }
 
-// ANCHOR: is_foreign
 /// Whether a page of another site asks. The host and the scheme are those that the client has used.
 fn is_foreign(request: &Request, client: &Client) -> bool {
     let host = client.host.as_deref().or(request.host()).unwrap_or_default();
     request.values("origin").any(|origin| !http::is_origin_of(origin, host, client.is_secure))
 }
-// ANCHOR_END: is_foreign
 
 /// The client, and the request as it has arrived.
 fn who(request: &Request, client: &Client) -> Response {
