@@ -16,14 +16,12 @@ impl Log {
         OpenOptions::new().read(true).append(true).create(true).open(folder.join("log")).map(Log)
     }
 
-    // ANCHOR: log
     /// Appends a message and returns its cursor. In this mode (`O_APPEND`), the system puts each write at the end of the
     /// file, and whole, whichever process it comes from.
     pub fn append(&mut self, text: &str) -> io::Result<u64> {
         self.0.write_all(format!("{}\n", json!(text)).as_bytes())?;
         self.0.stream_position()
     }
-    // ANCHOR_END: log
 
     /// Returns the messages after a cursor, each with its cursor.
     pub fn after(&self, cursor: u64) -> io::Result<Vec<(u64, String)>> {

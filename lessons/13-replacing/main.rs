@@ -57,14 +57,12 @@ fn main() -> ExitCode {
         let (Some(delay), Some(spread)) = (seconds(&values[1]), seconds(&values[2])) else {
             return Err(io::Error::other("--delay and --spread: expected seconds"));
         };
-        // ANCHOR: listen
         let inherited = activation::take_socket().map_err(io::Error::other)?;
         let mut server = EventLoop::new(Limits::default())?;
         match inherited {
             Some(socket) => server.listen_on(socket, Speaks::Http)?,
             None => server.listen(("127.0.0.1", port), Speaks::Http)?,
         };
-        // ANCHOR_END: listen
         server.watch_signals()?;
         let folder = Path::new(&values[0]);
         let log = Log::open(folder)?;
@@ -86,7 +84,6 @@ pub fn serve(server: EventLoop, log: Log, times: Times) -> io::Result<()> {
                 site.deliver()?;
                 look = site.server.set_timer(LOOK);
             }
-            // ANCHOR: end
             Event::Shutdown => {
                 site.is_ready = false; // so GET /health/ready is answered with 503
                 site.server.keep_connections();
@@ -102,7 +99,6 @@ pub fn serve(server: EventLoop, log: Log, times: Times) -> io::Result<()> {
                 None if site.server.awaits_first_request() => _ = site.server.set_timer(LOOK),
                 None => return site.finish(),
             },
-            // ANCHOR_END: end
             _ => {} // this server opens no WebSocket
         }
     }
@@ -171,7 +167,6 @@ impl Site {
         Ok(())
     }
 
-    // ANCHOR: end_one
     /// Gives each follower its turn to end, one after the other.
     fn deal_turns(&mut self, spread: Duration) -> HashMap<TimerId, ExchangeId> {
         let interval = LONGEST_INTERVAL.min(spread / self.followers.len().max(1) as u32);
@@ -179,6 +174,7 @@ impl Site {
         turns.map(|(conn, number)| (self.server.set_timer(interval * number), *conn)).collect()
     }
 
+    // ANCHOR: end
     /// Ends the stream of one follower, and says when it may come back.
     fn end(&mut self, conn: ExchangeId) {
         if self.followers.remove(&conn) {
@@ -187,7 +183,7 @@ impl Site {
             self.server.end(conn);
         }
     }
-    // ANCHOR_END: end_one
+    // ANCHOR_END: end
 
     /// Ends those that have come since the turns were dealt, and waits until the last bytes have reached their clients.
     fn finish(mut self) -> io::Result<()> {

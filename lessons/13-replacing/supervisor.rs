@@ -68,6 +68,7 @@ fn run(supervisor: &Supervisor) -> io::Result<()> {
 // ANCHOR: start
 /// Makes file descriptor 3 of standard input, and then becomes the server: `exec` keeps the process and its number.
 const ACTIVATE: &str = r#"exec 3<&0 </dev/null; LISTEN_FDS=1 LISTEN_PID=$$ exec "$0" "$@""#;
+// ANCHOR_END: start
 
 impl Supervisor {
     /// Starts a server on the socket, and waits until it serves.
@@ -81,7 +82,6 @@ impl Supervisor {
         Ok(process)
     }
 }
-// ANCHOR_END: start
 
 /// Sends SIGTERM, and waits for the end. A process that has ended already is not an error.
 fn terminate(mut process: Child) -> io::Result<()> {
