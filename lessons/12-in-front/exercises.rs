@@ -34,8 +34,8 @@ fn ask(server: &TcpListener, proxy: &Running, fields: &str) -> (Client, Client, 
     (client, served, head)
 }
 
-/// Exercise 1: an answer with `X-Accel-Buffering: no`, in any case, is not buffered, whatever `--buffer` says. The field
-/// is for the proxy: it is not passed on. All other answers are buffered as before.
+/// Exercise 1: an answer with `X-Accel-Buffering: no`, in lower or upper case, is not buffered, whatever `--buffer` says.
+/// The field is for the proxy: it is not passed on. All other answers are buffered as before.
 #[test]
 fn answers_can_refuse_to_be_buffered() {
     let (server, proxy) = start(&["--buffer", "4096"]);
