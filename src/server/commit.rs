@@ -2,6 +2,7 @@
 
 use super::Server;
 use super::exchanges::{Exchanges, Reply};
+use super::message::is_message;
 use super::params::ApiError;
 use super::parked;
 use super::senders::{self, Published, Sender, Waiting};
@@ -81,7 +82,11 @@ impl Server {
         match change {
             Change::Appended { log, cursor, body, ticket } => {
                 let (replica, exchanges) = self.replica(&log);
-                replica.appended(exchanges, log.name(), cursor, body);
+                match is_message(&body) {
+                    true => replica.appended(exchanges, log.name(), cursor, body),
+                    // Another program has written it to Redis. It counts as lost.
+                    false => replica.truncated(exchanges, log.name(), cursor),
+                }
                 if let Some(ticket) = ticket {
                     replica.count_own();
                     self.count_commit(ticket);

@@ -54,7 +54,12 @@ pub fn timestamp(time: SystemTime) -> f64 {
     since.as_millis() as f64 / 1000.0
 }
 
-/// Returns the JSON of a message: its id, and then the members of `body`, an object that is not empty.
+/// Whether a text can be a message: JSON on one line, an object that is not empty. All of its syntax is not checked.
+pub fn is_message(body: &str) -> bool {
+    body.starts_with("{\"") && body.ends_with('}') && !body.bytes().any(|byte| byte < b' ')
+}
+
+/// Returns the JSON of a message: its id, and then the members of `body`, which [is one](is_message).
 pub fn with_id(id: Cursor, body: &str) -> String {
     let mut json = String::with_capacity(body.len() + ID_MEMBER);
     json.extend([r#"{"id":""#, &id.to_string(), r#"","#, &body[1..]]);
@@ -83,5 +88,13 @@ mod tests {
         assert_eq!(value["id"], id.to_string());
         assert_eq!(value.to_string(), json, "the members are in the order of their names");
         assert_eq!((timestamp_of(&json), timestamp_of("{}")), (Some(1700000000.5), None));
+    }
+
+    #[test]
+    fn only_an_object_on_one_line_is_a_message() {
+        assert!(is_message(r#"{"text":"\n"}"#));
+        for other in ["", "{}", "[1]", "\"a\"", "{\"a\":1", "\u{e9}", "{\"a\":\n1}", " {\"a\":1}"] {
+            assert!(!is_message(other), "{other:?}");
+        }
     }
 }

@@ -137,6 +137,31 @@ fn a_reader_that_is_ahead_of_its_server_is_not_told_of_a_loss() {
 }
 
 #[test]
+fn an_entry_of_another_program_counts_as_lost() {
+    if !is_installed() {
+        return;
+    }
+    let (process, one, two) = two_servers(&[]);
+    let first: Cursor = one.publish("tea", "first").parse().unwrap();
+    let epoch = first.epoch().to_string();
+    let mut client = events(&two, "/api/events?room=tea", "");
+    for (sequence, body) in (2..).zip(["", "[1]", "\u{e9}", "7"]) {
+        let id = format!("{sequence}-7");
+        process.command(&["XADD", "overwire:room:tea", &id, "e", &epoch, "t", "99", "n", "", "m", body]);
+        process.command(&["PUBLISH", "overwire:0:room:tea", &format!("{epoch} {id} other:1 {body}")]);
+    }
+    one.publish("tea", "last");
+    let mut next = || loop {
+        let event = client.event();
+        if event.name != "notice" {
+            break text(&event, "text");
+        }
+    };
+    assert_eq!(next(), "last");
+    assert_eq!(messages(&one, &format!("&last_message_id={first}")), (vec!["last".into()], false));
+}
+
+#[test]
 fn a_client_whose_position_is_lost_is_told_on_another_server() {
     if !is_installed() {
         return;
