@@ -18,7 +18,9 @@ export function curlOf({ request }) {
     words.push('-N');
   }
   const content = new TextDecoder().decode(contentOf(request));
-  if (method !== (content ? 'POST' : 'GET')) {
+  if (method === 'HEAD') {
+    words.push('--head'); // -X HEAD waits for content
+  } else if (method !== (content ? 'POST' : 'GET')) {
     words.push('-X', method);
   }
   for (const [name, value] of request.fields.filter(([one]) => !OF_CURL.includes(one.toLowerCase()))) {
@@ -27,5 +29,12 @@ export function curlOf({ request }) {
   if (content) {
     words.push('--data-raw', content);
   }
-  return [...words, urlOf(request)].map(quoted).join(' ');
+  const [url, target] = [urlOf(request), request.line.split(' ')[1]];
+  if (/[[\]{}]/.test(url)) {
+    words.push('--globoff');
+  }
+  if (target === '*') {
+    return [...words, '--request-target', target, url.slice(0, -1)].map(quoted).join(' ');
+  }
+  return [...words, url].map(quoted).join(' ');
 }

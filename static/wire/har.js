@@ -21,7 +21,7 @@ function requestOf(request) {
   const content = contentOf(request);
   const mimeType = fieldOf(request, 'content-type') ?? '';
   return { method, url, httpVersion, cookies: [], headers: pairs(request.fields), headersSize: -1,
-    queryString: pairs(new URL(url).searchParams), bodySize: content.length,
+    queryString: pairs(new URLSearchParams(url.split('?').slice(1).join('?'))), bodySize: content.length,
     ...(content.length > 0 && { postData: { mimeType, text: asText(content).text } }) };
 }
 

@@ -8,6 +8,8 @@ import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { chromium } from 'playwright-core';
+import { curlOf } from '../../static/wire/curl.js';
+import { harOf } from '../../static/wire/har.js';
 import { Server, check, finish, until } from '../interop/server.mjs';
 
 // A page that the test provides has no address: the browser would ask before it allows connections to this machine.
@@ -531,6 +533,20 @@ const asked = (method, target, fields, content = '') => event('sse', 'client', [
   ...content ? [piece('content', content)] : []]);
 const answered = (...pieces) => event('sse', 'server', [piece('status line', 'HTTP/1.1 200 OK\r\n'),
   piece('field line', 'Content-Type: application/json\r\n'), piece('end of head', '\r\n'), ...pieces]);
+
+await check('a request is taken out whatever its target is', () => {
+  const taken = (line) => {
+    const message = (fields) => ({ time: 1, last: 1, line, fields, content: [] });
+    const exchange = { label: 'a', connection: 'c', begin: 1, end: 1, frames: [], answer: message([]) };
+    exchange.request = message([['Host', 'a:8000']]);
+    const { log: { entries: [{ request }] } } = JSON.parse(harOf([exchange]));
+    return [request.queryString.map(({ name, value }) => `${name}=${value}`).join(), curlOf(exchange)];
+  };
+  assert.deepEqual(taken('OPTIONS * HTTP/1.1'), ['', "curl -X OPTIONS --request-target '*' http://a:8000"]);
+  assert.deepEqual(taken('CONNECT b:1 HTTP/1.1'), ['', 'curl -X CONNECT http://a:8000b:1']);
+  assert.deepEqual(taken('HEAD /?x=[1-9]&y=%3F? HTTP/1.1'),
+    ['x=[1-9],y=??', "curl --head --globoff 'http://a:8000/?x=[1-9]&y=%3F?'"]);
+});
 
 await check('a row is copied as hex, and its request as a line for curl', async () => {
   await showAll([asked('POST', '/api/send?tap=f00.sse&x=1', ['Host: a:8000', 'Content-Length: 13', "X-Name: it's"],
