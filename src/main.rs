@@ -399,7 +399,7 @@ fn parse(arguments: impl Iterator<Item = String>) -> Result<Command, String> {
             "--allow-host" => config.allow_hosts.push(host(value()?)?),
             "--help" | "-h" => return Ok(Command::Print(USAGE.into())),
             "--version" | "-V" => return Ok(Command::Print(format!("overwire {}", env!("CARGO_PKG_VERSION")))),
-            _ => return Err(format!("unknown argument {argument:?}")),
+            _ => return Err(format!("unknown argument {:?}", environment::without_password(&argument))),
         }
     }
     match (data, sync) {

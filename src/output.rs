@@ -67,9 +67,42 @@ pub fn standard_error() -> Output {
     OUTPUT.get_or_init(|| Output::from(io::stderr())).clone()
 }
 
-/// Prints a line on standard error, after the name of the program.
+/// Prints a line on standard error, after the name of the program. It may repeat what another program has sent, so what a
+/// terminal would obey is escaped.
 pub fn complain(complaint: fmt::Arguments<'_>) {
-    standard_error().write(&format!("overwire: {complaint}\n"));
+    standard_error().write(&format!("overwire: {}\n", visible(&complaint.to_string())));
+}
+
+/// Escapes all characters that are not [harmless](is_harmless), but line feeds.
+///
+/// ```
+/// assert_eq!(overwire::output::visible("a\u{1b}[1m\n"), "a\\u{1b}[1m\n");
+/// ```
+pub fn visible(text: &str) -> String {
+    let mut visible = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            _ if character == '\n' || is_harmless(character) => visible.push(character),
+            _ => visible.extend(character.escape_unicode()),
+        }
+    }
+    visible
+}
+
+/// Whether this is neither a control character nor one of Unicode's line ends, format characters and fillers, which are
+/// invisible. Variation selectors are harmless: emojis have them.
+///
+/// ```
+/// use overwire::output::is_harmless;
+///
+/// assert!(is_harmless('\u{e9}') && !is_harmless('\x1b') && !is_harmless('\u{202e}'));
+/// ```
+pub fn is_harmless(character: char) -> bool {
+    !character.is_control()
+        && !matches!(u32::from(character),
+            0xad | 0x34f | 0x61c | 0x115f..=0x1160 | 0x17b4..=0x17b5 | 0x180b..=0x180f | 0x200b..=0x200f
+            | 0x2028..=0x202e | 0x2060..=0x206f | 0x3164 | 0xfeff | 0xffa0 | 0xfff0..=0xfffb | 0x13430..=0x1343f
+            | 0x1bca0..=0x1bca3 | 0x1d173..=0x1d17a | 0xe0000..=0xe0fff)
 }
 
 impl<W: Write + Send + 'static> From<W> for Output {

@@ -105,7 +105,7 @@ fn values_of(help: &str, variable: &str, value: &str) -> Result<Vec<Option<Strin
 }
 
 /// Returns a value that may be printed: the part of a URL before the host is a password.
-fn without_password(value: &str) -> String {
+pub fn without_password(value: &str) -> String {
     match value.split_once("://").and_then(|(scheme, rest)| Some((scheme, rest.rsplit_once('@')?.1))) {
         Some((scheme, host)) => format!("{scheme}://*@{host}"),
         None => value.to_owned(),

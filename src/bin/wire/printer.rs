@@ -6,6 +6,8 @@ use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
 use std::time::Instant;
 
+use overwire::output::is_harmless;
+
 /// The width of the column of names.
 const NAME: usize = 13;
 
@@ -121,16 +123,6 @@ fn looks_like_an_escape(rest: &[u8]) -> bool {
         Some(character) => !is_harmless(character) || character == char::REPLACEMENT_CHARACTER,
         None => false,
     }
-}
-
-/// Whether this is neither a control character nor one of Unicode's line ends, format characters and fillers, which are
-/// invisible. Variation selectors are harmless: emojis have them.
-fn is_harmless(character: char) -> bool {
-    !character.is_control()
-        && !matches!(u32::from(character),
-            0xad | 0x34f | 0x61c | 0x115f..=0x1160 | 0x17b4..=0x17b5 | 0x180b..=0x180f | 0x200b..=0x200f
-            | 0x2028..=0x202e | 0x2060..=0x206f | 0x3164 | 0xfeff | 0xffa0 | 0xfff0..=0xfffb | 0x13430..=0x1343f
-            | 0x1bca0..=0x1bca3 | 0x1d173..=0x1d17a | 0xe0000..=0xe0fff)
 }
 
 /// Bytes in hex, with spaces between them.

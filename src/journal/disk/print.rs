@@ -1,6 +1,5 @@
 //! The log as text: each record, its bytes and its meaning. It reads the files and changes nothing.
 
-use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -9,6 +8,7 @@ use super::record::{Log, LogKind, Record};
 use super::recovery::{self, Cut, OpenError};
 use crate::feed::Cursor;
 use crate::http::format_date;
+use crate::output::visible;
 
 /// The reason why a log is not printed to its end.
 #[derive(Debug)]
@@ -122,17 +122,9 @@ fn is_of_room(record: &Record<'_>, room: &str) -> bool {
     }
 }
 
-/// The bytes of a record, with no control character that a terminal would obey.
+/// The bytes of a record, with no character that a terminal would obey.
 fn escape(bytes: &[u8]) -> String {
-    let mut text = String::new();
-    for character in String::from_utf8_lossy(bytes).chars() {
-        match character {
-            '\n' => text.push_str("\\n"),
-            _ if character.is_control() => drop(write!(text, "{}", character.escape_unicode())),
-            _ => text.push(character),
-        }
-    }
-    text
+    visible(&String::from_utf8_lossy(bytes)).replace('\n', "\\n")
 }
 
 fn meaning(record: &Record<'_>) -> String {

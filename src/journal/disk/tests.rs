@@ -13,6 +13,7 @@ use crate::event_loop::EventLoop;
 use crate::feed::Cursor;
 use crate::journal::{Change, Key, LogName, Retention};
 use crate::limits::Limits;
+use crate::output::is_harmless;
 
 const RETENTION: Retention = Retention { messages: 20, bytes: 1 << 20, time: None, rooms: 256 };
 
@@ -582,4 +583,20 @@ fn a_record_of_a_later_version_is_not_cut() {
     let error = Recovery::read(&folder.0, RETENTION).unwrap_err();
     let is_refused = matches!(error, OpenError::Damaged { offset: at, damage: Damage::Unknown, .. } if at == offset);
     assert!(is_refused, "{error}");
+}
+
+#[test]
+fn a_printed_log_has_no_character_that_a_terminal_obeys() {
+    let folder = Folder::new();
+    let (mut bytes, mut printed) = (Vec::new(), Vec::new());
+    Record::Segment { number: 1, previous: 0 }.encode(&mut bytes);
+    let (log, cursor) =
+        (Log { kind: LogKind::Room, name: "\u{202e}\u{9b}tea".into() }, Cursor::of_parts(7, 1, 1).unwrap());
+    let body = "{\"text\":\"\u{202e}\u{9b}1m\u{2028}\u{e9}\"}";
+    Record::Message { log, cursor, time: 0, key: None, body }.encode(&mut bytes);
+    folder.write(&bytes);
+    print(&folder.0, None, &mut printed).unwrap();
+    let printed = String::from_utf8(printed).unwrap();
+    let obeyed: Vec<_> = printed.chars().filter(|one| *one != '\n' && !is_harmless(*one)).collect();
+    assert!(obeyed.is_empty() && printed.contains('\u{e9}'), "{obeyed:?} {printed}");
 }

@@ -72,9 +72,9 @@ fn parse_address(address: &str) -> Result<(String, u16), String> {
         None => PORT,
         Some(port) => {
             let number = digits(port.as_bytes()).and_then(|number| u16::try_from(number).ok());
-            number
-                .filter(|number| *number > 0)
-                .ok_or_else(|| format!("expected a port from 1 to 65535, not {port:?}"))?
+            number.filter(|number| *number > 0).ok_or(
+                "expected a port from 1 to 65535 after the host. A password has its host after it: :PASSWORD@HOST",
+            )?
         }
     };
     Ok((host.into(), port))
@@ -148,7 +148,7 @@ mod tests {
             ("rediss://localhost", "stunnel"),
             ("redis://", "a host"),
             ("redis://:6379", "a host"),
-            ("redis://a:b", "a port from 1 to 65535, not \"b\""),
+            ("redis://ada:secret", "a port from 1 to 65535"),
             ("redis://a:0", "a port"),
             ("redis://a:+1", "a port"),
             ("redis://[::1]6379", "a colon before the port"),
