@@ -40,7 +40,7 @@ if tonumber(number) <= tonumber(redis.call('GET', sender) or 0) then
   -- The reply was lost.
   local appended = {}
   for _, entry in ipairs(redis.call('XRANGE', stream, '-', '+')) do
-    appended[entry[2][6]] = table.concat({'appended', entry[2][2], entry[1]}, ' ')
+    appended[entry[2][6]] = 'appended ' .. entry[2][2] .. ' ' .. entry[1]
   end
   return each(function(by) return appended[by] or 'known' end)
 end
@@ -76,15 +76,15 @@ local outcomes = each(function(by, check, message, time, fingerprint, key_epoch)
     end
   end
   sequence, total = sequence + 1, total + #message
-  local id = string.format('%.0f-%s', sequence, check)
+  local id = sequence .. '-' .. check -- a sequence has up to 13 digits, and Lua writes 14
   redis.call('XADD', stream, 'MAXLEN', '~', most_messages + 1, id,
-    'e', epoch, 't', string.format('%.0f', total), 'n', by, 'm', message)
+    'e', epoch, 't', total, 'n', by, 'm', message)
   local place = epoch .. ' ' .. id
   if key then
-    known[key] = table.concat({fingerprint, place, time}, ' ')
+    known[key] = fingerprint .. ' ' .. place .. ' ' .. time
     redis.call('SET', key, known[key], 'PX', key_lifetime)
   end
-  notice[#notice + 1] = table.concat({place, by, message}, ' ')
+  notice[#notice + 1] = place .. ' ' .. by .. ' ' .. message
   return 'appended ' .. place
 end)
 while total > tonumber(most_bytes) do
