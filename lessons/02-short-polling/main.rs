@@ -24,6 +24,7 @@ const LESSON: Lesson = Lesson {
 };
 
 const PAGE: &str = include_str!("page.html");
+const BROKEN: &str = include_str!("broken.js");
 
 /// The bounds of the feed.
 const RETAINED_MESSAGES: usize = 100;
@@ -62,7 +63,7 @@ pub fn serve(mut server: EventLoop) -> io::Result<()> {
                 },
                 (method, "/api/messages") => server.respond(conn, not_allowed(method, "GET, HEAD")),
                 (method, "/add-message") => server.respond(conn, not_allowed(method, "POST")),
-                _ => server.respond(conn, lessons::page(&request, PAGE)),
+                _ => server.respond(conn, lessons::page_with_module(&request, PAGE, BROKEN)),
             },
             // ANCHOR: timer
             Event::Timer(timer) => {

@@ -42,7 +42,10 @@ pub fn serve(mut server: EventLoop) -> io::Result<()> {
                 // ANCHOR_END: bug
                 server.respond(conn, Response::json(200, &json!({ "status": "Message added" })));
             }
-            Event::Request(conn, request) => server.respond(conn, lessons::page(&request, include_str!("page.html"))),
+            Event::Request(conn, request) => {
+                let (html, module) = (include_str!("page.html"), include_str!("broken.js"));
+                server.respond(conn, lessons::page_with_module(&request, html, module));
+            }
             Event::Closed(conn, _) => _ = listeners.remove(&conn),
             Event::Shutdown => return server.drain(),
             _ => {}

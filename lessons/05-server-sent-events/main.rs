@@ -15,6 +15,7 @@ use overwire::{Event, EventLoop, ExchangeId, Shared, TimerId, sse};
 use serde_json::json;
 
 const PAGE: &str = include_str!("page.html");
+const BROKEN: &str = include_str!("broken.js");
 
 const LESSON: Lesson = Lesson {
     name: "05-server-sent-events",
@@ -100,7 +101,7 @@ impl Streams {
             },
             (method, "/events" | "/quiet") => not_allowed(method, "GET, HEAD"),
             (method, "/add-message") => not_allowed(method, "POST"),
-            _ => lessons::page(request, PAGE),
+            _ => lessons::page_with_module(request, PAGE, BROKEN),
         };
         self.server.respond(conn, response);
     }

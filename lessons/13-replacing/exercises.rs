@@ -160,7 +160,8 @@ fn end_of(mut client: Client, is_socket: bool) -> thread::JoinHandle<Instant> {
 
 /// Exercise 3: `/ws` is a WebSocket that gets each new message as a text message. At the end each is closed with 1001 and
 /// the reason `going away`. Sockets and streams are ended one after the other, in the same `--spread`. A socket that is
-/// closed by its client is forgotten. `/metrics` counts sockets and streams as followers. A request for `/ws` that is no handshake gets 400.
+/// closed by its client is forgotten. `/metrics` counts sockets and streams as followers. A request for `/ws` that is no
+/// handshake gets 400.
 #[test]
 fn websockets_are_closed_one_after_the_other() {
     let folder = Folder::new("websockets");

@@ -39,6 +39,18 @@ pub fn page(request: &Request, html: &'static str) -> Response {
         "/favicon.ico" => return Response::new(204),
         path => return Response::error(404, &format!("there is nothing at {path}")),
     };
+    read_only(request, found)
+}
+
+/// Answers as [`page`] does, and a request for `/broken.js` with a module of the page.
+pub fn page_with_module(request: &Request, html: &'static str, module: &'static str) -> Response {
+    match &*request.path() {
+        "/broken.js" => read_only(request, Response::new(200).with_content("text/javascript; charset=utf-8", module)),
+        _ => page(request, html),
+    }
+}
+
+fn read_only(request: &Request, found: Response) -> Response {
     match request.method() {
         Method::Get | Method::Head => found.with_field("Cache-Control", "no-cache"),
         method => Response::error(405, &format!("{method} is not allowed here: expected GET"))

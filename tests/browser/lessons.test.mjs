@@ -1,5 +1,6 @@
 // The page of each lesson, with the lesson's own server: it shows each message as text, and resumes when its connection
-// is lost. Lesson 00 has no page, and that of lesson 07 has its own test.
+// is lost. Lesson 00 has no page, and that of lesson 07 has its own test. The broken clients of lessons 02 and 05 also run
+// in Node.
 //
 // PROGRAMS names the folder with the binaries of the lessons. With SCREENSHOTS=screenshots/lessons, it makes the
 // pictures of the lessons.
@@ -10,6 +11,7 @@ import { createHash } from 'node:crypto';
 import { mkdirSync, mkdtempSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { createInterface } from 'node:readline';
 import { chromium } from 'playwright-core';
 import { Server, check, finish, freePort, until } from '../interop/server.mjs';
 import { Cable } from './cable.mjs';
@@ -128,6 +130,47 @@ await check('05: the broken client misses what is sent while its connection is c
   }, 'the broken client to be back');
   assert.ok(!(await lines(page, 'log', 'bad')).includes('broken: while it was cut'));
   await done(page, '05-broken');
+  cable.unplug();
+  await server.stop();
+});
+
+/** Runs the broken client of a lesson in Node. The lines that it shows, and its process. */
+function inNode(name, call) {
+  const file = join(import.meta.dirname, '../../lessons', name, 'broken.js');
+  const code = `import { runBroken } from ${JSON.stringify(file)};\n${call}`;
+  const options = ['--experimental-eventsource', '--no-warnings', '--input-type=module', '-e', code];
+  const child = spawn(process.execPath, options, { stdio: ['ignore', 'pipe', 'inherit'] });
+  process.once('exit', () => child.kill('SIGKILL'));
+  const shown = [];
+  createInterface({ input: child.stdout }).on('line', (line) => shown.push(line));
+  return { shown, child };
+}
+
+await check('02: the broken client shows a message more than once in Node, too', async () => {
+  const server = await lesson('02-short-polling');
+  const { shown, child } = inNode('02-short-polling',
+    `runBroken('', async (path) => (await fetch('${server.url}' + path)).json(), console.log);`);
+  await server.post('/add-message', { message: 'once' });
+  await until(async () => shown.filter((line) => line === 'broken: once').length > 1,
+    'a message that is shown twice');
+  child.kill();
+  await server.stop();
+});
+
+await check('05: the broken client misses what is sent while its connection is cut in Node, too', async () => {
+  const server = await lesson('05-server-sent-events');
+  const cable = await Cable.plug(server.port);
+  const { shown, child } = inNode('05-server-sent-events', `runBroken('${cable.url}/quiet', console.log);`);
+  const gets = (message) => until(async () => {
+    await server.post('/add-message', { message });
+    return shown.includes(`broken: ${message}`);
+  }, message);
+  await gets('before');
+  cable.cut();
+  await server.post('/add-message', { message: 'while it was cut' });
+  await gets('later');
+  assert.ok(!shown.includes('broken: while it was cut'));
+  child.kill();
   cable.unplug();
   await server.stop();
 });

@@ -34,6 +34,11 @@ export default [
     },
   },
   {
+    // Modules of the lessons' pages.
+    files: ['lessons/**/*.js'],
+    languageOptions: { globals: globals.browser },
+  },
+  {
     // One file, which people copy.
     files: ['static/overwire.js'],
     rules: { 'max-lines': 'off' },

@@ -101,6 +101,9 @@ fn wrong_methods_get_an_allow_field() {
 fn page_and_style_are_served() {
     let server = start();
     expect_page(&server, "02 Short polling");
+    let module = server.get("/broken.js");
+    assert_eq!(module.field("Content-Type"), Some("text/javascript; charset=utf-8"));
+    assert!(module.text().contains("export function runBroken"));
 }
 
 #[test]

@@ -258,6 +258,7 @@ fn errors_say_what_is_wrong() {
     }
     expect_not_allowed(&server.get("/add-message"), "POST");
     expect_page(&server, "05 Server-sent events");
+    assert!(server.get("/broken.js").text().contains("export function runBroken"));
 }
 
 // The broken server.

@@ -1,5 +1,9 @@
 //! Lesson 07: the messages of its server, as raw frames.
 
+#[path = "../../lessons/07-webrtc-signalling/broken.rs"]
+#[allow(dead_code)]
+mod broken;
+
 use std::process::Command;
 
 use overwire::websocket::{Opcode, opening_request};
@@ -117,4 +121,32 @@ fn shutdown_closes_every_peer() {
         peer.send_frame(close.opcode, &close.payload).expect_end();
     }
     assert_eq!(server.process.wait().unwrap().code(), Some(0));
+}
+
+// The broken server.
+
+#[test]
+fn broken_server_loses_an_offer_into_an_empty_room() {
+    let server = lesson::serve(broken::serve);
+    let (mut ada, mut bob) = (server.connect(), server.connect());
+    ada.upgrade("/signal?room=tea");
+    ada.send_text("offer").send_frame(Opcode::Ping, "seen").frame();
+    bob.upgrade("/signal?room=tea");
+    ada.send_text("later");
+    assert_eq!(bob.frame().text(), "later");
+}
+
+#[test]
+fn broken_server_gives_an_answer_to_the_peer_after_a_reload() {
+    let server = lesson::serve(broken::serve);
+    let (mut ada, mut bob) = (server.connect(), server.connect());
+    ada.upgrade("/signal?room=tea");
+    bob.upgrade("/signal?room=tea");
+    bob.send_text("offer");
+    assert_eq!(ada.frame().text(), "offer");
+    drop(bob);
+    let mut reloaded = server.connect();
+    reloaded.upgrade("/signal?room=tea");
+    ada.send_text("answer");
+    assert_eq!(reloaded.frame().text(), "answer");
 }
