@@ -16,7 +16,7 @@ const LESSON: Lesson = Lesson {
     name: "03-broken",
     port: 8003,
     about: "long polling that loses messages: one queue, which the next poll empties",
-    first: "curl -v '{url}/messages?timeout=60'",
+    first: "curl -v '{url}/messages?timeout=600'",
     look_for: "only one of two such polls gets a message",
     costs: &[],
 };
@@ -72,7 +72,7 @@ fn answer(messages: Vec<String>, timeout: bool) -> Response {
 
 fn timeout(request: &Request) -> Duration {
     let seconds = request.parameter("timeout").and_then(|seconds| seconds.parse().ok());
-    Duration::from_secs(seconds.unwrap_or(25).min(60))
+    Duration::from_secs(seconds.unwrap_or(25).min(600))
 }
 
 fn text(content: &[u8]) -> String {

@@ -1,6 +1,6 @@
 // The page of each lesson, with the lesson's own server: it shows each message as text, and resumes when its connection
-// is lost. Lesson 00 has no page, and that of lesson 07 has its own test. The broken clients of lessons 02 and 05 also run
-// in Node.
+// is lost. Lesson 00 has no page, and that of lesson 07 has its own test. The broken clients of lessons 02 and 05 also
+// run in Node.
 //
 // PROGRAMS names the folder with the binaries of the lessons. With SCREENSHOTS=screenshots/lessons, it makes the
 // pictures of the lessons.
