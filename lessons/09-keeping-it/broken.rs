@@ -67,7 +67,7 @@ fn append(log: &mut BufWriter<File>, messages: &mut Vec<Value>, text: &str) -> R
 fn answer(messages: &[Value], request: &Request) -> Response {
     let after = number(request, "last_message_id", 0..=1_000_000).ok().flatten().unwrap_or(0) as usize;
     // ANCHOR: answer
-    // BUG: a number says how many messages there were. It does not say which.
+    // BUG: a number is a count of messages. It does not say which they were.
     let recovered = after <= messages.len();
     let news = messages.get(after..).unwrap_or(messages);
     Response::json(200, &json!({ "messages": news, "last_message_id": messages.len(), "recovered": recovered }))

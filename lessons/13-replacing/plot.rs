@@ -1,4 +1,4 @@
-//! A plot of moments: how many of them lie in each 100 ms, as text.
+//! A plot of moments, as text: the number of them in each 100 ms.
 
 use std::fmt::Write;
 use std::time::{Duration, Instant};
