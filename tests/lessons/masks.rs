@@ -78,7 +78,7 @@ fn mask_value(line: String, field: &str) -> String {
 }
 
 /// Masks what differs between two replacements of a server: the plot, its sums, and the numbers of processes. The time
-/// that a client is told to wait is random, unless it is that of all.
+/// that a client is told to wait is random, unless it is that of all. Times depend on the machine.
 fn mask_deploy(line: String) -> String {
     let number =
         |text: &str| text.trim_start().split(|character: char| !character.is_ascii_digit()).next().unwrap().len();
@@ -91,6 +91,8 @@ fn mask_deploy(line: String) -> String {
     match () {
         () if line.starts_with("missing: ") && is_some("refused: ") => mask_value(line, "refused: "),
         () if line.starts_with("slowest answer: ") => mask_value(line, "slowest answer: "),
+        () if line.starts_with("all are back after ") => mask_value(line, "all are back after "),
+        () if line.starts_with("the old process has ended, ") => mask_value(line, "the old process has ended, "),
         () if line.starts_with("retry: ") && line != "retry: 2000" => mask_value(line, "retry: "),
         () => match line.split_once("\"process\":") {
             Some((before, after)) => format!("{before}\"process\":<number>{}", &after[number(after)..]),
@@ -155,7 +157,6 @@ fn number(rest: &[char]) -> Option<(usize, &'static str)> {
         _ if whole == 10 => return Some((end, "<timestamp>")),
         " KB" if number < 4.0 => return Some((end, "<less than 4>")),
         " wa" => return Some((end, if number > 0.9 { "<most>" } else { "<few>" })),
-        " ti" => return Some((end, if number <= 5.0 { "<flat>" } else { "<peak>" })),
         " us" => number / 1000.0,
         " ms" => number,
         " s" => number * 1000.0,
