@@ -171,6 +171,28 @@ fn an_announced_scheme_is_compared_with_the_origin() {
     }
 }
 
+#[test]
+fn only_an_announced_client_of_this_machine_is_an_operator() {
+    let connections = "GET /api/connections HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let local = "PROXY TCP4 127.0.0.2 198.51.100.2 4711 443\r\n";
+    let of_proxy = "\r\n\r\n\0\r\nQUIT\n\x20\0\0\0";
+    for (trusted, header, status) in [
+        ("127.0.0.1", local, 200),
+        ("127.0.0.1", LINE, 403),
+        ("127.0.0.1", "PROXY UNKNOWN\r\n", 403),
+        ("127.0.0.1", of_proxy, 403),
+        ("192.0.2.1", LINE, 403),
+        ("192.0.2.1", local, 403),
+    ] {
+        let server = TestServer::with(move |config| {
+            config.trust_proxies = vec![trusted.to_owned()];
+            config.proxy_protocol = true;
+        });
+        let answer = server.connect().send([header, connections].concat()).answer();
+        assert_eq!(answer.status, status, "{header:?} of a peer when {trusted} is trusted");
+    }
+}
+
 /// A sink that passes its lines on.
 struct Lines(mpsc::Sender<String>);
 

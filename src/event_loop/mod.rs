@@ -421,6 +421,14 @@ impl EventLoop {
         self.client(id, request).ok()?.address
     }
 
+    /// Whether a trusted proxy has announced the client of the connection, in a header of the
+    /// [PROXY protocol](crate::proxy_protocol).
+    pub fn is_announced(&self, id: ExchangeId) -> bool {
+        let Some(peer) = self.peers.get(id.key) else { return false };
+        let is_announced = peer.notes.as_ref().is_some_and(|notes| notes.announced.is_some());
+        is_announced && peer.stream.peer_addr().is_ok_and(|address| self.proxies.trusts(address.ip()))
+    }
+
     /// The client that a connection comes from, or that a trusted proxy has announced.
     fn client_of_connection(&self, key: Key) -> Client {
         let address = self.peers.get(key).and_then(|peer| Some((peer, peer.stream.peer_addr().ok()?)));

@@ -3,9 +3,10 @@
 //! With `--keys` this needs the right `admin`. Without it, everyone may do everything else, but only a client on this
 //! machine sees the addresses of others. The peer of the connection must be on the loopback interface, and the request
 //! must be for `localhost` or an address of that interface. A field that proxies add shows that the client is elsewhere,
-//! whether the proxy is trusted or not, and the request is refused. Two kinds of clients elsewhere still look local:
-//! those of a proxy on this machine that adds no field and asks for the loopback address or passes on the Host that a
-//! client chose, and those of a rootless container, whose network relays connections. Use `--keys` there.
+//! whether the proxy is trusted or not, and the request is refused. With `--proxy-protocol`, every connection comes
+//! through a proxy, so a trusted one must have announced a client on this machine. Two kinds of clients elsewhere still
+//! look local: those of a proxy on this machine that adds no field and asks for the loopback address or passes on the
+//! Host that a client chose, and those of a rootless container, whose network relays connections. Use `--keys` there.
 
 use std::net::IpAddr;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -158,7 +159,9 @@ impl Server {
         let peer = event_loop.peer_address(event_loop.connection_of(call.id));
         let client = event_loop.trusted_client(call.id, call.request);
         let is_local = |address: IpAddr| address.to_canonical().is_loopback();
-        let is_here = peer.is_some_and(|peer| is_local(peer.ip())) && client.is_none_or(is_local);
+        // A proxy that says nothing of its client may have any.
+        let is_known = !self.is_proxied || event_loop.is_announced(call.id);
+        let is_here = is_known && peer.is_some_and(|peer| is_local(peer.ip())) && client.is_none_or(is_local);
         let is_for_here = call.request.host_name().is_some_and(is_loopback_name);
         let is_relayed = call.request.fields().any(|(name, _)| is_of_proxy(name));
         if is_here && is_for_here && !is_relayed {

@@ -229,6 +229,8 @@ pub struct Server {
     peers: Peers,
     access: Access,
     has_proxies: bool,
+    /// [`Config::proxy_protocol`]
+    is_proxied: bool,
     files: Files,
     guard: Option<Guard>,
     chaos: bool,
@@ -304,6 +306,7 @@ impl Server {
             peers: Peers::new(config.stores.signalling_rooms),
             access: Access::new(event_loop.local_address(), config.allow_hosts, origins),
             has_proxies,
+            is_proxied: config.proxy_protocol,
             files: config.static_folder.map_or(Files::Embedded, Files::of_folder),
             guard,
             chaos: config.chaos,
