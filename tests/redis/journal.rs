@@ -216,7 +216,7 @@ fn the_positions_of_a_client_are_known_on_all_nodes() {
     if !is_installed() {
         return;
     }
-    let (_process, mut one, mut two, tea) = two_nodes(&[]);
+    let (process, mut one, mut two, tea) = two_nodes(&[]);
     let (coffee, ada) = (room("coffee"), Wanted::Client("ada".into()));
     let Answer::Appended(cursor) = answer(&mut one, &tea, "x", None) else { panic!("it is there") };
     for (log, cursor) in [(&tea, one.tip(&tea)), (&coffee, cursor), (&tea, cursor)] {
@@ -227,6 +227,8 @@ fn the_positions_of_a_client_are_known_on_all_nodes() {
     wait([&mut two], |[two]| two.answered.contains(&ada));
     let position = |log: &LogName| ("ada".into(), log.clone(), cursor);
     assert_eq!(two.positions.len(), 2);
+    let left = remaining(&process, "overwire:client:ada");
+    assert!((3_000_000..=3_600_000).contains(&left), "{left}: as long as on a disk");
     assert!([&tea, &coffee].into_iter().all(|log| two.positions.contains(&position(log))));
 }
 

@@ -60,12 +60,15 @@ use crate::resp::Value;
 const APPEND: &str = include_str!("append.lua");
 const OPEN: &str = include_str!("open.lua");
 
-/// The lifetime of a room without use, once it has had a message, and of the positions of a client.
+/// The lifetime of a room without use, once it has had a message.
 const LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The lifetime of a mailbox that no node follows, of a room that has had no message, because anybody may ask for any
 /// name, and of a room that was one too many for the client that has created it.
 const SHORT_LIFETIME: Duration = Duration::from_secs(120);
+
+/// The lifetime of the positions of a client, as on a disk: anybody may name any number of clients.
+const POSITION_LIFETIME: Duration = Duration::from_secs(60 * 60);
 
 /// The time after which a node stops following a room that nobody uses there.
 const IDLE_TIME: Duration = Duration::from_secs(60);

@@ -4,7 +4,7 @@
 use std::rc::Rc;
 
 use super::log::Claim;
-use super::{LIFETIME, Name, Redis, lifetime};
+use super::{Name, POSITION_LIFETIME, Redis, lifetime};
 use crate::bytes::digits;
 use crate::feed::Cursor;
 use crate::journal::{Change, LogName, Wanted};
@@ -44,7 +44,7 @@ impl Redis {
         let cursor = cursor.to_string();
         match name {
             LogName::Room(room) => {
-                let (key, lifetime) = (client_key(client), LIFETIME.as_millis().to_string());
+                let (key, lifetime) = (client_key(client), POSITION_LIFETIME.as_millis().to_string());
                 self.session
                     .ask(&[b"HSET", key.as_bytes(), room.as_bytes(), cursor.as_bytes()], Name::Noted(client.into()));
                 self.ask_other(&["PEXPIRE", &key, &lifetime]);
@@ -73,7 +73,7 @@ impl Redis {
 
     /// As [`Journal::drop_positions`](crate::journal::Journal::drop_positions).
     pub fn drop_positions(&mut self, client: &str) {
-        let (key, lifetime) = (client_key(client), LIFETIME.as_millis().to_string());
+        let (key, lifetime) = (client_key(client), POSITION_LIFETIME.as_millis().to_string());
         self.ask_other(&["DEL", &key]);
         self.ask_other(&["HSET", &key, DROPPED, ""]);
         self.ask_other(&["PEXPIRE", &key, &lifetime]);
