@@ -101,8 +101,8 @@ fn mask_deploy(line: String) -> String {
     }
 }
 
-/// Masks what is random in a log: the checksum of a record, and the numbers of a cursor; and the time of a message. Masks
-/// the id of an access key.
+/// Masks what is random in a log: the checksum of a record, the numbers of a cursor, and the time of a message. Masks the
+/// id of an access key.
 fn mask_checks(line: String) -> String {
     let words: Vec<&str> = line.split(' ').collect();
     let masked = words.iter().enumerate().map(|(at, word)| {
@@ -142,8 +142,9 @@ fn is_secret(rest: &[char]) -> bool {
     digits == 40 && !rest[40..].starts_with(&[' ', ' ', '-'])
 }
 
-/// Recognizes a number with a fraction at the beginning of `rest`: a timestamp if it has ten digits, a time, an
-/// amount of memory or a share of waits if a unit follows. Returns its length in characters and its mask, which tells its rough size.
+/// Recognizes a number with a fraction at the beginning of `rest`: a timestamp if it has ten digits, a time, an amount of
+/// memory or a share of waits if a unit follows. Returns its length in characters and its mask, which says its rough
+/// size.
 fn number(rest: &[char]) -> Option<(usize, &'static str)> {
     let digits = |from: usize| rest[from..].iter().take_while(|character| character.is_ascii_digit()).count();
     let whole = digits(0);
