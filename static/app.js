@@ -26,6 +26,7 @@ import { Panel } from './page/panel.js';
 import { People } from './page/people.js';
 import { Session } from './page/session.js';
 import { atTap, isTap } from './page/tap-address.js';
+import { Title } from './page/title.js';
 import { Tools } from './page/tools.js';
 import { Tap } from './tap.js';
 
@@ -54,6 +55,7 @@ const session = new Session();
 const ran = new Set(); // labels of lanes that ran when the session ended
 const deliveries = new Deliveries();
 const marks = new Marks(element('panels'));
+const tabTitle = new Title(() => panels);
 const connections = new Connections();
 const held = new Map(); // panel -> the function that gives back its connection
 const gauge = new Gauge(connections, (panel) => panel.start());
@@ -67,7 +69,8 @@ let panels = sets[mode];
 
 function panelsOf(classes, name) {
   const chosen = classes.filter(({ lane }) => wanted?.includes(lane) ?? true);
-  const act = { start, send, running: hold, explain, refused, bytes: (label) => tools.showBytes(label),
+  const act = { start, send, state: noteState, running: noteRunning, explain, refused,
+    news: (message) => tabTitle.news(message), bytes: (label) => tools.showBytes(label),
     message: (label, id) => tools?.showMessage(label, id) };
   return (chosen.length > 0 ? chosen : classes).map((Lane) => (
     new Panel(Lane, { isolated: name === 'isolated', marks, deliveries, act })));
@@ -213,15 +216,19 @@ function explain(panel, problem) {
     ? 'The request waits in the browser: all six connections are held.' : problem;
 }
 
-function hold(panel) {
-  document.body.dataset.running = panels.filter(({ running }) => running).length;
-  const holds = panel.running && panel.holds;
-  if (holds && !held.has(panel)) {
+/** Counts the connection that a lane holds, or no longer. */
+function noteState(panel) {
+  if (panel.lane.holds && !held.has(panel)) {
     held.set(panel, connections.hold());
-  } else if (!holds) {
+  } else if (!panel.lane.holds) {
     held.get(panel)?.();
     held.delete(panel);
   }
+  tabTitle.show();
+}
+
+function noteRunning() {
+  document.body.dataset.running = panels.filter(({ running }) => running).length;
   leadToTap();
   clearTimeout(changed);
   changed = setTimeout(showStats, SETTLED); // an open lane counts among the people present
@@ -229,7 +236,7 @@ function hold(panel) {
 
 /** First the lanes that need a connection for a moment only: a lane that holds one would leave them none. */
 function startAll(labels = panels.map(({ label }) => label)) {
-  [...panels].sort((a, b) => a.holds - b.holds)
+  [...panels].sort((a, b) => a.keeps - b.keeps)
     .filter((panel) => labels.includes(panel.label) && !panel.running).forEach(start);
 }
 

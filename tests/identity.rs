@@ -366,10 +366,11 @@ fn a_session_is_a_cookie() {
     let fields = format!("Cookie: x=1; {secret}\r\n");
     let who = scene.ask("GET", "/api/session", &fields, "").json();
     assert_eq!(who, answer.json());
-    assert_eq!(who["name"], "alice");
+    assert_eq!((&who["name"], &who["via"]), (&json!("alice"), &json!("session")));
     assert_eq!((&who["rights"], &who["rooms"]), (&json!(["read", "send", "admin"]), &json!(["*"])));
     assert!(who["expires"].is_u64());
-    assert_eq!(scene.ask("GET", "/api/session", &bearer(&key), "").json()["expires"], Value::Null);
+    let by_key = scene.ask("GET", "/api/session", &bearer(&key), "").json();
+    assert_eq!((&by_key["expires"], &by_key["via"]), (&Value::Null, &json!("key")));
     let out = scene.ask("DELETE", "/api/session", &fields, "");
     assert_eq!((out.status, out.json()["status"].as_str()), (200, Some("logged out")));
     assert!(out.field("Set-Cookie").unwrap().starts_with("overwire-session=; Path=/; Max-Age=0; "));
@@ -634,7 +635,9 @@ fn without_keys_everyone_may_do_everything() {
     let server = TestServer::start();
     let who = server.get("/api/session").json();
     let all = ["read", "send", "admin"];
-    assert_eq!(who, json!({ "name": null, "rights": all, "rooms": ["*"], "expires": null, "tap_port": null }));
+    let everyone =
+        json!({ "name": null, "via": null, "rights": all, "rooms": ["*"], "expires": null, "tap_port": null });
+    assert_eq!(who, everyone);
     for (method, path) in [("POST", "/api/session"), ("DELETE", "/api/session"), ("POST", "/api/ticket")] {
         let answer = send(&mut server.connect(), method, path, "", r#"{"key":"x","endpoint":"/ws"}"#).answer();
         assert_error(&answer, 404, "--keys");

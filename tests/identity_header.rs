@@ -26,8 +26,9 @@ fn who(server: &TestServer, fields: &str) -> Answer {
 #[test]
 fn a_trusted_proxy_names_the_user() {
     let server = TestServer::with(behind("127.0.0.1"));
-    let user =
-        json!({ "name": "alice", "rights": ["read", "send"], "rooms": ["*"], "expires": null, "tap_port": null });
+    let rights = ["read", "send"];
+    let user = json!({ "name": "alice", "via": "proxy", "rights": rights, "rooms": ["*"], "expires": null,
+        "tap_port": null });
     for fields in [ALICE, "rEMOTE-uSER:alice\t\r\n", "Authorization: Bearer of-the-proxy\r\nRemote-User: alice\r\n"] {
         assert_eq!(who(&server, fields).json(), user, "{fields:?}");
     }

@@ -422,6 +422,7 @@ fn all_requests_are_shown_in_the_other_mode() {
     let mut server = relay.accept();
     server.read_exactly(request.len());
     let mut late = Viewer::open(&relay.tap, "a-viewer-that-is-late");
+    assert_eq!((&viewers[1].opened["unseen"], &late.opened["unseen"]), (&json!(0), &json!(1)));
     server.send(OK);
     client.read_exactly(OK.len());
     for viewer in &mut viewers {
@@ -429,6 +430,7 @@ fn all_requests_are_shown_in_the_other_mode() {
         assert_eq!(text_of(&events, "client"), request.replace("Cookie: a", "Cookie: *"));
         assert_eq!(text_of(&events, "server"), OK);
     }
+    assert_eq!(Viewer::open(&relay.tap, "a-viewer-after-the-end").opened["unseen"], 0);
     // A viewer sees the exchanges that begin after it has come. The faults are those of all viewers.
     viewers[0].command(json!({ "label": "all", "fault": "502", "value": 1 }));
     assert_eq!(client.send(GET).answer().status, 502);

@@ -219,6 +219,11 @@ impl Link {
         self.client_end != End::Open && self.target_end != End::Open
     }
 
+    /// Returns the number of exchanges that are not over.
+    pub fn exchanges(&self) -> usize {
+        self.exchanges.len()
+    }
+
     /// Whether there are exchanges of a label.
     pub fn has(&self, audience: &str, label: &str) -> bool {
         self.exchanges.iter().any(|exchange| exchange.is_of(audience, label))

@@ -259,7 +259,8 @@ impl Tap {
             self.lose_viewer(before);
             self.env.io.close(before, CloseCode::NORMAL, "superseded");
         }
-        self.env.viewers.open(&id, socket, &mut self.env.io);
+        let open = self.links.values().map(Link::exchanges).sum();
+        self.env.viewers.open(&id, socket, open, &mut self.env.io);
         Ok(())
     }
 

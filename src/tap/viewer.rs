@@ -95,14 +95,16 @@ impl Viewers {
         viewers.filter(|viewer| *viewer.id == *id).map(|viewer| viewer.socket).next()
     }
 
-    /// Adds a viewer. There is none with the same id.
-    pub fn open(&mut self, id: &str, socket: ExchangeId, io: &mut EventLoop) {
+    /// Adds a viewer. There is none with the same id. `open` exchanges have begun before it: it does not see them.
+    pub fn open(&mut self, id: &str, socket: ExchangeId, open: usize, io: &mut EventLoop) {
         let key: Rc<str> = if self.mode == Mode::All { ALL.0 } else { id }.into();
         let audience = self.audiences.entry(key.clone()).or_default();
         audience.viewers.push(Viewer { socket, id: id.into(), since: audience.exchanges, left_out: (0, 0) });
         self.by_socket.insert(socket, key);
-        let mode = if self.mode == Mode::All { "all" } else { "marked" };
-        let opened = json!({ "type": "open", "mode": mode, "target": self.target });
+        let opened = match self.mode {
+            Mode::All => json!({ "type": "open", "mode": "all", "target": self.target, "unseen": open }),
+            Mode::Marked => json!({ "type": "open", "mode": "marked", "target": self.target }),
+        };
         io.send_message(socket, Message::Text(opened.to_string()));
     }
 

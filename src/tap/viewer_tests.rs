@@ -28,7 +28,7 @@ impl Bench {
             client.write_all(&opening_request("localhost", "/", &encode_key([7; 16]))).unwrap();
             let Event::Request(socket, request) = bench.io.next_event().unwrap() else { panic!("a request was sent") };
             bench.io.upgrade(socket, accept(&request, &[]).unwrap());
-            bench.viewers.open(&id(number), socket, &mut bench.io);
+            bench.viewers.open(&id(number), socket, 0, &mut bench.io);
             bench.sockets.push(socket);
             bench.clients.push(client);
         }

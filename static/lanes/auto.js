@@ -16,9 +16,6 @@ export class Auto extends EventTarget {
   static about = 'One import for an application. It begins with WebSocket, falls back to what passes here, climbs back, '
     + 'and says why.';
 
-  /** Whether its state decides what it holds. */
-  static changes = true;
-
   id = newId();
   cursor = undefined;
   state = 'stopped';
@@ -35,7 +32,7 @@ export class Auto extends EventTarget {
 
   /** Whether it holds one of the browser's six HTTP/1.1 connections now. */
   get holds() {
-    return HELD.includes(this.#client?.transport);
+    return HELD.includes(this.#client?.transport) && this.state !== 'waiting';
   }
 
   async start() {

@@ -13,7 +13,7 @@
 //
 // Its position, its requests and what it does with answers are those of every reader (`Reader` in overwire.js).
 //
-// The page calls `start`, `stop` and `send`. It reads the statics and `id`, `state`, `room`; it sets `tap`; and it
+// The page calls `start`, `stop` and `send`. It reads the statics and `id`, `state`, `room`, `holds`. It sets `tap` and
 // listens to the events of the lane. The rest is for the lanes to call.
 //
 // A lane reports by events, with the data in `detail`:
@@ -43,11 +43,12 @@ const PERSON = uuid().slice(0, 8);
 export const newId = () => `${uuid().slice(0, 8)}.${PERSON}`;
 
 export class Lane extends Reader {
-  /** Whether it holds one of the browser's six HTTP/1.1 connections to one host while it runs. */
+  /** Whether it holds one of the browser's six HTTP/1.1 connections to one host while it is connected. */
   static holds = false;
 
   id = newId();
   state = 'stopped';
+  #isLeftToBrowser = false; // the connection is lost, and the browser decides when it asks again
   #shown = 'stopped'; // the text
   #reported = ['stopped', 'stopped']; // the last arguments of `show`
   #running = undefined; // the AbortController of what `start` began
@@ -112,6 +113,7 @@ export class Lane extends Reader {
     addEventListener('pagehide', () => this.#freeze(), { signal });
     let isDoubtful = false;
     while (!signal.aborted) {
+      this.#isLeftToBrowser = false;
       this.show('connecting');
       const why = await this.#attempt(signal, isDoubtful);
       if (signal.aborted) {
@@ -128,6 +130,12 @@ export class Lane extends Reader {
       this.show('waiting', `waiting to retry in ${(wait / 1000).toFixed(1)} s`, wait);
       await sleep(wait, signal);
     }
+  }
+
+  /** Whether it holds one of the six connections now. A lane that waits before its next attempt holds none. */
+  get holds() {
+    const isAsking = this.state === 'connecting' && !this.#isLeftToBrowser;
+    return this.constructor.holds && (this.isOpen || isAsking);
   }
 
   /** `text` says why, if it is not the user's wish. */
@@ -199,6 +207,7 @@ export class Lane extends Reader {
 
   opened(state = 'open', text = state) {
     this.#failures = 0;
+    this.#isLeftToBrowser = false;
     this.show(state, text);
     if (this.#lost) {
       this.#lost = false;
@@ -209,6 +218,7 @@ export class Lane extends Reader {
   /** The connection is lost, and something else than `start` reconnects it. */
   interrupted(text) {
     this.#lost ||= this.isOpen;
+    this.#isLeftToBrowser = true;
     this.report('problem', text);
     this.show('connecting');
   }

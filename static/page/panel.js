@@ -24,8 +24,8 @@ export class Panel {
 
   /**
    * `act` has what the page does: start(panel), send(panel, text), bytes(label), message(label, id) to show the bytes
-   * of a message, explain(panel, problem), running(panel) after a change, and refused(panel, error) when the server
-   * refuses the lane.
+   * of a message, explain(panel, problem), state(panel) and running(panel) after a change of these, news(message) for a
+   * message that is not history, and refused(panel, error) when the server refuses the lane.
    */
   constructor(Lane, { isolated, marks, deliveries, act }) {
     this.#Lane = Lane;
@@ -68,9 +68,9 @@ export class Panel {
     return this.#Lane.title;
   }
 
-  /** Whether it holds one of the browser's six connections while it runs. */
-  get holds() {
-    return (this.lane?.holds ?? this.#Lane.holds) === true;
+  /** Whether it holds one of the six connections for as long as it is connected. */
+  get keeps() {
+    return this.#Lane.holds === true;
   }
 
   part(name) {
@@ -157,6 +157,7 @@ export class Panel {
     }
     this.#facts.count('received');
     entry.past = !this.#deliveries.arrived(this.label, message, this.#since);
+    entry.past || this.#act.news(message);
   }
 
   async #submit(event) {
@@ -176,15 +177,13 @@ export class Panel {
     this.element.dataset.state = state;
     this.#facts.state(text, wait);
     this.#showNext();
-    if (this.lane?.constructor.changes) { // it may hold another number of connections now
-      this.#act.running(this);
-    }
     // A lane also stops and starts by itself, when the browser keeps the page for the back button and shows it again.
     if (this.running !== (state !== 'stopped')) {
       this.running = !this.running;
       this.#showRunning();
       this.#act.running(this);
     }
+    this.#act.state(this);
   }
 
   #showRunning() {

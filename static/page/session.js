@@ -18,7 +18,7 @@ async function ask(method, content) {
 }
 
 export class Session extends EventTarget {
-  /** Who this is: { name, rights, rooms, expires, tap_port }. Without --keys the name is null. Undefined if unknown. */
+  /** Who this is: { name, via, rights, rooms, expires, tap_port }. Without --keys the name is null. */
   identity = undefined;
   /** Whether requests are refused until somebody logs in. */
   isOver = false;
@@ -112,7 +112,7 @@ export class Session extends EventTarget {
   }
 
   #show() {
-    const { name, rights = [], rooms = [], expires } = this.identity ?? {};
+    const { name, via, rights = [], rooms = [], expires } = this.identity ?? {};
     const isKnown = typeof name === 'string';
     element('log-in').hidden = !this.isOver;
     element('composer').hidden = this.isOver;
@@ -122,6 +122,8 @@ export class Session extends EventTarget {
     element('who-name').textContent = name ?? '';
     element('who-rights').textContent = rights.join(', ');
     element('who-rooms').textContent = rooms.join(', ');
+    element('who-proxy').hidden = via !== 'proxy';
+    element('log-out').parentElement.hidden = via !== 'session';
     element('who-until').textContent = expires ? new Date(expires * 1000).toLocaleString() : 'no end';
   }
 

@@ -1,6 +1,7 @@
 // The records of the events of the tap and of the lanes, as far as they are kept. The events are `kept`, with a new
 // record; `gone`, with a record that had to go for it; and `change`, when there is something new to show.
 
+import { countOf } from './bytes.js';
 import { Idle } from './idle.js';
 import { peerMessage, Reader, remark } from './records.js';
 import { Store } from './store.js';
@@ -8,6 +9,10 @@ import { Store } from './store.js';
 const PEERS = 'A data channel is encrypted and goes from browser to browser: no server sees its bytes, and no page '
   + 'either. These are its messages, as the lane reports them.';
 const AGAIN = 'The tap is open again. It shows the requests that begin from now on.';
+
+/** What is said of exchanges that are under way when the page opens the tap. */
+const unreached = (number) => `${countOf(number, 'exchange')} began before this page: not shown here, and reached by no `
+  + 'fault but Server down.';
 
 const now = () => Date.now() / 1000; // in seconds, like the tap's
 
@@ -34,7 +39,7 @@ export class Recording extends EventTarget {
       });
     }
     tap.addEventListener('lost', () => this.#lose());
-    tap.addEventListener('open', () => this.#find());
+    tap.addEventListener('open', ({ detail }) => this.#find(detail));
   }
 
   get records() {
@@ -101,10 +106,13 @@ export class Recording extends EventTarget {
     this.#take(remark({ type: 'lost', time: this.#now() }, 'The tap is closed: bytes are not shown until it is open again.'));
   }
 
-  #find() {
+  #find({ unseen = 0 }) {
     if (this.#wasLost) {
       this.#reader = new Reader();
       this.#take(remark({ type: 'found', time: this.#now() }, AGAIN));
+    }
+    if (unseen > 0) {
+      this.#take(remark({ type: 'unseen', time: this.#now() }, unreached(unseen)));
     }
     this.#wasLost = false;
   }

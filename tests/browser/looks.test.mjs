@@ -210,6 +210,60 @@ await check('at 1024 pixels, and with the wider letters of other browsers, nothi
   await space('');
 });
 
+await check('on paper there are all messages and all bytes, and no controls', async () => {
+  const paper = await open('?room=paper&lanes=sse,websocket&start');
+  for (const lane of ['sse', 'websocket']) {
+    await until(30_000, async () => (
+      await paper.locator(`.panel[data-lane="${lane}"]`).getAttribute('data-state') === 'open'), `${lane} to be open`);
+  }
+  for (let at = 0; at < 60; at += 1) {
+    await server.post('/api/send', { room: 'paper', sender: 'node', text: `message ${at}` });
+  }
+  const shown = paper.locator('.panel[data-lane="sse"] li', { hasText: 'message 59' });
+  await shown.waitFor();
+  await until(10_000, async () => await paper.locator('.wire-row', { hasText: 'message 59' }).count() > 1, 'its bytes');
+  await paper.emulateMedia({ media: 'print', colorScheme: 'dark' });
+  await paper.setViewportSize({ width: 720, height: 1000 }); // A4, with its margins
+  const seen = await paper.evaluate(() => ({
+    controls: [...document.querySelectorAll('button, select, form, [type=search], [type=checkbox]')]
+      .filter((one) => one.checkVisibility()).map((one) => one.outerHTML.slice(0, 80)),
+    cut: [...document.querySelectorAll('.records, .log, #panels, .dock, #tools, .wire-list, .wire-frame, .wire-row')]
+      .filter((one) => one.checkVisibility() && one.scrollHeight > one.clientHeight + 4
+        && getComputedStyle(one).overflowY !== 'visible').map((one) => one.className || one.id),
+    width: document.documentElement.scrollWidth,
+    height: document.documentElement.scrollHeight,
+    ground: getComputedStyle(document.querySelector('.log')).backgroundColor,
+  }));
+  assert.deepEqual([seen.controls, seen.cut, seen.width, seen.ground], [[], [], 720, 'rgba(0, 0, 0, 0)']);
+  assert.ok(seen.height > 10_000, `the bytes of 60 messages need pages, not ${seen.height} pixels`);
+  assert.ok(await shown.evaluate((one) => one.getBoundingClientRect().height > 0));
+  await paper.close();
+});
+
+await check('with letters of twice the size the page fits in 360 pixels, and only its tables scroll', async () => {
+  const large = await open('?start');
+  await until(30_000, async () => (
+    await large.locator('.panel[data-lane="sse"]').getAttribute('data-state') === 'open'), 'the lane to be open');
+  await large.fill('#message', 'Hello, is anybody here?');
+  await large.press('#message', 'Enter');
+  await large.locator('.panel[data-lane="sse"] li[data-id]').waitFor();
+  await large.setViewportSize({ width: 360, height: 800 });
+  const line = () => large.locator('.panel h2').first().evaluate((title) => title.offsetHeight);
+  const before = await line();
+  const session = await context.newCDPSession(large);
+  for (const name of ['bytes', 'compare', 'chaos']) {
+    await large.click(`#tab-${name}`);
+    await session.send('Page.setFontSizes', { fontSizes: { standard: 32, fixed: 26 } }); // a picture resets them
+    assert.equal(await line(), 2 * before);
+    const wide = await large.evaluate(() => [...document.querySelectorAll('body *')].filter((one) => (
+      one.checkVisibility() && !one.closest('.chaos-scroller, .compare-scroller, .unseen, .skip')
+        && one.getBoundingClientRect().right > innerWidth + 1)).map((one) => one.outerHTML.slice(0, 100)));
+    assert.deepEqual([wide, await large.evaluate(() => document.documentElement.scrollWidth)], [[], 360], name);
+    await large.screenshot({ path: join(screenshots, `large-${name}.png`) });
+  }
+  await large.close();
+});
+
 await check('one lane alone, and three with mailboxes', async () => {
   for (const query of ['?lanes=sse', '?mode=isolated']) {
     const other = await open(query);

@@ -96,6 +96,7 @@ await check('a key logs in: the lanes that were wanted start, and the page shows
   assert.equal(await page.inputValue('#room'), 'tea', 'the first room of the key, because `general` is not permitted');
   await page.click('#who-button');
   const who = await page.locator('#who').innerText();
+  assert.ok(await page.locator('#log-out').isVisible() && await page.locator('#who-proxy').isHidden());
   assert.match(who, /^You are ada\s+Rights\s+read, send\s+Rooms\s+tea, team-\*\s+Until\s/);
   await page.screenshot({ path: join(screenshots, 'who.png') });
   await page.keyboard.press('Escape');
@@ -105,6 +106,19 @@ await check('a key logs in: the lanes that were wanted start, and the page shows
   await page.press('#message', 'Enter');
   await show('as ada');
   assert.equal(await page.locator('[data-lane="sse"] [data-kind="message"] b').first().textContent(), 'ada');
+});
+
+await check('a user whom a proxy names is offered no log-out', async () => {
+  const behind = ['--no-tap', '--trust-proxy', '127.0.0.1', '--identity-header', 'Remote-User'];
+  const guarded = await Server.start(0, process.env.OVERWIRE, behind);
+  const proxied = await browser.newContext({ extraHTTPHeaders: { 'Remote-User': 'grace' } });
+  const named = await proxied.newPage();
+  await named.goto(`${guarded.url}/?lanes=sse`);
+  await named.click('#who-button');
+  assert.match(await named.locator('#who').innerText(), /^You are grace.*A proxy has named you/s);
+  assert.ok(await named.locator('#log-out').isHidden());
+  await proxied.close();
+  await guarded.stop();
 });
 
 await check('a log-out in another tab stops every lane within a second, and nothing is asked for any more', async () => {

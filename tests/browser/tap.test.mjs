@@ -157,6 +157,25 @@ await check('the server is down for some seconds, and the viewer stays', async (
   assert.equal(await row('The tap is closed').count(), 0);
 });
 
+await check('a page that comes late says how many exchanges it cannot show, and that no strike reaches them', async () => {
+  const late = await context.newPage();
+  late.on('pageerror', (error) => complaints.push(error.stack));
+  await late.goto(`${tap.url}/-/tap/`);
+  const sentence = late.locator('.wire-row[data-type="unseen"] .wire-remark');
+  await sentence.waitFor();
+  assert.equal(await sentence.textContent(),
+    '1 exchange began before this page: not shown here, and reached by no fault but Server down.');
+  await visitor.evaluate(() => window.socket.send('who sees this?'));
+  await row('who sees this?').first().waitFor();
+  await visitor.evaluate(() => window.socket.close());
+  await row('so is its connection').last().waitFor();
+  await visitor.evaluate(() => fetch('/late'));
+  await late.locator('.wire-row', { hasText: 'GET /late' }).waitFor();
+  assert.equal(await late.locator('.wire-row', { hasText: 'who sees this?' }).count(), 0);
+  await late.close();
+  await viewer.bringToFront();
+});
+
 for (const [colorScheme, width] of [['light', 360], ['dark', 360], ['light', 1400], ['dark', 1400]]) {
   await check(`axe-core finds nothing, ${colorScheme}, ${width} pixels, and it fits`, async () => {
     await viewer.bringToFront();

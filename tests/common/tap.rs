@@ -79,6 +79,7 @@ pub fn config(target: SocketAddr, mode: Mode) -> TapConfig {
 /// A viewer that has got its `open`.
 pub struct Viewer {
     pub client: Client,
+    pub opened: Value,
 }
 
 impl Viewer {
@@ -90,9 +91,9 @@ impl Viewer {
     pub fn at(address: SocketAddr, id: &str) -> Self {
         let mut client = Client::connect(address);
         client.upgrade(&format!("/-/tap/view?tap={id}"));
-        let event = client.message().json();
-        assert_eq!(event["type"], "open", "{event}");
-        Viewer { client }
+        let opened = client.message().json();
+        assert_eq!(opened["type"], "open", "{opened}");
+        Viewer { client, opened }
     }
 
     pub fn next(&mut self) -> Value {

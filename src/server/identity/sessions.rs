@@ -49,7 +49,8 @@ impl Server {
             Some(grant) => self.description(grant.credential()),
             None => {
                 let all = (Rights::READ | Rights::SEND | Rights::ADMIN).names();
-                json!({ "name": null, "rights": all, "rooms": ["*"], "expires": null, "tap_port": self.tap_port })
+                let tap_port = self.tap_port;
+                json!({ "name": null, "via": null, "rights": all, "rooms": ["*"], "expires": null, "tap_port": tap_port })
             }
         };
         Ok(Reply::Now(uncached(&description)))
@@ -97,9 +98,24 @@ impl Server {
         let time = time(&self.exchanges);
         let Some(identities) = self.guard.as_ref().map(|guard| &guard.identities) else { return Value::Null };
         let Some(key) = identities.resolve(credential, time) else { return Value::Null };
-        let (name, rights, expires) = (&key.name, key.rights.names(), identities.expires(credential));
         let rooms: Vec<_> = key.rooms.iter().map(RoomPattern::as_str).collect();
-        json!({ "name": name, "rights": rights, "rooms": rooms, "expires": expires, "tap_port": self.tap_port })
+        json!({
+            "name": key.name,
+            "via": via(credential),
+            "rights": key.rights.names(),
+            "rooms": rooms,
+            "expires": identities.expires(credential),
+            "tap_port": self.tap_port,
+        })
+    }
+}
+
+/// Returns the name of the way in which an identity came. Only a session can be ended by a log-out.
+fn via(credential: Credential) -> &'static str {
+    match credential {
+        Credential::Key(_) => "key",
+        Credential::Session(_) => "session",
+        Credential::Name(_) => "proxy",
     }
 }
 
