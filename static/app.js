@@ -18,6 +18,7 @@ import { WebSocketLane } from './lanes/websocket.js';
 import { isSessionOver, request, whole } from './overwire.js';
 import { Connections } from './page/connections.js';
 import { Deliveries } from './page/deliveries.js';
+import { Frames } from './page/frames.js';
 import { Gauge } from './page/gauge.js';
 import { keep, keepRunning, recall, recallRunning } from './page/kept.js';
 import { Marks } from './page/marks.js';
@@ -55,6 +56,7 @@ const session = new Session();
 const ran = new Set(); // labels of lanes that ran when the session ended
 const deliveries = new Deliveries();
 const marks = new Marks(element('panels'));
+const frames = new Frames();
 const tabTitle = new Title(() => panels);
 const connections = new Connections();
 const held = new Map(); // panel -> the function that gives back its connection
@@ -69,9 +71,13 @@ let panels = sets[mode];
 
 function panelsOf(classes, name) {
   const chosen = classes.filter(({ lane }) => wanted?.includes(lane) ?? true);
-  const act = { start, send, state: noteState, running: noteRunning, explain, refused,
-    news: (message) => tabTitle.news(message), bytes: (label) => tools.showBytes(label),
-    message: (label, id) => tools?.showMessage(label, id) };
+  const act = {
+    start, send, explain, refused, state: noteState, running: noteRunning,
+    frames: (panel) => frames.open(panel),
+    news: (message) => tabTitle.news(message),
+    bytes: (label) => tools.showBytes(label),
+    message: (label, id) => tools?.showMessage(label, id),
+  };
   return (chosen.length > 0 ? chosen : classes).map((Lane) => (
     new Panel(Lane, { isolated: name === 'isolated', marks, deliveries, act })));
 }

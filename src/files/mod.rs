@@ -73,6 +73,7 @@ const EMBEDDED: &[(&str, &[u8])] = embed![
     "page/deliveries.js",
     "page/dock.js",
     "page/facts.js",
+    "page/frames.js",
     "page/gauge.js",
     "page/kept.js",
     "page/log.js",

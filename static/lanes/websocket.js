@@ -49,15 +49,34 @@ export class WebSocketLane extends Lane {
     socket.send(JSON.stringify({ type: 'heartbeat' }));
   }
 
+  /** The socket, if it is open. */
+  #opened() {
+    if (this.#socket?.readyState !== WebSocket.OPEN) {
+      throw new Error('the socket is not open');
+    }
+    return this.#socket;
+  }
+
+  /** Sends the bytes of a text as one binary message. The server takes text alone, and answers with an error. */
+  async sendBinary(text) {
+    const socket = this.#opened();
+    await new Promise((resolve, reject) => {
+      this.#sent.push({ socket, resolve, reject }); // answers come in order: it has its place in it
+      socket.send(new TextEncoder().encode(text));
+    });
+  }
+
+  /** Closes the socket with a code and a reason. The lane connects again, as after every end. */
+  close(code, reason) {
+    this.#opened().close(code, reason);
+  }
+
   /**
    * Resolves with the message's id when the message has come back. If the socket is lost before, the message may have
    * arrived or not. The messages that the next socket replays decide it: so it is neither lost silently nor sent twice.
    */
-  send(sender, text) {
-    const socket = this.#socket;
-    if (socket?.readyState !== WebSocket.OPEN) {
-      return Promise.reject(new Error('the socket is not open'));
-    }
+  async send(sender, text) {
+    const socket = this.#opened();
     return new Promise((resolve, reject) => {
       this.#sent.push({ sender, text, socket, resolve, reject });
       socket.send(JSON.stringify(this.encode(sender, text)));

@@ -23,9 +23,10 @@ export class Panel {
   #since = undefined; // the moment when the lane was started; what was sent before is history
 
   /**
-   * `act` has what the page does: start(panel), send(panel, text), bytes(label), message(label, id) to show the bytes
-   * of a message, explain(panel, problem), state(panel) and running(panel) after a change of these, news(message) for a
-   * message that is not history, and refused(panel, error) when the server refuses the lane.
+   * `act` has what the page does: start(panel), send(panel, text), frames(panel) to send frames by hand, bytes(label),
+   * message(label, id) to show the bytes of a message, explain(panel, problem), state(panel) and running(panel) after a
+   * change of these, news(message) for a message that is not history, and refused(panel, error) when the server refuses
+   * the lane.
    */
   constructor(Lane, { isolated, marks, deliveries, act }) {
     this.#Lane = Lane;
@@ -46,6 +47,8 @@ export class Panel {
     this.#showRunning();
 
     this.part('toggle').addEventListener('click', () => this.running ? this.lane.stop() : act.start(this));
+    this.part('frames').hidden = Lane.prototype.sendBinary === undefined;
+    this.part('frames').addEventListener('click', () => act.frames(this));
     this.part('bytes').addEventListener('click', () => act.bytes(this.label));
     this.part('retry').addEventListener('click', () => this.#retry());
     this.part('dismiss').addEventListener('click', () => {

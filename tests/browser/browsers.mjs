@@ -9,7 +9,10 @@ const RELAY = fileURLToPath(new URL('firefox-for-playwright.mjs', import.meta.ur
 
 export const isFirefox = process.env.BROWSER === 'firefox';
 
-/** Starts the browser. `flags` are for Chromium, `preferences` are for Firefox: { name: value }. */
-export const launch = (flags = [], preferences = {}) => (isFirefox
-  ? firefox.launch({ channel: 'moz-firefox', executablePath: RELAY, firefoxUserPrefs: preferences })
+/** Starts the browser of the test. `flags` are for Chromium. */
+export const launch = (flags = []) => (isFirefox ? launchFirefox()
   : chromium.launch({ executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', args: [...FLAGS, ...flags] }));
+
+/** Starts Firefox with these preferences: { name: value }. */
+export const launchFirefox = (preferences = {}) => (
+  firefox.launch({ channel: 'moz-firefox', executablePath: RELAY, firefoxUserPrefs: preferences }));

@@ -274,6 +274,36 @@ await check('what was sent while no lane runs, and what a change of mode stops, 
   await close(page);
 });
 
+await check('by hand a WebSocket sends a binary message, which is refused, and closes with a code', async () => {
+  const page = await open({ room: 'frames', lanes: 'websocket,sse', start: '' });
+  await running(page);
+  assert.ok(await lane(page, 'sse').locator('[data-part="frames"]').isHidden());
+  await lane(page, 'websocket').locator('[data-part="frames"]').click();
+  const says = (pattern) => until(async () => pattern.test(await page.textContent('#frames-says')),
+    async () => `${pattern}; it says ${await page.textContent('#frames-says')}`);
+  const row = (from, text) => page.locator(`.wire-row[data-label="websocket"][data-from="${from}"]`, { hasText: text });
+  await page.fill('#frames-text', 'bytes');
+  await page.press('#frames-text', 'Enter');
+  await says(/^The binary message: expected a text message with a JSON object, not a binary one\.$/);
+  await row('client', 'FIN Binary').waitFor();
+  assert.match(await row('client', 'FIN Binary').textContent(), /bytes/);
+  await page.fill('#frames-code', '1001');
+  await page.press('#frames-code', 'Enter');
+  await says(/^Close with 1001: .*1001/); // the words are the browser's
+  await page.fill('#frames-code', '3002');
+  await page.fill('#frames-reason', 'enough');
+  await page.press('#frames-reason', 'Enter');
+  await says(/^Close with 3002: sent\.$/);
+  for (const from of ['client', 'server']) {
+    await row(from, 'FIN Close').first().waitFor();
+    assert.match(await row(from, 'FIN Close').first().textContent(), /3002/);
+  }
+  const problems = () => lane(page, 'websocket').locator('[data-kind="problem"] span').allTextContents();
+  await until(async () => (await problems()).some((text) => /^closed with 3002/.test(text)), problems);
+  await running(page);
+  await close(page);
+});
+
 await check('a wait counts down, and can be ended', async () => {
   const page = await open({ room: 'waits', lanes: 'stream' }, () => { Math.random = () => 60; }); // 30 s
   await page.route('**/api/**', (route) => route.fulfill({ status: 502, body: '' }));

@@ -48,6 +48,18 @@ await check('after a look at the API, the lanes that ran are back with their mes
   await tab.close();
 });
 
+await check('while another tab is shown, the title counts the messages that come', async () => {
+  const tab = await firefox.open(`${server.url}/?room=title&lanes=websocket&start`);
+  await tab.until(() => document.querySelector('[data-lane]')?.dataset.state === 'open', 'the lane');
+  const other = await firefox.open(`${server.url}/health`);
+  await tab.until(() => document.hidden, 'the tab to be hidden');
+  await server.post('/api/send', { room: 'title', sender: 'node', text: 'unread' });
+  await tab.until(() => document.title === '(1) overwire', 'the number in the title');
+  await other.close();
+  await tab.until(() => document.title === 'overwire', 'the title, when it is seen again');
+  await tab.close();
+});
+
 await check('the form logs in, the page says who it is, and a log-out stops its lanes', async () => {
   const keys = new Keys();
   const key = keys.add('ada', '--rights', 'read,send');

@@ -213,7 +213,7 @@ await check('at 1024 pixels, and with the wider letters of other browsers, nothi
 await check('on paper there are all messages and all bytes, and no controls', async () => {
   const paper = await open('?room=paper&lanes=sse,websocket&start');
   for (const lane of ['sse', 'websocket']) {
-    await until(30_000, async () => (
+    await until(async () => (
       await paper.locator(`.panel[data-lane="${lane}"]`).getAttribute('data-state') === 'open'), `${lane} to be open`);
   }
   for (let at = 0; at < 60; at += 1) {
@@ -221,7 +221,7 @@ await check('on paper there are all messages and all bytes, and no controls', as
   }
   const shown = paper.locator('.panel[data-lane="sse"] li', { hasText: 'message 59' });
   await shown.waitFor();
-  await until(10_000, async () => await paper.locator('.wire-row', { hasText: 'message 59' }).count() > 1, 'its bytes');
+  await until(async () => await paper.locator('.wire-row', { hasText: 'message 59' }).count() > 1, 'its bytes');
   await paper.emulateMedia({ media: 'print', colorScheme: 'dark' });
   await paper.setViewportSize({ width: 720, height: 1000 }); // A4, with its margins
   const seen = await paper.evaluate(() => ({
@@ -242,7 +242,7 @@ await check('on paper there are all messages and all bytes, and no controls', as
 
 await check('with letters of twice the size the page fits in 360 pixels, and only its tables scroll', async () => {
   const large = await open('?start');
-  await until(30_000, async () => (
+  await until(async () => (
     await large.locator('.panel[data-lane="sse"]').getAttribute('data-state') === 'open'), 'the lane to be open');
   await large.fill('#message', 'Hello, is anybody here?');
   await large.press('#message', 'Enter');
