@@ -206,7 +206,7 @@ await check('with forced colours, less motion and letters of twice the size, it 
   await set.setViewportSize({ width: 360, height: 800 });
   for (const name of ['bytes', 'compare', 'chaos']) {
     await set.click(`#tab-${name}`);
-    assert.equal(await set.evaluate(() => document.documentElement.scrollWidth), 360, name);
+    assert.ok(await set.evaluate(() => document.documentElement.scrollWidth <= innerWidth), `${name} fits`);
   }
   await other.close();
 });
