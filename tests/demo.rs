@@ -51,7 +51,7 @@ fn a_poll_continues_after_its_cursor() {
     let mut held = server.connect();
     held.send_get(&format!("/poll?last_message_id={}", ids[2]));
     server.wait_for_open("long_poll", 1);
-    server.pass(25, &held);
+    server.advance_and_settle(25);
     assert_eq!(held.answer().json()["timeout"], true);
 }
 
@@ -82,11 +82,11 @@ fn channels_and_rooms_are_separate() {
     poll.send_get("/poll");
     server.wait_for_open("long_poll", 1);
     server.publish("general", "for the room");
-    server.pass(3, &stream);
+    server.advance_and_settle(3);
     assert_eq!(event(&mut stream).1, "Message 1");
     send(&server, "for the polls");
     assert_eq!(poll.answer().texts(), ["for the polls"], "no other message came first");
-    server.pass(3, &stream);
+    server.advance_and_settle(3);
     assert_eq!(event(&mut stream).1, "Message 2", "no other message came first");
     assert_eq!(server.get("/api/messages").texts(), ["for the room"]);
 }
@@ -96,10 +96,10 @@ fn ticks_come_every_3_seconds_and_heartbeats_every_15() {
     let server = TestServer::start();
     let mut stream = open_stream(&server, "");
     for tick in 1..=4 {
-        server.pass(3, &stream);
+        server.advance_and_settle(3);
         assert_eq!(event(&mut stream).1, format!("Message {tick}"));
     }
-    server.pass(3, &stream);
+    server.advance_and_settle(3);
     let mut due = [event(&mut stream), event(&mut stream)];
     due.sort_by_key(|(_, text)| text.clone());
     assert_eq!(due.each_ref().map(|(_, text)| text.as_str()), ["Message 5", "heartbeat"]);
@@ -139,7 +139,7 @@ fn the_ticker_stops_when_no_stream_is_open() {
 fn a_stream_with_the_id_of_something_else_is_not_recovered() {
     let server = TestServer::start();
     let mut first = open_stream(&server, "");
-    server.pass(3, &first);
+    server.advance_and_settle(3);
     first.event();
     let mut by_query = server.connect();
     by_query.send_get("/events?last_event_id=41").head();

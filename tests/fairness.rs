@@ -6,6 +6,7 @@ use std::io::Write;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -32,7 +33,7 @@ fn flood(client: Client, burst: Vec<u8>, stop: &Arc<AtomicBool>) -> Vec<thread::
 
 #[test]
 fn flooding_peers_do_not_starve_others() {
-    let server = TestServer::start();
+    let server = TestServer::start().in_real_time();
     let stop = Arc::new(AtomicBool::new(false));
     let requests = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(1000);
     let mut threads = flood(server.connect(), requests, &stop);
@@ -48,7 +49,7 @@ fn flooding_peers_do_not_starve_others() {
 
 #[test]
 fn peers_that_do_not_read_do_not_starve_others() {
-    let server = TestServer::start();
+    let server = TestServer::start().in_real_time();
     let mut greedy = server.connect();
     greedy.stream.set_write_timeout(Some(Duration::from_millis(200))).unwrap();
     let requests = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(1000);
@@ -66,7 +67,7 @@ fn peers_that_do_not_read_do_not_starve_others() {
 
 #[test]
 fn bursts_of_many_turns_are_answered_in_order() {
-    let server = TestServer::start();
+    let server = TestServer::start().in_real_time();
     let mut client = server.connect();
     let requests: String =
         (0..1000).map(|number| format!("GET /{number} HTTP/1.1\r\nHost: localhost\r\n\r\n")).collect();
@@ -87,8 +88,8 @@ fn bursts_of_many_turns_are_answered_in_order() {
 /// Returns the order in which the program gets eight requests of each of two connections, all of which are in their
 /// sockets when the loop looks at them. It answers with `length` bytes.
 fn order_of_requests(limits: Limits, length: usize) -> Vec<String> {
-    let (release, released) = std::sync::mpsc::channel::<()>();
-    let (note, noted) = std::sync::mpsc::channel();
+    let (release, released) = channel::<()>();
+    let (note, noted) = channel();
     let server = TestServer::of_loop(limits, move |mut server: EventLoop| {
         loop {
             match server.next_event()? {
@@ -147,20 +148,29 @@ const BURST: usize = 100;
 /// The number of dear requests in a round: a round takes 10 ms, and a request takes 1 ms.
 const ROUND: usize = 10;
 
-/// Answers requests. Those of `/burn` take a millisecond and are counted. Says at the shutdown how many there were.
-fn burn(mut server: EventLoop, burnt: &AtomicUsize, at_shutdown: &AtomicUsize) -> std::io::Result<()> {
+/// Answers requests. Those of `/burn` take a millisecond and are counted. `/end` shuts the loop down. Sends the number
+/// of burnt requests between that and the report of the shutdown.
+fn burn(mut server: EventLoop, burnt: &AtomicUsize, meanwhile: &Sender<usize>) -> std::io::Result<()> {
+    let mut at_end = 0;
     loop {
         match server.next_event()? {
             Event::Request(id, request) => {
-                if request.path() == "/burn" {
-                    let start = Instant::now();
-                    while start.elapsed() < Duration::from_millis(1) {}
-                    burnt.fetch_add(1, Ordering::SeqCst);
+                match &*request.path() {
+                    "/burn" => {
+                        let start = Instant::now();
+                        while start.elapsed() < Duration::from_millis(1) {}
+                        burnt.fetch_add(1, Ordering::SeqCst);
+                    }
+                    "/end" => {
+                        at_end = burnt.load(Ordering::SeqCst);
+                        server.remote().shut_down();
+                    }
+                    _ => {}
                 }
                 server.respond(id, Response::text(200, burnt.load(Ordering::SeqCst).to_string()));
             }
             Event::Shutdown => {
-                at_shutdown.store(burnt.load(Ordering::SeqCst), Ordering::SeqCst);
+                meanwhile.send(burnt.load(Ordering::SeqCst) - at_end).unwrap();
                 return server.drain();
             }
             _ => {}
@@ -170,15 +180,15 @@ fn burn(mut server: EventLoop, burnt: &AtomicUsize, at_shutdown: &AtomicUsize) -
 
 #[test]
 fn dear_requests_of_others_delay_a_request_by_a_few_rounds() {
-    let counts = Arc::new([AtomicUsize::new(0), AtomicUsize::new(0)]);
-    let (limits, seen) = (Limits { drain_time: Duration::from_millis(200), ..Limits::default() }, counts.clone());
-    let server = TestServer::of_loop(limits, move |server| burn(server, &seen[0], &seen[1]));
+    let (count, (sender, meanwhile)) = (Arc::new(AtomicUsize::new(0)), channel());
+    let (limits, counted) = (Limits { drain_time: Duration::from_millis(200), ..Limits::default() }, count.clone());
+    let server = TestServer::of_loop(limits, move |server| burn(server, &counted, &sender)).in_real_time();
     let burst = "GET /burn HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(BURST);
     let hostile: Vec<Client> = (0..HOSTILE).map(|_| server.connect()).collect();
     for client in &hostile {
         (&client.stream).write_all(burst.as_bytes()).unwrap();
     }
-    let burnt = || counts[0].load(Ordering::SeqCst);
+    let burnt = || count.load(Ordering::SeqCst);
     let start = Instant::now();
     while burnt() < 2 * HOSTILE {
         assert!(start.elapsed() < PATIENCE, "each hostile connection gets its turns");
@@ -194,17 +204,18 @@ fn dear_requests_of_others_delay_a_request_by_a_few_rounds() {
     };
     let delays: Vec<usize> = (0..20).map(|_| delay()).collect();
     assert!(delays.iter().any(|delay| *delay <= 3 * ROUND), "{delays:?}");
-    let before = burnt();
-    assert!(before < HOSTILE * BURST / 2, "the hostile connections still have requests: {before}");
-    server.stop();
-    assert!(counts[1].load(Ordering::SeqCst) - before < HOSTILE, "the shutdown is reported after a round");
+    server.connect().send_get("/end");
+    let meanwhile = meanwhile.recv_timeout(PATIENCE).expect("a shutdown");
+    assert!(meanwhile <= 3 * ROUND, "the shutdown is reported after a round: {meanwhile}");
+    assert!(burnt() < HOSTILE * BURST, "the hostile connections still have requests");
     drop(hostile);
+    server.wait_for_end();
 }
 
 #[test]
 fn turns_are_shorter_when_many_have_sent_something() {
-    let (release, released) = std::sync::mpsc::channel::<()>();
-    let (note, noted) = std::sync::mpsc::channel();
+    let (release, released) = channel::<()>();
+    let (note, noted) = channel();
     let server = TestServer::of_loop(Limits::default(), move |mut server: EventLoop| {
         let mut burnt: usize = 0;
         loop {
@@ -228,7 +239,8 @@ fn turns_are_shorter_when_many_have_sent_something() {
                 _ => {}
             }
         }
-    });
+    })
+    .in_real_time();
     let mut waiting = server.connect();
     let mut crowd: Vec<Client> = (0..HOSTILE).map(|_| server.connect()).collect();
     let mut last = server.connect();
@@ -284,7 +296,7 @@ struct Measured {
 
 impl Measured {
     fn new() -> Self {
-        let (sender, receiver) = std::sync::mpsc::channel();
+        let (sender, receiver) = channel();
         let server = TestServer::spawn(move |ready| {
             sender.send(std::fs::read_link("/proc/thread-self").unwrap_or_default()).unwrap();
             let server = Server::bind(Config { port: 0, ..Config::default() })?;

@@ -5,11 +5,10 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
+use crate::common::PATIENCE;
 use overwire::http::{LAST_CHUNK, Response, chunk};
 use overwire::websocket::{self, CloseCode, Message};
 use overwire::{Closed, Event, EventLoop, ExchangeId, GroupId, Limits, Shared};
-
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A loop and its clients, in one thread.
 struct Program {

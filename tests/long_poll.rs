@@ -61,7 +61,7 @@ fn a_poll_is_held_for_its_timeout() {
         let [mut poll] = hold(&server, [query]);
         server.advance(seconds - 2);
         server.wait_for_open("long_poll", 1);
-        server.pass(2, &poll);
+        server.advance_and_settle(2);
         let json = poll.answer().json();
         assert_eq!(
             (&json["status"], &json["timeout"], &json["messages"]),
@@ -380,7 +380,7 @@ fn a_poll_with_a_foreign_cursor_is_answered_within_a_second() {
     let server = TestServer::start();
     let foreign = "00000000-0000-8000-8000-000000000007";
     let [mut poll] = hold(&server, [&format!("client_id=alice&timeout=60&last_message_id={foreign}")]);
-    server.pass(1, &poll);
+    server.advance_and_settle(1);
     let answer = poll.answer().json();
     assert_eq!((&answer["timeout"], &answer["recovered"]), (&true.into(), &false.into()));
     // A poll from the position of that answer is held for its timeout.

@@ -158,7 +158,7 @@ fn a_poll_is_held_for_30_seconds() {
     let mut held = hold(&server, &id);
     server.advance(28);
     server.wait_for_open("long_poll", 1);
-    server.pass(2, &held);
+    server.advance_and_settle(2);
     assert_eq!(held.answer().json(), json!({ "type": "timeout", "connection_id": id }));
 }
 
@@ -218,12 +218,12 @@ fn a_mailbox_with_a_reader_does_not_expire() {
     let statuses = server.get("/api/stats").json()["mailboxes"].take();
     assert_eq!(statuses, json!({ "connected": 1, "waiting": 1, "idle": 0, "expired": 0, "texts": 0 }));
     for _ in 0..2 {
-        server.pass(15, &stream);
+        server.advance_and_settle(15);
         stream.event();
     }
     held.answer(); // the minute begins at the end of the poll, after 30 s
     for number in 3..=5 {
-        server.pass(15, &stream);
+        server.advance_and_settle(15);
         assert_eq!(text_and_type(&data(&stream.event())).0, format!("Message {number}"));
     }
     assert_eq!(send_text(&server, "/poll", &polled, "x").status, 200);
@@ -252,7 +252,7 @@ fn mailboxes_are_private() {
     send_text(&server, "/poll", &bob, "for bob");
     assert_eq!(text_and_type(&held.answer().json()).0, "for bob");
     assert_eq!(text_and_type(&poll(&server, &alice).json()).0, "for alice");
-    server.pass(15, &stream);
+    server.advance_and_settle(15);
     assert_eq!(text_and_type(&data(&stream.event())), ("Message 1", "heartbeat"), "the heartbeat comes first");
 }
 
@@ -268,7 +268,7 @@ fn an_event_stream_has_a_greeting_texts_and_heartbeats() {
     let message = stream.event();
     assert_eq!((text_and_type(&data(&message)), &message.id), (("a\r\nb\u{2028}🦀", "message"), &cursor));
     for text in ["Message 1", "Message 2", "Message 3"] {
-        server.pass(15, &stream);
+        server.advance_and_settle(15);
         let expected = json!({ "message": text, "connection_id": id, "type": "heartbeat" });
         let event = stream.event();
         assert_eq!((data(&event), event.id.as_str()), (expected, ""), "a heartbeat has no id");
@@ -332,7 +332,7 @@ fn a_websocket_gets_a_heartbeat_at_once_and_its_own_texts() {
     assert_eq!(socket.send_frame(Opcode::Binary, r#"{"message": "x"}"#).message().json()["type"], "error");
     assert_eq!(send_text(&server, "/sse/message", &id, "from outside").status, 202);
     assert_eq!(text_and_type(&socket.message().json()), ("from outside", "user_message"));
-    server.pass(15, &socket);
+    server.advance_and_settle(15);
     assert_eq!(text_and_type(&socket.message().json()), ("Message 2", "heartbeat"));
 }
 

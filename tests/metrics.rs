@@ -123,7 +123,7 @@ fn what_happens_is_counted() {
 
 #[test]
 fn histograms_grow_and_agree_with_their_counts() {
-    let server = TestServer::start();
+    let server = TestServer::start().in_real_time();
     let mut client = server.connect();
     (0..10).for_each(|_| _ = server.publish("tea", "x"));
     let scrape = Scrape::of(&mut client);

@@ -7,10 +7,9 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
+use crate::common::PATIENCE;
 use overwire::http::Response;
 use overwire::{Closed, Event, EventLoop, ExchangeId, Limits, ListenerId, Opened, Shared, Speaks, TimerId};
-
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A loop with a raw listener. Every wait ends after [`PATIENCE`].
 struct Program {
@@ -361,12 +360,12 @@ fn full_listener() -> (TcpListener, Vec<TcpStream>) {
 #[test]
 fn a_peer_that_does_not_accept_in_time_is_given_up() {
     let (listener, _clients) = full_listener();
-    let mut program = Program::new();
+    let mut program = Program::with(Limits { connect_time: PATIENCE / 2, ..Limits::default() });
     let id = program.event_loop.connect(listener.local_addr().unwrap()).unwrap();
     let remote = program.event_loop.remote();
-    remote.advance_clock(Duration::from_secs(4));
+    remote.advance_clock(PATIENCE / 4);
     assert!(program.turn().is_empty());
-    remote.advance_clock(Duration::from_secs(1));
+    remote.advance_clock(PATIENCE / 4);
     program.expect_closed(id, Closed::TimedOut);
 }
 

@@ -42,9 +42,7 @@ impl Relay {
         self.target.set_nonblocking(true).unwrap();
         let start = Instant::now();
         loop {
-            // The tap has taken what came before this request.
-            self.tap.get("/-/tap/nothing");
-            self.tap.advance(1);
+            self.pass_a_second();
             match self.target.accept() {
                 Ok((socket, _)) => {
                     socket.set_nonblocking(false).unwrap();
@@ -54,6 +52,12 @@ impl Relay {
             }
             assert!(start.elapsed() < PATIENCE, "the tap does not connect");
         }
+    }
+
+    /// Lets the second pass in which the tap waits for the rest of a head.
+    fn pass_a_second(&self) {
+        self.tap.get("/-/tap/nothing"); // the tap has taken what came before this request
+        self.tap.advance(1);
     }
 
     /// A client and the target's end of the same link, after one exchange.
@@ -96,8 +100,9 @@ fn an_end_of_the_target_passes_and_the_client_goes_on() {
 }
 
 /// Closes a socket with unread input: that is a reset.
-fn reset(socket: Client, mut other: Client) {
+fn reset(relay: &Relay, socket: Client, mut other: Client) {
     other.send("unread");
+    relay.pass_a_second();
     socket.stream.peek(&mut [0]).unwrap();
     drop(socket);
     let error = other.stream.read(&mut [0; 16]).expect_err("a reset, not an end");
@@ -108,9 +113,9 @@ fn reset(socket: Client, mut other: Client) {
 fn a_reset_of_one_side_becomes_a_reset_of_the_other() {
     let relay = Relay::start(Mode::Marked);
     let (client, server) = relay.link();
-    reset(client, server);
+    reset(&relay, client, server);
     let (client, server) = relay.link();
-    reset(server, client);
+    reset(&relay, server, client);
 }
 
 #[test]
@@ -587,6 +592,7 @@ fn a_client_that_ignores_the_end_of_its_target_is_reset_after_a_minute() {
     for _ in 0..2 {
         relay.tap.advance(45);
         client.send("x"); // a sign of life
+        relay.pass_a_second();
         server.read_exactly(1);
     }
     relay.tap.advance(60);

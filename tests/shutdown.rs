@@ -1,10 +1,10 @@
-//! SIGTERM while 1000 connections are open: each is ended in the way of its kind, and the process exits with 0.
+//! A shutdown while 1000 connections are open: each is ended in the way of its kind, and then the server ends.
 
 use std::net::SocketAddr;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::common::{Client, Running};
+use crate::common::{Client, Running, TestServer};
 
 const CLIENTS_OF_A_KIND: usize = 200;
 
@@ -18,11 +18,8 @@ fn clients(address: SocketAddr, prepare: impl Fn(usize, &mut Client)) -> Vec<Cli
     (0..CLIENTS_OF_A_KIND).map(connect).collect()
 }
 
-#[test]
-fn every_kind_of_connection_is_ended_in_its_own_way() {
-    let mut server =
-        Running::start(Command::new(env!("CARGO_BIN_EXE_overwire")).args(["--port", "0", "--drain-time", "1"]));
-    let address = server.address;
+/// Opens connections of every kind, calls `shut_down`, and checks their ends.
+fn expect_ends(address: SocketAddr, shut_down: impl FnOnce()) {
     let polls = clients(address, |number, client| {
         client.send_get(&format!("/api/poll?client_id={number}"));
     });
@@ -39,9 +36,7 @@ fn every_kind_of_connection_is_ended_in_its_own_way() {
     let open = |stats: &serde_json::Value| stats["transports"]["long_poll"]["open"] == CLIENTS_OF_A_KIND;
     while !open(&watcher.get("/api/stats").json()) {}
 
-    let began = Instant::now();
-    let killed = Command::new("kill").args(["-TERM", &server.process.id().to_string()]).status().unwrap();
-    assert!(killed.success());
+    shut_down();
     for mut poll in polls {
         let answer = poll.answer();
         assert_eq!((answer.status, &answer.json()["timeout"]), (200, &true.into()));
@@ -61,6 +56,22 @@ fn every_kind_of_connection_is_ended_in_its_own_way() {
     for mut idle in idle {
         idle.expect_end();
     }
+}
+
+#[test]
+fn every_kind_of_connection_is_ended_in_its_own_way_after_sigterm() {
+    let mut server =
+        Running::start(Command::new(env!("CARGO_BIN_EXE_overwire")).args(["--port", "0", "--drain-time", "1"]));
+    let process = server.process.id().to_string();
+    expect_ends(server.address, || {
+        assert!(Command::new("kill").args(["-TERM", &process]).status().unwrap().success());
+    });
     assert_eq!(server.process.wait().unwrap().code(), Some(0));
-    assert!(began.elapsed() < Duration::from_secs(5), "all peers answered, so no deadline was awaited");
+}
+
+#[test]
+fn the_end_waits_for_no_deadline_if_all_peers_answer() {
+    let server = TestServer::with(|config| config.drain.time = Duration::ZERO);
+    expect_ends(server.address, || server.shut_down());
+    server.wait_for_end();
 }

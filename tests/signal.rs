@@ -204,7 +204,7 @@ fn a_wrong_handshake_is_refused_and_joins_no_room() {
 
 #[test]
 fn a_shutdown_closes_every_peer_and_announces_none() {
-    let server = TestServer::start();
+    let server = TestServer::start().in_real_time();
     let (mut ada, bob) = (Peer::join(&server, "/api/signal"), Peer::join(&server, "/api/signal"));
     ada.expect(&json!({ "type": "joined", "peer_id": bob.id }));
     server.shut_down();

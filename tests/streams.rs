@@ -171,7 +171,7 @@ fn an_idle_stream_sends_an_empty_line_every_15_seconds() {
     server.publish("general", "hello");
     assert!(stream.chunk_text().contains("hello"), "no heartbeat was due before it");
     for seconds in [2, 15, 15] {
-        server.pass(seconds, &stream);
+        server.advance_and_settle(seconds);
         assert_eq!(stream.chunk_text(), "\n");
     }
 }
@@ -213,7 +213,7 @@ fn events_have_an_id_and_heartbeats_have_none() {
     let data = server.get("/api/messages").json()["messages"][0].to_string();
     assert_eq!(stream.chunk_text(), format!("id: {id}\nevent: message\ndata: {data}\n\n"));
     for _ in 0..2 {
-        server.pass(15, &stream);
+        server.advance_and_settle(15);
         let heartbeat = stream.event();
         assert_eq!((heartbeat.name.as_str(), heartbeat.id.as_str()), ("heartbeat", ""));
         assert!(serde_json::from_str::<Value>(&heartbeat.data).unwrap()["timestamp"].is_f64(), "{heartbeat:?}");

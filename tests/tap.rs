@@ -310,7 +310,7 @@ fn an_interim_response_is_shown_between_head_and_content() {
 
 #[test]
 fn all_bytes_are_shown_or_counted() {
-    let server = TestTap::start();
+    let server = TestTap::start().in_real_time(); // omissions are reported five times in a second
     let mut viewer = Viewer::open(&server, ID);
     let text = "x".repeat(60_000);
     (0..4).for_each(|_| drop(server.publish("general", &text)));
@@ -338,7 +338,7 @@ fn all_bytes_are_shown_or_counted() {
 
 #[test]
 fn every_omission_is_reported_by_an_event_of_its_own() {
-    let server = TestTap::start();
+    let server = TestTap::start().in_real_time(); // omissions are reported five times in a second
     let mut viewer = Viewer::open(&server, ID);
     let mut streams: Vec<_> = (0..64).map(|_| server.connect()).collect();
     for stream in &mut streams {

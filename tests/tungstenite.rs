@@ -2,7 +2,6 @@
 
 use std::io::Write;
 use std::net::TcpStream;
-use std::time::{Duration, Instant};
 
 use crate::common::{PATIENCE, TestServer};
 use overwire::websocket;
@@ -188,9 +187,7 @@ fn the_server_closes_with_a_code_and_a_reason() {
     assert_eq!(code, CloseCode::Away);
     expect_clean_end(&mut last);
     drop((disconnected, last));
-    let dropped = Instant::now();
-    server.stop();
-    assert!(dropped.elapsed() < Duration::from_secs(3), "the server does not wait for closed connections");
+    server.wait_for_end(); // it waits for no closed connection
 }
 
 #[test]

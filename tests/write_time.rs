@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::common::{PATIENCE, TestServer, masked_frame};
+use crate::common::{PATIENCE, TestServer, in_enough_time, masked_frame};
 use overwire::http::{self, Response};
 use overwire::websocket::{self, Opcode};
 use overwire::{Closed, Event, EventLoop, Limits, Opened, Shared};
@@ -17,11 +17,18 @@ use overwire::{Closed, Event, EventLoop, Limits, Opened, Shared};
 /// More than the buffers of the system take for a peer that does not read.
 const LARGE: usize = 8 * 1024 * 1024;
 
-/// Starts a program whose peers have one second, and returns what it is told of the ends of connections.
-fn start() -> (TestServer, Receiver<Closed>) {
+/// The time that peers have.
+const SHORT: Duration = Duration::from_secs(1);
+
+/// Starts a program whose peers have this time, and returns what it is told of the ends of connections.
+fn start_with(write_time: Duration) -> (TestServer, Receiver<Closed>) {
     let (sender, closed) = channel();
-    let limits = Limits { write_time: Duration::from_secs(1), outbox: 8 * LARGE, ..Limits::default() };
-    (TestServer::of_loop(limits, move |server| run(server, &sender)), closed)
+    let limits = Limits { write_time, outbox: 8 * LARGE, ..Limits::default() };
+    (TestServer::of_loop(limits, move |server| run(server, &sender)).in_real_time(), closed)
+}
+
+fn start() -> (TestServer, Receiver<Closed>) {
+    start_with(SHORT)
 }
 
 /// `/answer` gets a large answer, `/stream` a stream, `/connections` their number, and `/connect/ADDRESS` has a large
@@ -74,15 +81,17 @@ fn a_stream_that_is_not_read_ends() {
 
 #[test]
 fn a_stream_that_is_read_slowly_goes_on() {
-    let (server, closed) = start();
-    let mut client = server.connect();
-    client.send_get("/stream").head();
-    for _ in 0..8 {
-        client.read_exactly(LARGE / 16);
-        let waited = closed.recv_timeout(Duration::from_millis(400));
-        assert_eq!(waited, Err(RecvTimeoutError::Timeout), "more than three seconds in all");
-    }
-    client.read_exactly(LARGE / 2);
+    in_enough_time(SHORT, |time| {
+        let (server, closed) = start_with(time);
+        let mut client = server.connect();
+        client.send_get("/stream").head();
+        for _ in 0..8 {
+            client.read_exactly(LARGE / 16);
+            let waited = closed.recv_timeout(2 * time / 5);
+            assert_eq!(waited, Err(RecvTimeoutError::Timeout), "more than three times the time in all");
+        }
+        client.read_exactly(LARGE / 2);
+    });
 }
 
 #[test]
@@ -190,7 +199,8 @@ fn a_ghost_is_named_before_it_is_ended() {
                     _ => {}
                 }
             }
-        });
+        })
+        .in_real_time();
         let mut client = server.connect();
         client.send_get("/tick").head();
         (0..30).for_each(|_| assert_eq!(client.chunk_text(), "tick"));

@@ -282,7 +282,12 @@ impl EventLoop {
         self.context.now
     }
 
-    /// Returns the time of the system, ahead by as much as the clock of the timers.
+    /// Returns the time at this moment, by the clock of the timers: for what takes a time within a turn.
+    pub fn exact_time(&self) -> Instant {
+        self.remote.now()
+    }
+
+    /// Returns the time of the system, ahead or behind by as much as the clock of the timers.
     pub fn system_time(&self) -> SystemTime {
         self.remote.system_time()
     }

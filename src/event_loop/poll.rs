@@ -107,7 +107,7 @@ impl EventLoop {
         if can_wait {
             before = self.remote.now();
             self.load.end_round(before);
-            timeout = self.agenda.timers.next_deadline().map(|at| at.saturating_duration_since(before));
+            timeout = self.agenda.timers.next_deadline().and_then(|at| self.remote.sleep_until(at, before));
         }
         let polled = self.poll.poll(&mut self.events, timeout);
         self.update_clock();

@@ -13,7 +13,14 @@ struct State {
     has_news: AtomicBool,
     /// The number of nanoseconds by which the loop's clock is ahead of the system's.
     ahead: AtomicU64,
+    /// The beginning of the loop.
+    start: Instant,
+    /// The number of nanoseconds after the start at which the system's clock counts as stopped, or [`RUNS`].
+    stopped: AtomicU64,
 }
+
+/// The clock is not stopped.
+const RUNS: u64 = u64::MAX;
 
 /// A handle to a loop that runs in another thread.
 ///
@@ -36,6 +43,8 @@ impl Remote {
             shuts_down: AtomicBool::new(false),
             has_news: AtomicBool::new(false),
             ahead: AtomicU64::new(0),
+            start: Instant::now(),
+            stopped: AtomicU64::new(RUNS),
         }))
     }
 
@@ -79,14 +88,51 @@ impl Remote {
         self.wake();
     }
 
-    /// The time by the loop's clock.
-    pub(super) fn now(&self) -> Instant {
-        Instant::now() + Duration::from_nanos(self.0.ahead.load(Ordering::Acquire))
+    /// Stops the loop's clock: only [`advance_clock`](Remote::advance_clock) moves it, until
+    /// [`start_clock`](Remote::start_clock). With this, no deadline passes because a test takes long.
+    ///
+    /// ```
+    /// # use overwire::{Event, EventLoop, Limits};
+    /// # use std::time::Duration;
+    /// let mut event_loop = EventLoop::new(Limits::default())?;
+    /// let remote = event_loop.remote();
+    /// remote.stop_clock();
+    /// event_loop.set_timer(Duration::from_secs(60));
+    /// remote.advance_clock(Duration::from_secs(60));
+    /// while !matches!(event_loop.next_event()?, Event::Timer(_)) {}
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn stop_clock(&self) {
+        let stopped = self.0.start.elapsed().as_nanos() as u64;
+        let _ = self.0.stopped.compare_exchange(RUNS, stopped, Ordering::AcqRel, Ordering::Acquire);
+        self.wake();
     }
 
-    /// The time of the system, ahead by as much as the loop's clock.
+    /// Lets the loop's clock run again, from the time that it would have if it had not been stopped.
+    pub fn start_clock(&self) {
+        self.0.stopped.store(RUNS, Ordering::Release);
+        self.wake();
+    }
+
+    /// The time by the loop's clock.
+    pub(super) fn now(&self) -> Instant {
+        let system = match self.0.stopped.load(Ordering::Acquire) {
+            RUNS => Instant::now(),
+            stopped => self.0.start + Duration::from_nanos(stopped),
+        };
+        system + Duration::from_nanos(self.0.ahead.load(Ordering::Acquire))
+    }
+
+    /// The longest sleep from `now` until `at`: `None` for one that only a call of this handle ends.
+    pub(super) fn sleep_until(&self, at: Instant, now: Instant) -> Option<Duration> {
+        let left = at.saturating_duration_since(now);
+        (left.is_zero() || self.0.stopped.load(Ordering::Acquire) == RUNS).then_some(left)
+    }
+
+    /// The time of the system, ahead or behind by as much as the loop's clock.
     pub(super) fn system_time(&self) -> SystemTime {
-        SystemTime::now() + Duration::from_nanos(self.0.ahead.load(Ordering::Acquire))
+        let (own, system) = (self.now(), Instant::now());
+        SystemTime::now() + own.saturating_duration_since(system) - system.saturating_duration_since(own)
     }
 
     pub(super) fn note_shutdown(&self) {

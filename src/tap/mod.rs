@@ -128,10 +128,11 @@ impl Tap {
         }
         let listener = io.listen((config.host.as_str(), config.port), Speaks::Raw)?;
         let address = io.local_address();
+        let viewers = Viewers::new(config.mode, config.target_url.clone(), config.shows_secrets, io.now());
         Ok(Tap {
             env: Env {
                 io,
-                viewers: Viewers::new(config.mode, config.target_url.clone(), config.shows_secrets),
+                viewers,
                 target: config.target,
                 target_url: config.target_url,
                 by_target: HashMap::new(),

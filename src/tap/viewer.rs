@@ -71,7 +71,7 @@ pub struct Viewers {
 
 impl Viewers {
     /// Creates the state without viewers. `target` is the URL of the target, for their pages.
-    pub fn new(mode: Mode, target: String, shows_secrets: bool) -> Self {
+    pub fn new(mode: Mode, target: String, shows_secrets: bool, now: Instant) -> Self {
         Viewers {
             mode,
             target,
@@ -79,7 +79,7 @@ impl Viewers {
             audiences: HashMap::new(),
             by_socket: HashMap::new(),
             kept: 0,
-            encoding: (ENCODING_TIME, Instant::now()),
+            encoding: (ENCODING_TIME, now),
             notice: None,
         }
     }
@@ -297,13 +297,13 @@ impl Viewers {
         let room = self.room(io);
         let viewers = self.audiences.get(&shown.audience).map(|audience| audience.viewers_of(shown.number));
         let has_room = viewers.is_some_and(|mut viewers| viewers.any(|viewer| viewer.has_room(least, room, io)));
-        if !has_room || !self.has_time() {
+        let start = io.exact_time();
+        if !has_room || !self.has_time(start) {
             return self.leave_out(shown, length, io);
         }
-        let start = Instant::now();
         let event = shown.bytes_event(from, pieces, time());
         self.send(shown, &event, length, io);
-        self.encoding.0 = self.encoding.0.saturating_sub(start.elapsed());
+        self.encoding.0 = self.encoding.0.saturating_sub(io.exact_time().saturating_duration_since(start));
     }
 
     /// Sends an event to the viewers that have room for it. It shows `length` bytes.
@@ -329,9 +329,8 @@ impl Viewers {
     }
 
     /// Whether there is time to encode an event.
-    fn has_time(&mut self) -> bool {
+    fn has_time(&mut self, now: Instant) -> bool {
         let (left, counted) = self.encoding;
-        let now = Instant::now();
         let more = now.saturating_duration_since(counted).mul_f64(ENCODING_TIME.as_secs_f64());
         self.encoding = ((left + more).min(ENCODING_TIME), now);
         !self.encoding.0.is_zero()

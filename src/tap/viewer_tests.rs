@@ -21,7 +21,7 @@ struct Bench {
 impl Bench {
     fn new(mode: Mode, count: usize) -> Self {
         let io = EventLoop::bind("127.0.0.1:0", Limits::default()).unwrap();
-        let viewers = Viewers::new(mode, "http://target".into(), false);
+        let viewers = Viewers::new(mode, "http://target".into(), false, io.now());
         let mut bench = Bench { io, viewers, sockets: Vec::new(), clients: Vec::new() };
         for number in 0..count {
             let mut client = TcpStream::connect(bench.io.local_address()).unwrap();
@@ -88,14 +88,16 @@ fn all_viewers_together_have_a_budget_of_queued_bytes() {
 fn events_beyond_the_budget_of_time_are_left_out_and_counted() {
     let mut bench = Bench::new(Mode::Marked, 1);
     let mut shown = bench.begin(0);
-    bench.viewers.encoding = (Duration::ZERO, Instant::now() + Duration::from_secs(1000));
+    bench.io.remote().stop_clock();
+    let now = bench.io.exact_time();
+    bench.viewers.encoding = (Duration::ZERO, now);
     bench.viewers.show(&mut shown, Role::Server, HEAD, &mut bench.io);
     assert_eq!(bench.left_out(0), HEAD.len());
     // The time comes back: a quarter of what passes.
-    bench.viewers.encoding = (Duration::ZERO, Instant::now() - Duration::from_millis(400));
-    assert!(bench.viewers.has_time() && bench.viewers.encoding.0 >= Duration::from_millis(100));
-    bench.viewers.encoding = (Duration::ZERO, Instant::now() - Duration::from_secs(1000));
-    assert!(bench.viewers.has_time() && bench.viewers.encoding.0 == ENCODING_TIME);
+    let now = now + Duration::from_millis(400);
+    assert!(bench.viewers.has_time(now) && bench.viewers.encoding.0 == Duration::from_millis(100));
+    let now = now + Duration::from_secs(1000);
+    assert!(bench.viewers.has_time(now) && bench.viewers.encoding.0 == ENCODING_TIME);
     bench.viewers.show(&mut shown, Role::Server, b"{}\n", &mut bench.io);
     assert_eq!(bench.left_out(0), 0, "the viewer was notified");
 }

@@ -1,4 +1,4 @@
-//! Shared by the tests: a server in a thread, with a clock that a test can advance, and a client of raw bytes. Each
+//! Shared by the tests: a server in a thread, with a clock that only the test moves, and a client of raw bytes. Each
 //! wait is for an event, and has a time limit that only a failure reaches.
 #![allow(dead_code)] // each test file uses a part of it
 
@@ -7,8 +7,10 @@ pub mod from;
 
 use std::collections::VecDeque;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::panic::{self, AssertUnwindSafe};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -19,10 +21,30 @@ use overwire::websocket::{self, FrameHeader, Opcode, Role};
 use overwire::{EventLoop, Limits, Parse, sse};
 use serde_json::Value;
 
-/// The time that a test waits for an event that should happen at once.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+/// The time that a test waits for an event. Only a failure reaches it, on a machine however slow.
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A server that runs in a separate thread, on a port that the system chose.
+/// Runs a test that gives a program a short time for something. If it fails, the machine may have been too slow: it is
+/// run with four times as much, and then with sixteen times.
+pub fn in_enough_time(shortest: Duration, test: impl Fn(Duration)) {
+    let mut times = [shortest, 4 * shortest].into_iter();
+    if !times.any(|time| panic::catch_unwind(AssertUnwindSafe(|| test(time))).is_ok()) {
+        test(16 * shortest);
+    }
+}
+
+/// Finds a free port for a process that cannot choose one itself. It is below those that Linux gives to clients and to
+/// listeners without a port, so no other test gets it before the process listens, nor while it restarts.
+pub fn free_port() -> u16 {
+    const EACH: u16 = 120;
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = 20_000 + (std::process::id() % 100) as u16 * EACH;
+    let mut ports = (0..10 * EACH).map(|_| first + NEXT.fetch_add(1, Ordering::Relaxed) % EACH);
+    ports.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).expect("a port is free")
+}
+
+/// A server that runs in a separate thread, on a port that the system chose. Its clock stands still unless the test
+/// advances it or lets it run, so no deadline passes because a test takes long.
 pub struct TestServer {
     pub address: SocketAddr,
     remote: Remote,
@@ -58,9 +80,19 @@ impl TestServer {
     /// A program of the test's own over several loops or listeners: it calls `ready` when it listens.
     pub fn spawn(run: impl FnOnce(&dyn Fn(SocketAddr, Remote)) -> io::Result<()> + Send + 'static) -> Self {
         let (sender, receiver) = mpsc::channel();
-        let thread = thread::spawn(move || run(&|address, remote| sender.send((address, remote)).unwrap()));
+        let ready = move |address: SocketAddr, remote: Remote| {
+            remote.stop_clock();
+            sender.send((address, remote)).unwrap();
+        };
+        let thread = thread::spawn(move || run(&ready));
         let (address, remote) = receiver.recv().expect("the server starts");
         TestServer { address, remote, thread: Some(thread) }
+    }
+
+    /// Lets the clock run, for what takes its time by itself.
+    pub fn in_real_time(self) -> Self {
+        self.remote.start_clock();
+        self
     }
 
     /// Advances the clock of the server.
@@ -74,13 +106,6 @@ impl TestServer {
         self.advance(seconds);
         let mut client = self.connect();
         (0..3).for_each(|_| drop(client.get("/health")));
-    }
-
-    /// Advances the clock past a deadline of `client`. All that is due is done, so from here on `client` waits only two
-    /// seconds: what has not come by then was not due.
-    pub fn pass(&self, seconds: u64, client: &Client) {
-        self.advance_and_settle(seconds);
-        client.stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
     }
 
     pub fn remote(&self) -> Remote {
@@ -136,10 +161,20 @@ impl TestServer {
         });
     }
 
-    /// Shuts the server down, and waits for its end.
-    pub fn stop(mut self) {
+    /// Shuts the server down, and waits for its end. Its clock runs, so it waits for no client forever.
+    pub fn stop(self) {
+        self.remote.start_clock();
         self.remote.shut_down();
-        let thread = self.thread.take().unwrap();
+        self.wait_for_end();
+    }
+
+    /// Waits for the end of a server that was shut down. While its clock stands still, no deadline can bring it about.
+    pub fn wait_for_end(mut self) {
+        let (thread, start) = (self.thread.take().unwrap(), Instant::now());
+        while !thread.is_finished() {
+            assert!(start.elapsed() < PATIENCE, "the server does not end");
+            thread::yield_now();
+        }
         thread.join().expect("the server does not panic").expect("the server ends well");
     }
 
@@ -151,6 +186,7 @@ impl TestServer {
 
 impl Drop for TestServer {
     fn drop(&mut self) {
+        self.remote.start_clock();
         self.remote.shut_down();
     }
 }
@@ -361,6 +397,14 @@ impl Client {
     /// Whether bytes were read that no method has returned yet.
     pub fn has_more(&self) -> bool {
         !self.buffer.is_empty()
+    }
+
+    /// Whether nothing has come that no method has returned yet, not even the end. Does not wait.
+    pub fn is_silent(&self) -> bool {
+        self.stream.set_nonblocking(true).unwrap();
+        let peeked = self.stream.peek(&mut [0]).map_err(|error| error.kind());
+        self.stream.set_nonblocking(false).unwrap();
+        !self.has_more() && peeked == Err(io::ErrorKind::WouldBlock)
     }
 
     /// Reads up to the end of the connection.

@@ -31,6 +31,11 @@ impl TestTap {
         TestTap { tap: tap_of(server.address, Mode::Marked), server }
     }
 
+    /// Lets both clocks run.
+    pub fn in_real_time(self) -> Self {
+        TestTap { server: self.server.in_real_time(), tap: self.tap.in_real_time() }
+    }
+
     /// Sets both clocks forward.
     pub fn advance(&self, seconds: u64) {
         self.server.advance(seconds);

@@ -109,7 +109,7 @@ fn polls_are_held_for_their_timeout() {
         let mut poll = hold(&server, query);
         server.advance(seconds - 1);
         let mut other = hold(&server, "timeout=60");
-        server.pass(1, &poll);
+        server.advance_and_settle(1);
         let answer = poll.answer();
         expect_timeout(&answer);
         assert_eq!((answer.field("Cache-Control"), &answer.json()["recovered"]), (Some("no-store"), &json!(true)));

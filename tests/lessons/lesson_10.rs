@@ -8,12 +8,12 @@ mod main;
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use overwire::feed::Cursor;
 use serde_json::{Value, json};
 
-use crate::common::{Client, Running, TestServer};
+use crate::common::{Client, PATIENCE, Running, TestServer};
 use crate::lesson::{
     FOREIGN, add, cursor_of, expect_content_errors, expect_error, expect_not_allowed, expect_page, program,
 };
@@ -55,7 +55,7 @@ fn all(node: &TestServer, last: &str) -> Value {
         if answer["last_message_id"] == last {
             return answer["messages"].clone();
         }
-        assert!(start.elapsed() < Duration::from_secs(20), "{answer}");
+        assert!(start.elapsed() < PATIENCE, "{answer}");
         thread::yield_now();
     }
 }
@@ -105,7 +105,7 @@ fn a_cursor_of_one_node_is_good_on_every_other() {
         return;
     }
     let redis = Process::started(&[]);
-    let (one, two) = (node(&redis), node(&redis));
+    let (one, two) = (node(&redis).in_real_time(), node(&redis));
     let mut poll = one.connect();
     poll.send_get("/messages?timeout=1");
     let start = cursor_of(&poll.answer());
@@ -229,7 +229,7 @@ fn broken_misses_what_is_published_before_its_first_reader() {
     let has = |node: &Running, texts: Value| {
         let start = Instant::now();
         while get(node, "/messages")["messages"] != texts {
-            assert!(start.elapsed() < Duration::from_secs(20), "{}", get(node, "/messages"));
+            assert!(start.elapsed() < PATIENCE, "{}", get(node, "/messages"));
         }
         assert_eq!(get(node, "/messages")["recovered"], true);
     };

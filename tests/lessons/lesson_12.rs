@@ -8,7 +8,7 @@ use std::time::Duration;
 use overwire::websocket::Opcode;
 use serde_json::json;
 
-use crate::common::{Client, Running, field};
+use crate::common::{Client, PATIENCE, Running, field};
 use crate::lesson::program;
 
 /// The lesson's server, and a proxy before it.
@@ -127,7 +127,7 @@ fn a_buffer_holds_a_stream_back_until_it_is_full() {
     client.head_alone();
     pair.say("held");
     expect_silence(&mut client);
-    client.stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    client.stream.set_read_timeout(Some(PATIENCE)).unwrap();
     (0..5).for_each(|_| _ = pair.say(&"x".repeat(1000)));
     assert_eq!(client.any_event().name, "position");
     assert_eq!(client.event().data, "held");

@@ -75,7 +75,7 @@ fn kill(signal: &str, process: &str) {
 #[test]
 fn each_process_knows_the_cursors_of_the_others() {
     let folder = Folder::new("cursors");
-    let (old, new) = (folder.serve(0, 0), folder.serve(0, 0));
+    let [old, new] = [(); 2].map(|()| folder.serve(0, 0).in_real_time()); // they look at the log again and again
     let (mut reader, opening) = follow(old.connect(), "");
     assert!(opening.starts_with("id: 0\nretry: 2000\nevent: position\n"), "{opening}");
     let id = add(&new, "one");
@@ -134,10 +134,10 @@ fn server_goes_on_until_the_delay_is_over() {
 fn followers_are_ended_one_after_the_other_each_with_a_time_to_come_back() {
     const FOLLOWERS: usize = 40;
     let folder = Folder::new("spread");
-    let server = folder.serve(0, 2);
+    let server = folder.serve(0, 2).in_real_time();
     let readers: Vec<_> = (0..FOLLOWERS).map(|_| follow(server.connect(), "").0).collect();
-    server.shut_down();
     let start = Instant::now();
+    server.shut_down();
     let end = move |mut reader: Client| {
         let retry = reader.chunk_text();
         let time = start.elapsed();

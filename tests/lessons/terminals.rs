@@ -1,20 +1,16 @@
 //! Terminals: commands that run at the same time, with their output line by line.
 
 use std::io::{Read, Write};
-use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::pages::ROOT;
+use crate::common::{PATIENCE, free_port};
 use crate::lesson::program;
-
-/// The longest wait for a line. Only a failure reaches it.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The output of a command so far.
 #[derive(Default)]
@@ -220,19 +216,6 @@ impl Places {
         let whole = if ended { &text[..] } else { &text[..text.rfind('\n').map_or(0, |at| at + 1)] };
         whole.lines().map(|line| line.trim_end().to_owned()).filter(|line| !is_remark(line)).collect()
     }
-}
-
-/// Finds a free port below those that the system gives to clients. No other transcript of this process gets it, nor
-/// one of another process that runs at the same time.
-fn free_port() -> u16 {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    for _ in 0..1000 {
-        let port = 20_000 + (std::process::id() % 400) as u16 * 30 + NEXT.fetch_add(1, Ordering::Relaxed);
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
-    }
-    panic!("no port is free");
 }
 
 /// Whether a line is a remark of curl's, which differs from version to version.

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use crate::common::PATIENCE;
 use overwire::feed::{Cursor, Feed};
 use overwire::journal::redis::Redis;
 use overwire::journal::{Change, Draft, Key, LogName, Refusal, Retention, Ticket, Wanted};
@@ -156,7 +157,7 @@ impl Node {
 
 /// Lets the nodes run until it is so.
 pub fn wait<const N: usize>(mut nodes: [&mut Node; N], until: impl Fn([&Node; N]) -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + PATIENCE;
     while !until(nodes.each_ref().map(|node| &**node)) {
         let state = |node: &Node| format!("{:?} {:?} {:?}", node.redis.trouble(), node.answers, node.feeds);
         assert!(Instant::now() < deadline, "{:?}", nodes.each_ref().map(|node| state(node)));

@@ -2,12 +2,13 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{self, Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::common::{PATIENCE, free_port};
 use overwire::resp::{self, Decoder, Value};
 
 /// The program: `redis-server`, or the one that the variable `REDIS_SERVER` names.
@@ -39,7 +40,7 @@ impl Process {
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let folder = std::env::temp_dir().join(format!("overwire-redis-{}-{number}", process::id()));
         fs::create_dir_all(&folder).unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
         Process { child: None, folder, port, arguments }
     }
@@ -60,7 +61,7 @@ impl Process {
         command.args(["--save", ""]).args(&self.arguments);
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         self.child = Some(child);
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(answer) = self.try_command(&["PING"])
                 && answer.error_code() != Some("LOADING")

@@ -21,7 +21,8 @@ fn server(url: String, keys: &KeysFile) -> TestServer {
     let server = TestServer::with(move |config| {
         config.keys = Some(path);
         config.redis = Some(url.parse().unwrap());
-    });
+    })
+    .in_real_time();
     wait_until_ready(&server);
     server
 }

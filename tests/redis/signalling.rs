@@ -2,7 +2,7 @@
 //! haproxy chooses it by the name of the room.
 
 use std::fs;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::{self, Child, Command, Stdio};
 use std::thread;
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::process::is_installed;
 use super::servers::servers;
-use crate::common::Client;
+use crate::common::{Client, PATIENCE, free_port};
 
 /// The part of the documentation with the lines for haproxy.
 const README: &str = include_str!("../../src/README.md");
@@ -26,7 +26,7 @@ struct Balancer {
 
 impl Balancer {
     fn start(servers: [SocketAddr; 2]) -> Self {
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let lines = README.split("```haproxy\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
         let lines = lines.replace("bind :80", &format!("bind {address}"));
         let lines = lines.replace("10.0.0.1:8000", &servers[0].to_string());
@@ -38,7 +38,7 @@ impl Balancer {
         let balancer = Balancer { child, file, address };
         let start = Instant::now();
         while TcpStream::connect(address).is_err() {
-            assert!(start.elapsed() < Duration::from_secs(20), "haproxy does not listen");
+            assert!(start.elapsed() < PATIENCE, "haproxy does not listen");
             thread::sleep(Duration::from_millis(5)); // a process that starts has no event to wait for
         }
         balancer

@@ -8,7 +8,7 @@ use std::time::Duration;
 use overwire::websocket;
 
 use super::support::{KEY, MASK, ScriptedServer, accept_websocket, transcript};
-use crate::common::Client;
+use crate::common::{Client, in_enough_time};
 
 /// A server that opens a WebSocket, acts, and keeps the connection open until the sender is dropped.
 fn websocket_that_stays(act: impl FnOnce(&mut Client) + Send + 'static) -> (ScriptedServer, mpsc::Sender<()>) {
@@ -30,7 +30,13 @@ fn payload_of_a_client(client: &mut Client) -> Vec<u8> {
     payload
 }
 
-const SHORT: &[&str] = &["--key", KEY, "--mask", MASK, "--timeout", "0.3"];
+const SHORT: Duration = Duration::from_millis(300);
+
+/// The options with a short time.
+fn options(time: Duration) -> [String; 6] {
+    ["--key", KEY, "--mask", MASK, "--timeout", &time.as_secs_f64().to_string()].map(str::to_owned)
+}
+
 const NOT_CLOSED: &str =
     "wire: the server did not close the connection in time, without a Close frame (RFC 6455, section 7.1.5)\n";
 
@@ -64,15 +70,17 @@ fn input_is_read_while_output_is_stuck() {
 
 #[test]
 fn a_server_that_never_reads_is_given_up() {
-    let (server, over) = websocket_that_stays(|_| {});
-    let mut wire = server.start_wire("ws", SHORT);
-    let mut stdin = wire.stdin.take().unwrap();
-    thread::spawn(move || stdin.write_all(("x".repeat(16_000_000) + "\nsecond\n").as_bytes()));
-    let (code, output, complaint) = wire.end();
-    assert_eq!((code, complaint.as_str()), (Some(1), "wire: the server did not take what was sent\n"));
-    assert_eq!(output.matches("> frame header").count(), 1);
-    drop(over);
-    server.thread.join().unwrap();
+    in_enough_time(SHORT, |time| {
+        let (server, over) = websocket_that_stays(|_| {});
+        let mut wire = server.start_wire("ws", &options(time).each_ref().map(String::as_str));
+        let mut stdin = wire.stdin.take().unwrap();
+        thread::spawn(move || stdin.write_all(("x".repeat(16_000_000) + "\nsecond\n").as_bytes()));
+        let (code, output, complaint) = wire.end();
+        assert_eq!((code, complaint.as_str()), (Some(1), "wire: the server did not take what was sent\n"));
+        assert_eq!(output.matches("> frame header").count(), 1);
+        drop(over);
+        server.thread.join().unwrap();
+    });
 }
 
 #[test]
@@ -96,34 +104,39 @@ fn nothing_is_sent_after_a_failed_write() {
 
 #[test]
 fn a_server_that_ignores_our_close_is_left_after_the_timeout() {
-    let server = ScriptedServer::start(|listener| {
-        let mut client = listener.accept();
-        accept_websocket(&mut client);
-        while client.stream.write_all(&b"\x81\x01x".repeat(1000)).is_ok() {}
+    in_enough_time(SHORT, |time| {
+        let server = ScriptedServer::start(|listener| {
+            let mut client = listener.accept();
+            accept_websocket(&mut client);
+            while client.stream.write_all(&b"\x81\x01x".repeat(1000)).is_ok() {}
+        });
+        let (code, output, complaint) =
+            server.run_wire("ws", &[&options(time).each_ref().map(String::as_str)[..], &["--count", "1"]].concat(), "");
+        assert_eq!((code, complaint.as_str()), (Some(1), NOT_CLOSED));
+        let (_, output) = output.split_once("frames follow\n").unwrap();
+        let expected = r"
+            < frame header   81 01                                            FIN text, length 1
+            < payload        78                                               x
+            > frame header   88 82 37 fa 21 3d                                FIN Close, length 2, mask 37 fa 21 3d
+            > payload        34 12                                            1000
+            * the server did not close the connection in time
+        ";
+        assert_eq!(output, transcript(expected));
     });
-    let (code, output, complaint) = server.run_wire("ws", &[SHORT, &["--count", "1"]].concat(), "");
-    assert_eq!((code, complaint.as_str()), (Some(1), NOT_CLOSED));
-    let (_, output) = output.split_once("frames follow\n").unwrap();
-    let expected = r"
-        < frame header   81 01                                            FIN text, length 1
-        < payload        78                                               x
-        > frame header   88 82 37 fa 21 3d                                FIN Close, length 2, mask 37 fa 21 3d
-        > payload        34 12                                            1000
-        * the server did not close the connection in time
-    ";
-    assert_eq!(output, transcript(expected));
 }
 
 #[test]
 fn endless_input_does_not_delay_the_end() {
-    let (server, over) = websocket_that_stays(|_| {});
-    let mut wire = server.start_wire("ws", SHORT);
-    wire.type_endlessly("/close\n", "y\n");
-    let (code, output, complaint) = wire.end();
-    assert_eq!((code, complaint.as_str()), (Some(1), NOT_CLOSED));
-    assert_eq!(output.matches("not sent: nothing may follow a Close").count(), 1, "{output}");
-    drop(over);
-    server.thread.join().unwrap();
+    in_enough_time(SHORT, |time| {
+        let (server, over) = websocket_that_stays(|_| {});
+        let mut wire = server.start_wire("ws", &options(time).each_ref().map(String::as_str));
+        wire.type_endlessly("/close\n", "y\n");
+        let (code, output, complaint) = wire.end();
+        assert_eq!((code, complaint.as_str()), (Some(1), NOT_CLOSED));
+        assert_eq!(output.matches("not sent: nothing may follow a Close").count(), 1, "{output}");
+        drop(over);
+        server.thread.join().unwrap();
+    });
 }
 
 #[test]

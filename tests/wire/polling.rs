@@ -2,12 +2,12 @@
 
 use std::io::Write;
 use std::sync::mpsc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use overwire::http::format_date;
 
 use super::support::{ScriptedServer, expect_request, server_that_answers, transcript};
-use crate::common::Client;
+use crate::common::{Client, in_enough_time};
 
 #[test]
 fn polls_resume_after_the_last_answer_through_failures() {
@@ -230,20 +230,23 @@ fn server_that_says_408(end: impl FnOnce(&mut Client, &str) + Send + 'static) ->
 
 #[test]
 fn a_408_on_an_idle_connection_closes_it() {
-    let (idle, is_idle) = mpsc::channel::<()>();
-    let server = server_that_says_408(move |client, timeout| {
-        is_idle.recv().unwrap();
-        client.send(timeout);
-        client.finish();
-        client.read_to_end();
+    in_enough_time(Duration::from_millis(500), |time| {
+        let interval = time.as_secs_f64().to_string();
+        let (idle, is_idle) = mpsc::channel::<()>();
+        let server = server_that_says_408(move |client, timeout| {
+            is_idle.recv().unwrap();
+            client.send(timeout);
+            client.finish();
+            client.read_to_end();
+        });
+        let mut wire = server.start_wire("poll", &["--count", "2", "--interval", &interval, "--no-reconnect"]);
+        wire.read_until("no news: waiting");
+        idle.send(()).unwrap();
+        let (code, output, complaint) = wire.end();
+        server.thread.join().unwrap();
+        assert_eq!((code, complaint.as_str()), (Some(0), ""), "{output}");
+        assert!(output.contains("* the server sent \"HTTP/1.1 408 Request Timeout\" before it was asked"), "{output}");
     });
-    let mut wire = server.start_wire("poll", &["--count", "2", "--interval", "0.5", "--no-reconnect"]);
-    wire.read_until("no news: waiting");
-    idle.send(()).unwrap();
-    let (code, output, complaint) = wire.end();
-    server.thread.join().unwrap();
-    assert_eq!((code, complaint.as_str()), (Some(0), ""), "{output}");
-    assert!(output.contains("* the server sent \"HTTP/1.1 408 Request Timeout\" before it was asked"), "{output}");
 }
 
 #[test]

@@ -147,8 +147,11 @@ impl ScriptedServer {
         format!("http://{}/x", self.address)
     }
 
+    /// Starts `wire` with this server. A WebSocket has all the time that it needs, unless an option says otherwise.
     pub fn start_wire(&self, transport: &str, options: &[&str]) -> Wire {
-        Wire::start(&[&[transport, &self.url()], options].concat())
+        let has_time = transport != "ws" || options.contains(&"--timeout");
+        let time = if has_time { &[][..] } else { &["--timeout", "3600"] };
+        Wire::start(&[&[transport, &self.url()], time, options].concat())
     }
 
     /// Runs `wire` with this server, and waits for the ends of both. `ADDRESS` replaces the address.

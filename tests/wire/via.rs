@@ -5,8 +5,12 @@ use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::thread;
+use std::time::Duration;
 
 use super::support::{ACCEPT, KEY, MASK, ScriptedServer, Wire, accept_websocket, run, server_that_answers, transcript};
+use crate::common::in_enough_time;
+
+const SHORT: Duration = Duration::from_millis(300);
 
 /// A command that opens a WebSocket by itself, and then neither reads nor writes.
 fn silent_websocket() -> String {
@@ -49,26 +53,32 @@ fn a_program_carries_the_bytes() {
 
 #[test]
 fn a_silent_program_is_given_up_and_ended() {
-    let file = std::env::temp_dir().join(format!("wire-via-{}", std::process::id()));
-    let command = format!("sh -c 'echo $$ >{}; exec sleep 86400'", file.display());
-    let (code, output, complaint) = run(&["ws", "wss://a/", "--timeout", "0.3", "--via", &command], "");
-    let sentence = "wire: the server did not answer the opening handshake within 0.3 s\n";
-    assert_eq!((code, complaint.as_str()), (Some(1), sentence), "{output}");
-    let process = fs::read_to_string(&file).unwrap();
-    fs::remove_file(&file).unwrap();
-    let mut kill = Command::new("sh");
-    let status = kill.args(["-c", &format!("kill -s 0 {process}")]).stderr(Stdio::null()).status().unwrap();
-    assert!(!status.success(), "the program goes on");
+    in_enough_time(SHORT, |time| {
+        let seconds = time.as_secs_f64().to_string();
+        let file = std::env::temp_dir().join(format!("wire-via-{}", std::process::id()));
+        let command = format!("sh -c 'echo $$ >{}; exec sleep 86400'", file.display());
+        let (code, output, complaint) = run(&["ws", "wss://a/", "--timeout", &seconds, "--via", &command], "");
+        let sentence = format!("wire: the server did not answer the opening handshake within {seconds} s\n");
+        assert_eq!((code, complaint), (Some(1), sentence), "{output}");
+        let process = fs::read_to_string(&file).unwrap();
+        fs::remove_file(&file).unwrap();
+        let mut kill = Command::new("sh");
+        let status = kill.args(["-c", &format!("kill -s 0 {process}")]).stderr(Stdio::null()).status().unwrap();
+        assert!(!status.success(), "the program goes on");
+    });
 }
 
 #[test]
 fn a_program_that_never_reads_is_given_up() {
-    let arguments = ["ws", "ws://a/", "--key", KEY, "--timeout", "0.3", "--via", &silent_websocket()];
-    let mut wire = Wire::start(&arguments);
-    let mut stdin = wire.stdin.take().unwrap();
-    thread::spawn(move || stdin.write_all(("x".repeat(16_000_000) + "\n").as_bytes()));
-    let (code, _, complaint) = wire.end();
-    assert_eq!((code, complaint.as_str()), (Some(1), "wire: the server did not take what was sent\n"));
+    in_enough_time(SHORT, |time| {
+        let seconds = time.as_secs_f64().to_string();
+        let arguments = ["ws", "ws://a/", "--key", KEY, "--timeout", &seconds, "--via", &silent_websocket()];
+        let mut wire = Wire::start(&arguments);
+        let mut stdin = wire.stdin.take().unwrap();
+        thread::spawn(move || stdin.write_all(("x".repeat(16_000_000) + "\n").as_bytes()));
+        let (code, _, complaint) = wire.end();
+        assert_eq!((code, complaint.as_str()), (Some(1), "wire: the server did not take what was sent\n"));
+    });
 }
 
 /// A terminal sends SIGINT to all processes of the foreground, the program of `--via` among them.

@@ -6,7 +6,8 @@ use overwire::websocket::{self, Opcode};
 use overwire::{Event, Limits};
 
 use super::support::{
-    KEY, MASK, ScriptedServer, accept_websocket, run, run_ws, server_that_answers, transcript, websocket_that_sends,
+    KEY, MASK, ScriptedServer, Wire, accept_websocket, run, run_ws, server_that_answers, transcript,
+    websocket_that_sends,
 };
 use crate::common::TestServer;
 
@@ -227,13 +228,17 @@ fn ctrl_c_closes_the_websocket() {
 
 #[test]
 fn ctrl_c_waits_shortly_for_a_silent_server_and_not_the_second_time() {
-    for (presses, options) in [(1, &[][..]), (2, &["--timeout", "86400"])] {
+    for presses in [1, 2] {
         let server = ScriptedServer::start(|listener| {
             let mut client = listener.accept();
             accept_websocket(&mut client);
             client.read_to_end();
         });
-        let mut wire = server.start_wire("ws", &[&["--key", KEY, "--mask", MASK], options].concat());
+        let options = ["ws", &server.url(), "--key", KEY, "--mask", MASK];
+        let mut wire = match presses {
+            1 => Wire::start(&options), // it has a second
+            _ => Wire::start(&[&options[..], &["--timeout", "3600"]].concat()),
+        };
         wire.read_until("frames follow");
         wire.interrupt();
         wire.read_until("1001");
