@@ -9,7 +9,7 @@ use overwire::http::{ContentDecoder, parse_response_head};
 use overwire::websocket::{self, FrameHeader, Opcode, Role};
 
 /// The longest wait for an answer. A server that takes longer has failed.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The longest head of a response, in bytes.
 const MAX_HEAD: usize = 16 * 1024;

@@ -24,7 +24,7 @@ fn longest_text() -> String {
 
 /// The time after which memory must be back.
 fn settling(settings: &Settings) -> Duration {
-    settings.choose(Duration::from_secs(8), Duration::from_secs(60))
+    settings.choose(LONG, Duration::from_secs(60))
 }
 
 /// Connections that ask for all that a full room has, and never read.

@@ -121,10 +121,8 @@ pub fn stopped(settings: &Settings) -> io::Result<Vec<Row>> {
 pub fn urgent(settings: &Settings) -> io::Result<Vec<Row>> {
     let mut scene = Scene::start(settings, "urgent byte")?;
     let mut client = Client::connect(scene.server.address)?;
-    client.stream.set_read_timeout(Some(Duration::from_secs(2)))?;
     let mut socket = Client::connect(scene.server.address)?;
     socket.upgrade("/api/ws?room=urgent")?;
-    socket.stream.set_read_timeout(Some(Duration::from_secs(2)))?;
     client.get("/health")?;
     let heartbeat = frame(Opcode::Text, br#"{"type":"heartbeat"}"#);
     scene.excuse_victim();

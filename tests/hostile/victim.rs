@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use super::client::{Client, draft};
+use super::client::{Client, PATIENCE, draft};
 
 /// The interval of the requests.
 const INTERVAL: Duration = Duration::from_millis(5);
@@ -75,7 +75,7 @@ impl Victim {
         let (published, failures) = self.publisher.join().unwrap_or_default();
         report.failures.extend(failures);
         let start = Instant::now();
-        while self.received.load(Ordering::Relaxed) < published && start.elapsed() < Duration::from_secs(5) {
+        while self.received.load(Ordering::Relaxed) < published && start.elapsed() < PATIENCE {
             thread::sleep(Duration::from_millis(10));
         }
         (report.published, report.received) = (published, self.received.load(Ordering::Relaxed));
