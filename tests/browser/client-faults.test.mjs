@@ -86,15 +86,11 @@ const asked = (gate, path = '/api/send') => gate.seen.filter((seen) => seen === 
 await check('what a stopped server was not asked for in time is never sent', behindGate('stopped', {}, {}, async () => {
   assert.ok((await send(sheet, 'before')).id);
   server.child.kill('SIGSTOP');
-  const began = Date.now();
-  const fates = await Promise.all(numbered('late', 3).map(async (text) => {
-    const { error } = await send(sheet, text, 'one', { timeout: 500 });
-    return { error, after: Date.now() - began };
-  }));
+  const sent = numbered('late', 3).map((text) => send(sheet, text, 'one', { timeout: 500 }));
+  const fates = await within(Promise.all(sent), 'the rejections');
   server.child.kill('SIGCONT');
   const [may, not] = ['the message may still come', 'the message is not sent'];
   assert.deepEqual(fates.map(({ error }) => error), [may, not, not].map((fate) => `no answer within 0.5 s; ${fate}`));
-  assert.ok(fates.every(({ after }) => after < 2_000), JSON.stringify(fates));
   assert.ok((await send(sheet, 'after')).id);
   assert.deepEqual((await history('stopped')).filter((text) => text !== 'late 0'), ['before', 'after']);
 }));
@@ -102,12 +98,13 @@ await check('what a stopped server was not asked for in time is never sent', beh
 await check('what gives up its turn lets nothing overtake', behindGate('turns', {}, {}, async (gate, room) => {
   await open(sheet);
   gate.set('hang', '/api/send');
-  const [first, second, third] = [{ timeout: 900 }, { timeout: 200 }, {}].map((options, at) => (
+  const [first, second, third] = [{ timeout: 2_000 }, { timeout: 200 }, {}].map((options, at) => (
     send(sheet, `text ${at}`, 'one', options)));
   assert.equal((await second).error, 'no answer within 0.2 s; the message is not sent');
+  await until(() => asked(gate) > 0, 'the first request');
   assert.equal(asked(gate), 1);
   gate.rules.clear();
-  assert.equal((await first).error, 'no answer within 0.9 s; the message may still come');
+  assert.equal((await first).error, 'no answer within 2 s; the message may still come');
   assert.ok((await third).id);
   assert.deepEqual(await history(room), ['text 2']);
   gate.set({ status: 429, content: '{"error": "too many"}' }, '/api/send');

@@ -235,7 +235,7 @@ everywhere('a message whose answer is lost is sent again with its key, and publi
   assert.deepEqual(await history(), ['first', 'second']);
   await received(sheet, ['first', 'second']);
   gate.set('lose', '/api/send');
-  assert.match((await send(sheet, 'in vain', 'one', { timeout: 300 })).error, /; the message may still come$/);
+  assert.match((await send(sheet, 'in vain', 'one', { timeout: 2_000 })).error, /; the message may still come$/);
 });
 
 everywhere('it iterates over messages and gaps, and ends when it is closed', async (at) => {

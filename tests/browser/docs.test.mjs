@@ -235,14 +235,15 @@ await check('the time of an answer does not include the layout of what is printe
   await article('roomHistory').locator('.output').evaluate((one) => {
     const { set } = Object.getOwnPropertyDescriptor(Node.prototype, 'textContent');
     Object.defineProperty(one, 'textContent', { set(text) {
-      for (const end = performance.now() + 2_000; performance.now() < end;); // as much text takes
+      const { now } = performance;
+      performance.now = () => now.call(performance) + 60_000; // much text takes long
       set.call(this, text);
     }, configurable: true });
   });
   await button('roomHistory', 'start').click();
   await results('roomHistory', /bytes in \d+ ms$/);
   const [, took] = /in (\d+) ms$/.exec(await result('roomHistory'));
-  assert.ok(took < 2_000, `${took} ms`);
+  assert.ok(took < 60_000, `${took} ms`);
 });
 
 await check('the endpoints are found by their words, and the contents shows only them', async () => {

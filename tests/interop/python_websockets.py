@@ -9,7 +9,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.frames import CloseCode
 from websockets.sync.client import connect as connect_sync
 
-from server import Server, check, finish, until
+from server import PATIENCE, Server, check, finish, until
 
 server = Server()
 
@@ -19,7 +19,7 @@ def url(path):
 
 
 def connect(path, **options):
-    return connect_sync(url(path), **{"open_timeout": 10, "close_timeout": 10, **options})
+    return connect_sync(url(path), **{"open_timeout": PATIENCE, "close_timeout": PATIENCE, **options})
 
 
 def room():
@@ -31,14 +31,14 @@ def say(socket, text):
 
 
 def hear(socket):
-    return json.loads(socket.recv(timeout=10))
+    return json.loads(socket.recv(timeout=PATIENCE))
 
 
 def closed(socket):
     """The close code of the server."""
     try:
         while True:
-            socket.recv(timeout=10)
+            socket.recv(timeout=PATIENCE)
     except ConnectionClosed as end:
         return end.rcvd and end.rcvd.code
 
@@ -117,19 +117,19 @@ def _():
 def _():
     async def crowd():
         path = room()
-        sockets = await asyncio.gather(*(connect_async(url(path), open_timeout=10) for _ in range(100)))
+        sockets = await asyncio.gather(*(connect_async(url(path), open_timeout=PATIENCE) for _ in range(100)))
         for number in range(20):
             await sockets[number].send(json.dumps({"sender": "python", "text": f"from {number}"}))
             # Waits for the echo of this message before the next is sent, so that the order is known.
             assert json.loads(await sockets[0].recv())["text"] == f"from {number}"
         for socket in sockets[1:]:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE):
                 heard = [json.loads(await socket.recv())["text"] for _ in range(20)]
             assert heard == [f"from {number}" for number in range(20)], heard
         await asyncio.gather(*(socket.close() for socket in sockets))
 
     asyncio.run(crowd())
-    until(10, lambda: server.stats()["transports"]["websocket"]["open"] == 0, "the end of the sockets")
+    until(lambda: server.stats()["transports"]["websocket"]["open"] == 0, "the end of the sockets")
 
 
 @check("websockets: a client with a cursor gets what it missed")

@@ -11,6 +11,9 @@ import time
 import traceback
 import urllib.request
 
+# The seconds after which a test gives up. Nothing takes them unless it hangs.
+PATIENCE = 60
+
 
 class Server:
     def __init__(self, *arguments):
@@ -32,7 +35,7 @@ class Server:
         self.process.send_signal(signal.SIGTERM)
 
     def ended(self):
-        code = self.process.wait(timeout=10)
+        code = self.process.wait(timeout=PATIENCE)
         assert code == 0, f"after SIGTERM the server ended with {code}, expected exit code 0"
 
     def stop(self):
@@ -44,14 +47,14 @@ class Server:
             return json.load(response)
 
 
-def until(seconds, condition, what):
+def until(condition, what):
     """Repeats `condition` until its result is true, and returns the result."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + PATIENCE
     while True:
         value = condition()
         if value:
             return value
-        assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
+        assert time.monotonic() < deadline, f"waited {PATIENCE} s for {what}"
         time.sleep(0.02)
 
 
