@@ -250,15 +250,16 @@ class WireView {
     const end = this.#drawn + DRAWING;
     let above = null; // the row, shown or not, before the next one
     let before; // the record shown before the next one
-    let shown = 0;
+    let [shown, drawn] = [0, 0];
     for (const record of this.#recording.records) {
       const isShown = this.#filter.matches(record);
       if (isShown && !record.row) {
-        if (performance.now() > end) {
+        if (drawn > 0 && performance.now() > end) { // a portion has one row, also on the busiest machine
           this.#schedule();
           break;
         }
         this.#put(record, above);
+        drawn += 1;
       }
       above = record.row ?? above;
       if (record.row) {

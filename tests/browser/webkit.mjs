@@ -17,9 +17,10 @@ export class WebKit {
     process.once('exit', () => webkit.#screen.kill('SIGKILL'));
     const [display] = await within(once(webkit.#screen.stdio[3], 'data'), 'the number of the screen');
     const port = await freePort();
-    webkit.#driver = spawn('WebKitWebDriver', [`--port=${port}`], {
-      stdio: 'ignore', env: { ...process.env, DISPLAY: `:${String(display).trim()}`, NO_AT_BRIDGE: '1' },
-    });
+    webkit.#driver = spawn('WebKitWebDriver', [`--port=${port}`], { stdio: 'ignore', env: {
+      ...process.env, DISPLAY: `:${String(display).trim()}`, NO_AT_BRIDGE: '1',
+      WEBKIT_DISABLE_COMPOSITING_MODE: '1', // without a GPU, a page of many letters has three frames a second
+    } });
     process.once('exit', () => webkit.#driver.kill('SIGKILL'));
     webkit.#url = `http://127.0.0.1:${port}`;
     await until(() => fetch(`${webkit.#url}/status`).catch(() => false), 'the driver of WebKit');

@@ -71,6 +71,19 @@ await check('nothing is wider than the window', async () => {
   await webkit.resize(1280, 900);
 });
 
+await check('the bytes of each lane are shown, and a frame opens into its bits', async () => {
+  await webkit.go(`${server.tapUrl}/?room=bytes&lanes=${LANES}&start`);
+  await webkit.until(allOpen, 'the lanes');
+  await server.post('/api/send', { room: 'bytes', sender: 'node', text: 'seen' });
+  for (const lane of ['HTTP streaming', 'Server-sent events', 'WebSocket']) {
+    await webkit.until(`() => [...document.querySelectorAll('.wire-row')].some(({ textContent }) => (
+      textContent.includes('${lane}') && textContent.includes('"text":"seen"')))`, `the bytes of ${lane}`);
+  }
+  await webkit.evaluate(() => [...document.querySelectorAll('.wire-bits')].at(-1).click());
+  await webkit.until(() => document.querySelector('.frame-bits')?.textContent.includes('FIN'), 'the bits');
+  assert.deepEqual(await webkit.complaints(), []);
+});
+
 await check('a browser without WebRTC says so in words', async () => {
   await webkit.go(`${server.url}/?room=tea&lanes=webrtc,websocket&start`);
   await webkit.until(() => 'RTCPeerConnection' in window
