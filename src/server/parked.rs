@@ -80,12 +80,13 @@ pub struct Parked {
 /// The place of a request among those that wait: the end of its wait, and its number.
 type Place = (Instant, u64);
 
-/// All requests that wait. An answer of the journal takes out those that wait for it, and touches no other: thousands may
-/// wait, each for another log.
+/// All requests that wait. An answer of the journal takes out those that wait for it, an end of a connection takes out its
+/// own, and both touch no other: thousands may wait, each for another log.
 #[derive(Debug, Default)]
 pub struct ParkedRequests {
     waiting: BTreeMap<Place, Parked>,
     by_wanted: HashMap<Wanted, Vec<Place>>,
+    by_exchange: HashMap<ExchangeId, Place>,
     /// The number of requests that have waited so far.
     pushed: u64,
     /// The bytes of the requests.
@@ -111,6 +112,7 @@ impl ParkedRequests {
         self.pushed += 1;
         let place = (parked.until, self.pushed);
         self.by_wanted.entry(parked.wanted.clone()).or_default().push(place);
+        self.by_exchange.insert(parked.id, place);
         self.waiting.insert(place, parked);
         Ok(())
     }
@@ -123,8 +125,8 @@ impl ParkedRequests {
 
     /// Removes and returns the request of an exchange that has ended.
     pub fn remove(&mut self, id: ExchangeId) -> Option<Parked> {
-        let (place, _) = self.waiting.iter().find(|(_, parked)| parked.id == id)?;
-        self.take_at(*place)
+        let place = *self.by_exchange.get(&id)?;
+        self.take_at(place)
     }
 
     /// Whether a request waits for this.
@@ -149,6 +151,7 @@ impl ParkedRequests {
     fn take_at(&mut self, place: Place) -> Option<Parked> {
         let parked = self.waiting.remove(&place)?;
         self.bytes -= parked.request.wire_length();
+        self.by_exchange.remove(&parked.id);
         if let Some(places) = self.by_wanted.get_mut(&parked.wanted) {
             places.retain(|other| *other != place);
             if places.is_empty() {
@@ -156,7 +159,8 @@ impl ParkedRequests {
             }
         }
         if self.waiting.is_empty() {
-            self.by_wanted = HashMap::new(); // a crowd leaves no memory behind
+            // A crowd leaves no memory behind.
+            (self.by_wanted, self.by_exchange) = Default::default();
         }
         Some(parked)
     }
@@ -169,7 +173,8 @@ impl ParkedRequests {
     /// Returns the number of bytes that the requests take.
     pub fn bytes(&self) -> usize {
         let places = self.waiting.len() * size_of::<Place>();
-        self.bytes + books::btree_map(&self.waiting) + books::map(&self.by_wanted) + places
+        let maps = books::map(&self.by_wanted) + books::map(&self.by_exchange);
+        self.bytes + books::btree_map(&self.waiting) + maps + places
     }
 }
 
