@@ -12,6 +12,7 @@ use std::time::Instant;
 use overwire::journal::Retention;
 use overwire::journal::disk::{Data, Files, OpenError, SyncMode, System};
 use overwire::server::{Config, Server};
+use overwire::websocket::Opcode;
 use serde_json::{Value, json};
 
 use crate::common::{Answer, Client, PATIENCE, Running, TestServer};
@@ -55,6 +56,7 @@ struct Faults {
     is_full: AtomicBool,
     /// The next sync says that it has begun, and waits for an answer.
     held: Mutex<Option<(mpsc::Sender<()>, mpsc::Receiver<()>)>>,
+    syncs: AtomicUsize,
 }
 
 impl Files for Faults {
@@ -67,6 +69,7 @@ impl Files for Faults {
     }
 
     fn sync(&self, file: &File) -> io::Result<()> {
+        self.syncs.fetch_add(1, Ordering::Relaxed);
         if let Some((begun, end)) = self.held.lock().unwrap().take() {
             begun.send(()).unwrap();
             let _ = end.recv();
@@ -175,6 +178,26 @@ fn the_loop_does_not_wait_for_a_slow_disk() {
     end.send(()).unwrap();
     assert_eq!(sender.answer().status, 200);
     assert_eq!(reader.message().json()["text"], "slow");
+}
+
+#[test]
+fn a_message_waits_for_two_syncs_at_most() {
+    const MESSAGES: usize = 200;
+    let (folder, faults) = (Folder::new(), Arc::new(Faults::default()));
+    let server = serve_with(&folder, &faults);
+    let (mut first, mut others) = (server.connect(), server.websocket("/api/ws?room=tea"));
+    let ((begun, has_begun), (end, ended)) = (mpsc::channel(), mpsc::channel());
+    *faults.held.lock().unwrap() = Some((begun, ended));
+    first.send_post("/api/send", r#"{"sender":"ada","text":"first","room":"tea"}"#);
+    has_begun.recv_timeout(PATIENCE).expect("the disk is asked to sync");
+    let before = faults.syncs.load(Ordering::Relaxed);
+    (0..MESSAGES).for_each(|number| _ = others.send_text(&format!(r#"{{"sender":"bob","text":"{number}"}}"#)));
+    assert_eq!(others.send_frame(Opcode::Ping, "taken").frame().opcode, Opcode::Pong, "the server has them all");
+    end.send(()).unwrap();
+    assert_eq!(first.answer().status, 200);
+    assert_eq!(others.message().json()["text"], "first");
+    (0..MESSAGES).for_each(|number| assert_eq!(others.message().json()["text"], number.to_string()));
+    assert_eq!(faults.syncs.load(Ordering::Relaxed) - before, 1, "one sync for all that came during the first");
 }
 
 #[test]
