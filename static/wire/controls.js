@@ -2,6 +2,7 @@
 
 import { make } from '../dom.js';
 import { keep, recall } from '../page/kept.js';
+import { countOf } from './bytes.js';
 
 const HINTS = {
   'hide keep-alive': 'Heartbeats, and polls that brought nothing',
@@ -70,9 +71,9 @@ export class Controls extends EventTarget {
   showStatus(shown, { records, bytes, dropped, waiting }) {
     const size = bytes < 1024 ? `${bytes} B` : `${(bytes / 1024).toFixed(1)} KiB`;
     this.#status.textContent = [
-      `${shown} of ${records} rows`, size,
+      shown === records ? countOf(records, 'row') : `${shown} of ${countOf(records, 'row')}`, size,
       dropped > 0 && `${dropped} older ones dropped`,
-      waiting !== undefined && `paused: ${waiting} wait`,
+      waiting !== undefined && (waiting > 0 ? `paused: ${waiting} wait` : 'paused'),
     ].filter(Boolean).join(', ');
   }
 
