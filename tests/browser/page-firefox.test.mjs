@@ -211,7 +211,10 @@ await check('with forced colours, less motion and letters of twice the size, it 
   await other.close();
 });
 
-await check('no page has thrown an error', () => assert.deepEqual(complaints, []));
+await check('no page has thrown an error', () => {
+  // Firefox also reports each WebSocket that could not be opened, or was lost: the server was restarted.
+  assert.deepEqual(complaints.filter((text) => !/connection to the server at ws|was interrupted/.test(text)), []);
+});
 
 await server.stop();
 finish();
