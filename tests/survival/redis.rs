@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use super::node::free_port;
 
 /// The time in which a process starts and loads its file, many times over.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 pub struct Redis {
     pub port: u16,

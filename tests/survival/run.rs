@@ -26,7 +26,7 @@ const RETAINED: u64 = 1000;
 const RETAINED_IN_MAILBOX: u64 = 100;
 
 /// The time that all clients need to end when nothing disturbs them, many times over.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(100);
 
 /// A log that the clients use.
 enum Target {
