@@ -63,14 +63,14 @@ async function open(host, query = '', within = context) {
   front = page;
   const complain = (text) => expectFailures || complaints.push(`${host}${query}: ${text}`);
   page.on('console', (message) => ['error', 'warning'].includes(message.type()) && complain(message.text()));
-  page.on('pageerror', ({ stack }) => isLostSocket(stack) || complaints.push(`${host}: ${stack}`));
+  page.on('pageerror', ({ stack }) => isLostConnection(stack) || complaints.push(`${host}: ${stack}`));
   await page.goto(`http://${host}:${server.tapPort}/${query}`);
   await page.fill('#sender', host);
   return page;
 }
 
-/** Firefox reports a WebSocket that could not be opened, or was lost, as an error of the page. */
-const isLostSocket = (text) => isFirefox && /connection to the server at ws|was interrupted/.test(text);
+/** Firefox reports a WebSocket or an EventSource that could not be opened, or was lost, as an error of the page. */
+const isLostConnection = (text) => isFirefox && /connection to the server at|was interrupted/.test(text);
 
 /** Not in Firefox: Playwright adds a style for it there, which the content security policy forbids. */
 async function picture(page, path, fullPage = false) {
