@@ -17,7 +17,7 @@ async function tap(url) {
   tapped.events = [];
   socket.on('message', (data) => tapped.events.push(JSON.parse(data)));
   await until(() => tapped.events.length > 0, 'the viewer');
-  assert.deepEqual(tapped.events[0], { type: 'open', mode: 'all', target: new URL(url).origin });
+  assert.deepEqual(tapped.events[0], { type: 'open', mode: 'all', target: new URL(url).origin, unseen: 0 });
   return tapped;
 }
 
