@@ -100,7 +100,14 @@ export const tapped = (page) => page.evaluate(async () => {
   window.tap = new Tap();
   window.struck = [];
   window.tap.addEventListener('struck', ({ detail }) => window.struck.push(detail));
-  window.tap.addEventListener('error', ({ detail }) => { throw new Error(detail.error); });
+  window.carriedOut = []; // what to call when the tap answers the wrong command after each command
+  window.tap.addEventListener('error', ({ detail }) => {
+    const call = window.carriedOut.shift();
+    if (!call) {
+      throw new Error(detail.error);
+    }
+    call();
+  });
   await new Promise((resolve) => {
     window.tap.addEventListener('open', resolve);
     window.tap.start();
@@ -108,10 +115,12 @@ export const tapped = (page) => page.evaluate(async () => {
   return window.tap.id;
 });
 
-/** Commands a fault of a lane. */
-export const fault = (page, label, fault, value) => page.evaluate((command) => {
+/** Commands a fault of a lane, and waits until the tap has carried it out: it answers a wrong command after it. */
+export const fault = (page, label, fault, value) => page.evaluate((command) => new Promise((resolve) => {
+  window.carriedOut.push(resolve);
   window.tap.command(command);
-}, { label, fault, value });
+  window.tap.command({});
+}), { label, fault, value });
 
 export const strikesOf = (page, label) => page.evaluate((label) => (
   window.struck.filter((one) => one.label === label).length), label);
