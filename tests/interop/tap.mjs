@@ -77,7 +77,12 @@ await check("a tap cuts a WebSocket of Node's ws in the middle of a frame", asyn
   await within(once(client, 'open'), 'the opening handshake');
   const viewer = new WebSocket(`ws://127.0.0.1:${tapped.port}/-/tap/view?tap=another-viewer-01`);
   await within(once(viewer, 'open'), 'the viewer');
+  const answered = new Promise((resolve) => {
+    viewer.on('message', (data) => JSON.parse(data).type === 'error' && resolve());
+  });
   viewer.send(JSON.stringify({ label: 'all', fault: 'cut' }));
+  viewer.send('{}'); // a wrong command is answered when the one before it is carried out
+  await within(answered, 'the fault');
   client.send('hello');
   const [code] = await within(once(client, 'close'), 'the cut');
   assert.equal(code, 1006);
