@@ -56,7 +56,9 @@ pub fn timestamp(time: SystemTime) -> f64 {
 
 /// Whether a text can be a message: JSON on one line, an object that is not empty. All of its syntax is not checked.
 pub fn is_message(body: &str) -> bool {
-    body.starts_with("{\"") && body.ends_with('}') && !body.bytes().any(|byte| byte < b' ')
+    // All bytes are looked at, without an early end: so it is done 16 bytes at a time or more.
+    let has_control = body.bytes().fold(false, |found, byte| found | (byte < b' '));
+    body.starts_with("{\"") && body.ends_with('}') && !has_control
 }
 
 /// Returns the JSON of a message: its id, and then the members of `body`, which [is one](is_message).
