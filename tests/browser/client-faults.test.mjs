@@ -86,11 +86,14 @@ const asked = (gate, path = '/api/send') => gate.seen.filter((seen) => seen === 
 await check('what a stopped server was not asked for in time is never sent', behindGate('stopped', {}, {}, async () => {
   assert.ok((await send(sheet, 'before')).id);
   server.child.kill('SIGSTOP');
+  const began = performance.now();
   const sent = numbered('late', 3).map((text) => send(sheet, text, 'one', { timeout: 500 }));
   const fates = await within(Promise.all(sent), 'the rejections');
+  const took = performance.now() - began;
   server.child.kill('SIGCONT');
   const [may, not] = ['the message may still come', 'the message is not sent'];
   assert.deepEqual(fates.map(({ error }) => error), [may, not, not].map((fate) => `no answer within 0.5 s; ${fate}`));
+  assert.ok(took < 2_000, `it took ${took} ms`);
   assert.ok((await send(sheet, 'after')).id);
   assert.deepEqual((await history('stopped')).filter((text) => text !== 'late 0'), ['before', 'after']);
 }));

@@ -151,8 +151,8 @@ pub struct Places {
 /// The port of `wire tap` on every page.
 const TAP: u16 = 8100;
 
-/// The ports that a lesson has in addition to its own. Lesson 10: two nodes, one more, and Redis. Lesson 12: the server behind the
-/// proxies, and two of haproxy.
+/// The ports that a lesson has in addition to its own. Lesson 10: two nodes, one more, and Redis. Lesson 12: the server
+/// that the proxies ask, and two of haproxy.
 fn more_ports(own: u16) -> &'static [u16] {
     match own {
         8010 => &[8011, 8012, 8013, 6310],
